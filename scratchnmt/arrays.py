@@ -1,0 +1,121 @@
+"""NumPy or CuPy: which one an array belongs to, what shape it must have, work split over threads."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
+
+
+def array_module(*arrays: Array) -> ModuleType:
+    """numpy or cupy, whichever the arrays belong to; TypeError if they are of both."""
+    cupy = sys.modules.get("cupy")  # an array of cupy exists only if cupy was imported
+    if cupy is None:
+        return np
+    on_gpu = [isinstance(a, cupy.ndarray) for a in arrays]
+    if any(on_gpu) and not all(on_gpu):
+        raise TypeError("arrays of numpy and of cupy in one call: move them to one device with to_device")
+    return cupy if any(on_gpu) else np
+
+
+def device_module(device: str) -> ModuleType:
+    """The array module for "cpu" (numpy) or "cuda", "cuda:1" (cupy); InputError if it is not there."""
+    if device == "cpu":
+        return np
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise InputError(f'device {device!r} is not known: expected "cpu", "cuda" or "cuda:N"')
+    try:
+        import cupy
+    except ImportError as error:
+        raise InputError(f"device {device!r} needs cupy: pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'") from error
+    index = int(device.partition(":")[2] or 0)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise InputError(f"device {device!r} is not there: {error}") from error
+    if index >= count:
+        raise InputError(f"device {device!r} is not there: this machine has {count} CUDA device(s)")
+    cupy.cuda.Device(index).use()
+    return cupy
+
+
+def to_device(array: Array, device: str) -> Array:
+    """The array on `device` ("cpu", "cuda", "cuda:1"), copied only if it is elsewhere."""
+    xp = device_module(device)
+    if xp is np:
+        return array.get() if hasattr(array, "get") else np.asarray(array)
+    return xp.asarray(array)
+
+
+def check_shapes(op: str, /, **arguments: tuple[str, Array]) -> dict[str, int]:
+    """Match each argument's shape with its letters; return the size behind every letter.
+
+    check_shapes("lstm_cell", x=("B I", x), Wh=("H 4H", Wh)) binds B, I and H where they first stand
+    alone and raises ValueError, naming the argument, both shapes and where each letter came from, at
+    the first disagreement.  A term is a letter, a multiple of one (4H), a sum (H+I) or a number.
+    """
+    sizes: dict[str, int] = {}
+    origin: dict[str, str] = {}
+    for name, (spec, array) in arguments.items():
+        terms = spec.split()
+        shape = tuple(array.shape)
+        if len(shape) == len(terms):
+            for term, size in zip(terms, shape):
+                if len(term) == 1 and term.isalpha() and term not in sizes:
+                    sizes[term] = size
+                    origin[term] = f"{name} {shape}"
+        expected = tuple(_evaluate(term, sizes) for term in terms)
+        if shape != expected:
+            raise ValueError(_shape_message(op, name, terms, shape, expected, sizes, origin))
+    return sizes
+
+
+def _evaluate(term: str, sizes: dict[str, int]) -> int | str:
+    total = 0
+    for factor, letter in re.findall(r"(\d*)([A-Za-z]?)(?:\+|$)", term)[: term.count("+") + 1]:
+        if letter and letter not in sizes:
+            return term
+        total += int(factor or 1) * (sizes[letter] if letter else 1)
+    return total
+
+
+def _shape_message(op, name, terms, shape, expected, sizes, origin) -> str:
+    letters = sorted(set(re.findall("[A-Za-z]", " ".join(terms))) & set(sizes))
+    wanted = f"({', '.join(terms)})"
+    if len(shape) == len(terms):
+        wanted += f" = ({', '.join(map(str, expected))})"
+    sources = ", ".join(f"{x} = {sizes[x]} comes from {origin[x]}" for x in letters if not origin[x].startswith(f"{name} "))
+    return f"{op}: {name} has shape {shape}, expected {wanted}" + (f", where {sources}" if sources else "")
+
+
+@lru_cache(maxsize=1)
+def _workers() -> tuple[int, ThreadPoolExecutor]:
+    count = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return count, ThreadPoolExecutor(count, thread_name_prefix="scratchnmt")
+
+
+def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
+    """Call task(start, stop) over a partition of range(size), on as many threads as there are cores.
+
+    NumPy's loops run without the interpreter's lock, so ranges of `grain` or more rows really run
+    side by side.  The tasks must write to disjoint places.  A range smaller than two grains, and
+    everything on one core, runs at once in the caller's thread.
+    """
+    count, pool = _workers()
+    parts = max(1, min(count, size // grain))
+    bounds = [size * i // parts for i in range(parts + 1)]
+    futures = [pool.submit(task, bounds[i], bounds[i + 1]) for i in range(1, parts)]
+    task(bounds[0], bounds[1])
+    for future in futures:
+        future.result()

@@ -1,0 +1,22 @@
+"""Errors that a user can act on, and optional packages asked for by name."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used; the message is one sentence and the whole story."""
+
+
+def require(name: str, extra: str) -> ModuleType:
+    """Import an optional package, or say how to install it.
+
+    Raises InputError naming the package and the extra of scratchnmt that brings it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise InputError(f"{package} is not installed: pip install 'scratchnmt[{extra}]'") from error

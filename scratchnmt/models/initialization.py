@@ -1,0 +1,54 @@
+"""Ways to start the weights, by name.
+
+uniform     every weight and bias from U(-0.1, 0.1)                    Luong et al. 2015; CS224N
+glorot      matrices from Glorot & Bengio 2010's uniform, biases zero but 1 for the forget gate
+orthogonal  the same, with orthogonal recurrent matrices per gate      Saxe et al. 2014
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..arrays import array_module
+from ..errors import InputError
+
+
+def initialize(params, init: str, seed: int) -> None:
+    """Fill `params` in place.  The numbers depend on the seed alone, not on dtype or device."""
+    if init not in INITIALIZERS:
+        raise InputError(f"init is {init!r}, expected one of {', '.join(INITIALIZERS)}")
+    rng = np.random.default_rng(seed)
+    for name, array in params.items():
+        array[...] = array_module(array).asarray(INITIALIZERS[init](name, array.shape, rng))
+
+
+def uniform(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(-0.1, 0.1, shape)
+
+
+def glorot(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    kind = name.rpartition(".")[2]
+    if kind == "b":
+        bias = np.zeros(shape)
+        H = shape[-1] // 4
+        bias[..., H : 2 * H] = 1  # the forget gate starts open (Jozefowicz et al. 2015)
+        return bias
+    if kind == "v":
+        shape = (*shape, 1)
+    gates = 4 if name.startswith(("encoder", "decoder")) else 1  # four matrices side by side
+    limit = np.sqrt(6 / (shape[-2] + shape[-1] / gates))
+    return rng.uniform(-limit, limit, shape).reshape(shape if kind != "v" else shape[:1])
+
+
+def orthogonal(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    values = glorot(name, shape, rng)
+    if name.startswith(("encoder", "decoder")) and name.endswith(".Wh"):
+        H = shape[-1] // 4
+        for block in values.reshape(-1, *shape[-2:]):
+            for gate in range(4):
+                q, r = np.linalg.qr(rng.standard_normal((H, H)))
+                block[:H, gate * H : (gate + 1) * H] = q * np.sign(np.diag(r))
+    return values
+
+
+INITIALIZERS = {"uniform": uniform, "glorot": glorot, "orthogonal": orthogonal}

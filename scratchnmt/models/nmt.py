@@ -1,0 +1,158 @@
+"""NMT: bidirectional LSTM encoder, attention, LSTM decoder; loss and gradient, and the steps of a search.
+
+    (1)  x = dropout(embed_src[src])                        (S, B, E)
+    (2)  h_enc, h0, c0 = encoder(x)
+    (3)  y = dropout(embed_tgt[tgt[:-1]])                   (T, B, E)
+    (4)  o = decoder(y, h_enc, h0, c0)                      the attentional outputs
+    (5)  loss = cross_entropy(o W_vocab, tgt[1:])           the sum of nats over target tokens
+
+The default is the model of Stanford's CS224N assignment 4, which is that of Luong, Pham & Manning
+(2015) with a bidirectional encoder; NMTConfig names the choices.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, array_module, check_shapes, device_module
+from ..ops.cross_entropy import PAD
+from ..ops.dropout import DropoutCache, dropout_backward, dropout_forward
+from ..ops.embedding import EmbeddingCache, embedding_forward, embedding_row_gradients
+from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
+from .config import NMTConfig
+from .decoder import DecoderCache, decoder_backward, decoder_forward
+from .encoder import EncoderCache, encoder_backward, encoder_forward
+from .initialization import initialize
+from .parameters import Parameters
+from .stepper import SearchState, first_state, next_state
+
+
+class NMTCache(NamedTuple):
+    embeddings: dict[str, tuple[EmbeddingCache, DropoutCache | None]]  # "embed.src", "embed.tgt"
+    encoder: EncoderCache
+    decoder: DecoderCache
+    output: LinearCrossEntropyCache
+
+
+class NMT:
+    """An attention model with weights in `params`, named views of one flat vector.
+
+    src_vocab_size, tgt_vocab_size, embed_size, hidden_size and the further fields of NMTConfig;
+    dtype "float32" or "float64"; device "cpu", "cuda" or "cuda:N"; the same seed gives the same
+    weights whatever the dtype.  Raises InputError if a size or a choice is out of range.
+    """
+
+    def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
+                 dtype: str = "float32", device: str = "cpu", seed: int = 0, **choices):
+        self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
+        self.params = Parameters(self.config.shapes(), dtype, device_module(device))
+        initialize(self.params, self.config.init, seed)
+
+    def with_params(self, params: Mapping[str, Array]) -> NMT:
+        """The same model over other weights (not copied), of any dtype."""
+        other = copy.copy(self)
+        other.params = params
+        return other
+
+    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng=None) -> tuple[Array, NMTCache]:
+        """The summed loss in nats (with label smoothing, if configured) and what backward needs.
+
+        src (S, B) source ids, padded with 0; src_lengths (B,) in any order; tgt (T+1, B) from <s> to
+        </s>, padded with 0.  rng draws the dropout masks; None: no dropout.
+        Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
+        """
+        return self._forward(src, src_lengths, tgt, rng, self.config.label_smoothing, gradients=True)
+
+    def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
+        """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""
+        return float(self._forward(src, src_lengths, tgt, None, 0.0, gradients=False)[0])
+
+    def _forward(self, src, src_lengths, tgt, rng, label_smoothing, gradients):
+        xp = array_module(src, tgt)
+        check_shapes("NMT.forward", src=("S B", src), tgt=("U B", tgt))
+        tgt_lengths = _target_lengths(tgt)
+        embeddings: dict[str, tuple[EmbeddingCache, DropoutCache | None]] = {}
+        x = self._embed("embed.src", src, rng, embeddings)  # (1)
+        (h_enc, states), encoder = encoder_forward(self.params, self.config, x, src_lengths, rng)  # (2)
+        y = self._embed("embed.tgt", tgt[:-1], rng, embeddings)  # (3)
+        mask = xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
+        o, decoder = decoder_forward(self.params, self.config, y, tgt_lengths, h_enc, mask, states, rng)  # (4)
+        targets = tgt[1:].reshape(-1)[xp.asarray(decoder.packing.rows)]
+        loss, output = linear_cross_entropy_forward(o, self._vocab_weight, targets, label_smoothing=label_smoothing,
+                                                    gradients=gradients)  # (5)
+        return loss, NMTCache(embeddings, encoder, decoder, output)
+
+    def backward(self, cache: NMTCache, out: Parameters | None = None) -> Parameters:
+        """The gradient of the loss by every weight, under the weights' names.
+
+        out: an earlier result to be overwritten, which spares a training loop the allocation.
+        """
+        if out is None:
+            out = Parameters(self.config.shapes(), cache.output.dx.dtype, array_module(cache.output.dx))
+        for name in ("embed.src", "embed.tgt"):
+            out[name][...] = 0
+        do = cache.output.dx  # (5)
+        if self.config.tie_embeddings:
+            out["embed.tgt"][...] = cache.output.dW.T
+        else:
+            out["vocab.W"][...] = cache.output.dW
+        dy, dh_enc, dstates = decoder_backward(do, cache.decoder, self.params, self.config, out)  # (4)
+        dx = encoder_backward(dh_enc, dstates, cache.encoder, out)  # (2)
+        for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)
+            ids, dropout = cache.embeddings[name]
+            if dropout is not None:
+                gradient = dropout_backward(gradient, dropout).dx
+            rows, sums = embedding_row_gradients(gradient, ids)
+            out[name][rows] += sums
+        return out
+
+    def start(self, src: Array, src_lengths: Array) -> SearchState:
+        """Encode src (S, B) once; the state of B sentences with one beam each, before <s>."""
+        xp = array_module(src)
+        x = self._embed("embed.src", src, None, {})
+        (h_enc, states), _ = encoder_forward(self.params, self.config, x, src_lengths)
+        mask = xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
+        return first_state(self.params, self.config, h_enc, mask, states)
+
+    def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
+        """logits (B, K, V) of the next word, attention (B, K, S) and the new state, after words y_prev (B, K)."""
+        o, attention, state = next_state(self.params, self.config, state, self.params["embed.tgt"][y_prev])
+        B, K, H = o.shape
+        logits = o.reshape(B * K, H) @ self._vocab_weight
+        return logits.reshape(B, K, -1), attention, state
+
+    def beam_search(self, src_ids, beam_size: int = 5, max_decoding_time_step: int = 70, **options):
+        """Translations of one sentence of source ids, list[Hypothesis(value, score)], best first.
+
+        options: those of scratchnmt.search.beam_search, which does this for many sentences at once.
+        """
+        from ..search import beam_search
+
+        src = array_module(self.params.flat).asarray(src_ids, dtype="int64")[:, None]
+        options = {"n_best": beam_size, **options}
+        return beam_search(self, src, np.array([len(src)]), beam_size=beam_size, max_steps=max_decoding_time_step, **options)[0]
+
+    @property
+    def _vocab_weight(self) -> Array:
+        return self.params["embed.tgt"].T if self.config.tie_embeddings else self.params["vocab.W"]  # (H, V)
+
+    def _embed(self, name: str, ids: Array, rng, caches: dict) -> Array:
+        x, cache = embedding_forward(ids, self.params[name])
+        dropout = None
+        if rng is not None and self.config.embed_dropout:
+            x, dropout = dropout_forward(x, self.config.embed_dropout, rng=rng)
+        caches[name] = cache, dropout
+        return x
+
+
+def _target_lengths(tgt: Array) -> np.ndarray:
+    """How many words each sentence of tgt (T+1, B) has to predict; ValueError if padding stands before a word."""
+    is_word = tgt[1:] != PAD
+    lengths = is_word.sum(axis=0)
+    if not (is_word == (array_module(tgt).arange(len(is_word))[:, None] < lengths)).all():
+        raise ValueError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
+    return lengths if isinstance(lengths, np.ndarray) else lengths.get()

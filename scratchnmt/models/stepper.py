@@ -1,0 +1,64 @@
+"""The decoder one step at a time, for search: the equations of decoder.py on (sentences, beams).
+
+Every sentence has K hypotheses; what was encoded (the memory) is shared by them, so that choosing
+other beams moves only the recurrent arrays.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, array_module
+from ..ops.attention import attention_query, attention_step_forward
+from ..ops.lstm_gates import lstm_gates_forward
+from .config import NMTConfig, layer_name
+from .decoder import Memory, memorize
+from .encoder import State
+
+
+class SearchState(NamedTuple):
+    """Where B sentences with K hypotheses each stand."""
+
+    memory: Memory  # (B, ...)
+    layers: list[State]  # h, c of each layer, (B, K, H)
+    fed: Array  # (B, K, F) what is fed back: o, a or nothing
+
+    def select(self, sentences: Array, beams: Array) -> SearchState:
+        """Go on with `sentences` (B',) and, in each of them, with hypotheses `beams` (B', K')."""
+        pick = lambda array: array[sentences[:, None], beams]
+        memory = self.memory
+        if len(sentences) < len(memory.mask):
+            memory = Memory(*(array[sentences] for array in memory))
+        return SearchState(memory, [(pick(h), pick(c)) for h, c in self.layers], pick(self.fed))
+
+
+def first_state(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State]) -> SearchState:
+    """From h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H): one hypothesis per sentence."""
+    xp = array_module(h_enc)
+    fed = xp.zeros((h_enc.shape[1], 1, config.fed_size), h_enc.dtype)
+    return SearchState(memorize(params, h_enc, mask), [(h[:, None], c[:, None]) for h, c in states], fed)
+
+
+def next_state(params, config: NMTConfig, state: SearchState, y: Array) -> tuple[Array, Array, SearchState]:
+    """o (B, K, H), attention (B, K, S), state after the embedded words y (B, K, E)."""
+    xp = array_module(y)
+    layers = []
+    x = y
+    for l, (h, c) in enumerate(state.layers):
+        name = layer_name("decoder", l)
+        before = xp.concatenate([h, state.fed], axis=-1) if l == 0 else h
+        z = _rows_times(x, params[f"{name}.Wx"]) + params[f"{name}.b"]  # (1)
+        z += _rows_times(before, params[f"{name}.Wh"])  # (2)
+        (h, c), _ = lstm_gates_forward(z, c, overwrite=True)  # (3)
+        layers.append((h, c))
+        x = h
+    W, v = params.get("attention.W"), params.get("attention.v")
+    context, cache = attention_step_forward(attention_query(h, W, v), *state.memory, v)  # (4)
+    o = xp.tanh(_rows_times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)
+    fed = {"output": o, "context": context, "none": state.fed}[config.feed]
+    return o, cache.weights, SearchState(state.memory, layers, fed)
+
+
+def _rows_times(x: Array, W: Array) -> Array:
+    """x (B, K, I) times W as one product over all B K rows; a stack of B small ones is several times slower."""
+    return (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], W.shape[1])

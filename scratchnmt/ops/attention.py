@@ -1,0 +1,154 @@
+"""Luong's global attention (Luong, Pham & Manning 2015, section 3.1).
+
+    (1)  score[s] = h . h_enc[s]                          "dot"       needs M = H
+         score[s] = h . (h_enc[s] W)                      "general"   W (M, H)
+         score[s] = v . tanh([h; h_enc[s]] W)             "concat"    W (H + M, A), v (A,)
+    (2)  weights = softmax(score)                         over the source tokens, padding left out
+    (3)  context = sum_s weights[s] h_enc[s]
+
+h (B, H), h_enc (S, B, M), mask (S, B) True = a token, context (B, M), weights (B, S).
+
+What depends on the source alone, the *keys*, is computed once per sentence; the step that a decoder
+repeats starts from there.  With several queries per sentence, Q (the beams of a search; 1 in training):
+query (B, Q, A), keys (B, S, A), values (B, S, M), mask (B, S), context (B, Q, M), weights (B, Q, S).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, array_module, check_shapes
+from .softmax import SoftmaxCache, softmax_backward, softmax_forward
+
+SCORES = ("dot", "general", "concat")
+
+
+class AttentionStepCache(NamedTuple):
+    query: Array  # (B, Q, A)
+    keys: Array  # (B, S, A)
+    values: Array  # (B, S, M)
+    weights: Array  # (B, Q, S)
+    v: Array | None  # (A,) of the concat score
+
+
+class AttentionStepGradients(NamedTuple):
+    dquery: Array  # (B, Q, A)
+    dscore: Array  # (B, Q, S) from which, with dcontext, the rest can be made after the loop
+    dkeys: Array | None  # (B, S, A) concat only
+    dv: Array | None  # (A,) concat only
+
+
+def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array, v: Array | None = None):
+    """context, cache; the score is concat if v is given, else the inner product with the keys."""
+    xp = array_module(query, keys, values)
+    if v is None:
+        score = query @ keys.transpose(0, 2, 1)  # (1)
+    else:
+        score = xp.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
+    weights, _ = softmax_forward(score, mask[:, None])  # (2)
+    context = weights @ values  # (3)
+    return context, AttentionStepCache(query, keys, values, weights, v)
+
+
+def attention_step_backward(dcontext: Array, cache: AttentionStepCache) -> AttentionStepGradients:
+    """The part that cannot wait: the query's gradient, and the scores'; dcontext (B, Q, M).
+
+    keys and values receive dkeys = dscore.T query (dot, general) and dvalues = weights.T dcontext,
+    which a loop over time leaves to one product at its end.
+    """
+    query, keys, values, weights, v = cache
+    xp = array_module(query)
+    # in the forward pass this was (3) context = weights values
+    dweights = dcontext @ values.transpose(0, 2, 1)
+    # in the forward pass this was (2) weights = softmax(score)
+    dscore = softmax_backward(dweights, SoftmaxCache(weights)).dx
+    # in the forward pass this was (1)
+    if v is None:
+        return AttentionStepGradients(dquery=dscore @ keys, dscore=dscore, dkeys=None, dv=None)
+    tanh = xp.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
+    dv = xp.tensordot(dscore, tanh, axes=3)
+    dsum = dscore[..., None] * v * (1 - tanh * tanh)
+    return AttentionStepGradients(dquery=dsum.sum(axis=2), dscore=dscore, dkeys=dsum.sum(axis=1), dv=dv)
+
+
+class AttentionCache(NamedTuple):
+    h: Array  # (B, H)
+    h_enc: Array  # (S, B, M)
+    W: Array | None
+    step: AttentionStepCache
+
+    @property
+    def weights(self) -> Array:  # (B, S), rows sum to one
+        return self.step.weights[:, 0]
+
+
+class AttentionGradients(NamedTuple):
+    dh: Array  # (B, H)
+    dh_enc: Array  # (S, B, M)
+    dW: Array | None
+    dv: Array | None
+
+
+def attention_forward(h: Array, h_enc: Array, mask: Array, W: Array | None = None, v: Array | None = None):
+    """context (B, M), cache, for one query per sentence: the textbook step.
+
+    Neither W nor v: dot; W alone: general; both: concat.  cache.weights is the attention map.
+    """
+    shapes = {"h": ("B H", h), "h_enc": ("S B M", h_enc), "mask": ("S B", mask)}
+    if v is not None:
+        shapes.update(v=("A", v), W=("H+M A", W))
+    elif W is not None:
+        shapes.update(W=("M H", W))
+    else:
+        shapes.update(h_enc=("S B H", h_enc))
+    check_shapes("attention", **shapes)
+    query, keys = attention_query(h, W, v), attention_keys(h_enc, W, v)
+    context, step = attention_step_forward(query[:, None], keys, h_enc.transpose(1, 0, 2), mask.T, v)
+    return context[:, 0], AttentionCache(h, h_enc, W, step)
+
+
+def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradients:
+    """All gradients from dcontext (B, M)."""
+    h, h_enc, W, step = cache
+    dquery, dscore, dkeys, dv = attention_step_backward(dcontext[:, None], step)
+    if dkeys is None:
+        dkeys = dscore.transpose(0, 2, 1) @ step.query
+    dvalues = step.weights.transpose(0, 2, 1) @ dcontext[:, None]
+    dh, dW_query = attention_query_backward(dquery[:, 0], h, W, step.v)
+    dh_enc, dW_keys = attention_keys_backward(dkeys, h_enc, W, step.v)
+    dh_enc += dvalues.transpose(1, 0, 2)
+    dW = dW_keys if dW_query is None else array_module(h).concatenate([dW_query, dW_keys])
+    return AttentionGradients(dh, dh_enc, dW, dv)
+
+
+def attention_query(h: Array, W: Array | None, v: Array | None) -> Array:
+    """What is compared with the keys, (..., A): h itself, or for concat h times the upper rows of W."""
+    return h if v is None else h @ W[: h.shape[-1]]
+
+
+def attention_query_backward(dquery: Array, h: Array, W: Array | None, v: Array | None) -> tuple[Array, Array | None]:
+    """dh and the gradient of W's upper rows (None unless concat); h (N, H), dquery (N, A)."""
+    if v is None:
+        return dquery, None
+    return dquery @ W[: h.shape[-1]].T, h.T @ dquery
+
+
+def attention_keys(h_enc: Array, W: Array | None, v: Array | None) -> Array:
+    """(B, S, A) from h_enc (S, B, M): once per sentence."""
+    xp = array_module(h_enc)
+    by_sentence = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
+    return by_sentence if W is None else by_sentence @ _key_rows(W, v, h_enc.shape[-1])
+
+
+def attention_keys_backward(dkeys: Array, h_enc: Array, W: Array | None, v: Array | None) -> tuple[Array, Array | None]:
+    """dh_enc (S, B, M) and the gradient of W's rows for the keys (None for dot)."""
+    by_time = dkeys.transpose(1, 0, 2)
+    if W is None:
+        return by_time.copy(), None
+    M = h_enc.shape[-1]
+    dW = h_enc.reshape(-1, M).T @ by_time.reshape(-1, dkeys.shape[-1])
+    return by_time @ _key_rows(W, v, M).T, dW
+
+
+def _key_rows(W: Array, v: Array | None, M: int) -> Array:
+    return W if v is None else W[-M:]

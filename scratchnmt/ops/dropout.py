@@ -1,0 +1,43 @@
+"""Inverted dropout (Srivastava et al. 2014, scaled at training time).
+
+    (1)  y = x * mask,     mask = 0 with probability `rate`, else 1 / (1 - rate)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, array_module
+
+
+class DropoutCache(NamedTuple):
+    mask: Array  # the shape of x: 0 or 1 / (1 - rate)
+
+
+class DropoutGradients(NamedTuple):
+    dx: Array  # the shape of x
+
+
+def dropout_mask(shape: tuple[int, ...], rate: float, rng, dtype="float32") -> Array:
+    """A mask of 0 and 1 / (1 - rate), drawn from `rng` (numpy's or cupy's Generator), 0 <= rate < 1."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
+    keep = rng.random(shape, dtype="float32") >= rate
+    return keep.astype(dtype) * array_module(keep).asarray(1 / (1 - rate), dtype)
+
+
+def dropout_forward(x: Array, rate: float, *, rng=None, mask: Array | None = None) -> tuple[Array, DropoutCache]:
+    """x with a share `rate` of its elements set to zero and the rest scaled up.
+
+    The randomness is an argument: a generator, or a mask made by `dropout_mask`.
+    """
+    if (rng is None) == (mask is None):
+        raise ValueError("dropout: expected either rng or mask")
+    if mask is None:
+        mask = dropout_mask(x.shape, rate, rng, x.real.dtype)
+    return x * mask, DropoutCache(mask)  # (1)
+
+
+def dropout_backward(dy: Array, cache: DropoutCache) -> DropoutGradients:
+    # in the forward pass this was (1) y = x * mask
+    return DropoutGradients(dx=dy * cache.mask)

@@ -1,0 +1,102 @@
+"""Projection to the vocabulary, softmax and cross-entropy in one, in chunks of rows: the fast one.
+
+    (1)  logits = x W
+    (2)  loss = cross_entropy(logits, targets)            row by row, padding left out
+
+The logits of a batch, (N, V), are by far its largest array, and nobody needs them: as soon as a
+chunk of them exists it is turned into its own gradient in place and multiplied back into dx and dW.
+So forward leaves nothing for backward to do but to scale.  Only rows with a target are computed.
+
+x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, array_module, check_shapes, for_ranges
+from .cross_entropy import PAD
+
+CHUNK_BYTES = 48 << 20  # logits in memory at a time: large enough for a fast product
+BLOCK_BYTES = 256 << 10  # of which so much is worked on at a time: small enough for the cache
+COLUMNS = 4096  # columns of dW added at a time, so that the product is still in cache
+
+
+class LinearCrossEntropyCache(NamedTuple):
+    dx: Array  # (N, H) for dloss = 1
+    dW: Array  # (H, V) for dloss = 1
+
+
+class LinearCrossEntropyGradients(NamedTuple):
+    dx: Array  # (N, H)
+    dW: Array  # (H, V)
+
+
+def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
+                                 gradients: bool = True, chunk_bytes: int = CHUNK_BYTES):
+    """loss, cache; with gradients=False the cache is None and only the loss is computed."""
+    xp = array_module(x, W, targets)
+    check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N", targets))
+    rows = xp.flatnonzero(targets != PAD)
+    if len(rows) < len(targets):
+        x_rows, targets = x[rows], targets[rows]
+    else:
+        x_rows = x
+    N, V = len(rows), W.shape[1]
+    dtype = xp.result_type(x, W)
+    dx_rows, dW = (xp.empty_like(x_rows, dtype=dtype), xp.zeros(W.shape, dtype)) if gradients else (None, None)
+    losses = xp.zeros(N, dtype)
+    chunk = max(1, min(N, chunk_bytes // (V * dtype.itemsize)))
+    logits = xp.empty((chunk, V), dtype)
+    for start in range(0, N, chunk):
+        part = slice(start, min(start + chunk, N))
+        z = xp.matmul(x_rows[part], W, out=logits[: part.stop - start])  # (1)
+        _loss_and_gradient_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
+        if gradients:
+            xp.matmul(z, W.T, out=dx_rows[part])
+            _add_product(dW, x_rows[part], z)
+    if not gradients:
+        return losses.sum(), None
+    dx = dx_rows
+    if len(rows) < len(x):
+        dx = xp.zeros(x.shape, dtype)
+        dx[rows] = dx_rows
+    return losses.sum(), LinearCrossEntropyCache(dx, dW)
+
+
+def linear_cross_entropy_backward(dloss: Array, cache: LinearCrossEntropyCache) -> LinearCrossEntropyGradients:
+    """The gradients of x and W from the scalar dloss."""
+    return LinearCrossEntropyGradients(dx=cache.dx * dloss, dW=cache.dW * dloss)
+
+
+def _loss_and_gradient_in_place(z: Array, targets: Array, smoothing: float, losses: Array) -> None:
+    """Fill losses (n,) and replace the logits z (n, V) by p - wanted distribution, a few rows at a time."""
+    xp = array_module(z)
+    n, V = z.shape
+    block = max(1, BLOCK_BYTES // (V * z.itemsize))
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, block):
+            part = slice(first, min(first + block, stop))
+            rows, wanted = z[part], targets[part]
+            index = xp.arange(len(rows))
+            rows -= rows.real.max(axis=1, keepdims=True)
+            log_p = (1 - smoothing) * rows[index, wanted]
+            if smoothing:
+                log_p += smoothing * rows.mean(axis=1)
+            xp.exp(rows, out=rows)
+            total = rows.sum(axis=1)
+            losses[part] = xp.log(total) - log_p
+            rows *= (1 / total)[:, None]
+            if smoothing:
+                rows -= smoothing / V
+            rows[index, wanted] -= 1 - smoothing
+
+    for_ranges(work, n, grain=block)
+
+
+def _add_product(dW: Array, x: Array, dlogits: Array) -> None:
+    """dW += x.T dlogits, some columns at a time so that no second (H, V) array is needed."""
+    for start in range(0, dW.shape[1], COLUMNS):
+        columns = slice(start, start + COLUMNS)
+        dW[:, columns] += x.T @ dlogits[:, columns]

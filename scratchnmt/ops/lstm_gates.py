@@ -1,0 +1,86 @@
+"""The pointwise part of an LSTM step (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    (1)  i, f, g, o = blocks of z           the four pre-activations, H columns each
+    (2)  i, f, o = sigmoid(i, f, o),  g = tanh(g)
+    (3)  c = f * c_prev + i * g
+    (4)  h = o * tanh(c)
+
+z (..., 4H), c_prev, c, h (..., H).  What stands around it, z = x Wx + h_prev Wh + b, is left to the
+caller (lstm_cell for one step, lstm for a sequence), which can then do it for many steps at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, array_module
+
+
+class LSTMGatesCache(NamedTuple):
+    gates: Array  # (..., 4H) i, f, g, o after their activations
+    c_prev: Array  # (..., H)
+    tanh_c: Array  # (..., H)
+
+
+class LSTMGatesGradients(NamedTuple):
+    dz: Array  # (..., 4H)
+    dc_prev: Array  # (..., H)
+
+
+def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Array | None = None,
+                       tanh_c: Array | None = None, overwrite: bool = False):
+    """(h, c), cache from the pre-activations z.
+
+    h, c and tanh_c may be given as buffers to be filled; with overwrite=True the activations of
+    the gates take the place of z.
+    """
+    xp = array_module(z, c_prev)
+    H = c_prev.shape[-1]
+    gates = z if overwrite else z.copy()
+    i_and_f, g, o = gates[..., : 2 * H], gates[..., 2 * H : 3 * H], gates[..., 3 * H :]
+    # (2) sigmoid(a) = (1 + tanh(a / 2)) / 2, so that one tanh serves all four blocks
+    i_and_f *= 0.5
+    o *= 0.5
+    xp.tanh(gates, out=gates)
+    for sigmoid in (i_and_f, o):
+        sigmoid *= 0.5
+        sigmoid += 0.5
+    i, f = i_and_f[..., :H], i_and_f[..., H:]  # (1)
+    c = xp.multiply(f, c_prev, out=c)  # (3)
+    c += i * g
+    tanh_c = xp.tanh(c, out=tanh_c)
+    h = xp.multiply(o, tanh_c, out=h)  # (4)
+    return (h, c), LSTMGatesCache(gates, c_prev, tanh_c)
+
+
+def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *, dz: Array | None = None) -> LSTMGatesGradients:
+    """Gradients of z and c_prev from dh, dc (..., H), both of the outputs; dz may be a buffer to be filled."""
+    xp = array_module(dh, dc)
+    gates, c_prev, tanh_c = cache
+    H = c_prev.shape[-1]
+    i, f, g, o = (gates[..., k * H : (k + 1) * H] for k in range(4))  # (1)
+    if dz is None:
+        dz = xp.empty(gates.shape, xp.result_type(dh, dc, gates))
+    di, df, dg, do = (dz[..., k * H : (k + 1) * H] for k in range(4))
+    # in the forward pass this was (4) h = o * tanh(c)
+    slope = tanh_c * tanh_c
+    xp.subtract(1, slope, out=slope)
+    slope *= o
+    slope *= dh
+    slope += dc
+    dc = slope  # all of the gradient of c: what came in, and what came through h
+    # (2) times what reaches each gate: sigmoid' = y (1 - y), tanh' = 1 - y^2
+    xp.subtract(1, gates, out=dz)
+    dz *= gates
+    xp.multiply(g, g, out=dg)
+    xp.subtract(1, dg, out=dg)
+    do *= dh
+    do *= tanh_c
+    # in the forward pass this was (3) c = f * c_prev + i * g
+    di *= dc
+    di *= g
+    df *= dc
+    df *= c_prev
+    dg *= dc
+    dg *= i
+    return LSTMGatesGradients(dz, dc_prev=dc * f)

@@ -1,0 +1,40 @@
+"""Softmax over the last axis, with an optional mask.
+
+    (1)  e = exp(x - max x)      only where the mask is True, else 0
+    (2)  y = e / sum(e)
+
+A row that is masked out entirely gives zeros, not NaN.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..arrays import Array, array_module
+
+
+class SoftmaxCache(NamedTuple):
+    y: Array  # (..., S), rows that sum to one (or are zero where all is masked)
+
+
+class SoftmaxGradients(NamedTuple):
+    dx: Array  # (..., S)
+
+
+def softmax_forward(x: Array, mask: Array | None = None) -> tuple[Array, SoftmaxCache]:
+    """Softmax of x (..., S); mask is boolean and broadcasts to x, True = takes part."""
+    xp = array_module(x)
+    if mask is not None:
+        x = xp.where(mask, x, -xp.inf)
+    peak = x.real.max(axis=-1, keepdims=True)  # any constant would do; the largest keeps exp from overflowing
+    e = xp.exp(x - xp.where(xp.isfinite(peak), peak, 0))  # (1)
+    total = e.sum(axis=-1, keepdims=True)
+    e /= xp.where(total.real > 0, total, 1)  # (2)
+    return e, SoftmaxCache(e)
+
+
+def softmax_backward(dy: Array, cache: SoftmaxCache) -> SoftmaxGradients:
+    """dx_j = y_j (dy_j - sum_k dy_k y_k); zero wherever y is, so masked places receive nothing."""
+    y = cache.y
+    # in the forward pass this was (1), (2): every output depends on every input through the sum
+    return SoftmaxGradients(dx=y * (dy - (dy * y).sum(axis=-1, keepdims=True)))
