@@ -19,6 +19,7 @@ from ..arrays import Array, array_module
 from ..ops.attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,
                              attention_query_backward, attention_step_backward, attention_step_forward)
 from ..ops.dropout import dropout_mask
+from ..ops.linear import transposed_product
 from ..ops.lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
 from ..ops.packing import Packing, pack, steps
 from .config import NMTConfig, layer_name
@@ -45,7 +46,6 @@ class LayerRows(NamedTuple):
 class DecoderCache(NamedTuple):
     packing: Packing
     shape: tuple[int, int, int]  # (T, B, E) of the embedded target
-    h_enc: Array  # (S, B, M)
     layers: list[LayerRows]
     attention: list[AttentionStepCache]  # of each step
     u: Array  # (N, M + H) rows [a; h]
@@ -55,8 +55,9 @@ class DecoderCache(NamedTuple):
 def memorize(params, h_enc: Array, mask: Array) -> Memory:
     """Keys and values of h_enc (S, B, M) and the mask (S, B), sentence by sentence."""
     xp = array_module(h_enc)
-    keys = attention_keys(h_enc, params.get("attention.W"), params.get("attention.v"))
-    return Memory(keys, xp.ascontiguousarray(h_enc.transpose(1, 0, 2)), xp.ascontiguousarray(mask.T))
+    values = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
+    keys = attention_keys(values, params.get("attention.W"), params.get("attention.v"))
+    return Memory(keys, values, xp.ascontiguousarray(mask.T))
 
 
 def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Array, h_enc: Array, mask: Array,
@@ -90,7 +91,7 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     slope = 1 - tanh_v * tanh_v
     if scale is not None:
         slope *= scale
-    return o, DecoderCache(packing, embedded.shape, h_enc, layers, attention, u, slope)
+    return o, DecoderCache(packing, embedded.shape, layers, attention, u, slope)
 
 
 def _layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng) -> LayerRows:
@@ -148,13 +149,12 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     dc = [xp.zeros((B, H), do.dtype) for _ in layers]
     dscores = []
     dkeys, dv_concat = (None, None) if v is None else (xp.zeros_like(cache.attention[0].keys), xp.zeros_like(v))
-    transposed = {name: xp.ascontiguousarray(params[name].T) for name in _loop_weights(layers)}
     for t, (now, _, n_next) in reversed(list(enumerate(steps(packing)))):
         if config.feed == "output" and n_next:
             do[now][:n_next] += dbefore[0][:, H:]
         # in the forward pass this was (5) o = dropout(tanh(u W_combine))
         xp.multiply(do[now], cache.slope[now], out=dv_rows[now])
-        xp.matmul(dv_rows[now], transposed["combine.W"], out=du[now])
+        du[now] = transposed_product(dv_rows[now], params["combine.W"])
         if config.feed == "context" and n_next:
             du[now][:n_next, :M] += dbefore[0][:, H:]
         # in the forward pass this was (4) a = attention(h, h_enc)
@@ -165,7 +165,7 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
             dkeys[: now.stop - now.start] += step.dkeys
             dv_concat += step.dv
         dh = attention_query_backward(dquery_rows[now], cache.u[now, M:], W, v)[0] + du[now][:, M:]
-        _layers_backward(dh, layers, now, n_next, dbefore, dc, dz_rows, transposed)
+        _layers_backward(dh, layers, now, n_next, dbefore, dc, dz_rows, params)
     dscore_rows = xp.concatenate(dscores[::-1])
     dstates = []
     for l in range(len(layers)):
@@ -178,9 +178,8 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
 
 
 def _layers_backward(dh: Array, layers: list[LayerRows], now: slice, n_next: int, dbefore: list[Array], dc: list[Array],
-                     dz_rows: list[Array], transposed: dict[str, Array]) -> None:
+                     dz_rows: list[Array], params) -> None:
     """(3), (2) of one step through all layers; dbefore and dc are carried to the step before."""
-    xp = array_module(dh)
     n, H = dh.shape
     for l in reversed(range(len(layers))):
         name, rows = layer_name("decoder", l), layers[l]
@@ -191,19 +190,11 @@ def _layers_backward(dh: Array, layers: list[LayerRows], now: slice, n_next: int
         part = LSTMGatesCache(*(array[now] for array in rows.gates))
         dc[l][:n] = lstm_gates_backward(dh, dc[l][:n], part, dz=dz).dc_prev
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
-        dbefore[l] = xp.matmul(dz, transposed[f"{name}.Wh"])
+        dbefore[l] = transposed_product(dz, params[f"{name}.Wh"])
         if l:
-            dh = xp.matmul(dz, transposed[f"{name}.Wx"])
+            dh = transposed_product(dz, params[f"{name}.Wx"])
             if rows.mask is not None:
                 dh *= rows.mask[now]
-
-
-def _loop_weights(layers: list[LayerRows]) -> list[str]:
-    """The weights that backward multiplies with inside the loop, transposed once: BLAS is faster on contiguous rows."""
-    names = ["combine.W"]
-    for l in range(len(layers)):
-        names += [f"{layer_name('decoder', l)}.{w}" for w in (("Wh",) if l == 0 else ("Wh", "Wx"))]
-    return names
 
 
 def _weight_gradients(cache: DecoderCache, params, dz_rows: list[Array], dv_rows: Array, grads) -> Array:
@@ -232,16 +223,16 @@ def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_ro
     h_rows = cache.u[:, M:]
     if v is None:
         dkeys = xp.matmul(by_sentence(dscore_rows).transpose(0, 2, 1), by_sentence(h_rows))
-    order = cache.packing.order
-    dh_enc_sorted, dW = attention_keys_backward(dkeys, cache.h_enc[:, order], W, v)
+    values_part, dW = attention_keys_backward(dkeys, cache.attention[0].values, W, v)
     if v is not None:
         dW = xp.concatenate([attention_query_backward(dquery_rows, h_rows, W, v)[1], dW])
         grads["attention.v"][...] = dv
     if W is not None:
         grads["attention.W"][...] = dW
-    dh_enc_sorted += dvalues.transpose(1, 0, 2)
-    dh_enc = xp.empty_like(dh_enc_sorted)
-    dh_enc[:, order] = dh_enc_sorted
+    dvalues += values_part
+    B, S, _ = dvalues.shape
+    dh_enc = xp.empty((S, B, M), dvalues.dtype)
+    dh_enc[:, cache.packing.order] = dvalues.transpose(1, 0, 2)
     return dh_enc
 
 

@@ -73,7 +73,6 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache) -> Atten
 
 class AttentionCache(NamedTuple):
     h: Array  # (B, H)
-    h_enc: Array  # (S, B, M)
     W: Array | None
     step: AttentionStepCache
 
@@ -102,21 +101,22 @@ def attention_forward(h: Array, h_enc: Array, mask: Array, W: Array | None = Non
     else:
         shapes.update(h_enc=("S B H", h_enc))
     check_shapes("attention", **shapes)
-    query, keys = attention_query(h, W, v), attention_keys(h_enc, W, v)
-    context, step = attention_step_forward(query[:, None], keys, h_enc.transpose(1, 0, 2), mask.T, v)
-    return context[:, 0], AttentionCache(h, h_enc, W, step)
+    values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
+    query, keys = attention_query(h, W, v), attention_keys(values, W, v)
+    context, step = attention_step_forward(query[:, None], keys, values, mask.T, v)
+    return context[:, 0], AttentionCache(h, W, step)
 
 
 def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradients:
     """All gradients from dcontext (B, M)."""
-    h, h_enc, W, step = cache
+    h, W, step = cache
     dquery, dscore, dkeys, dv = attention_step_backward(dcontext[:, None], step)
     if dkeys is None:
         dkeys = dscore.transpose(0, 2, 1) @ step.query
-    dvalues = step.weights.transpose(0, 2, 1) @ dcontext[:, None]
     dh, dW_query = attention_query_backward(dquery[:, 0], h, W, step.v)
-    dh_enc, dW_keys = attention_keys_backward(dkeys, h_enc, W, step.v)
-    dh_enc += dvalues.transpose(1, 0, 2)
+    dvalues, dW_keys = attention_keys_backward(dkeys, step.values, W, step.v)
+    dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext[:, None]
+    dh_enc = dvalues.transpose(1, 0, 2)
     dW = dW_keys if dW_query is None else array_module(h).concatenate([dW_query, dW_keys])
     return AttentionGradients(dh, dh_enc, dW, dv)
 
@@ -133,21 +133,22 @@ def attention_query_backward(dquery: Array, h: Array, W: Array | None, v: Array 
     return dquery @ W[: h.shape[-1]].T, h.T @ dquery
 
 
-def attention_keys(h_enc: Array, W: Array | None, v: Array | None) -> Array:
-    """(B, S, A) from h_enc (S, B, M): once per sentence."""
-    xp = array_module(h_enc)
-    by_sentence = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
-    return by_sentence if W is None else by_sentence @ _key_rows(W, v, h_enc.shape[-1])
-
-
-def attention_keys_backward(dkeys: Array, h_enc: Array, W: Array | None, v: Array | None) -> tuple[Array, Array | None]:
-    """dh_enc (S, B, M) and the gradient of W's rows for the keys (None for dot)."""
-    by_time = dkeys.transpose(1, 0, 2)
+def attention_keys(values: Array, W: Array | None, v: Array | None) -> Array:
+    """(B, S, A) from the encoder's states sentence by sentence, values (B, S, M): once per sentence."""
     if W is None:
-        return by_time.copy(), None
-    M = h_enc.shape[-1]
-    dW = h_enc.reshape(-1, M).T @ by_time.reshape(-1, dkeys.shape[-1])
-    return by_time @ _key_rows(W, v, M).T, dW
+        return values
+    B, S, M = values.shape
+    return (values.reshape(B * S, M) @ _key_rows(W, v, M)).reshape(B, S, -1)
+
+
+def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Array | None) -> tuple[Array, Array | None]:
+    """dvalues (B, S, M) and the gradient of W's rows for the keys (None for dot)."""
+    if W is None:
+        return dkeys, None
+    B, S, M = values.shape
+    dkeys = dkeys.reshape(B * S, -1)
+    dvalues = dkeys @ _key_rows(W, v, M).T
+    return dvalues.reshape(B, S, M), values.reshape(B * S, M).T @ dkeys
 
 
 def _key_rows(W: Array, v: Array | None, M: int) -> Array:

@@ -12,14 +12,15 @@ x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..arrays import Array, array_module, check_shapes, for_ranges
 from .cross_entropy import PAD
 
 CHUNK_BYTES = 48 << 20  # logits in memory at a time: large enough for a fast product
-BLOCK_BYTES = 256 << 10  # of which so much is worked on at a time: small enough for the cache
-COLUMNS = 4096  # columns of dW added at a time, so that the product is still in cache
+BLOCK_BYTES = 1 << 20  # of which each core works on so much at a time: small enough for its cache
+COLUMNS = 16384  # columns of dW added at a time, so that no second array of its size is needed
 
 
 class LinearCrossEntropyCache(NamedTuple):
@@ -44,17 +45,17 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         x_rows = x
     N, V = len(rows), W.shape[1]
     dtype = xp.result_type(x, W)
-    dx_rows, dW = (xp.empty_like(x_rows, dtype=dtype), xp.zeros(W.shape, dtype)) if gradients else (None, None)
+    if gradients:
+        dx_rows, dW = xp.empty(x_rows.shape, dtype), xp.empty_like(W, dtype=dtype)
     losses = xp.zeros(N, dtype)
-    chunk = max(1, min(N, chunk_bytes // (V * dtype.itemsize)))
-    logits = xp.empty((chunk, V), dtype)
-    for start in range(0, N, chunk):
-        part = slice(start, min(start + chunk, N))
-        z = xp.matmul(x_rows[part], W, out=logits[: part.stop - start])  # (1)
+    parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize))))
+    logits = xp.empty((parts[0].stop, V), dtype)
+    for part in parts:
+        z = xp.matmul(x_rows[part], W, out=logits[: part.stop - part.start])  # (1)
         _loss_and_gradient_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
         if gradients:
             xp.matmul(z, W.T, out=dx_rows[part])
-            _add_product(dW, x_rows[part], z)
+            _add_product(dW, x_rows[part], z, first=part.start == 0)
     if not gradients:
         return losses.sum(), None
     dx = dx_rows
@@ -95,8 +96,22 @@ def _loss_and_gradient_in_place(z: Array, targets: Array, smoothing: float, loss
     for_ranges(work, n, grain=block)
 
 
-def _add_product(dW: Array, x: Array, dlogits: Array) -> None:
-    """dW += x.T dlogits, some columns at a time so that no second (H, V) array is needed."""
+def _add_product(dW: Array, x: Array, dlogits: Array, first: bool) -> None:
+    """dW += x.T dlogits (dW = for the first chunk), in the memory order of dW (that of a tied table is transposed)."""
+    xp = array_module(dW)
+    if not dW.flags.c_contiguous:
+        dW, x, dlogits = dW.T, dlogits, x
+    if first:
+        xp.matmul(x.T, dlogits, out=dW)
+        return
     for start in range(0, dW.shape[1], COLUMNS):
         columns = slice(start, start + COLUMNS)
         dW[:, columns] += x.T @ dlogits[:, columns]
+
+
+def _even_slices(size: int, most: int) -> Iterator[slice]:
+    """range(size) in as few slices of at most `most` as will do, the first one the longest."""
+    count = max(1, -(-size // most))
+    step = -(-size // count)
+    for start in range(0, max(size, 1), max(step, 1)):
+        yield slice(start, min(start + step, size))

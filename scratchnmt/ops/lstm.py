@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes
+from .linear import transposed_product
 from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
-from .packing import Packing, pack, steps
+from .packing import Packing, pack, steps, steps_back
 
 
 class LSTMCache(NamedTuple):
@@ -88,17 +89,15 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     dh[:, packing.last] += dh_last[:, order]
     dc = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last
     dz = xp.empty(gates.gates.shape, dh.dtype)
-    WhT = xp.ascontiguousarray(Wh.transpose(0, 2, 1))
-    before = [slice(None, None)] + [now for now, _, _ in steps(packing)]
-    for t, (now, _, _) in reversed(list(enumerate(steps(packing)))):
-        n = packing.counts[t]
+    for now, before in steps_back(packing):
+        n = now.stop - now.start
         part = LSTMGatesCache(*(array[:, now] for array in gates))
         # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
         _, dc[:, :n] = lstm_gates_backward(dh[:, now], dc[:, :n], part, dz=dz[:, now])
         # in the forward pass this was (2) z[t] += h[t-1] Wh
-        dh_prev = xp.matmul(dz[:, now], WhT)
-        if t:
-            dh[:, before[t]][:, :n] += dh_prev
+        dh_prev = transposed_product(dz[:, now], Wh)
+        if before is not None:
+            dh[:, before] += dh_prev
     dh0, dc0 = xp.empty_like(dh_prev), xp.empty_like(dc)
     dh0[:, order], dc0[:, order] = dh_prev, dc
     # in the forward pass this was (1) z[t] = x[t] Wx + b, and (2) once more: all steps at once

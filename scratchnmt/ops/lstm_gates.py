@@ -11,6 +11,7 @@ caller (lstm_cell for one step, lstm for a sequence), which can then do it for m
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..arrays import Array, array_module
@@ -37,15 +38,13 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
     xp = array_module(z, c_prev)
     H = c_prev.shape[-1]
     gates = z if overwrite else z.copy()
-    i_and_f, g, o = gates[..., : 2 * H], gates[..., 2 * H : 3 * H], gates[..., 3 * H :]
-    # (2) sigmoid(a) = (1 + tanh(a / 2)) / 2, so that one tanh serves all four blocks
-    i_and_f *= 0.5
-    o *= 0.5
+    # (2) sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, so that one tanh serves all four blocks
+    scale, shift = _sigmoid_through_tanh(H, gates.real.dtype, xp)
+    gates *= scale
     xp.tanh(gates, out=gates)
-    for sigmoid in (i_and_f, o):
-        sigmoid *= 0.5
-        sigmoid += 0.5
-    i, f = i_and_f[..., :H], i_and_f[..., H:]  # (1)
+    gates *= scale
+    gates += shift
+    i, f, g, o = (gates[..., k * H : (k + 1) * H] for k in range(4))  # (1)
     c = xp.multiply(f, c_prev, out=c)  # (3)
     c += i * g
     tanh_c = xp.tanh(c, out=tanh_c)
@@ -84,3 +83,11 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *, dz: Arra
     dg *= dc
     dg *= i
     return LSTMGatesGradients(dz, dc_prev=dc * f)
+
+
+@lru_cache
+def _sigmoid_through_tanh(H: int, dtype, xp) -> tuple[Array, Array]:
+    """Factors 1/2 and summands 1/2 for the columns of i, f and o; 1 and 0 for those of g."""
+    scale, shift = xp.full(4 * H, 0.5, dtype), xp.full(4 * H, 0.5, dtype)
+    scale[2 * H : 3 * H], shift[2 * H : 3 * H] = 1, 0
+    return scale, shift

@@ -51,3 +51,11 @@ def steps(packing: Packing) -> Iterator[tuple[slice, slice, int]]:
     for t in range(len(packing.counts)):
         following = slice(offsets[t + 1], offsets[t + 2])
         yield slice(offsets[t], offsets[t + 1]), following, following.stop - following.start
+
+
+def steps_back(packing: Packing) -> Iterator[tuple[slice, slice | None]]:
+    """From the last step to the first: its rows, and the rows of the same sentences one step before (None at 0)."""
+    for t in reversed(range(len(packing.counts))):
+        start, stop = packing.offsets[t], packing.offsets[t + 1]
+        before = packing.offsets[t - 1] if t else None
+        yield slice(start, stop), slice(before, before + stop - start) if t else None
