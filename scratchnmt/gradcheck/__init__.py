@@ -1,0 +1,23 @@
+"""Check hand-written gradients against numerical ones: any code on arrays, ours or a stranger's.
+
+    from scratchnmt.gradcheck import assert_gradients
+    assert_gradients(forward, backward, {"x": x, "W": W})     # raises with a readable report
+
+An op is a pair of functions: forward(**args) -> (y, cache), backward(*dys, cache) -> gradients named
+'d' + argument.  The reference is complex-step differentiation, exact to rounding, so the tolerance
+is 1e-12 and belongs to the method, not to the test.
+"""
+
+from .check import assert_gradients, check_gradients, gate_labels
+from .contract import assert_contract, check_contract
+from .directional import assert_directional, check_directional
+from .numeric import NotAnalyticError, central, complex_step, gradient, richardson
+from .report import GradcheckError, Offender, Report, TensorReport
+from .variant import assert_variant, check_variant
+
+__all__ = [
+    "GradcheckError", "NotAnalyticError", "Offender", "Report", "TensorReport",
+    "assert_contract", "assert_directional", "assert_gradients", "assert_variant",
+    "central", "check_contract", "check_directional", "check_gradients", "check_variant",
+    "complex_step", "gate_labels", "gradient", "richardson",
+]

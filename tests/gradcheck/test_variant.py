@@ -1,0 +1,60 @@
+"""Two implementations of one op: float32 and another formula beside plain float64."""
+
+import numpy as np
+import pytest
+
+from scratchnmt.gradcheck import GradcheckError, assert_variant, check_variant
+
+RNG = np.random.default_rng(4)
+ARGS = {"x": RNG.standard_normal((3, 4), "float32"), "W": RNG.standard_normal((4, 5), "float32")}
+
+
+def plain_forward(x, W):
+    y = np.tanh(x @ W)
+    return y, (x, W, y)
+
+
+def fused_forward(x, W):
+    y = 1 - 2 / (np.exp(2 * (x @ W)) + 1)  # tanh, another way
+    return y, (x, W, y)
+
+
+def backward(dy, cache):
+    x, W, y = cache
+    dz = dy * (1 - y * y)
+    return {"dx": dz @ W.T, "dW": x.T @ dz}
+
+
+PLAIN = (plain_forward, backward)
+
+
+def test_agreement_to_the_rounding_of_the_dtype():
+    report = assert_variant(PLAIN, (fused_forward, backward), ARGS)
+    assert [t.name for t in report.tensors] == ["y", "dx", "dW"]
+    assert report.max_error > 0 and report.rtol == 64 * 2.0**-23
+    assert check_variant(PLAIN, PLAIN, ARGS, steps=9).rtol == 3 * report.rtol
+
+
+def test_a_wrong_gradient_or_output_is_named():
+    def scaled(dy, cache):
+        return {**backward(dy, cache), "dW": backward(dy, cache)["dW"] * np.float32(1 + 1e-4)}
+
+    def shifted(x, W):
+        return fused_forward(x + np.float32(1e-3), W)
+
+    assert check_variant(PLAIN, (fused_forward, scaled), ARGS).wrong == ("dW",)
+    assert "y" in check_variant(PLAIN, (shifted, backward), ARGS).wrong
+    with pytest.raises(GradcheckError, match="worst elements of dW"):
+        assert_variant(PLAIN, (fused_forward, scaled), ARGS)
+
+
+def test_an_output_of_another_shape_is_named():
+    def summed(x, W):
+        y, cache = fused_forward(x, W)
+        return y.sum(axis=0), cache
+
+    def backward_of_sum(dy, cache):
+        return backward(np.broadcast_to(dy, cache[2].shape), cache)
+
+    report = check_variant(PLAIN, (summed, backward_of_sum), ARGS, dys=np.ones(5, "float32"))
+    assert any("y has shape (5,), but (3, 5) in the plain op" in p for p in report.broken_promises)

@@ -1,0 +1,43 @@
+"""Every op against complex-step at sizes, lengths and masks that hypothesis draws, with its promises."""
+
+import numpy as np
+import pytest
+import strategies
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scratchnmt.selfcheck import CASES
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_gradient_of_every_op(case, data):
+    sizes = data.draw(strategies.sizes(case.letters, max_size=4))
+    args = case.arguments(sizes, np.random.default_rng(data.draw(strategies.seeds())))
+    if "lengths" in args:
+        args["lengths"] = data.draw(strategies.lengths(sizes["T"], sizes["B"]))
+    if getattr(args.get("mask"), "dtype", None) == bool:
+        args["mask"] = data.draw(strategies.masks(args["mask"].shape))
+    report = case.check(args)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_sizes_of_one(case):
+    report = case.check(case.arguments(dict.fromkeys(case.letters.split(), 1), np.random.default_rng(0)))
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_slip_in_any_gradient_is_caught(case):
+    """No gradient is so small, masked or ill-scaled in its example that an error of 1e-6 would pass."""
+    args = case.arguments(dict.fromkeys(case.letters.split(), 3), np.random.default_rng(3))
+
+    def slip(*dys_and_cache):
+        found = case.backward(*dys_and_cache)
+        found = found._asdict() if hasattr(found, "_asdict") else dict(found)
+        return {name: None if g is None else g * (1 + 1e-6) for name, g in found.items()}
+
+    report = case._replace(backward=slip).check(args, contract=False)
+    assert report.wrong == tuple(t.name for t in report.tensors)
