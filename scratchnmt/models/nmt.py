@@ -58,20 +58,23 @@ class NMT:
         other.params = params
         return other
 
-    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng=None) -> tuple[Array, NMTCache]:
+    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng=None,
+                out: Parameters | None = None) -> tuple[Array, NMTCache]:
         """The summed loss in nats (with label smoothing, if configured) and what backward needs.
 
         src (S, B) source ids, padded with 0; src_lengths (B,) in any order; tgt (T+1, B) from <s> to
-        </s>, padded with 0.  rng draws the dropout masks; None: no dropout.
+        </s>, padded with 0.  rng draws the dropout masks; None: no dropout.  out: the buffer that will
+        be given to backward, for the gradient of the vocabulary's weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
-        return self._forward(src, src_lengths, tgt, rng, self.config.label_smoothing, gradients=True)
+        dW = None if out is None else out.get("vocab.W")  # a tied table also receives the embedding's gradient: not here
+        return self._forward(src, src_lengths, tgt, rng, label_smoothing=self.config.label_smoothing, dW=dW)
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""
-        return float(self._forward(src, src_lengths, tgt, None, 0.0, gradients=False)[0])
+        return float(self._forward(src, src_lengths, tgt, None, gradients=False)[0])
 
-    def _forward(self, src, src_lengths, tgt, rng, label_smoothing, gradients):
+    def _forward(self, src, src_lengths, tgt, rng, **options):
         xp = array_module(src, tgt)
         check_shapes("NMT.forward", src=("S B", src), tgt=("U B", tgt))
         tgt_lengths = _target_lengths(tgt)
@@ -82,8 +85,7 @@ class NMT:
         mask = xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
         o, decoder = decoder_forward(self.params, self.config, y, tgt_lengths, h_enc, mask, states, rng)  # (4)
         targets = tgt[1:].reshape(-1)[xp.asarray(decoder.packing.rows)]
-        loss, output = linear_cross_entropy_forward(o, self._vocab_weight, targets, label_smoothing=label_smoothing,
-                                                    gradients=gradients)  # (5)
+        loss, output = linear_cross_entropy_forward(o, self._vocab_weight(self.params), targets, **options)  # (5)
         return loss, NMTCache(embeddings, encoder, decoder, output)
 
     def backward(self, cache: NMTCache, out: Parameters | None = None) -> Parameters:
@@ -91,16 +93,16 @@ class NMT:
 
         out: an earlier result to be overwritten, which spares a training loop the allocation.
         """
+        xp = array_module(cache.output.dx)
         if out is None:
-            out = Parameters(self.config.shapes(), cache.output.dx.dtype, array_module(cache.output.dx))
-        for name in ("embed.src", "embed.tgt"):
-            out[name][...] = 0
-        do = cache.output.dx  # (5)
-        if self.config.tie_embeddings:
-            out["embed.tgt"][...] = cache.output.dW.T
-        else:
-            out["vocab.W"][...] = cache.output.dW
-        dy, dh_enc, dstates = decoder_backward(do, cache.decoder, self.params, self.config, out)  # (4)
+            out = Parameters(self.config.shapes(), cache.output.dx.dtype, xp)
+        out["embed.src"][...] = 0
+        if not self.config.tie_embeddings:
+            out["embed.tgt"][...] = 0
+        dW = self._vocab_weight(out)
+        if not xp.may_share_memory(dW, cache.output.dW):
+            dW[...] = cache.output.dW  # (5)
+        dy, dh_enc, dstates = decoder_backward(cache.output.dx, cache.decoder, self.params, self.config, out)  # (4)
         dx = encoder_backward(dh_enc, dstates, cache.encoder, out)  # (2)
         for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)
             ids, dropout = cache.embeddings[name]
@@ -122,7 +124,7 @@ class NMT:
         """logits (B, K, V) of the next word, attention (B, K, S) and the new state, after words y_prev (B, K)."""
         o, attention, state = next_state(self.params, self.config, state, self.params["embed.tgt"][y_prev])
         B, K, H = o.shape
-        logits = o.reshape(B * K, H) @ self._vocab_weight
+        logits = o.reshape(B * K, H) @ self._vocab_weight(self.params)
         return logits.reshape(B, K, -1), attention, state
 
     def beam_search(self, src_ids, beam_size: int = 5, max_decoding_time_step: int = 70, **options):
@@ -136,9 +138,9 @@ class NMT:
         options = {"n_best": beam_size, **options}
         return beam_search(self, src, np.array([len(src)]), beam_size=beam_size, max_steps=max_decoding_time_step, **options)[0]
 
-    @property
-    def _vocab_weight(self) -> Array:
-        return self.params["embed.tgt"].T if self.config.tie_embeddings else self.params["vocab.W"]  # (H, V)
+    def _vocab_weight(self, params: Mapping[str, Array]) -> Array:
+        """W_vocab (H, V), or its gradient."""
+        return params["embed.tgt"].T if self.config.tie_embeddings else params["vocab.W"]
 
     def _embed(self, name: str, ids: Array, rng, caches: dict) -> Array:
         x, cache = embedding_forward(ids, self.params[name])

@@ -34,8 +34,11 @@ class LinearCrossEntropyGradients(NamedTuple):
 
 
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
-                                 gradients: bool = True, chunk_bytes: int = CHUNK_BYTES):
-    """loss, cache; with gradients=False the cache is None and only the loss is computed."""
+                                 gradients: bool = True, dW: Array | None = None, chunk_bytes: int = CHUNK_BYTES):
+    """loss, cache; with gradients=False the cache is None and only the loss is computed.
+
+    dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.
+    """
     xp = array_module(x, W, targets)
     check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N", targets))
     rows = xp.flatnonzero(targets != PAD)
@@ -46,7 +49,8 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     N, V = len(rows), W.shape[1]
     dtype = xp.result_type(x, W)
     if gradients:
-        dx_rows, dW = xp.empty(x_rows.shape, dtype), xp.empty_like(W, dtype=dtype)
+        dx_rows = xp.empty(x_rows.shape, dtype)
+        dW = xp.empty_like(W, dtype=dtype) if dW is None else dW
     losses = xp.zeros(N, dtype)
     parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize))))
     logits = xp.empty((parts[0].stop, V), dtype)
