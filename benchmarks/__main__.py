@@ -1,0 +1,45 @@
+"""Measure scratchnmt beside its peers: python -m benchmarks step|memory|train|decode."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+COMMANDS = ("step", "memory", "train", "decode")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--threads", type=int, default=2, help="threads of each contestant (default 2)")
+    common.add_argument("--peers", type=lambda text: [name for name in text.split(",") if name],
+                        default=["torch"], help="who runs beside us (default torch; '' for nobody)")
+    fix_threads(common.parse_known_args(arguments)[0].threads)
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"benchmarks.{name}")
+        command = commands.add_parser(name, parents=[common], help=module.__doc__.splitlines()[0],
+                                      description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    from scratchnmt.errors import InputError
+
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+
+
+def fix_threads(count: int) -> None:
+    """Must come before NumPy is loaded: OpenBLAS reads these once."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

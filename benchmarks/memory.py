@@ -1,0 +1,100 @@
+"""Peak memory of one training step at a large vocabulary, each contestant in a process of its own.
+
+Total is what the process grew by, from before the model was made to the highest point of a step
+(Linux: VmHWM, reset after the weights are there).  Every contestant must hold weights, gradient and
+two moments of Adam, 16 bytes for each weight; the last column is what it holds beyond those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+
+from scratchnmt.models.nmt import NMT
+
+from . import measure
+from .ours import Contestant, random_batch
+from .peers import peer
+
+MIB = 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vocab", type=int, default=50_000, help="(default 50000)")
+    parser.add_argument("--hidden", type=int, default=256, help="E = H (default 256)")
+    parser.add_argument("--steps", type=int, default=25, help="S = T (default 25)")
+    parser.add_argument("--batch", type=int, action="append",
+                        help="sentences; repeatable (default 32 and 128)")
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.contestant:
+        print(json.dumps(peak(options.contestant, options, options.batch[0])))
+        return 0
+    print(measure.machine(options.threads))
+    for batch in options.batch or [32, 128]:
+        print(f"\nV {options.vocab:,}, E = H = {options.hidden}, B {batch}, S = T = {options.steps}")
+        results = {name: in_subprocess(name, options, batch) for name in ["scratchnmt", *options.peers]}
+        ours = results["scratchnmt"]
+        for name, row in results.items():
+            if abs(row["loss"] / ours["loss"] - 1) > 1e-4:
+                raise ValueError(f"{name} and scratchnmt disagree: loss {row['loss']} and {ours['loss']}")
+        measure.print_table(
+            ["", "total MiB", "beyond weights, gradient, Adam", "scratchnmt / it", "beyond / beyond"],
+            [[name, f"{row['total'] / MIB:.0f}", f"{row['beyond'] / MIB:.0f}",
+              f"{ours['total'] / row['total']:.2f}", f"{ours['beyond'] / row['beyond']:.2f}"]
+             for name, row in results.items()])
+    return 0
+
+
+def in_subprocess(contestant: str, options: argparse.Namespace, batch: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks", "memory", "--contestant", contestant, "--batch", batch,
+               "--vocab", options.vocab, "--hidden", options.hidden, "--steps", options.steps,
+               "--threads", options.threads]
+    done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def peak(name: str, options: argparse.Namespace, batch: int) -> dict[str, float]:
+    """Bytes at the highest point of two steps, and the first loss, of one contestant in this process."""
+    make = Contestant if name == "scratchnmt" else lambda model: peer(name).Contestant(model, options.threads)
+    make(NMT(50, 50, 8, 8)).step(random_batch(50, 50, 4, 5, 5))  # threads and libraries' own buffers
+    collect()
+    before = status("VmRSS")
+    model = NMT(options.vocab, options.vocab, options.hidden, options.hidden, dtype="float32", seed=0)
+    contestant = make(model)
+    weights = sum(array.size for array in model.params.values())
+    if name != "scratchnmt":
+        contestant.params = None
+        del model
+    collect()
+    reset_peak()
+    work = random_batch(options.vocab, options.vocab, batch, options.steps, options.steps)
+    losses = [contestant.step(work) for _ in range(2)]
+    total = status("VmHWM") - before
+    return {"total": total, "beyond": total - 16 * weights, "loss": losses[0]}
+
+
+def collect() -> None:
+    """Give back what is free, so that it is not counted."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
+
+
+def status(field: str) -> int:
+    """VmRSS or VmHWM of this process, in bytes."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def reset_peak() -> None:
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as control:
+        control.write("5")

@@ -1,0 +1,70 @@
+"""PyTorch as a contestant: CS224N's model and usage, from the tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scratchnmt.models.nmt import NMT
+from scratchnmt.data.batches import Batch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from torch_loop import beam_search, epoch_batches, training_step  # noqa: E402
+from torch_model import TorchNMT  # noqa: E402
+from torch_weights import copy_weights, gradients  # noqa: E402
+
+MODEL_OPTIONS = ("layers", "bidirectional", "score", "feed", "dropout", "embed_dropout", "tie_embeddings",
+                 "label_smoothing")
+
+
+class Contestant:
+    """The same model from the same weights, with Adam in PyTorch's default form."""
+
+    name = "PyTorch"
+    version = torch.__version__
+
+    def __init__(self, model: NMT, threads: int, clip: float = 5.0) -> None:
+        torch.set_num_threads(threads)
+        config = model.config.to_dict()
+        self.model = TorchNMT(config["src_vocab_size"], config["tgt_vocab_size"], config["embed_size"],
+                              config["hidden_size"], **{name: config[name] for name in MODEL_OPTIONS})
+        copy_weights(model.params, self.model)
+        self.params, self.clip = model.params, clip
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+
+    def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
+        self.model.eval()
+        self.optimizer.zero_grad()
+        loss = self.model(*self.tensors(batch))
+        loss.backward()
+        grads = gradients(self.params, self.model)
+        self.model.train()
+        return loss.item(), grads
+
+    def step(self, batch: Batch) -> float:
+        return training_step(self.model, self.optimizer, *self.tensors(batch), clip=self.clip)
+
+    @staticmethod
+    def tensors(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return tuple(torch.from_numpy(np.asarray(array, np.int64))
+                     for array in (batch.src, batch.src_lengths, batch.tgt))
+
+    def epochs(self, src_ids: list[list[int]], tgt_ids: list[list[int]], batch_size: int,
+               seed: int = 0) -> Iterator[int]:
+        """The usual training loop, for ever; yields the target tokens of every step."""
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        while True:
+            for src, lengths, tgt in epoch_batches(src_ids, tgt_ids, batch_size, rng):
+                training_step(self.model, self.optimizer, src, lengths, tgt, clip=self.clip)
+                yield int((tgt[1:] != 0).sum())
+
+    def beam_search(self, src_ids: list[int], beam_size: int, max_steps: int,
+                    shrink: bool = True) -> list[tuple[list[int], float]]:
+        self.model.eval()
+        return beam_search(self.model, src_ids, beam_size, max_steps, shrink)

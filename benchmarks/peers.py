@@ -1,0 +1,39 @@
+"""Who can run beside us, and the check that they compute what we compute.
+
+A peer NAME is a module benchmarks/peer_NAME.py with a class Contestant(model: NMT, threads: int)
+that starts from the model's weights and has `name`, `loss_and_gradients(batch)` and `step(batch)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+from scratchnmt.data.batches import Batch
+from scratchnmt.errors import InputError
+
+AGREEMENT = 1e-4  # float32, of each gradient's norm: other orders of summation
+
+
+def peer(name: str) -> ModuleType:
+    """The module of a peer; InputError if it is not written or not installed."""
+    try:
+        return importlib.import_module(f"benchmarks.peer_{name}")
+    except ModuleNotFoundError as error:
+        raise InputError(f"peer {name}: {error}: is it installed (pip install '.[peers]')?") from error
+
+
+def check_agreement(ours, theirs, batch: Batch) -> float:
+    """Largest relative difference of a gradient; ValueError if loss or a gradient disagrees."""
+    loss, grads = ours.loss_and_gradients(batch)
+    expected_loss, expected = theirs.loss_and_gradients(batch)
+    differences = {"loss": abs(loss - expected_loss) / abs(expected_loss)}
+    for name, gradient in expected.items():
+        differences[f"gradient of {name}"] = float(
+            np.linalg.norm(grads[name] - gradient) / np.linalg.norm(gradient))
+    name, worst = max(differences.items(), key=lambda item: item[1])
+    if not worst <= AGREEMENT:
+        raise ValueError(f"{theirs.name} and scratchnmt disagree: {name} by {worst:.1e}; nothing is timed")
+    return worst

@@ -1,0 +1,103 @@
+"""Target tokens per second of a training loop on parallel text.
+
+Ours is the loop of scratchnmt.training: batches of like length.  PyTorch's is the usual one of its
+users: random batches of 32 pairs, each sorted by source length, padded, Adam, clipping.  They start
+from the same weights and take turns in slices of some seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from scratchnmt.data.batches import Examples, encode_parallel, epoch_batches
+from scratchnmt.data.text import read_parallel
+from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
+from scratchnmt.models.nmt import NMT
+
+from . import measure
+from .ours import Contestant
+from .peers import check_agreement, peer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train-src", required=True, metavar="FILE")
+    parser.add_argument("--train-tgt", required=True, metavar="FILE")
+    parser.add_argument("--vocab", choices=["bpe", "unigram", "word"], default="bpe", help="(default bpe)")
+    parser.add_argument("--vocab-size", type=int, default=8000, help="of each side (default 8000)")
+    parser.add_argument("--max-length", type=int, default=100, help="in tokens; longer pairs are left out")
+    parser.add_argument("--hidden", type=int, default=256, help="E = H (default 256)")
+    parser.add_argument("--batch-size", type=int, default=32, help="sentences (default 32)")
+    parser.add_argument("--dropout", type=float, default=0.2, help="(default 0.2)")
+    parser.add_argument("--seconds", type=float, default=10, help="of a slice (default 10)")
+    parser.add_argument("--slices", type=int, default=6, help="of each contestant (default 6)")
+
+
+def run(options: argparse.Namespace) -> int:
+    print(measure.machine(options.threads))
+    examples, sizes = read(options)
+    model = NMT(*sizes, options.hidden, options.hidden, dropout=options.dropout, dtype="float32", seed=0)
+    tokens = examples.lengths[:, 1]
+    print(f"{len(examples):,} pairs, vocabularies {sizes[0]:,} and {sizes[1]:,}, E = H = {options.hidden}, "
+          f"batches of {options.batch_size}, {tokens.mean():.1f} target tokens a sentence")
+    ours = Contestant(model)
+    loops = {"scratchnmt": epochs(ours, examples, options.batch_size)}
+    batch = examples.batch(range(min(options.batch_size, len(examples))))
+    for name in options.peers:
+        theirs = peer(name).Contestant(model, options.threads)
+        worst = check_agreement(ours, theirs, batch)
+        print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
+        loops[theirs.name] = theirs.epochs(examples.src, examples.tgt, options.batch_size)
+    rates = alternate_slices(loops, options.seconds, options.slices)
+    fastest = np.median(rates["scratchnmt"])
+    measure.print_table(
+        ["", "target tokens/s", "quartiles", "scratchnmt is faster by"],
+        [[name, f"{np.median(rate):,.0f}", measure.spread(rate),
+          "" if name == "scratchnmt" else f"{fastest / np.median(rate):.2f}"]
+         for name, rate in rates.items()])
+    return 0
+
+
+def read(options: argparse.Namespace) -> tuple[Examples, tuple[int, int]]:
+    """The encoded text and the sizes of the two vocabularies, which are learnt from it."""
+    sides = read_parallel(options.train_src, options.train_tgt)
+    if options.vocab == "word":
+        vocabs = [WordVocabulary.build(lines, size=options.vocab_size) for lines in sides]
+    else:
+        vocabs = [SentencePieceVocabulary.train(lines, options.vocab_size, options.vocab) for lines in sides]
+    examples, _ = encode_parallel(*sides, *vocabs, max_length=options.max_length)
+    return examples, (len(vocabs[0]), len(vocabs[1]))
+
+
+def epochs(ours: Contestant, examples: Examples, batch_size: int, seed: int = 0) -> Iterator[int]:
+    """Our loop, for ever; yields the target tokens of every step."""
+    rng = np.random.default_rng(seed)
+    lengths = examples.lengths
+    while True:
+        for indices in epoch_batches(lengths, batch_size, by="sentences", rng=rng):
+            batch = examples.batch(indices)
+            ours.step(batch, rng)
+            yield int(batch.tgt_lengths.sum())
+
+
+def alternate_slices(loops: dict[str, Iterator[int]], seconds: float, slices: int) -> dict[str, np.ndarray]:
+    """Tokens per second of every slice, (slices,); the first turn of each is a warm-up of ten steps."""
+    for loop in loops.values():
+        for _ in range(10):
+            next(loop)
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for turn in range(slices):
+        for name in list(loops)[:: -1 if turn % 2 else 1]:
+            time.sleep(measure.REST)
+            rates[name].append(slice_rate(loops[name], seconds))
+    return {name: np.array(rate) for name, rate in rates.items()}
+
+
+def slice_rate(loop: Iterator[int], seconds: float) -> float:
+    tokens, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        tokens += next(loop)
+    return tokens / passed

@@ -1,0 +1,1 @@
+"""Text files, vocabularies, batches, and the toy corpus of the demo."""

@@ -1,0 +1,193 @@
+"""Vocabularies: text to token ids and back, by whole words or by SentencePiece's subwords.
+
+Both kinds number their tokens alike: 0 is padding, then <s>, </s>, <unk>, then the words or pieces.
+`encode` adds no special token.  The text "<s>" in a sentence is ordinary text, never the special token.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ..errors import InputError, require
+from .text import write_atomically
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+
+_FORMAT, _VERSION = "scratchnmt words", 1
+
+
+class WordVocabulary:
+    """Tokens are what stands between spaces, so the text should be tokenised; decoding joins by spaces.
+
+    An accent composed with its letter and one that follows it are the same (Unicode NFC).
+    """
+
+    def __init__(self, words: Iterable[str]):
+        """`words`: distinct and in order of their ids, from 4 on; ValueError if one cannot be a token."""
+        self._tokens = [*SPECIALS, *words]
+        self._ids = {word: i for i, word in enumerate(self._tokens) if i > UNK}
+        if len(set(self._tokens)) != len(self._tokens) or any(_words(w) != [w] for w in self._ids):
+            raise ValueError("words must be distinct, hold no space and differ from the special tokens")
+
+    @classmethod
+    def build(cls, lines: Iterable[str], size: int = 50000, min_count: int = 2) -> WordVocabulary:
+        """The words that occur `min_count` times or more, most frequent first, ties in alphabetical order.
+
+        `size` bounds len() of the result, the four special tokens included.
+        """
+        if size <= len(SPECIALS):
+            raise InputError(f"vocabulary size {size} is too small: {len(SPECIALS)} are the special tokens")
+        if min_count < 1:
+            raise InputError(f"min_count must be at least 1, not {min_count}")
+        counts = Counter(word for line in lines for word in _words(line) if word not in SPECIALS)
+        frequent = sorted((-n, word) for word, n in counts.items() if n >= min_count)
+        if not frequent:
+            raise InputError(f"no word occurs {min_count} times or more: the vocabulary would be empty")
+        return cls(word for _, word in frequent[: size - len(SPECIALS)])
+
+    def encode(self, line: str) -> list[int]:
+        """The ids of a line's words; UNK for those that are not in the vocabulary."""
+        return [self._ids.get(word, UNK) for word in _words(line)]
+
+    def tokens(self, line: str) -> list[str]:
+        """The line's words, one for every id of `encode`, the unknown ones as they are written."""
+        return _words(line)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The words joined by spaces, without padding, <s> and </s>; an unknown word reads <unk>."""
+        return " ".join(self._tokens[i] for i in ids if i > EOS)
+
+    def token(self, id: int) -> str:
+        return self._tokens[id]
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write JSON, atomically; the usual name is *.vocab.json."""
+        content = {"format": _FORMAT, "version": _VERSION, "words": self._tokens[len(SPECIALS) :]}
+        write_atomically(path, json.dumps(content, ensure_ascii=False, indent=0).encode() + b"\n")
+
+
+class SentencePieceVocabulary:
+    """Subwords of raw text, by the sentencepiece library (Kudo and Richardson 2018).
+
+    Decoding gives raw text again, but for what the library normalises (NFKC: spaces, ligatures, "…").
+    """
+
+    def __init__(self, model: bytes):
+        """`model`: the bytes of a SentencePiece .model file whose ids 0 to 3 are our special tokens."""
+        sentencepiece = require("sentencepiece", extra="train")
+        self._model = model
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            specials = tuple(self._processor.id_to_piece(range(len(SPECIALS))))
+        except (RuntimeError, IndexError) as error:
+            raise ValueError("not a SentencePiece model, or a damaged one") from error
+        if specials != SPECIALS:
+            raise ValueError(f"its first pieces are {' '.join(specials)}, expected {' '.join(SPECIALS)}")
+
+    @classmethod
+    def train(
+        cls, lines: Iterable[str], size: int = 8000, model: str = "bpe", seed: int = 0
+    ) -> SentencePieceVocabulary:
+        """Learn subwords ("bpe" or "unigram") from raw text, every character of which gets a piece.
+
+        `size` bounds len() of the result, special tokens included; a small text yields fewer pieces.
+        """
+        sentencepiece = require("sentencepiece", extra="train")
+        if model not in ("bpe", "unigram"):
+            raise InputError(f'a SentencePiece model is "bpe" or "unigram", not {model!r}')
+        if size <= len(SPECIALS):
+            raise InputError(f"vocabulary size {size} is too small: {len(SPECIALS)} are the special tokens")
+        lines = [line for line in lines if line.strip()]
+        if not lines:
+            raise InputError("there is no text to learn subwords from")
+        sentencepiece.set_random_generator_seed(seed)
+        pad, bos, eos, unk = SPECIALS
+        out = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=out,
+                vocab_size=size,
+                model_type=model,
+                character_coverage=1.0,
+                hard_vocab_limit=False,
+                max_sentence_length=1 << 20,
+                pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
+                pad_piece=pad, bos_piece=bos, eos_piece=eos, unk_piece=unk, unk_surface=unk,
+                minloglevel=3,
+            )  # fmt: skip
+        except RuntimeError as error:
+            needed = re.search(r"smaller than required_chars. \d+ vs (\d+)", str(error))
+            reason = f"its characters alone need {needed[1]}" if needed else str(error)
+            raise InputError(f"SentencePiece cannot learn {size} pieces from this text: {reason}") from error
+        return cls(out.getvalue())
+
+    def encode(self, line: str) -> list[int]:
+        """The ids of a line's pieces; UNK for characters that were not in the training text."""
+        return self._processor.encode(line)
+
+    def tokens(self, line: str) -> list[str]:
+        """The line's pieces, one for every id of `encode`; a piece that starts a word begins with U+2581."""
+        return self._processor.encode(line, out_type=str)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Raw text, without padding, <s> and </s>; an unknown piece reads <unk>."""
+        return self._processor.decode([int(i) for i in ids if i > EOS])
+
+    def token(self, id: int) -> str:
+        return self._processor.id_to_piece(int(id))
+
+    def __len__(self) -> int:
+        return self._processor.get_piece_size()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a SentencePiece .model file, atomically; the usual name is *.spm."""
+        write_atomically(path, self._model)
+
+
+Vocabulary: TypeAlias = WordVocabulary | SentencePieceVocabulary
+
+
+def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
+    """Load what `save` wrote; the content tells its kind.
+
+    Raises InputError, naming the file, if it is missing, damaged or of a newer version.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"vocabulary {path} cannot be read: {error.strerror}") from error
+    try:
+        return WordVocabulary(_parse_words(data)) if data.startswith(b"{") else SentencePieceVocabulary(data)
+    except InputError:
+        raise  # sentencepiece is not installed
+    except ValueError as error:  # of which JSON's and UTF-8's errors are kinds
+        raise InputError(f"{path} is not a vocabulary that can be used: {error}") from error
+
+
+def _parse_words(data: bytes) -> list[str]:
+    content = json.loads(data)
+    if content.get("format") != _FORMAT:
+        raise ValueError(f'its "format" is not "{_FORMAT}"')
+    if content.get("version") != _VERSION:
+        raise ValueError(f"it has version {content.get('version')}, this program reads version {_VERSION}")
+    words = content.get("words")
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError('its "words" are not a list of words')
+    return words
+
+
+def _words(line: str) -> list[str]:
+    return unicodedata.normalize("NFC", line).split()

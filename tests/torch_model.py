@@ -1,0 +1,111 @@
+"""An independent witness: the model of CS224N's assignment 4 in PyTorch, as its users write it.
+
+Written from the course's equations and from PyTorch's own modules, so that it shares nothing with
+scratchnmt but the mathematics.  With the default configuration its state_dict has CS224N's names.
+Keyword arguments are spelled as those of scratchnmt.NMT.  All sequences are time-major.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+PAD = 0
+
+
+class UpperLayer(nn.Module):
+    """One more decoder layer on top of the first, with the map that gives its first state."""
+
+    def __init__(self, hidden_size: int, memory_size: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(hidden_size, hidden_size)
+        self.h_projection = nn.Linear(memory_size, hidden_size, bias=False)
+        self.c_projection = nn.Linear(memory_size, hidden_size, bias=False)
+
+
+class TorchNMT(nn.Module):
+    """Bidirectional LSTM encoder, LSTM decoder with input feeding, Luong's global attention."""
+
+    def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
+                 layers: int = 1, bidirectional: bool = True, score: str = "general",
+                 feed: str = "output", dropout: float = 0.0, embed_dropout: float = 0.0,
+                 tie_embeddings: bool = False, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        E, H = embed_size, hidden_size
+        directions = 2 if bidirectional else 1
+        encoder_size = H // directions if score == "dot" else H  # dot compares h with h_enc itself
+        M = directions * encoder_size
+        self.layers, self.score, self.feed, self.label_smoothing = layers, score, feed, label_smoothing
+        self.model_embeddings = nn.ModuleDict({
+            "source": nn.Embedding(src_vocab_size, E, padding_idx=PAD),
+            "target": nn.Embedding(tgt_vocab_size, E, padding_idx=PAD)})
+        self.encoder = nn.LSTM(E, encoder_size, layers, bidirectional=bidirectional,
+                               dropout=dropout if layers > 1 else 0.0)
+        self.fed_size = {"output": H, "context": M, "none": 0}[feed]
+        self.decoder = nn.LSTMCell(E + self.fed_size, H)
+        self.h_projection = nn.Linear(M, H, bias=False)
+        self.c_projection = nn.Linear(M, H, bias=False)
+        self.upper = nn.ModuleList(UpperLayer(H, M) for _ in range(layers - 1))
+        if score != "dot":
+            self.att_projection = nn.Linear(M, H, bias=False)
+        if score == "concat":
+            self.att_query = nn.Linear(H, H, bias=False)
+            self.att_vector = nn.Linear(H, 1, bias=False)
+        self.combined_output_projection = nn.Linear(M + H, H, bias=False)
+        self.target_vocab_projection = nn.Linear(H, tgt_vocab_size, bias=False)
+        if tie_embeddings:
+            self.target_vocab_projection.weight = self.model_embeddings["target"].weight
+        self.dropout = nn.Dropout(dropout)
+        self.embed_dropout = nn.Dropout(embed_dropout)
+
+    def forward(self, src: Tensor, src_lengths: Tensor, tgt: Tensor) -> Tensor:
+        """src (S, B), tgt (T+1, B) from <s> to </s> -> summed cross-entropy of the target tokens."""
+        enc, keys, mask, states = self.encode(src, src_lengths)
+        embedded = self.embed_dropout(self.model_embeddings["target"](tgt[:-1]))
+        fed = embedded.new_zeros(src.shape[1], self.fed_size)
+        outputs = []
+        for y in embedded.unbind(0):
+            output, _, fed, states = self.step(y, fed, states, enc, keys, mask)
+            outputs.append(output)
+        logits = self.target_vocab_projection(torch.stack(outputs))
+        return F.cross_entropy(logits.flatten(0, 1), tgt[1:].flatten(), ignore_index=PAD,
+                               reduction="sum", label_smoothing=self.label_smoothing)
+
+    def encode(self, src: Tensor, src_lengths: Tensor):
+        """-> states (B, S, M), attention keys (B, S, H), padding mask (B, S), first decoder states."""
+        embedded = self.embed_dropout(self.model_embeddings["source"](src))
+        packed = pack_padded_sequence(embedded, src_lengths, enforce_sorted=False)
+        hiddens, (h, c) = self.encoder(packed)
+        enc = pad_packed_sequence(hiddens, total_length=src.shape[0])[0].transpose(0, 1)
+        keys = enc if self.score == "dot" else self.att_projection(enc)
+        mask = (src == PAD).T
+        h_last, c_last = (  # (layers, B, M): the directions' last states side by side
+            last.unflatten(0, (self.layers, -1)).transpose(1, 2).flatten(2) for last in (h, c))
+        states = [(maps.h_projection(h_last[layer]), maps.c_projection(c_last[layer]))
+                  for layer, maps in enumerate([self, *self.upper])]
+        return enc, keys, mask, states
+
+    def step(self, y: Tensor, fed: Tensor, states: list, enc: Tensor, keys: Tensor, mask: Tensor | None):
+        """One decoder step: y (B, E) -> output (B, H), attention (B, S), what to feed next, states."""
+        x = torch.cat([y, fed], dim=1)
+        new_states = []
+        for layer, cell in enumerate([self.decoder, *(upper.cell for upper in self.upper)]):
+            h, c = cell(x if layer == 0 else self.dropout(new_states[-1][0]), states[layer])
+            new_states.append((h, c))
+        e = self.attention_scores(h, keys)
+        if mask is not None:
+            e = e.masked_fill(mask, -torch.inf)
+        attention = torch.softmax(e, dim=1)
+        context = torch.bmm(attention.unsqueeze(1), enc).squeeze(1)
+        combined = self.combined_output_projection(torch.cat([context, h], dim=1))
+        output = self.dropout(torch.tanh(combined))
+        fed = {"output": output, "context": context, "none": fed}[self.feed]
+        return output, attention, fed, new_states
+
+    def attention_scores(self, h: Tensor, keys: Tensor) -> Tensor:
+        """h (B, H), keys (B, S, H) -> (B, S)."""
+        if self.score == "concat":
+            return self.att_vector(torch.tanh(keys + self.att_query(h).unsqueeze(1))).squeeze(2)
+        return torch.bmm(keys, h.unsqueeze(2)).squeeze(2)
