@@ -59,16 +59,19 @@ class ModelCase(NamedTuple):
     name: str  # "nmt, score dot"
     choices: dict[str, Any]  # further fields of NMTConfig
 
-    def check(self, src: Array, src_lengths: Array, tgt: Array, device: str = "cpu", seed: int = 0) -> Report:
-        """`check_model` with weights and, where the configuration has it, dropout drawn from the seed."""
+    def model(self, device: str = "cpu", seed: int = 0) -> NMT:
+        """A small float64 model, its weights larger than a training starts from: no gradient is negligible."""
         vocab, H = SIZES["V"], 4  # score "dot" wants an even number of units
         model = NMT(vocab + 4, vocab + 5, H if self.choices.get("tie_embeddings") else 5, H, dtype="float64",
                     device=device, seed=seed, **self.choices)
-        # larger weights than a training starts from, so that no gradient is negligible
         normal = 0.5 * np.random.default_rng(seed).standard_normal(model.params.flat.size)
         model.params.flat[...] = to_device(normal, device)
+        return model
+
+    def check(self, src: Array, src_lengths: Array, tgt: Array, device: str = "cpu", seed: int = 0) -> Report:
+        """`check_model` with weights and, where the configuration has it, dropout drawn from the seed."""
         src, tgt = to_device(src, device), to_device(tgt, device)
-        return check_model(model, src, src_lengths, tgt, dropout_seed=seed, seed=seed)
+        return check_model(self.model(device, seed), src, src_lengths, tgt, dropout_seed=seed, seed=seed)
 
     def report(self, device: str = "cpu", dtype: str = "float64", seed: int = 0) -> Report:
         """The check on one random batch, in float64 whatever the dtype."""

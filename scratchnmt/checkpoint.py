@@ -1,0 +1,278 @@
+"""What a training run keeps in its folder: written atomically, verified when read, never unpickled.
+
+    config.json                       choices of the model, names of the vocabularies, training options
+    src.*, tgt.* or joint.*           the vocabularies, each in its own format
+    model.safetensors                 the best weights so far, under their names
+    training-state.safetensors        everything that the next step depends on
+    best-state.safetensors            the same as it was at the best validation, to fall back on
+    metrics.jsonl, learning-curves.png
+
+A tensor file (safetensors) carries a SHA-256 of its names, shapes, types and contents: what was cut
+short or altered is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, to_device
+from .data.text import write_atomically
+from .data.vocab import Vocabulary, WordVocabulary, load_vocabulary
+from .errors import InputError, require
+from .models.config import NMTConfig
+from .models.nmt import NMT
+
+CONFIG, MODEL = "config.json", "model.safetensors"
+STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
+METRICS, CURVES = "metrics.jsonl", "learning-curves.png"
+_VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
+_FORMAT, _VERSION = "scratchnmt run", 1
+_LABEL = "scratchnmt"  # the entry in a tensor file's metadata
+
+Folder = str | os.PathLike
+
+
+class Run(NamedTuple):
+    """What config.json tells, with the vocabularies that it names."""
+
+    config: NMTConfig
+    dtype: str
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+    training: dict[str, Any]  # the training options, as TrainingOptions.to_dict() gives them
+    data: dict[str, Any]  # where the text came from, as whoever started the run tells it
+
+
+class LoadedModel(NamedTuple):
+    model: NMT
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+
+
+def check_out_dir(folder: Folder, *, resume: bool = False, overwrite: bool = False) -> None:
+    """InputError if a run cannot be written here: one is there already (resume: none is), or it is a file."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, expected a folder to write the run to")
+    here = [name for name in (CONFIG, MODEL, STATE, METRICS) if (folder / name).exists()]
+    if resume and overwrite:
+        raise InputError("resume and overwrite exclude each other")
+    if resume and not (CONFIG in here and STATE in here):
+        missing = STATE if CONFIG in here else CONFIG
+        raise InputError(f"{folder} holds no run to resume: {missing} is not there")
+    if here and not resume and not overwrite:
+        raise InputError(f"{folder} holds a run already ({here[0]}): use resume to go on with it, "
+                         "overwrite to replace it, or another folder")
+
+
+def start_run(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+              training: Mapping[str, Any] | None = None, data: Mapping[str, Any] | None = None) -> None:
+    """Clear the folder of an earlier run's files and write the vocabularies, then config.json."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, *_VOCABULARIES):
+            (folder / name).unlink(missing_ok=True)
+        names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
+        if src_vocab is tgt_vocab:
+            names = dict.fromkeys(names, _vocabulary_name("joint", src_vocab))
+        src_vocab.save(folder / names["src"])
+        tgt_vocab.save(folder / names["tgt"])
+        content = {"format": _FORMAT, "version": _VERSION, "model": model.config.to_dict(),
+                   "dtype": str(model.params.flat.dtype), "vocabularies": names,
+                   "training": dict(training or {}), "data": dict(data or {})}
+        _write_config(folder, content)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def update_options(folder: Folder, training: Mapping[str, Any]) -> None:
+    """Write the training options that a resumed run goes on with into config.json."""
+    folder = Path(folder)
+    try:
+        _write_config(folder, {**_read_config(folder), "training": dict(training)})
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def load_run(folder: Folder) -> Run:
+    """Read config.json and the vocabularies; InputError if something is missing, damaged or newer."""
+    folder = Path(folder)
+    content = _read_config(folder)
+    names = content["vocabularies"]
+    if not all(names.get(side) in _VOCABULARIES for side in ("src", "tgt")):
+        raise InputError(f"{folder / CONFIG} is damaged: its vocabularies are {names}")
+    vocabularies = {name: load_vocabulary(folder / name) for name in set(names.values())}
+    src_vocab, tgt_vocab = vocabularies[names["src"]], vocabularies[names["tgt"]]
+    try:
+        config = NMTConfig.from_dict(content["model"])
+    except (InputError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG} is damaged: {error}") from error
+    for name, size in ((names["src"], config.src_vocab_size), (names["tgt"], config.tgt_vocab_size)):
+        if len(vocabularies[name]) != size:
+            raise InputError(f"{folder / name} holds {len(vocabularies[name])} tokens, {CONFIG} says {size}")
+    return Run(config, content["dtype"], src_vocab, tgt_vocab, content["training"], content["data"])
+
+
+def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> None:
+    """Write a model that can be loaded for translating, without a training run."""
+    start_run(folder, model, src_vocab, tgt_vocab)
+    save_weights(folder, model.params)
+
+
+def save_weights(folder: Folder, params: Mapping[str, Array]) -> None:
+    """Write model.safetensors."""
+    write_tensors(Path(folder) / MODEL, params, {})
+
+
+def load_model(folder: Folder, device: str = "cpu") -> LoadedModel:
+    """The model of a run's folder with its vocabularies; unpacks as model, src_vocab, tgt_vocab.
+
+    Raises InputError if the folder or a part of it is missing, damaged, or of a newer version.
+    """
+    run = load_run(folder)
+    path = Path(folder) / MODEL
+    if not path.exists():
+        raise InputError(f"{path} is not there: the run in {folder} has had no validation yet; resume it")
+    tensors, _ = read_tensors(path)
+    found = {name: f"{tensor.dtype} {tensor.shape}" for name, tensor in tensors.items()}
+    expected = {name: f"{run.dtype} {shape}" for name, shape in run.config.shapes().items()}
+    for name in sorted(found.keys() | expected.keys()):
+        is_, should = found.get(name, "missing"), expected.get(name, "nothing of this name")
+        if is_ != should:
+            raise InputError(f"{path} does not fit {CONFIG}: {name} is {is_}, expected {should}")
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device)
+    for name, tensor in tensors.items():
+        model.params[name][...] = to_device(tensor, device)
+    return LoadedModel(model, run.src_vocab, run.tgt_vocab)
+
+
+def write_tensors(path: Folder, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
+    """Write arrays and a JSON object as one safetensors file, with their checksum, atomically and durably.
+
+    Raises InputError if the file cannot be written; what was there before is then still there.
+    """
+    safetensors = require("safetensors.numpy", extra="train")
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.tmp")
+    host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
+    label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(host, info), "info": dict(info)}
+    try:  # one entry alone: the library writes several in an order that changes from call to call
+        beside.touch()
+        mode = beside.stat().st_mode  # what other files get here; the library's are closed to other people
+        safetensors.save_file(host, beside, metadata={_LABEL: json.dumps(label)})
+        beside.chmod(mode)
+        _flush(beside)
+        os.replace(beside, path)
+        _flush(path.parent)
+    except (OSError, require("safetensors", extra="train").SafetensorError) as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def copy_file(path: Folder, to: Folder) -> None:
+    """A second name for a file that is only ever replaced as a whole; where links are unknown, a copy."""
+    to = Path(to)
+    beside = to.with_name(f".{to.name}.tmp")
+    try:
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(path, beside)
+        except OSError:
+            shutil.copyfile(path, beside)
+            _flush(beside)
+        os.replace(beside, to)
+        _flush(to.parent)
+    except OSError as error:
+        raise InputError(f"{to} cannot be written: {error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_tensors(path: Folder) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote; InputError if the file is missing, damaged or of a newer version."""
+    safetensors = require("safetensors", extra="train")
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # noqa: BLE001  the library's Rust code does not document its kinds
+        raise InputError(f"{path} is damaged: {error}") from error
+    try:
+        label = json.loads(metadata[_LABEL])
+        found = label["format"], label["version"], label["sha256"], label["info"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} was not written by scratchnmt, or is damaged") from error
+    _check_version(path, found[1])
+    if found[0] != _FORMAT or found[2] != _checksum(tensors, found[3]):
+        raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
+    return tensors, found[3]
+
+
+def _checksum(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(info).encode())  # a float is written so that it reads back the same
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        digest.update(tensor.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:
+    return f"{side}.vocab.json" if isinstance(vocabulary, WordVocabulary) else f"{side}.spm"
+
+
+def _write_config(folder: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(folder / CONFIG, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no model: {CONFIG} is not there") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(f'{path} is not the config of a run: its "format" is not "{_FORMAT}"')
+    _check_version(path, content.get("version"))
+    content.setdefault("data", {})
+    for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("training", dict),
+                       ("data", dict)):
+        if not isinstance(content.get(name), kind):
+            raise InputError(f"{path} is damaged: {name} is {content.get(name, 'missing')}")
+    if content["dtype"] not in ("float32", "float64"):
+        raise InputError(f"{path} is damaged: dtype is {content['dtype']}, expected float32 or float64")
+    return content
+
+
+def _check_version(path: Folder, version: Any) -> None:
+    if str(version) == str(_VERSION):
+        return
+    newer = str(version).isdigit() and int(version) > _VERSION
+    reason = "was written by a newer scratchnmt" if newer else "is damaged"
+    raise InputError(f"{path} {reason}: its version is {version}, this program reads version {_VERSION}")

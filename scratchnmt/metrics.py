@@ -1,0 +1,52 @@
+"""How good a model is: perplexity of the references, and BLEU and chrF of translations by sacrebleu."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import exp
+from typing import Any, NamedTuple
+
+from .arrays import array_module
+from .data.batches import Batch
+from .errors import InputError, require
+
+
+class Score(NamedTuple):
+    """A score from 0 to 100 and what it depends on: sacreBLEU's signature, to be quoted with it."""
+
+    score: float
+    signature: str
+
+
+def perplexity(model: Any, batches: Iterable[Batch]) -> float:
+    """exp of the mean nats per target token, </s> included: teacher-forced, without dropout or smoothing.
+
+    What is left of a number too large for a float is the largest power that fits.
+    """
+    xp = array_module(model.params.flat)
+    nats, tokens = 0.0, 0
+    for batch in batches:
+        nats += model.nll(xp.asarray(batch.src), batch.src_lengths, xp.asarray(batch.tgt))
+        tokens += int(batch.tgt_lengths.sum())
+    if not tokens:
+        raise InputError("perplexity needs at least one sentence")
+    return exp(min(nats / tokens, 700.0))
+
+
+def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    """BLEU of detokenised translations against raw references, tokenised by sacreBLEU itself (Post 2018)."""
+    return _score("BLEU", hypotheses, references)
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    """chrF of detokenised translations against raw references (Popović 2015)."""
+    return _score("CHRF", hypotheses, references)
+
+
+def _score(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    if len(hypotheses) != len(references) or not references:
+        raise InputError(f"{len(hypotheses)} translations and {len(references)} references: "
+                         "expected as many of one as of the other, and at least one")
+    metric = getattr(require("sacrebleu", extra="train"), name)()
+    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return Score(score, str(metric.get_signature()))

@@ -1,0 +1,249 @@
+"""Optimizers over one flat vector of weights: clipping, SGD, Adam, schedules of the rate, averaging.
+
+Adam (Kingma & Ba 2015), with g the gradient, t counting steps from 1, and the moments kept divided
+by the constant that multiplies every new term, which saves one pass over the vector for each:
+
+    M = b1 M + g                                  M = m / (1 - b1)              (1)
+    V = b2 V + g^2                                V = v / (1 - b2)              (2)
+    w = w - c M / (sqrt(V) + eps / s)                                          (3)
+    s = sqrt((1 - b2) / (1 - b2^t)),   c = rate (1 - b1) / ((1 - b1^t) s)      (4)
+
+which is the same as  w - rate m^ / (sqrt(v^) + eps)  with both bias corrections folded into the two
+numbers of (4).  Each pass reads what the one before wrote, so the vector is worked through in pieces
+that stay in cache, and its parts run on several threads; no element's result depends on either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import cos, pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, array_module, for_ranges
+from .errors import InputError
+from .models.parameters import Parameters
+
+PIECE = 1 << 17  # elements worked on at a time: smaller ones make two threads wait for the interpreter's lock
+ROW = 8192  # elements in a partial sum of the norm: fixed, so that any number of threads gives the same sum
+
+Schedule = Callable[[int], float]  # steps done -> factor of the learning rate
+
+
+def global_norm(grads: Parameters) -> float:
+    """The Euclidean norm of all gradients together, as one vector."""
+    g = grads.flat
+    rows = g.size // ROW
+    if array_module(g) is not np or rows < 2:
+        return sqrt(float((g * g).sum()))
+    table = g[: rows * ROW].reshape(rows, ROW)
+    sums = np.empty(rows, g.dtype)
+
+    def task(start: int, stop: int) -> None:
+        np.vecdot(table[start:stop], table[start:stop], out=sums[start:stop])
+
+    for_ranges(task, rows, 8)
+    rest = g[rows * ROW :]
+    return sqrt(float(sums.sum(dtype=np.float64)) + float(np.vecdot(rest, rest)))
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """What to multiply a gradient of this norm by so that it is at most `max_norm`; never more than 1."""
+    return min(1.0, max_norm / (norm + 1e-6))
+
+
+def clip_global_norm(grads: Parameters, max_norm: float) -> float:
+    """Scale all gradients in place, to a global norm of at most `max_norm`; return the norm before."""
+    norm = global_norm(grads)
+    factor = clip_factor(norm, max_norm)
+    if factor < 1.0:
+        g = grads.flat
+        _in_parts(g, lambda part, room: np.multiply(g[part], factor, out=g[part]))
+    return norm
+
+
+class SGD:
+    """w -= learning_rate * velocity, where velocity = momentum * velocity + gradient."""
+
+    def __init__(self, params: Parameters, learning_rate: float, momentum: float = 0.0):
+        self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
+        self.momentum = _in_range("momentum", momentum, 0.0, 1.0)
+        self.params = params
+        self.step_count = 0
+        self.velocity = array_module(params.flat).zeros_like(params.flat) if momentum else None
+
+    def step(self, grads: Parameters, scale: float = 1.0) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are."""
+        self.step_count += 1
+        rate = self.learning_rate * (scale if self.velocity is None else 1.0)
+        xp = array_module(self.params.flat)
+
+        def update(part: slice, room: Array) -> None:
+            w, move = self.params.flat[part], grads.flat[part]
+            if self.velocity is not None:
+                move = self.velocity[part]
+                move *= self.momentum
+                move += xp.multiply(grads.flat[part], scale, out=room)
+            w -= xp.multiply(move, rate, out=room)
+
+        _in_parts(self.params.flat, update)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on besides the weights; arrays are not copied."""
+        state = {"step": self.step_count, "learning_rate": self.learning_rate}
+        return state if self.velocity is None else state | {"velocity": self.velocity}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state()` returned."""
+        arrays = {} if self.velocity is None else {"velocity": self.velocity}
+        _load(self, state, arrays)
+
+
+class Adam:
+    """Adam with bias correction, equal to torch.optim.Adam up to rounding."""
+
+    def __init__(self, params: Parameters, learning_rate: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+        self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
+        self.betas = (_in_range("betas[0]", betas[0], 0.0, 1.0), _in_range("betas[1]", betas[1], 0.0, 1.0))
+        self.eps = _in_range("eps", eps, 0.0, float("inf"))
+        self.params = params
+        self.step_count = 0
+        xp = array_module(params.flat)
+        self.m = xp.zeros_like(params.flat)  # m / (1 - b1)
+        self.v = xp.zeros_like(params.flat)  # v / (1 - b2)
+
+    def step(self, grads: Parameters, scale: float = 1.0) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are."""
+        self.step_count += 1
+        b1, b2 = self.betas
+        s = sqrt((1 - b2) / (1 - b2**self.step_count))  # (4)
+        c = self.learning_rate * (1 - b1) / ((1 - b1**self.step_count) * s)  # (4)
+        xp = array_module(self.params.flat)
+
+        def update(part: slice, room: Array) -> None:
+            w, m, v = self.params.flat[part], self.m[part], self.v[part]
+            t = xp.multiply(grads.flat[part], scale, out=room)
+            m *= b1
+            m += t  # (1)
+            t *= t
+            v *= b2
+            v += t  # (2)
+            xp.sqrt(v, out=t)
+            t += self.eps / s
+            xp.divide(m, t, out=t)
+            t *= c
+            w -= t  # (3)
+
+        _in_parts(self.params.flat, update)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on besides the weights; arrays are not copied.
+
+        "m" and "v" are the moments divided by 1 - betas[0] and 1 - betas[1].
+        """
+        return {"step": self.step_count, "learning_rate": self.learning_rate, "m": self.m, "v": self.v}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state()` returned."""
+        _load(self, state, {"m": self.m, "v": self.v})
+
+
+class Average:
+    """An exponential moving average of the weights (Polyak & Juditsky 1992), for validation and for use.
+
+    The n-th update (from 0) keeps min(decay, (1 + n) / (10 + n)) of the average, so that it does not
+    remember the initial weights for long.
+    """
+
+    def __init__(self, params: Parameters, decay: float):
+        self.decay = _in_range("average", decay, 0.0, 1.0)
+        self.params = params
+        self.flat = params.flat.copy()
+        self.updates = 0
+
+    def update(self) -> None:
+        """Take the present weights into the average."""
+        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+
+        xp = array_module(self.flat)
+
+        def update(part: slice, room: Array) -> None:
+            step = xp.subtract(self.params.flat[part], self.flat[part], out=room)
+            step *= 1 - keep
+            self.flat[part] += step
+
+        _in_parts(self.flat, update)
+
+
+def constant(warmup: int = 0) -> Schedule:
+    """The full rate, after a linear rise over the first `warmup` steps."""
+    return lambda step: _rise(step, warmup)
+
+
+def luong(start: int, every: int, warmup: int = 0) -> Schedule:
+    """Half the rate from step `start` on, and half again each `every` steps (Luong et al. 2015).
+
+    Theirs: ten epochs, halved after each one from the fifth on: start = 5 epochs, every = 1 epoch.
+    """
+    return lambda step: _rise(step, warmup) * 0.5 ** max(0, 1 + (step - start) // every)
+
+
+def linear(total: int, warmup: int = 0) -> Schedule:
+    """Down to zero along a line that ends at step `total`."""
+    return lambda step: _rise(step, warmup) * (1 - _done(step, total, warmup))
+
+
+def cosine(total: int, warmup: int = 0) -> Schedule:
+    """Down to zero along half a cosine that ends at step `total` (Loshchilov & Hutter 2017)."""
+    return lambda step: _rise(step, warmup) * 0.5 * (1 + cos(pi * _done(step, total, warmup)))
+
+
+def _rise(step: int, warmup: int) -> float:
+    return min(1.0, (step + 1) / (warmup + 1))
+
+
+def _done(step: int, total: int, warmup: int) -> float:
+    return min(1.0, max(0.0, (step - warmup) / max(1, total - warmup)))
+
+
+def _in_parts(flat: Array, task: Callable[[slice, Array], Any]) -> None:
+    """Call task(part, room) for parts that cover the vector, with room for as many results as the part has.
+
+    On the CPU: pieces, on several threads.  On a GPU: everything at once.
+    """
+    xp = array_module(flat)
+    if xp is not np:
+        task(slice(0, flat.size), xp.empty_like(flat))
+        return
+
+    def run(first: int, last: int) -> None:
+        start, stop = first * 16, min(last * 16, flat.size)
+        room = np.empty(min(PIECE, stop - start), flat.dtype)
+        for at in range(start, stop, PIECE):
+            end = min(at + PIECE, stop)
+            task(slice(at, end), room[: end - at])
+
+    for_ranges(run, -(-flat.size // 16), PIECE // 32)  # counted in cache lines of float32
+
+
+def _in_range(name: str, value: float, low: float, high: float) -> float:
+    if not low <= value < high:
+        raise InputError(f"{name} is {value}, expected at least {low} and below {high}")
+    return float(value)
+
+
+def _load(optimizer: Any, state: dict[str, Any], arrays: dict[str, Array]) -> None:
+    wanted = {"step", "learning_rate", *arrays}
+    if set(state) != wanted:
+        raise InputError(f"the optimizer's state holds {sorted(state)}, expected {sorted(wanted)}")
+    for name, array in arrays.items():
+        if state[name].shape != array.shape or state[name].dtype != array.dtype:
+            raise InputError(f"the optimizer's {name} is {state[name].dtype} {state[name].shape}, "
+                             f"expected {array.dtype} {array.shape}")
+    for name, array in arrays.items():
+        array[...] = array_module(array).asarray(state[name])
+    optimizer.step_count = int(state["step"])
+    optimizer.learning_rate = float(state["learning_rate"])

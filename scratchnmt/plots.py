@@ -1,0 +1,114 @@
+"""Pictures: where the words of a translation looked, and how a training run went."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError, require
+
+_DOTS_PER_INCH = 150
+_COLUMNS = ("epoch", "seconds", "train_loss", "valid_ppl", "valid_bleu")
+_SERIES = {"font.family": ["DejaVu Sans"], "font.size": 9}
+
+
+def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: np.ndarray,
+                  path: str | os.PathLike) -> None:
+    """Draw weights (T, S), a row for each target token, a column for each source token; darker is more.
+
+    The extension of `path` says the kind of picture (.png, .svg, .pdf); InputError if it says none.
+    """
+    matrix = np.asarray(matrix)
+    expected = (len(tgt_tokens), len(src_tokens))
+    if matrix.shape != expected:
+        raise ValueError(f"attention_map: matrix has shape {matrix.shape}, expected (T, S) = {expected}")
+    figure = _figure(max(2.5, 0.42 * expected[1] + 1.5), max(2.0, 0.32 * expected[0] + 1.2))
+    axes = figure.add_subplot()
+    axes.imshow(matrix, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    names = [_literal(token) for token in src_tokens]
+    axes.set_xticks(range(expected[1]), names, rotation=45, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(expected[0]), [_literal(token) for token in tgt_tokens])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(expected[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(expected[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.9", linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
+    _save(figure, path)
+
+
+def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike) -> None:
+    """Draw a run's metrics.jsonl: perplexity in training and validation over epochs, BLEU over minutes."""
+    records = _read_metrics(metrics_path)
+    style = {"marker": "o", "markersize": 3}
+    column = {name: [record[name] for record in records] for name in _COLUMNS}
+    minutes = [seconds / 60 for seconds in column["seconds"]]
+    train_ppl = [exp(min(loss, 700.0)) for loss in column["train_loss"]]
+    figure = _figure(8.0, 3.2)
+    left, right = figure.subplots(1, 2)
+    left.plot(column["epoch"], train_ppl, color="0.6", label="training", **style)
+    left.plot(column["epoch"], column["valid_ppl"], color="C0", label="validation", **style)
+    left.set(xlabel="epochs", ylabel="perplexity", yscale="log")
+    left.legend(frameon=False)
+    right.plot(minutes, column["valid_bleu"], color="C1", **style)
+    right.set(xlabel="minutes of training", ylabel="validation BLEU (greedy)")
+    for axes in (left, right):
+        axes.grid(color="0.92")
+        axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, out_path)
+
+
+def check_picture(path: str | os.PathLike) -> None:
+    """InputError if no picture can be written under this name, as far as this can be told beforehand."""
+    _check_kind(_figure(1.0, 1.0), path)
+    if not Path(path).parent.is_dir():
+        raise InputError(f"{path} cannot be written: {Path(path).parent} is not a folder")
+
+
+def _figure(width: float, height: float) -> Any:
+    matplotlib = require("matplotlib", extra="train")
+    with matplotlib.rc_context(_SERIES):
+        return require("matplotlib.figure", extra="train").Figure((width, height), layout="constrained")
+
+
+def _save(figure: Any, path: str | os.PathLike) -> None:
+    _check_kind(figure, path)
+    try:
+        figure.savefig(path, dpi=_DOTS_PER_INCH)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _check_kind(figure: Any, path: str | os.PathLike) -> None:
+    kinds = figure.canvas.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in kinds:
+        known = ", ".join(f".{kind}" for kind in sorted(kinds))
+        raise InputError(f"{path}: a picture's name ends in one of {known}")
+
+
+def _literal(token: str) -> str:
+    """The token as it is: matplotlib would read formulas between dollar signs."""
+    return token.replace("$", r"\$")
+
+
+def _read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records.append({name: float(record[name]) for name in _COLUMNS})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}, line {number}, is not the record of a validation: {error}") from error
+    if not records:
+        raise InputError(f"{path} holds no validation yet")
+    return records

@@ -1,0 +1,42 @@
+"""What a training run reads: encoded sentence pairs, and the raw references to score against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.batches import Examples, LeftOut, encode_parallel
+from ..data.vocab import Vocabulary
+from ..errors import InputError
+
+Lines = Sequence[str]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Sentence pairs as ids, the raw target lines of the validation pairs, and the vocabularies."""
+
+    train: Examples
+    valid: Examples
+    valid_references: list[str]
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+    left_out: LeftOut = LeftOut(0, 0)  # of the training pairs
+    origin: dict[str, Any] = field(default_factory=dict)  # where the text came from: noted in config.json
+
+    @classmethod
+    def from_text(cls, train: tuple[Lines, Lines], valid: tuple[Lines, Lines], src_vocab: Vocabulary,
+                  tgt_vocab: Vocabulary, max_length: int | None = None) -> TrainingData:
+        """Encode (source lines, target lines) of both sets; `max_length` tokens hold for training alone.
+
+        Pairs with a blank side are left out.  Raises InputError if nothing is left of a set.
+        """
+        examples, left_out = encode_parallel(*train, src_vocab, tgt_vocab, max_length)
+        pairs = [(src, tgt) for src, tgt in zip(*valid, strict=True)
+                 if src_vocab.encode(src) and tgt_vocab.encode(tgt)]
+        if not pairs:
+            raise InputError("no sentence pair is left to validate with: each is blank on a side")
+        sources, references = (list(lines) for lines in zip(*pairs))
+        valid_examples, _ = encode_parallel(sources, references, src_vocab, tgt_vocab)
+        return cls(examples, valid_examples, references, src_vocab, tgt_vocab, left_out)

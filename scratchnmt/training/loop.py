@@ -1,0 +1,287 @@
+"""Training: one pass after another over shuffled batches, with validation, stopping and resuming.
+
+A step, as in Stanford's CS224N assignment 4: loss and gradient are summed over the target tokens of a
+batch and divided by its number of sentences, the gradient is clipped by its global norm, then the
+optimizer moves the weights.  A validation that is not better than the best one before is a miss;
+`patience` misses in a row end a trial: the rate is decayed and the best state loaded again; after
+`trials` of them training stops.
+
+Order and dropout are drawn from generators made anew from (seed, epoch) and (seed, step), so the place in
+the run is all there is to save about randomness, and a resumed run is the uninterrupted one, bit for bit
+on the CPU with as many threads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint, optim
+from ..arrays import array_module
+from ..data.text import write_atomically
+from ..errors import InputError, require
+from ..models.nmt import NMT
+from .data import TrainingData
+from .interrupts import Interrupted, Interrupts
+from .options import TrainingOptions
+from .plan import Plan
+from .progress import Progress, duration
+from .state import State, TrainingResult
+from .validation import Validation
+
+_AVERAGE_EVERY = 10  # steps
+
+
+class NotFiniteError(InputError):
+    """The loss or the gradient overflowed; the last good state is still in the run's folder."""
+
+
+def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, *,
+          resume: bool = False, overwrite: bool = False, progress: Progress | None = None) -> TrainingResult:
+    """Train `model` and write the run to `out_dir`: the best weights, the state, metrics, curves.
+
+    resume: go on with the run in `out_dir`; `model` has the sizes of its config.json, its weights are read.
+    overwrite: replace the run in `out_dir`.  With neither, a run there is an InputError.  Ctrl-C ends the
+    run after the step at hand and saves; the result says so.  The model ends with the last weights, which
+    need not be the best.  Raises NotFiniteError if the loss overflows, InputError if a save is impossible.
+    """
+    checkpoint.check_out_dir(out_dir, resume=resume, overwrite=overwrite)
+    for name in ("sacrebleu", "safetensors"):
+        require(name, extra="train")
+    trainer = _Trainer(model, data, options, Path(out_dir))
+    if resume:
+        trainer.resume()
+    else:
+        checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
+                             data.origin)
+    return trainer.run(progress)
+
+
+class _Trainer:
+    def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path):
+        self.model, self.data, self.options, self.folder = model, data, options, folder
+        self.xp = array_module(model.params.flat)
+        self.grads = model.params.like()
+        self.state = State()
+        adam = options.optimizer == "adam"
+        self.optimizer = (optim.Adam(model.params, options.learning_rate) if adam
+                          else optim.SGD(model.params, options.learning_rate, options.momentum))
+        self.average = optim.Average(model.params, options.average) if options.average else None
+        self.plan = Plan(data.train, options)
+        self.batches = self.plan.batches(0)
+        self.interrupts = Interrupts()
+        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check)
+
+    # the loop
+
+    def run(self, progress: Progress | None = None) -> TrainingResult:
+        """Train until there is a reason to stop."""
+        options, state = self.options, self.state
+        self.clock = time.perf_counter() - state.seconds
+        minutes_left = None if options.max_minutes is None else options.max_minutes - state.seconds / 60
+        self.progress = progress or Progress(total_steps=self.plan.total_steps, step=state.step,
+                                             minutes_left=minutes_left, log_every=options.log_every)
+        interrupted = False
+        try:
+            with self.interrupts:
+                self.save()
+                reason = self._train()
+        except Interrupted:
+            reason, interrupted = "interrupted", True
+            self.save()
+        finally:
+            self.progress.close()
+        self._draw_curves()
+        return TrainingResult(reason, interrupted, self.folder, state.step, state.seconds, state.best)
+
+    def _train(self) -> str:
+        """Take steps and validate when it is time; the reason to stop."""
+        while True:
+            if self._validation_is_due():
+                self._validate()
+            self.interrupts.check()
+            if reason := self._reason_to_stop():
+                break
+            self._step()
+            if self._save_is_due():
+                self.save()
+        if self.state.validated_step < self.state.step or not self.state.history:
+            self._validate()
+        return reason
+
+    def _step(self) -> None:
+        options, state = self.options, self.state
+        batch = self.data.train.batch(self.batches[state.position])
+        sentences, tokens = len(batch.src_lengths), int(batch.tgt_lengths.sum())
+        rng = self.plan.generator(self.xp, state.step)
+        src, tgt = self.xp.asarray(batch.src), self.xp.asarray(batch.tgt)
+        loss, cache = self.model.forward(src, batch.src_lengths, tgt, rng, out=self.grads)
+        nats = self._finite("loss", float(loss), state.step + 1)
+        self.model.backward(cache, out=self.grads)
+        norm = self._finite("gradient's norm", optim.global_norm(self.grads), state.step + 1) / sentences
+        clip = optim.clip_factor(norm, options.clip) if options.clip else 1.0
+        self.optimizer.learning_rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
+        self.optimizer.step(self.grads, scale=clip / sentences)
+        state.step += 1
+        state.tokens += tokens
+        state.nats += nats
+        state.nats_tokens += tokens
+        if self.average and state.step % _AVERAGE_EVERY == 0:
+            self.average.update()
+        self.progress.update(state.step, state.epoch + 1, nats, tokens)
+        state.position += 1
+        if state.position == len(self.batches):
+            state.epoch, state.position = state.epoch + 1, 0
+            self.batches = self.plan.batches(state.epoch)
+
+    def _finite(self, name: str, value: float, step: int) -> float:
+        if not math.isfinite(value):
+            raise NotFiniteError(f"the {name} is {value} at step {step}, epoch {self.state.epoch + 1}: "
+                                 f"training stopped, the last good state is kept in {self.folder}; "
+                                 "try a lower learning_rate or clip")
+        return value
+
+    def _reason_to_stop(self) -> str | None:
+        options, state = self.options, self.state
+        if options.patience and state.trials >= options.trials:
+            return f"no better validation in {options.trials} trials of {options.patience}"
+        if options.max_steps is not None and state.step >= options.max_steps:
+            return f"{options.max_steps} steps are done"
+        if options.max_epochs is not None and state.epoch >= options.max_epochs:
+            return f"{options.max_epochs} epochs are done"
+        if options.max_minutes is not None and self._seconds() >= 60 * options.max_minutes:
+            return f"{options.max_minutes:g} minutes are over"
+        return None
+
+    # validation
+
+    def _validation_is_due(self) -> bool:
+        every, state = self.options.valid_every, self.state
+        moment = state.step % every == 0 if every else state.position == 0
+        return moment and state.validated_step < state.step
+
+    def _validate(self) -> None:
+        """Measure, record, keep the best, and decide whether to decay; nothing changes if interrupted."""
+        options, state, model = self.options, self.state, self.model
+        if self.average:
+            model = model.with_params(model.params.like(self.average.flat))
+        ppl = self._finite("validation perplexity", self.validation.perplexity(model), state.step)
+        bleu = self.validation.bleu(model)
+        epoch = round(state.epoch + state.position / len(self.batches), 3)
+        record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
+                  "tokens": state.tokens, "train_loss": state.nats / max(state.nats_tokens, 1),
+                  "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate}
+        state.history.append(record)
+        state.validated_step, state.nats, state.nats_tokens = state.step, 0.0, 0
+        better = self._keep_if_best(bleu if options.metric == "bleu" else -ppl, model)
+        self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
+                          f"{record['train_loss']:.3f}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
+                          + (" (best)" if better else ""))
+        if options.patience and state.misses >= options.patience:
+            self._end_trial()
+        self._write_metrics()
+        self.save()
+        if better:
+            self._keep_state()
+        self.progress.pause()
+
+    def _keep_if_best(self, score: float, model: NMT) -> bool:
+        state = self.state
+        if state.best_score is not None and score <= state.best_score:
+            state.misses += 1
+            return False
+        state.best_score, state.best_step, state.misses = score, state.step, 0
+        checkpoint.save_weights(self.folder, model.params)
+        return True
+
+    def _keep_state(self) -> None:
+        """The state just saved is that of the best validation, to which the end of a trial goes back."""
+        if self.options.patience:
+            checkpoint.copy_file(self.folder / checkpoint.STATE, self.folder / checkpoint.BEST_STATE)
+
+    def _end_trial(self) -> None:
+        options, state = self.options, self.state
+        state.trials, state.misses = state.trials + 1, 0
+        if state.trials >= options.trials:
+            return
+        state.decay *= options.lr_decay
+        if (self.folder / checkpoint.BEST_STATE).exists():  # it is not if patience was 0 until a resume
+            self._load(checkpoint.BEST_STATE)
+        self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
+                          f"{state.decay:g} of the rate (trial {state.trials + 1} of {options.trials})")
+
+    def _write_metrics(self) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in self.state.history)
+        path = self.folder / checkpoint.METRICS
+        try:
+            write_atomically(path, lines.encode())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+    def _draw_curves(self) -> None:
+        if not self.state.history:
+            return
+        from ..plots import learning_curves
+
+        try:
+            learning_curves(self.folder / checkpoint.METRICS, self.folder / checkpoint.CURVES)
+        except InputError as error:  # a picture is not worth a failure after hours of training
+            self.progress.say(f"no learning curves drawn: {error}")
+
+    # saving and resuming
+
+    def _save_is_due(self) -> bool:
+        every, seconds = self.options.save_every, self._seconds() - self.state.seconds
+        return bool(every and self.state.step % every == 0) or seconds >= 60 * self.options.save_minutes
+
+    def save(self) -> None:
+        """Write everything that the next step depends on."""
+        state = self.state
+        state.seconds = self._seconds()
+        tensors = {"params": self.model.params.flat}
+        numbers = {}
+        for key, value in self.optimizer.state().items():
+            (tensors if hasattr(value, "shape") else numbers)[key] = value
+        if self.average:
+            tensors["average"], state.average_updates = self.average.flat, self.average.updates
+        info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed()}
+        checkpoint.write_tensors(self.folder / checkpoint.STATE, tensors, info)
+
+    def resume(self) -> None:
+        """Go on from the folder's training state; InputError if it is of other data or options."""
+        if checkpoint.load_run(self.folder).config != self.model.config:
+            raise InputError(f"cannot resume {self.folder}: its {checkpoint.CONFIG} describes another model")
+        self.state = state = State(**self._load(checkpoint.STATE)["state"])
+        self.batches = self.plan.batches(state.epoch)
+        self._write_metrics()
+        if state.step == state.best_step and state.history:
+            self._keep_state()  # in case it was killed just before
+        checkpoint.update_options(self.folder, self.options.to_dict())
+
+    def _load(self, name: str) -> dict[str, Any]:
+        """Weights, optimizer and average from a state file, the rest of which is returned."""
+        path = self.folder / name
+        tensors, info = checkpoint.read_tensors(path)
+        for what, value in self.plan.fixed().items():
+            before = info["fixed"].get(what)
+            if before != value:
+                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
+        flat = self.model.params.flat
+        for key in ["params"] + ["average"] * (self.average is not None):
+            if key not in tensors or tensors[key].shape != flat.shape or tensors[key].dtype != flat.dtype:
+                raise InputError(f"{path} does not fit the model of {flat.size} {flat.dtype} weights")
+        flat[...] = self.xp.asarray(tensors.pop("params"))
+        if self.average:
+            self.average.flat[...] = self.xp.asarray(tensors.pop("average"))
+            self.average.updates = info["state"]["average_updates"]
+        self.optimizer.load_state({**tensors, **info["optimizer"]})
+        return info
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.clock
+

@@ -1,0 +1,56 @@
+"""What is fixed before the first step: the order of the batches and the course of the learning rate."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from .. import optim
+from ..data.batches import Examples, epoch_batches
+from .options import TrainingOptions
+
+_ORDER, _DROPOUT = 1, 2  # which stream of random numbers
+_FIXED = ("seed", "batch_size", "batch_by", "optimizer", "momentum", "average")
+
+
+class Plan:
+    """A function of the training set and the options alone, so that a resumed run finds it again."""
+
+    def __init__(self, examples: Examples, options: TrainingOptions):
+        self.options = options
+        self.lengths = examples.lengths
+        self.total_steps = self._total_steps()
+        self.schedule = self._make_schedule()
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch (from 0), as indices of examples, in the order of training."""
+        rng = np.random.default_rng([self.options.seed, _ORDER, epoch])
+        return epoch_batches(self.lengths, self.options.batch_size, self.options.batch_by, rng)
+
+    def generator(self, xp: Any, step: int) -> Any:
+        """The generator of a step's dropout masks, of numpy or cupy."""
+        return xp.random.default_rng([self.options.seed, _DROPOUT, step])
+
+    def fixed(self) -> dict[str, Any]:
+        """What must be the same when a run is resumed, by name."""
+        checksum = crc32(np.ascontiguousarray(self.lengths))
+        text = f"{len(self.lengths)} sentence pairs with checksum {checksum:08x}"
+        return {"the training text": text, **{name: getattr(self.options, name) for name in _FIXED}}
+
+    def _total_steps(self) -> int | None:
+        """As far as steps and epochs limit them; by tokens, later epochs have about as many as the first."""
+        options = self.options
+        self.epoch_steps = len(self.batches(0))
+        limits = [options.max_steps, options.max_epochs and options.max_epochs * self.epoch_steps]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _make_schedule(self) -> optim.Schedule:
+        options = self.options
+        if options.schedule == "constant":
+            return optim.constant(options.warmup)
+        if options.schedule == "luong":
+            return optim.luong(options.halve_after * self.epoch_steps, self.epoch_steps, options.warmup)
+        course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
+        return course(self.total_steps, options.warmup)

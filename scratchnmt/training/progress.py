@@ -1,0 +1,88 @@
+"""What a training run shows while it goes: a bar on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+from ..errors import require
+
+
+class Progress:
+    """Shows epoch, loss, target tokens per second and time left, on `stream` (standard error)."""
+
+    def __init__(self, *, total_steps: int | None, step: int = 0, minutes_left: float | None = None,
+                 log_every: int = 100, stream: TextIO | None = None):
+        self.stream = stream or sys.stderr
+        self.total_steps = total_steps
+        self.log_every = log_every
+        self.steps = 0  # since `started`, as are nats and tokens
+        self.nats = 0.0
+        self.tokens = 0
+        self.started = time.perf_counter()
+        self.deadline = None if minutes_left is None else self.started + 60 * minutes_left
+        self.bar: Any = None
+        if self.stream.isatty():
+            tqdm = require("tqdm", extra="train").tqdm
+            self.bar = tqdm(total=total_steps, initial=step, unit="step", file=self.stream,
+                            dynamic_ncols=True, smoothing=0.05, mininterval=0.25)
+
+    def update(self, step: int, epoch: int, nats: float, tokens: int) -> None:
+        """A step is done: its number, the epoch it was in (from 1), its loss and target tokens."""
+        self.steps += 1
+        self.nats += nats
+        self.tokens += tokens
+        if self.bar is None:
+            if step % self.log_every == 0:
+                self.say(f"epoch {epoch}, step {step}: {self._figures(step)}")
+                self._restart()
+            return
+        self.bar.set_description_str(f"epoch {epoch}", refresh=False)
+        self.bar.set_postfix_str(self._figures(step), refresh=False)
+        self.bar.update()
+        if self.steps >= self.log_every:
+            self._forget_half()
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        if self.bar is None:
+            print(line, file=self.stream, flush=True)
+        else:
+            self.bar.write(line, file=self.stream)
+
+    def pause(self) -> None:
+        """Something else takes time now: do not count it as slow training."""
+        self._restart()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _restart(self) -> None:
+        self.steps, self.nats, self.tokens, self.started = 0, 0.0, 0, time.perf_counter()
+
+    def _forget_half(self) -> None:
+        now = time.perf_counter()
+        self.steps, self.nats, self.tokens = self.steps // 2, self.nats / 2, self.tokens // 2
+        self.started = now - (now - self.started) / 2
+
+    def _figures(self, step: int) -> str:
+        now = time.perf_counter()
+        seconds = max(now - self.started, 1e-9)
+        shown = [f"loss {self.nats / max(self.tokens, 1):.3f}", f"{self.tokens / seconds:,.0f} tokens/s"]
+        left = []
+        if self.total_steps is not None and self.bar is None:
+            left.append((self.total_steps - step) * seconds / max(self.steps, 1))
+        if self.deadline is not None:
+            left.append(self.deadline - now)
+        if left:
+            shown.append(f"at most {duration(min(left))} left")
+        return ", ".join(shown)
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1:15", 3675 -> "1:01:15"."""
+    minutes, rest = divmod(int(max(seconds, 0) + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,179 @@
+"""What is saved comes back; what is missing, damaged, foreign or newer is refused with a sentence."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scratchnmt import checkpoint
+from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
+from scratchnmt.errors import InputError
+from scratchnmt.models.nmt import NMT
+
+pytest.importorskip("safetensors")
+
+SRC, TGT = WordVocabulary("a b c".split()), WordVocabulary("é ü — d".split())
+
+
+@pytest.fixture
+def model():
+    return NMT(len(SRC), len(TGT), 6, 5, dropout=0.25, score="concat", dtype="float64", seed=3)
+
+
+@pytest.fixture
+def folder(tmp_path, model):
+    checkpoint.save_model(tmp_path / "run", model, SRC, TGT)
+    return tmp_path / "run"
+
+
+def test_a_model_comes_back(folder, model):
+    loaded, src_vocab, tgt_vocab = checkpoint.load_model(folder)
+    assert loaded.config == model.config and loaded.params.flat.dtype == np.float64
+    assert np.array_equal(loaded.params.flat, model.params.flat)
+    assert [src_vocab.token(i) for i in range(len(SRC))] == [SRC.token(i) for i in range(len(SRC))]
+    assert tgt_vocab.encode("é ü d") == TGT.encode("é ü d")
+    assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
+
+
+def test_a_vocabulary_used_twice_is_saved_and_loaded_once(tmp_path):
+    pytest.importorskip("sentencepiece")
+    joint = SentencePieceVocabulary.train(["ein Hund rennt", "a dog runs", "un chien court"] * 5, size=40)
+    checkpoint.save_model(tmp_path, NMT(len(joint), len(joint), 4, 4), joint, joint)
+    _, src_vocab, tgt_vocab = checkpoint.load_model(tmp_path)
+    assert src_vocab is tgt_vocab and src_vocab.encode("a dog") == joint.encode("a dog")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "joint.spm", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "src.vocab.json", "model.safetensors"])
+def test_an_incomplete_folder_names_what_is_missing(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=name):
+        checkpoint.load_model(folder)
+
+
+def test_a_folder_that_is_not_there_or_a_file(folder):
+    with pytest.raises(InputError, match="does not exist"):
+        checkpoint.load_model(folder / "absent")
+    with pytest.raises(InputError, match="not a folder"):
+        checkpoint.load_model(folder / "config.json")
+
+
+@pytest.mark.parametrize("at", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("harm", ["cut", "flip"])
+def test_damaged_weights_are_refused(folder, at, harm):
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    position = int(at * len(data))
+    data[position] ^= 4
+    path.write_bytes(data[:position] if harm == "cut" else data)
+    with pytest.raises(InputError, match="model.safetensors is damaged|was not written by"):
+        checkpoint.load_model(folder)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"version": 2}, "newer scratchnmt"), ({"version": None}, "version"), ({"format": "other"}, "format"),
+    ({"model": None}, "model"), ({"model": {"hidden_size": 5}}, "missing"), ({"dtype": "object"}, "dtype"),
+    ({"vocabularies": {"src": "../../etc/passwd", "tgt": "tgt.vocab.json"}}, "vocabularies"),
+    ({"vocabularies": {"src": ["x"], "tgt": "tgt.vocab.json"}}, "vocabularies"),
+    ({"vocabularies": {"src": "tgt.vocab.json", "tgt": "tgt.vocab.json"}}, "8 tokens"),
+    ({"dtype": "float32"}, "float64"),
+])
+def test_a_config_that_does_not_fit_is_refused(folder, change, message):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        checkpoint.load_model(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\udcff"])
+def test_a_config_that_is_no_config_is_refused(folder, text):
+    (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="config.json"):
+        checkpoint.load_model(folder)
+
+
+def test_sizes_that_the_weights_do_not_have_are_refused_before_a_model_is_made(folder, monkeypatch):
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    content["model"]["hidden_size"] = 10**9  # would not fit into any memory
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="does not fit"):
+        checkpoint.load_model(folder)
+
+
+def test_tensors_come_back_with_their_types_and_their_information(tmp_path):
+    tensors = {"a": np.arange(6, dtype="float32").reshape(2, 3).T, "b": np.array(3), "c": np.zeros((0, 2))}
+    info = {"x": 0.1, "list": [1, None, "é"]}
+    checkpoint.write_tensors(tmp_path / "t", tensors, info)
+    back, found = checkpoint.read_tensors(tmp_path / "t")
+    assert found == info and back.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert back[name].dtype == tensor.dtype and np.array_equal(back[name], tensor)
+
+
+def test_a_newer_tensor_file_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_VERSION", 7)
+    checkpoint.write_tensors(tmp_path / "t", {"a": np.zeros(1)}, {})
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="newer scratchnmt.*version is 7"):
+        checkpoint.read_tensors(tmp_path / "t")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "t"
+    checkpoint.write_tensors(path, {"a": np.zeros(1)}, {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(InputError, match="cannot be written.*No space left"):
+        checkpoint.write_tensors(path, {"a": np.ones(1)}, {})
+    monkeypatch.undo()
+    assert checkpoint.read_tensors(path)[0]["a"] == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copy_stays_when_its_original_is_replaced(tmp_path, monkeypatch, links):
+    def unknown(*_):
+        raise OSError("links are unknown here")
+
+    if not links:
+        monkeypatch.setattr(checkpoint.os, "link", unknown)
+    for value in (1, 2):
+        checkpoint.write_tensors(tmp_path / "t", {"a": np.full(3, value)}, {})
+        if value == 1:
+            checkpoint.copy_file(tmp_path / "t", tmp_path / "copy")
+    assert checkpoint.read_tensors(tmp_path / "copy")[0]["a"].tolist() == [1, 1, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "t"]
+    with pytest.raises(InputError, match="cannot be written"):
+        checkpoint.copy_file(tmp_path / "absent", tmp_path / "copy")
+
+
+def test_a_run_is_not_overwritten_by_accident(folder, model, tmp_path):
+    with pytest.raises(InputError, match="holds a run already"):
+        checkpoint.check_out_dir(folder)
+    with pytest.raises(InputError, match="training-state.safetensors is not there"):
+        checkpoint.check_out_dir(folder, resume=True)
+    with pytest.raises(InputError, match="no run to resume"):
+        checkpoint.check_out_dir(tmp_path / "new", resume=True)
+    with pytest.raises(InputError, match="is a file"):
+        checkpoint.check_out_dir(folder / "config.json")
+    checkpoint.check_out_dir(tmp_path / "new")
+    checkpoint.check_out_dir(folder, overwrite=True)
+
+
+def test_starting_over_removes_the_old_run_and_nothing_else(folder, model):
+    for name in ("notes.txt", "metrics.jsonl", "joint.spm"):
+        (folder / name).write_text("x")
+    checkpoint.start_run(folder, model, SRC, TGT, {"seed": 5})
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "notes.txt", "src.vocab.json", "tgt.vocab.json"]
+    assert checkpoint.load_run(folder).training == {"seed": 5}
+    with pytest.raises(InputError, match="no validation yet"):
+        checkpoint.load_model(folder)
+
+
+def test_files_are_as_open_to_others_as_any_file_written_here(folder):
+    (folder / "plain").touch()
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1

@@ -1,0 +1,69 @@
+"""The pictures are drawn, in the kind that the name says, with the text that was given."""
+
+import json
+
+import numpy as np
+import pytest
+
+from scratchnmt.errors import InputError
+from scratchnmt.plots import attention_map, learning_curves
+
+pytest.importorskip("matplotlib")
+
+SRC, TGT = ["▁Ein", "Mädchen", "$x_1$", "</s>"], ["une", "fille", "çà"]
+WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(4), 3)
+
+
+def records(path, n=3):
+    rows = [{"step": i, "epoch": i + 0.5, "seconds": 60.0 * i, "tokens": i, "train_loss": 3.0 - i, "valid_ppl": 9.0 - i,
+             "valid_bleu": 10.0 * i, "learning_rate": 1e-3} for i in range(n)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.filterwarnings("error")  # a glyph that the font lacks is a warning
+@pytest.mark.parametrize("name, start", [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF")])
+def test_the_extension_says_the_kind(tmp_path, name, start):
+    attention_map(SRC, TGT, WEIGHTS, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+def test_the_map_shows_every_token_as_it_is(tmp_path, monkeypatch):
+    import matplotlib
+
+    monkeypatch.setitem(matplotlib.rcParams, "svg.fonttype", "none")  # text as text
+    attention_map(SRC, TGT, WEIGHTS, tmp_path / "a.svg")
+    svg = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    for token in (*SRC, *TGT):
+        assert token.replace("<", "&lt;").replace(">", "&gt;") in svg
+
+
+def test_one_word_is_enough_for_a_map(tmp_path):
+    attention_map(["a"], ["b"], [[1.0]], tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_matrix_that_does_not_fit_its_words(tmp_path):
+    with pytest.raises(ValueError, match=r"\(4, 3\).*\(3, 4\)"):
+        attention_map(SRC, TGT, WEIGHTS.T, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_learning_curves(tmp_path, n):
+    learning_curves(records(tmp_path / "metrics.jsonl", n), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_drawn_or_written_is_said(tmp_path):
+    metrics = records(tmp_path / "metrics.jsonl")
+    for name in ("curves", "curves.txt"):
+        with pytest.raises(InputError, match=r"\.png"):
+            learning_curves(metrics, tmp_path / name)
+    with pytest.raises(InputError, match="cannot be written"):
+        learning_curves(metrics, tmp_path / "absent" / "a.png")
+    with pytest.raises(InputError, match="cannot be read"):
+        learning_curves(tmp_path / "absent.jsonl", tmp_path / "a.png")
+    for content, message in (("", "no validation"), ('{"step": 1}\n', "line 1"), ("{\n", "line 1"), ("[]\n", "line 1")):
+        metrics.write_text(content)
+        with pytest.raises(InputError, match=message):
+            learning_curves(metrics, tmp_path / "a.png")

@@ -1,0 +1,35 @@
+"""Every option has a range, and a value outside it is named."""
+
+import math
+
+import pytest
+
+from scratchnmt.errors import InputError
+from scratchnmt.training import TrainingOptions
+
+
+def test_options_survive_a_round_trip():
+    options = TrainingOptions(optimizer="sgd", max_minutes=40.0, max_epochs=None, seed=7)
+    assert TrainingOptions.from_dict(options.to_dict()) == options
+    assert TrainingOptions.from_dict({"seed": 3}).batch_size == TrainingOptions().batch_size
+
+
+@pytest.mark.parametrize("name, values", {
+    "optimizer": ["rmsprop"], "schedule": ["step", None], "batch_by": ["words"], "metric": ["chrf"],
+    "learning_rate": [0, -1.0, math.nan, math.inf, "fast"], "momentum": [-0.1, 1.0], "warmup": [-1, 0.5],
+    "halve_after": [0], "clip": [-1, math.nan], "batch_size": [0, -3, 32.0, True, None], "valid_every": [-1],
+    "valid_batch_size": [0], "patience": [-1], "trials": [0], "lr_decay": [0.0, 1.0], "average": [-0.1, 1.0],
+    "max_epochs": [0], "max_steps": [0, 1.5], "max_minutes": [0, -1], "save_every": [-1], "save_minutes": [0],
+    "log_every": [0], "seed": [-1, 1.5],
+}.items())
+def test_a_value_out_of_range_is_named(name, values):
+    for value in values:
+        with pytest.raises(InputError, match=f"^{name} is "):
+            TrainingOptions(**{name: value})
+
+
+def test_what_does_not_go_together_or_does_not_exist():
+    with pytest.raises(InputError, match="max_epochs or max_steps"):
+        TrainingOptions(schedule="cosine", max_epochs=None)
+    with pytest.raises(InputError, match="unknown training options: batchsize"):
+        TrainingOptions.from_dict({"batchsize": 3})

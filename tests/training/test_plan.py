@@ -1,0 +1,43 @@
+"""Order, dropout and rate follow from the options alone, and differ where they should."""
+
+import numpy as np
+import pytest
+from tiny_run import PER_EPOCH, data, options
+
+from scratchnmt.training.plan import Plan
+
+
+def plan(**changes):
+    return Plan(data().train, options(**changes))
+
+
+def flat(batches):
+    return [batch.tolist() for batch in batches]
+
+
+def test_each_epoch_has_an_order_of_its_own_which_can_be_found_again():
+    assert flat(plan().batches(1)) == flat(plan().batches(1)) != flat(plan().batches(2))
+    assert flat(plan().batches(1)) != flat(plan(seed=1).batches(1))
+    assert sorted(np.concatenate(plan().batches(3))) == list(range(len(data().train)))
+
+
+def test_each_step_has_a_generator_of_its_own_which_can_be_found_again():
+    draws = [plan(seed=seed).generator(np, step).random() for seed, step in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    assert draws[0] == draws[1] and len(set(draws)) == 3
+    assert draws[0] != np.random.default_rng([0, 1, 1]).random()  # not the stream that orders an epoch
+
+
+@pytest.mark.parametrize("changes, total", [({"max_epochs": 3}, 3 * PER_EPOCH),
+                                            ({"max_epochs": 3, "max_steps": 10}, 10),
+                                            ({"max_epochs": None, "max_steps": 50}, 50), ({"max_epochs": None}, None)])
+def test_total_steps(changes, total):
+    assert plan(**changes).total_steps == total
+
+
+def test_schedules_know_epochs_and_the_end():
+    luong = plan(schedule="luong", halve_after=2).schedule
+    assert [luong(epoch * PER_EPOCH) for epoch in range(5)] == [1, 1, 0.5, 0.25, 0.125]
+    for name in ("linear", "cosine"):
+        schedule = plan(schedule=name, warmup=4).schedule
+        assert schedule(0) == 0.2 and schedule(4) == 1 and schedule(3 * PER_EPOCH) == pytest.approx(0)
+    assert plan().schedule(10**9) == 1

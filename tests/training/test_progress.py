@@ -1,0 +1,42 @@
+"""Lines where there is no terminal, a bar where there is one."""
+
+import io
+
+import pytest
+
+from scratchnmt.training import Progress, duration
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_lines_in_a_file():
+    stream = io.StringIO()
+    progress = Progress(total_steps=20, minutes_left=1.0, log_every=2, stream=stream)
+    for step in range(1, 6):
+        progress.update(step, 1, nats=30.0, tokens=10)
+    progress.say("validated")
+    progress.close()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3 and lines[2] == "validated"
+    assert lines[0].startswith("epoch 1, step 2: loss 3.000, ") and "tokens/s" in lines[0] and "left" in lines[0]
+
+
+def test_a_bar_on_a_terminal():
+    pytest.importorskip("tqdm")
+    stream = Terminal()
+    progress = Progress(total_steps=5, stream=stream, log_every=2)
+    progress.bar.mininterval = 0
+    for step in range(1, 6):
+        progress.update(step, 2, nats=30.0, tokens=10)
+    progress.say("validated")
+    progress.close()
+    shown = stream.getvalue()
+    assert "epoch 2" in shown and "loss 3.000" in shown and "tokens/s" in shown and "5/5" in shown
+    assert "validated\n" in shown
+
+
+def test_durations():
+    assert [duration(s) for s in (0, 59.6, 75, 3675, -3)] == ["0:00", "1:00", "1:15", "1:01:15", "0:00"]

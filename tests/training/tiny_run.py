@@ -1,0 +1,75 @@
+"""A task that a tiny model learns in seconds (reverse the words), and ways to interrupt its training."""
+
+import io
+import json
+import os
+import signal
+
+import numpy as np
+
+from scratchnmt.data.vocab import WordVocabulary
+from scratchnmt.models.nmt import NMT
+from scratchnmt.training import Progress, TrainingData, TrainingOptions, train
+
+LETTERS = "a b c d e f g h".split()
+VOCAB = WordVocabulary(LETTERS)
+PER_EPOCH = 7  # batches of 16
+
+
+class Killed(Exception):
+    """What ends a run as a crash would: without a chance to save."""
+
+
+class At(Progress):
+    """Does something once a step is done."""
+
+    def __init__(self, step, action):
+        super().__init__(total_steps=None, stream=io.StringIO())
+        self.at, self.action = step, action
+
+    def update(self, step, *rest):
+        super().update(step, *rest)
+        if step == self.at:
+            self.action()
+
+
+def kill():
+    raise Killed
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def pairs(count, seed, lengths=(3, 6)):
+    rng = np.random.default_rng(seed)
+    lines = [[LETTERS[i] for i in rng.integers(0, 8, rng.integers(*lengths))] for _ in range(count)]
+    return [" ".join(line) for line in lines], [" ".join(line[::-1]) for line in lines]
+
+
+def data():
+    return TrainingData.from_text(pairs(PER_EPOCH * 16 - 3, 0), pairs(20, 1), VOCAB, VOCAB)
+
+
+def model(**choices):
+    return NMT(len(VOCAB), len(VOCAB), 8, 8, **{"dropout": 0.3, "seed": 5, "dtype": "float32", **choices})
+
+
+def options(**changes):
+    return TrainingOptions(**{"batch_size": 16, "learning_rate": 0.01, "max_epochs": 3, **changes})
+
+
+def run(folder, *, progress=None, resume=False, overwrite=False, choices=(), **changes):
+    progress = progress or At(-1, kill)
+    return train(model(**dict(choices)), data(), options(**changes), folder, resume=resume, overwrite=overwrite,
+                 progress=progress)
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def essence(folder):
+    """What must be the same however often a run was interrupted: the weights' bytes, the metrics without times."""
+    return ((folder / "model.safetensors").read_bytes(),
+            [{name: value for name, value in record.items() if name != "seconds"} for record in metrics(folder)])
