@@ -1,4 +1,4 @@
-"""scratchnmt: neural machine translation with attention, from scratch, every gradient written by hand and verified."""
+"""scratchnmt: attention-based translation from scratch, every gradient written by hand and verified."""
 
 from .models.config import NMTConfig
 from .models.nmt import NMT

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -38,7 +38,8 @@ def device_module(device: str) -> ModuleType:
     try:
         import cupy
     except ImportError as error:
-        raise InputError(f"device {device!r} needs cupy: pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'") from error
+        raise InputError(f"device {device!r} needs cupy: "
+                         "pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'") from error
     index = int(device.partition(":")[2] or 0)
     try:
         count = cupy.cuda.runtime.getDeviceCount()
@@ -95,13 +96,16 @@ def _shape_message(op, name, terms, shape, expected, sizes, origin) -> str:
     wanted = f"({', '.join(terms)})"
     if len(shape) == len(terms):
         wanted += f" = ({', '.join(map(str, expected))})"
-    sources = ", ".join(f"{x} = {sizes[x]} comes from {origin[x]}" for x in letters if not origin[x].startswith(f"{name} "))
+    sources = ", ".join(f"{x} = {sizes[x]} comes from {origin[x]}"
+                        for x in letters if not origin[x].startswith(f"{name} "))
     return f"{op}: {name} has shape {shape}, expected {wanted}" + (f", where {sources}" if sources else "")
 
 
 @lru_cache(maxsize=1)
 def _workers() -> tuple[int, ThreadPoolExecutor]:
-    count = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    count = int(wanted) if wanted.isdigit() and int(wanted) else cores
     return count, ThreadPoolExecutor(count, thread_name_prefix="scratchnmt")
 
 
@@ -116,6 +120,9 @@ def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
     parts = max(1, min(count, size // grain))
     bounds = [size * i // parts for i in range(parts + 1)]
     futures = [pool.submit(task, bounds[i], bounds[i + 1]) for i in range(1, parts)]
-    task(bounds[0], bounds[1])
+    try:
+        task(bounds[0], bounds[1])
+    finally:
+        wait(futures)  # whatever happens, nobody writes any more when this returns
     for future in futures:
         future.result()

@@ -35,7 +35,7 @@ def perplexity(model: Any, batches: Iterable[Batch]) -> float:
 
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     """BLEU of detokenised translations against raw references, tokenised by sacreBLEU itself (Post 2018)."""
-    return _score("BLEU", hypotheses, references)
+    return _score("BLEU", hypotheses, references, force=True)  # no warning that the text looks tokenised
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
@@ -43,10 +43,10 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     return _score("CHRF", hypotheses, references)
 
 
-def _score(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def _score(name: str, hypotheses: Sequence[str], references: Sequence[str], **options: bool) -> Score:
     if len(hypotheses) != len(references) or not references:
         raise InputError(f"{len(hypotheses)} translations and {len(references)} references: "
                          "expected as many of one as of the other, and at least one")
-    metric = getattr(require("sacrebleu", extra="train"), name)()
+    metric = getattr(require("sacrebleu", extra="train"), name)(**options)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
     return Score(score, str(metric.get_signature()))

@@ -49,7 +49,8 @@ class NMTConfig:
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         if self.tie_embeddings and self.embed_size != self.hidden_size:
-            raise InputError(f"tie_embeddings needs embed_size = hidden_size, not {self.embed_size} and {self.hidden_size}")
+            raise InputError("tie_embeddings needs embed_size = hidden_size, "
+                             f"not {self.embed_size} and {self.hidden_size}")
         if self.score == "dot" and self.hidden_size % self.directions:
             raise InputError(f"score 'dot' with two directions needs an even hidden_size, not {self.hidden_size}")
 
@@ -74,15 +75,19 @@ class NMTConfig:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every weight; see docs/attention.md for the equations they stand in."""
-        E, H, M, D, G = self.embed_size, self.hidden_size, self.memory_size, self.directions, self.encoder_size
-        shapes: dict[str, tuple[int, ...]] = {"embed.src": (self.src_vocab_size, E), "embed.tgt": (self.tgt_vocab_size, E)}
+        E, H, M = self.embed_size, self.hidden_size, self.memory_size
+        D, G = self.directions, self.encoder_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        shapes.update({"embed.src": (self.src_vocab_size, E), "embed.tgt": (self.tgt_vocab_size, E)})
         for l in range(self.layers):
             encoder, init, decoder = (layer_name(part, l) for part in ("encoder", "init", "decoder"))
             recurrent = H + self.fed_size if l == 0 else H
             shapes.update({
-                f"{encoder}.Wx": (D, E if l == 0 else M, 4 * G), f"{encoder}.Wh": (D, G, 4 * G), f"{encoder}.b": (D, 4 * G),
+                f"{encoder}.Wx": (D, E if l == 0 else M, 4 * G),
+                f"{encoder}.Wh": (D, G, 4 * G), f"{encoder}.b": (D, 4 * G),
                 f"{init}.Wh": (M, H), f"{init}.Wc": (M, H),
-                f"{decoder}.Wx": (E if l == 0 else H, 4 * H), f"{decoder}.Wh": (recurrent, 4 * H), f"{decoder}.b": (4 * H,),
+                f"{decoder}.Wx": (E if l == 0 else H, 4 * H),
+                f"{decoder}.Wh": (recurrent, 4 * H), f"{decoder}.b": (4 * H,),
             })
         if self.score == "general":
             shapes["attention.W"] = (M, H)
@@ -103,8 +108,8 @@ class NMTConfig:
         unknown = sorted(set(values) - known)
         missing = sorted(known - set(values))
         if unknown or missing:
-            raise InputError("model config: " + "; ".join(
-                f"{what} {', '.join(names)}" for what, names in (("unknown", unknown), ("missing", missing)) if names))
+            found = (("unknown", unknown), ("missing", missing))
+            raise InputError("model config: " + "; ".join(f"{what} {', '.join(names)}" for what, names in found if names))
         return cls(**values)
 
 

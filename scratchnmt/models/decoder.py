@@ -72,7 +72,8 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     dtype = xp.result_type(embedded, h_enc, params["combine.W"])
     empty = lambda columns: xp.empty((N, columns), dtype)
     dropout = config.dropout if rng is not None else 0.0
-    layers = [_layer_rows(params, config, l, packing, states[l], embedded, empty, dropout, rng) for l in range(config.layers)]
+    layers = [_layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng)
+              for l, state in enumerate(states)]
     u, o, tanh_v = empty(M + H), empty(H), empty(H)
     scale = dropout_mask((N, H), dropout, rng, tanh_v.real.dtype) if dropout else None
     W, v = params.get("attention.W"), params.get("attention.v")
@@ -113,7 +114,8 @@ def _layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng
     return LayerRows(x, before, LSTMGatesCache(z, c_prev, tanh_c=empty(H)), mask)
 
 
-def _layers_forward(params, layers: list[LayerRows], now: slice, following: slice, n_next: int, top: Array) -> Array:
+def _layers_forward(params, layers: list[LayerRows], now: slice, following: slice, n_next: int,
+                    top: Array) -> Array:
     """(2), (3) of one step through all layers; the last one's h is written into `top` and returned."""
     xp = array_module(top)
     H = top.shape[1]
@@ -148,7 +150,9 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     dbefore: list[Array] = [None] * len(layers)
     dc = [xp.zeros((B, H), do.dtype) for _ in layers]
     dscores = []
-    dkeys, dv_concat = (None, None) if v is None else (xp.zeros_like(cache.attention[0].keys), xp.zeros_like(v))
+    dkeys = dv_concat = None
+    if v is not None:
+        dkeys, dv_concat = xp.zeros_like(cache.attention[0].keys), xp.zeros_like(v)
     for t, (now, _, n_next) in reversed(list(enumerate(steps(packing)))):
         if config.feed == "output" and n_next:
             do[now][:n_next] += dbefore[0][:, H:]
@@ -177,8 +181,8 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     return dembedded, dh_enc, dstates
 
 
-def _layers_backward(dh: Array, layers: list[LayerRows], now: slice, n_next: int, dbefore: list[Array], dc: list[Array],
-                     dz_rows: list[Array], params) -> None:
+def _layers_backward(dh: Array, layers: list[LayerRows], now: slice, n_next: int, dbefore: list[Array],
+                     dc: list[Array], dz_rows: list[Array], params) -> None:
     """(3), (2) of one step through all layers; dbefore and dc are carried to the step before."""
     n, H = dh.shape
     for l in reversed(range(len(layers))):
@@ -211,8 +215,8 @@ def _weight_gradients(cache: DecoderCache, params, dz_rows: list[Array], dv_rows
     return dembedded.reshape(cache.shape)
 
 
-def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_rows: Array, dcontext_rows: Array,
-                      dkeys, dv, grads) -> Array:
+def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_rows: Array,
+                      dcontext_rows: Array, dkeys, dv, grads) -> Array:
     """dh_enc (S, B, M) from all steps at once: one batched product each for the values and the keys."""
     xp = array_module(dscore_rows)
     W, v = params.get("attention.W"), params.get("attention.v")

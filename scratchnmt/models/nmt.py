@@ -67,7 +67,8 @@ class NMT:
         be given to backward, for the gradient of the vocabulary's weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
-        dW = None if out is None else out.get("vocab.W")  # a tied table also receives the embedding's gradient: not here
+        # not with a tied table: backward adds the embedding's gradient to it, and may be called twice
+        dW = None if out is None else out.get("vocab.W")
         return self._forward(src, src_lengths, tgt, rng, label_smoothing=self.config.label_smoothing, dW=dW)
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
@@ -85,7 +86,8 @@ class NMT:
         mask = xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
         o, decoder = decoder_forward(self.params, self.config, y, tgt_lengths, h_enc, mask, states, rng)  # (4)
         targets = tgt[1:].reshape(-1)[xp.asarray(decoder.packing.rows)]
-        loss, output = linear_cross_entropy_forward(o, self._vocab_weight(self.params), targets, **options)  # (5)
+        W_vocab = self._vocab_weight(self.params)
+        loss, output = linear_cross_entropy_forward(o, W_vocab, targets, **options)  # (5)
         return loss, NMTCache(embeddings, encoder, decoder, output)
 
     def backward(self, cache: NMTCache, out: Parameters | None = None) -> Parameters:
@@ -121,7 +123,7 @@ class NMT:
         return first_state(self.params, self.config, h_enc, mask, states)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
-        """logits (B, K, V) of the next word, attention (B, K, S) and the new state, after words y_prev (B, K)."""
+        """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K)."""
         o, attention, state = next_state(self.params, self.config, state, self.params["embed.tgt"][y_prev])
         B, K, H = o.shape
         logits = o.reshape(B * K, H) @ self._vocab_weight(self.params)
@@ -135,8 +137,8 @@ class NMT:
         from ..search import beam_search
 
         src = array_module(self.params.flat).asarray(src_ids, dtype="int64")[:, None]
-        options = {"n_best": beam_size, **options}
-        return beam_search(self, src, np.array([len(src)]), beam_size=beam_size, max_steps=max_decoding_time_step, **options)[0]
+        options = {"n_best": beam_size, "max_steps": max_decoding_time_step, **options}
+        return beam_search(self, src, np.array([len(src)]), beam_size=beam_size, **options)[0]
 
     def _vocab_weight(self, params: Mapping[str, Array]) -> Array:
         """W_vocab (H, V), or its gradient."""
@@ -152,7 +154,7 @@ class NMT:
 
 
 def _target_lengths(tgt: Array) -> np.ndarray:
-    """How many words each sentence of tgt (T+1, B) has to predict; ValueError if padding stands before a word."""
+    """How many words each sentence of tgt (T+1, B) has to predict; ValueError if padding precedes a word."""
     is_word = tgt[1:] != PAD
     lengths = is_word.sum(axis=0)
     if not (is_word == (array_module(tgt).arange(len(is_word))[:, None] < lengths)).all():

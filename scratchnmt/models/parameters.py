@@ -28,7 +28,8 @@ class Parameters(Mapping[str, Array]):
         size = sum(prod(shape) for shape in self.shapes.values())
         self.flat = xp.zeros(size, dtype) if flat is None else flat
         if self.flat.shape != (size,):
-            raise ValueError(f"Parameters: flat has shape {self.flat.shape}, expected ({size},), the sum of the sizes")
+            raise ValueError(f"Parameters: flat has shape {self.flat.shape}, expected ({size},), "
+                             "the sum of the sizes")
         self._views = {}
         start = 0
         for name, shape in self.shapes.items():

@@ -33,7 +33,7 @@ class SearchState(NamedTuple):
 
 
 def first_state(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State]) -> SearchState:
-    """From h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H): one hypothesis per sentence."""
+    """One hypothesis per sentence, from h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H)."""
     xp = array_module(h_enc)
     fed = xp.zeros((h_enc.shape[1], 1, config.fed_size), h_enc.dtype)
     return SearchState(memorize(params, h_enc, mask), [(h[:, None], c[:, None]) for h, c in states], fed)
@@ -60,5 +60,5 @@ def next_state(params, config: NMTConfig, state: SearchState, y: Array) -> tuple
 
 
 def _rows_times(x: Array, W: Array) -> Array:
-    """x (B, K, I) times W as one product over all B K rows; a stack of B small ones is several times slower."""
+    """x (B, K, I) times W as one product over all B K rows; a stack of B small ones is far slower."""
     return (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], W.shape[1])

@@ -126,7 +126,8 @@ def attention_query(h: Array, W: Array | None, v: Array | None) -> Array:
     return h if v is None else h @ W[: h.shape[-1]]
 
 
-def attention_query_backward(dquery: Array, h: Array, W: Array | None, v: Array | None) -> tuple[Array, Array | None]:
+def attention_query_backward(dquery: Array, h: Array, W: Array | None,
+                             v: Array | None) -> tuple[Array, Array | None]:
     """dh and the gradient of W's upper rows (None unless concat); h (N, H), dquery (N, A)."""
     if v is None:
         return dquery, None
@@ -141,7 +142,8 @@ def attention_keys(values: Array, W: Array | None, v: Array | None) -> Array:
     return (values.reshape(B * S, M) @ _key_rows(W, v, M)).reshape(B, S, -1)
 
 
-def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Array | None) -> tuple[Array, Array | None]:
+def attention_keys_backward(dkeys: Array, values: Array, W: Array | None,
+                            v: Array | None) -> tuple[Array, Array | None]:
     """dvalues (B, S, M) and the gradient of W's rows for the keys (None for dot)."""
     if W is None:
         return dkeys, None

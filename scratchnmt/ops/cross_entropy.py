@@ -27,10 +27,18 @@ class CrossEntropyGradients(NamedTuple):
     dlogits: Array  # (N, V), zero rows at padding
 
 
+def check_targets(op: str, targets: Array, V: int) -> None:
+    """IndexError if a target is outside the vocabulary: one below zero would silently count from its end."""
+    if targets.size and not 0 <= int(targets.min()) <= int(targets.max()) < V:
+        raise IndexError(f"{op}: targets run from {int(targets.min())} to {int(targets.max())}, "
+                         f"expected 0 to V - 1 = {V - 1}")
+
+
 def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: float = 0.0):
     """loss, cache.  0 <= label_smoothing < 1."""
     xp = array_module(logits, targets)
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))
+    check_targets("cross_entropy", targets, sizes["V"])
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (1)
     s = label_smoothing

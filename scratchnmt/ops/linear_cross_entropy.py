@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..arrays import Array, array_module, check_shapes, for_ranges
-from .cross_entropy import PAD
+from .cross_entropy import PAD, check_targets
 
 CHUNK_BYTES = 48 << 20  # logits in memory at a time: large enough for a fast product
 BLOCK_BYTES = 1 << 20  # of which each core works on so much at a time: small enough for its cache
@@ -41,6 +41,7 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     """
     xp = array_module(x, W, targets)
     check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N", targets))
+    check_targets("linear_cross_entropy", targets, W.shape[1])
     rows = xp.flatnonzero(targets != PAD)
     if len(rows) < len(targets):
         x_rows, targets = x[rows], targets[rows]
@@ -101,7 +102,7 @@ def _loss_and_gradient_in_place(z: Array, targets: Array, smoothing: float, loss
 
 
 def _add_product(dW: Array, x: Array, dlogits: Array, first: bool) -> None:
-    """dW += x.T dlogits (dW = for the first chunk), in the memory order of dW (that of a tied table is transposed)."""
+    """dW += x.T dlogits (dW = for the first chunk), in the memory order of dW: a tied table's is transposed."""
     xp = array_module(dW)
     if not dW.flags.c_contiguous:
         dW, x, dlogits = dW.T, dlogits, x

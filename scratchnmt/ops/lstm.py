@@ -51,12 +51,13 @@ def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
     """(y, h_last, c_last), cache.  Lengths may come in any order; ValueError if a shape does not fit."""
     xp = array_module(x, Wx, Wh, b)
     lengths = np.asarray(lengths)
+    starts = {name: ("D B H", state) for name, state in (("h0", h0), ("c0", c0)) if state is not None}
     sizes = check_shapes("lstm", x=("T B I", x), lengths=("B", lengths), Wh=("D H 4H", Wh), Wx=("D I 4H", Wx),
-                         b=("D 4H", b), **{name: ("D B H", s) for name, s in (("h0", h0), ("c0", c0)) if s is not None})
+                         b=("D 4H", b), **starts)
     T, B, D, H = (sizes[letter] for letter in "TBDH")
     packing = pack(lengths, T)
     order, N = packing.order, packing.offsets[-1]
-    dtype = xp.result_type(x, Wx, Wh, b, *(s for s in (h0, c0) if s is not None))
+    dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
     x_rows = x.reshape(T * B, -1)[_reading_rows(packing, D, xp)]
     z = xp.matmul(x_rows, Wx).astype(dtype, copy=False)  # (1)
     z += b[:, None]
@@ -65,7 +66,8 @@ def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
         prev[:, :B] = 0 if start is None else start[:, order]
     for now, following, n_next in steps(packing):
         z[:, now] += xp.matmul(h_prev[:, now], Wh)  # (2)
-        lstm_gates_forward(z[:, now], c_prev[:, now], h=h[:, now], c=c[:, now], tanh_c=tanh_c[:, now], overwrite=True)
+        lstm_gates_forward(z[:, now], c_prev[:, now], h=h[:, now], c=c[:, now], tanh_c=tanh_c[:, now],
+                           overwrite=True)  # (3)
         for prev, state in ((h_prev, h), (c_prev, c)):
             prev[:, following] = state[:, now][:, :n_next]
     y = xp.zeros((T * B, D, H), dtype)

@@ -1,4 +1,4 @@
-"""The pointwise part of an LSTM step (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+"""The pointwise part of an LSTM step (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000).
 
     (1)  i, f, g, o = blocks of z           the four pre-activations, H columns each
     (2)  i, f, o = sigmoid(i, f, o),  g = tanh(g)
@@ -52,8 +52,9 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
     return (h, c), LSTMGatesCache(gates, c_prev, tanh_c)
 
 
-def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *, dz: Array | None = None) -> LSTMGatesGradients:
-    """Gradients of z and c_prev from dh, dc (..., H), both of the outputs; dz may be a buffer to be filled."""
+def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
+                        dz: Array | None = None) -> LSTMGatesGradients:
+    """Gradients of z and c_prev from dh, dc (..., H), those of the outputs; dz may be a buffer to be filled."""
     xp = array_module(dh, dc)
     gates, c_prev, tanh_c = cache
     H = c_prev.shape[-1]

@@ -54,7 +54,7 @@ def steps(packing: Packing) -> Iterator[tuple[slice, slice, int]]:
 
 
 def steps_back(packing: Packing) -> Iterator[tuple[slice, slice | None]]:
-    """From the last step to the first: its rows, and the rows of the same sentences one step before (None at 0)."""
+    """From the last step to the first: its rows, and those of the same sentences one step before (None at 0)."""
     for t in reversed(range(len(packing.counts))):
         start, stop = packing.offsets[t], packing.offsets[t + 1]
         before = packing.offsets[t - 1] if t else None

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from scratchnmt.errors import InputError
+from scratchnmt.models.config import NMTConfig
+from scratchnmt.selfcheck import MODELS
+
+SIZES = dict(src_vocab_size=20, tgt_vocab_size=30, embed_size=6, hidden_size=4)
+
+
+def test_the_weights_of_the_default_are_those_of_cs224n():
+    assert NMTConfig(**SIZES).shapes() == {
+        "embed.src": (20, 6), "embed.tgt": (30, 6),
+        "encoder.Wx": (2, 6, 16), "encoder.Wh": (2, 4, 16), "encoder.b": (2, 16),
+        "init.Wh": (8, 4), "init.Wc": (8, 4),
+        "decoder.Wx": (6, 16), "decoder.Wh": (8, 16), "decoder.b": (16,),
+        "attention.W": (8, 4), "combine.W": (12, 4), "vocab.W": (4, 30),
+    }
+
+
+@pytest.mark.parametrize("choices, expected", [
+    (dict(feed="context"), {"decoder.Wh": (12, 16)}),
+    (dict(feed="none"), {"decoder.Wh": (4, 16)}),
+    (dict(score="concat"), {"attention.W": (12, 4), "attention.v": (4,)}),
+    (dict(score="dot"), {"encoder.Wh": (2, 2, 8), "attention.W": None, "combine.W": (8, 4)}),
+    (dict(bidirectional=False), {"encoder.Wx": (1, 6, 16), "attention.W": (4, 4), "combine.W": (8, 4)}),
+    (dict(tie_embeddings=True, embed_size=4), {"vocab.W": None, "embed.tgt": (30, 4)}),
+    (dict(layers=2), {"encoder.1.Wx": (2, 8, 16), "encoder.1.Wh": (2, 4, 16), "decoder.1.Wx": (4, 16),
+                      "decoder.1.Wh": (4, 16), "decoder.1.b": (16,), "init.1.Wc": (8, 4), "encoder.2.Wx": None}),
+])
+def test_what_a_choice_changes(choices, expected):
+    shapes = NMTConfig(**{**SIZES, **choices}).shapes()
+    assert {name: shapes.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
+def test_through_json_and_back(case):
+    config = NMTConfig(**{**SIZES, "embed_size": 4}, **case.choices)
+    assert NMTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(hidden_size=0), "hidden_size is 0, expected a whole number of at least 1"),
+    (dict(layers=1.5), "layers is 1.5, expected a whole number of at least 1"),
+    (dict(embed_size="64"), "embed_size is '64', expected a whole number of at least 1"),
+    (dict(dropout=1.0), "dropout is 1.0, expected 0 <= dropout < 1"),
+    (dict(embed_dropout=-0.1), "embed_dropout is -0.1, expected 0 <= embed_dropout < 1"),
+    (dict(label_smoothing=float("nan")), "label_smoothing is nan, expected 0 <= label_smoothing < 1"),
+    (dict(score="cosine"), "score is 'cosine', expected one of dot, general, concat"),
+    (dict(feed=None), "feed is None, expected one of output, context, none"),
+    (dict(tie_embeddings=True), "tie_embeddings needs embed_size = hidden_size, not 6 and 4"),
+    (dict(score="dot", hidden_size=5), "score 'dot' with two directions needs an even hidden_size, not 5"),
+])
+def test_a_field_out_of_range_is_named(change, message):
+    with pytest.raises(InputError) as error:
+        NMTConfig(**{**SIZES, **change})
+    assert str(error.value) == message
+
+
+def test_fields_that_are_unknown_or_missing_are_named():
+    values = NMTConfig(**SIZES).to_dict()
+    del values["score"], values["feed"]
+    with pytest.raises(InputError, match="^model config: unknown depth, heads; missing feed, score$"):
+        NMTConfig.from_dict({**values, "heads": 8, "depth": 2})

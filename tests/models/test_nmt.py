@@ -1,0 +1,190 @@
+"""The invariants of loss and gradient: what a batch holds decides, not how it is laid out.
+
+That the gradients are right is checked in test_selfcheck (numerically) and test_parity (by PyTorch).
+"""
+
+import numpy as np
+import pytest
+from tiny_nmt import SRC_LENGTHS, TGT_LENGTHS, alone, batch, by_configuration, padded
+
+from scratchnmt.errors import InputError
+from scratchnmt.gradcheck import assert_contract, assert_variant
+from scratchnmt.gradcheck.convention import cast
+from scratchnmt.models.nmt import NMT
+
+
+def results(model, some_batch, rng=None):
+    """loss, flat gradient"""
+    loss, cache = model.forward(*some_batch, rng=rng)
+    return loss, model.backward(cache).flat
+
+
+def assert_close(found, expected):
+    """Two ways to compute the same in float64: equal to rounding."""
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.abs(b).max())
+
+
+def as_op(model, some_batch):
+    """(forward, backward) of the weights, for the checks that take an op."""
+    def forward(**params):
+        other = model.with_params(params)
+        loss, cache = other.forward(*some_batch)
+        return loss, (other, cache)
+
+    def backward(dloss, model_and_cache):
+        other, cache = model_and_cache
+        return {name: dloss * g for name, g in other.backward(cache).items()}
+
+    return forward, backward
+
+
+@by_configuration
+def test_a_padded_batch_is_its_sentences_one_by_one(case):
+    model = case.model()
+    singles = [results(model, alone(b)) for b in range(4)]
+    assert_close(results(model, batch()), [sum(part) for part in zip(*singles)])
+
+
+@by_configuration
+def test_more_padding_changes_nothing(case):
+    model = case.model()
+    assert_close(results(model, padded(2, 3)), results(model, batch()))
+
+
+@by_configuration
+def test_source_padding_may_hold_any_word(case):
+    model, (src, lengths, tgt) = case.model(), batch()
+    words = 1 + np.arange(src.size).reshape(src.shape) % 10
+    spoilt = np.where(np.arange(len(src))[:, None] < lengths, src, words)
+    assert (spoilt != src).any()
+    for found, expected in zip(results(model, (spoilt, lengths, tgt)), results(model, (src, lengths, tgt))):
+        np.testing.assert_array_equal(found, expected)
+
+
+@by_configuration
+def test_the_order_of_the_sentences_changes_nothing(case):
+    model, (src, lengths, tgt) = case.model(), batch()
+    for p in ([3, 0, 2, 1], [1, 2, 3, 0]):
+        assert_close(results(model, (src[:, p], lengths[p], tgt[:, p])), results(model, batch()))
+
+
+@by_configuration
+def test_what_an_op_promises_the_model_keeps(case):
+    """Deterministic; writes into nothing; backward twice is the same; weights of any layout."""
+    model = case.model()
+    assert_contract(*as_op(model, batch()), dict(model.params))
+
+
+@by_configuration
+def test_float32_is_close_to_float64(case):
+    model = case.model()
+    weights = cast(model.params, "float32")
+    op = as_op(model, batch())
+    report = assert_variant(op, op, weights, steps=SRC_LENGTHS.max() + TGT_LENGTHS.max())
+    assert report.dtype == "float32"
+
+
+@by_configuration
+def test_a_gradient_buffer_is_overwritten(case):
+    model = case.model()
+    _, cache = model.forward(*batch())
+    fresh = model.backward(cache)
+    used = fresh.like(np.full_like(fresh.flat, np.nan))
+    assert model.backward(cache, out=used) is used
+    np.testing.assert_array_equal(used.flat, fresh.flat)
+    used.flat[...] = np.nan
+    _, cache = model.forward(*batch(), out=used)  # some of it is already filled here
+    for out in (used, used, None):
+        np.testing.assert_array_equal(model.backward(cache, out=out).flat, fresh.flat)
+
+
+@by_configuration
+def test_nll_is_without_dropout_and_smoothing(case):
+    model = case.model()
+    without = NMT(11, 12, model.config.embed_size, 4, dtype="float64",
+                  **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "label_smoothing": 0.0})
+    nll = model.nll(*batch())
+    assert isinstance(nll, float)
+    assert nll == without.with_params(model.params).forward(*batch(), rng=np.random.default_rng(0))[0]
+
+
+def test_weights_of_zero_choose_every_word_with_equal_probability():
+    model = NMT(11, 12, 5, 4, dtype="float64", label_smoothing=0.3)
+    model.params.flat[...] = 0
+    assert model.nll(*batch()) == pytest.approx(TGT_LENGTHS.sum() * np.log(12), rel=1e-14)
+
+
+@pytest.mark.parametrize("choice", [dict(dropout=0.5), dict(embed_dropout=0.5), dict(dropout=0.5, layers=2)])
+def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
+    model = NMT(11, 12, 5, 4, dtype="float64", **choice)
+    plain = NMT(11, 12, 5, 4, dtype="float64", layers=choice.get("layers", 1)).with_params(model.params)
+    for found, expected in zip(results(model, batch()), results(plain, batch())):
+        np.testing.assert_array_equal(found, expected)
+    first, again, other = (results(model, batch(), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first[1], again[1])
+    assert first[0] == again[0] != other[0] and first[0] != model.forward(*batch())[0]
+
+
+def test_with_params_is_another_model_over_the_given_weights():
+    model = NMT(11, 12, 5, 4, seed=0)
+    before = model.params.flat.copy()
+    other = model.with_params(model.params.like(2 * model.params.flat.astype("float64")))
+    loss, gradient = results(other, batch())
+    assert loss.dtype == gradient.dtype == np.float64 and loss != model.forward(*batch())[0]
+    assert other.config is model.config and isinstance(other, NMT)
+    other.params.flat[...] = 0
+    np.testing.assert_array_equal(model.params.flat, before)
+    shared = model.with_params(model.params)
+    shared.params["combine.W"][0] = 7
+    assert (model.params["combine.W"][0] == 7).all()
+
+
+@pytest.mark.parametrize("where, value, message", [
+    ("src", 11, r"ids run from 0 to 11, expected 0 to V - 1 = 10, where V comes from W \(11, 5\)"),
+    ("src", -1, "ids run from -1 to "),
+    ("tgt", 12, r"ids run from 0 to 12, expected 0 to V - 1 = 11, where V comes from W \(12, 5\)"),
+    ("tgt", -1, "ids run from -1 to "),
+    ("last tgt", 12, "targets run from 2 to 12, expected 0 to V - 1 = 11"),
+    ("last tgt", -1, "targets run from -1 to "),
+])
+def test_an_id_outside_the_vocabulary(where, value, message):
+    src, lengths, tgt = batch()
+    ids, place = {"src": (src, (0, 1)), "tgt": (tgt, (1, 0)), "last tgt": (tgt, (5, 2))}[where]
+    assert ids[place]
+    ids[place] = value
+    model = NMT(11, 12, 5, 4)
+    for evaluate in (model.forward, model.nll):
+        with pytest.raises(IndexError, match=message):
+            evaluate(src, lengths, tgt)
+
+
+def without_word(tgt):
+    tgt[2, 0] = 0
+    return tgt
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda s, n, t: (s, [3, 5, 0, 4], t), r"lengths are \[3, 5, 0, 4\], expected one from 1 to T = 5"),
+    (lambda s, n, t: (s, [3, 6, 1, 4], t), r"lengths are \[3, 6, 1, 4\], expected one from 1 to T = 5"),
+    (lambda s, n, t: (s, n[:3], t), r"lengths has shape \(3,\), expected \(B\) = \(4\)"),
+    (lambda s, n, t: (s[:, :3], n[:3], t), r"tgt has shape \(6, 4\), expected \(U, B\) = \(6, 3\)"),
+    (lambda s, n, t: (s[:, 0], n, t), r"NMT.forward: src has shape \(5,\), expected \(S, B\)"),
+    (lambda s, n, t: (s, n, without_word(t)), "tgt has padding .* before a word"),
+    (lambda s, n, t: (s, n, t[:1]), r"lengths are \[0, 0, 0, 0\]"),
+])
+def test_a_batch_that_does_not_fit(change, message):
+    model = NMT(11, 12, 5, 4)
+    for evaluate in (model.forward, model.nll):
+        with pytest.raises(ValueError, match=message):
+            evaluate(*change(*batch()))
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(hidden_size=0), "hidden_size is 0"),
+    (dict(device="tpu"), "device 'tpu' is not known"),
+    (dict(init="ones"), "init is 'ones'"),
+])
+def test_a_model_that_cannot_be(change, message):
+    with pytest.raises(InputError, match=message):
+        NMT(**{**dict(src_vocab_size=11, tgt_vocab_size=12, embed_size=5, hidden_size=4), **change})

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from scratchnmt.ops.embedding import embedding_backward, embedding_forward, embedding_row_gradients
+
+IDS = np.array([[2, 0, 2], [5, 2, 0]])
+
+
+def table(dtype="float64"):
+    return np.random.default_rng(0).standard_normal((7, 4)).astype(dtype)
+
+
+@pytest.mark.parametrize("id_type", ["int32", "int64"])
+def test_repeated_tokens_sum_their_gradients(id_type):
+    y, cache = embedding_forward(IDS.astype(id_type), table())
+    np.testing.assert_array_equal(y[1, 0], table()[5])
+    dy = np.random.default_rng(1).standard_normal(y.shape)
+    dW = embedding_backward(dy, cache).dW
+    np.testing.assert_allclose(dW[2], dy[0, 0] + dy[0, 2] + dy[1, 1], rtol=1e-14)
+    np.testing.assert_allclose(dW[0], dy[0, 1] + dy[1, 2], rtol=1e-14)
+    np.testing.assert_array_equal(dW[5], dy[1, 0])
+    assert not dW[[1, 3, 4, 6]].any()
+    rows, sums = embedding_row_gradients(dy, cache)
+    assert rows.tolist() == [0, 2, 5]
+    np.testing.assert_array_equal(sums, dW[rows])
+
+
+def test_the_bits_of_a_sum_depend_on_the_uses_of_that_token_alone():
+    """The order of the sum is fixed, in float32 too, whatever other tokens stand in between."""
+    rng = np.random.default_rng(2)
+    dy, ids = rng.standard_normal((5000, 4), "float32"), rng.integers(0, 7, 5000)
+    sums = []
+    for some in (ids, np.where(ids > 3, rng.integers(4, 7, 5000), ids)):
+        _, cache = embedding_forward(some, table("float32"))
+        sums.append(embedding_backward(dy, cache).dW)
+        np.testing.assert_array_equal(embedding_backward(dy, cache).dW, sums[-1])
+    np.testing.assert_array_equal(sums[1][:4], sums[0][:4])
+    exact = [dy[ids == i].sum(axis=0, dtype="float64") for i in range(7)]
+    np.testing.assert_allclose(sums[0], exact, rtol=0, atol=64 * np.finfo("float32").eps * 5000**0.5)
+    assert sums[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("ids", [[3, 7], [-1, 3]])
+def test_an_id_outside_the_table(ids):
+    message = rf"ids run from {min(ids)} to {max(ids)}, expected 0 to V - 1 = 6, .*W \(7, 4\)"
+    with pytest.raises(IndexError, match=message):
+        embedding_forward(np.array(ids), table())
+
+
+def test_no_ids_at_all():
+    y, cache = embedding_forward(np.zeros((0, 3), int), table())
+    assert y.shape == (0, 3, 4)
+    assert not embedding_backward(y, cache).dW.any()

@@ -1,0 +1,98 @@
+"""The fused op against linear and cross_entropy, in chunks of all sizes; the logits are never whole."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from scratchnmt.gradcheck import assert_variant
+from scratchnmt.ops import linear_cross_entropy as fused
+from scratchnmt.ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
+from scratchnmt.ops.linear import linear_backward, linear_forward
+
+V = 11
+TARGETS = {"some padding": [3, 0, 10, 0, 1, 1, 7], "no padding": [3, 4, 10, 1, 1, 5, 7],
+           "only padding": [0] * 7, "one row": [4]}
+
+
+def plain_forward(x, W, targets, label_smoothing=0.0, chunk_bytes=None):
+    logits, linear = linear_forward(x, W)
+    loss, cross_entropy = cross_entropy_forward(logits, targets, label_smoothing=label_smoothing)
+    return loss, (linear, cross_entropy)
+
+
+def plain_backward(dloss, cache):
+    linear, cross_entropy = cache
+    dx, dW, _ = linear_backward(cross_entropy_backward(dloss, cross_entropy).dlogits, linear)
+    return {"dx": dx, "dW": dW}
+
+
+PLAIN = plain_forward, plain_backward
+FUSED = fused.linear_cross_entropy_forward, fused.linear_cross_entropy_backward
+
+
+def arguments(targets, dtype="float64", tied=False):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((len(targets), 5)).astype(dtype)
+    W = rng.standard_normal((V, 5) if tied else (5, V)).astype(dtype)
+    return {"x": x, "W": W.T if tied else W, "targets": np.array(targets)}
+
+
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("tied", [False, True])
+def test_fused_is_linear_and_cross_entropy(targets, smoothing, tied, monkeypatch):
+    monkeypatch.setattr(fused, "COLUMNS", 3)
+    monkeypatch.setattr(fused, "BLOCK_BYTES", 2 * V * 8)  # two rows
+    args = {**arguments(targets, tied=tied), "label_smoothing": smoothing}
+    for rows in range(1, len(targets) + 2):
+        assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": rows * V * 8}, steps=len(targets))
+    assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": 1}, steps=len(targets))  # still a row at a time
+    loss, cache = FUSED[0](**args)
+    assert FUSED[0](**args, gradients=False) == (loss, None)
+    buffer = np.full_like(args["W"], np.nan)
+    _, given = FUSED[0](**args, dW=buffer)
+    assert given.dW is buffer
+    np.testing.assert_array_equal(buffer, cache.dW)
+
+
+def test_in_float32():
+    for tied in (False, True):
+        args = arguments(TARGETS["some padding"], "float32", tied)
+        assert assert_variant(PLAIN, FUSED, args, steps=7).dtype == "float32"
+
+
+def test_large_logits_in_float32():
+    args = arguments(TARGETS["some padding"], "float32")
+    args["W"] *= 1e4
+    loss, cache = FUSED[0](**args)
+    expected, _ = plain_forward(**{name: a.astype(float) for name, a in args.items() if name != "targets"},
+                                targets=args["targets"])
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert np.isfinite(cache.dx).all() and np.isfinite(cache.dW).all()
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_the_logits_are_never_whole(gradients):
+    N, H, V = 600, 4, 6000
+    rng = np.random.default_rng(0)
+    x, W = rng.standard_normal((N, H), "float32"), rng.standard_normal((H, V), "float32")
+    targets, chunk = rng.integers(1, V, N), 1 << 19
+    tracemalloc.start()
+    try:
+        fused.linear_cross_entropy_forward(x, W, targets, gradients=gradients, chunk_bytes=chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert chunk / 2 < peak < 2 * chunk + 4 * W.nbytes + 4 * x.nbytes < N * V * 4 / 8
+
+
+def test_arguments_that_do_not_fit():
+    args = arguments([1, 2])
+    with pytest.raises(ValueError, match=r"W has shape \(11, 5\), expected \(H, V\) = \(5, 5\)"):
+        FUSED[0](**{**args, "W": args["W"].T})
+    with pytest.raises(ValueError, match=r"targets has shape \(3,\), expected \(N\) = \(2\)"):
+        FUSED[0](**{**args, "targets": np.ones(3, int)})
+    for wrong in (-1, 11):
+        with pytest.raises(IndexError, match="linear_cross_entropy: targets run from .*, expected 0 to V - 1 = 10"):
+            FUSED[0](**{**args, "targets": np.array([1, wrong])})

@@ -1,0 +1,139 @@
+"""Which module an array belongs to, the words of a shape error, and work split over threads."""
+
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scratchnmt import arrays
+from scratchnmt.arrays import array_module, check_shapes, device_module, for_ranges, to_device
+from scratchnmt.errors import InputError
+
+
+class OnGPU:
+    """Stands for cupy.ndarray."""
+
+    def get(self):
+        return np.array([1.0, 2.0])
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    module = SimpleNamespace(ndarray=OnGPU)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+def test_array_module(cupy):
+    assert array_module(np.zeros(2), np.zeros(3)) is np
+    assert array_module(OnGPU(), OnGPU()) is cupy
+    with pytest.raises(TypeError, match="numpy and of cupy in one call"):
+        array_module(OnGPU(), np.zeros(2))
+
+
+def test_to_device():
+    array = np.arange(3.0)
+    assert to_device(array, "cpu") is array
+    np.testing.assert_array_equal(to_device(OnGPU(), "cpu"), [1.0, 2.0])
+
+
+def test_devices_that_are_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # import cupy fails
+    assert device_module("cpu") is np
+    for device, message in (("gpu", 'expected "cpu", "cuda" or "cuda:N"'), ("cuda:x", "not known"),
+                            ("cuda:1", r"needs cupy: pip install 'scratchnmt\[cuda12\]'")):
+        with pytest.raises(InputError, match=message):
+            to_device(np.zeros(2), device)
+
+
+def shapes(**arguments):
+    return {name: (spec, np.empty(shape)) for name, (spec, shape) in arguments.items()}
+
+
+def test_shapes_that_fit_give_their_letters():
+    arguments = shapes(x=("B I", (3, 2)), Wh=("H 4H", (5, 20)), W=("H+I A", (7, 1)), two=("2 B", (2, 3)))
+    sizes = check_shapes("op", **arguments)
+    assert sizes == dict(B=3, I=2, H=5, A=1)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (dict(h_prev=("B H", (3, 5)), Wh=("H 4H", (5, 16))),
+     "op: Wh has shape (5, 16), expected (H, 4H) = (5, 20), where H = 5 comes from h_prev (3, 5)"),
+    (dict(x=("B I", (3, 2)), y=("B I", (2, 3))),
+     "op: y has shape (2, 3), expected (B, I) = (3, 2), "
+     "where B = 3 comes from x (3, 2), I = 2 comes from x (3, 2)"),
+    (dict(x=("B I", (3, 2, 1))), "op: x has shape (3, 2, 1), expected (B, I)"),
+    (dict(Wh=("H 4H", (5, 16))), "op: Wh has shape (5, 16), expected (H, 4H) = (5, 20)"),
+    (dict(h=("B H", (3, 5)), m=("B M", (3, 2)), W=("H+M A", (8, 4))),
+     "op: W has shape (8, 4), expected (H+M, A) = (7, 4), "
+     "where H = 5 comes from h (3, 5), M = 2 comes from m (3, 2)"),
+    (dict(x=("2 B", (3, 4))), "op: x has shape (3, 4), expected (2, B) = (2, 4)"),
+])
+def test_the_words_of_a_shape_error(arguments, message):
+    with pytest.raises(ValueError) as error:
+        check_shapes("op", **shapes(**arguments))
+    assert str(error.value) == message
+
+
+@pytest.fixture(scope="module")
+def four_threads():
+    patch = pytest.MonkeyPatch()
+    with ThreadPoolExecutor(4) as pool, patch.context() as context:
+        context.setattr(arrays, "_workers", lambda: (4, pool))
+        yield
+
+
+@given(size=st.integers(0, 50), grain=st.integers(1, 20))
+def test_ranges_hold_every_index_once(four_threads, size, grain):
+    parts = []
+    for_ranges(lambda start, stop: parts.append((start, stop)), size, grain)
+    assert [i for part in sorted(parts) for i in range(*part)] == list(range(size))
+    assert len(parts) == max(1, min(4, size // grain))
+    assert len(parts) == 1 or min(stop - start for start, stop in parts) >= grain
+
+
+def test_ranges_run_side_by_side(four_threads):
+    barrier = threading.Barrier(4)
+    for_ranges(lambda start, stop: barrier.wait(timeout=5), 4, 1)  # would break if one waited for another
+
+
+def test_after_an_exception_no_range_is_still_at_work(four_threads):
+    ended = []
+
+    def task(start, stop):
+        if start == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+        ended.append(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        for_ranges(task, 4, 1)
+    assert sorted(ended) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("wanted, cores, count", [
+    ("3", {0, 5}, 3), ("", {0, 5}, 2), ("0", {0, 5}, 2), ("4,2", {0, 5}, 2), ("", None, os.cpu_count()),
+])
+def test_threads_are_as_many_as_asked_for_or_as_cores(monkeypatch, wanted, cores, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
+    if cores is None:
+        monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows have none
+    assert arrays._workers.__wrapped__()[0] == count
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_an_exception_in_any_range_reaches_the_caller(four_threads, failing):
+    def task(start, stop):
+        if start == failing:
+            raise IndexError(f"range {start}")
+
+    with pytest.raises(IndexError, match=f"range {failing}"):
+        for_ranges(task, 4, 1)
