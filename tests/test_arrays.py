@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnmt import arrays
-from scratchnmt.arrays import array_module, check_shapes, device_module, for_ranges, to_device
+from scratchnmt.arrays import _workers, array_module, check_shapes, device_module, for_ranges, to_device
 from scratchnmt.errors import InputError
 
 
@@ -126,7 +126,7 @@ def test_threads_are_as_many_as_asked_for_or_as_cores(monkeypatch, wanted, cores
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
     if cores is None:
         monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows have none
-    assert arrays._workers.__wrapped__()[0] == count
+    assert _workers.__wrapped__()[0] == count
 
 
 @pytest.mark.parametrize("failing", range(4))

@@ -27,7 +27,7 @@ def test_the_weights_of_the_default_are_those_of_cs224n():
     (dict(bidirectional=False), {"encoder.Wx": (1, 6, 16), "attention.W": (4, 4), "combine.W": (8, 4)}),
     (dict(tie_embeddings=True, embed_size=4), {"vocab.W": None, "embed.tgt": (30, 4)}),
     (dict(layers=2), {"encoder.1.Wx": (2, 8, 16), "encoder.1.Wh": (2, 4, 16), "decoder.1.Wx": (4, 16),
-                      "decoder.1.Wh": (4, 16), "decoder.1.b": (16,), "init.1.Wc": (8, 4), "encoder.2.Wx": None}),
+                      "decoder.1.Wh": (4, 16), "decoder.1.b": (16,), "encoder.2.Wx": None}),
 ])
 def test_what_a_choice_changes(choices, expected):
     shapes = NMTConfig(**{**SIZES, **choices}).shapes()

@@ -126,6 +126,17 @@ def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
     assert first[0] == again[0] != other[0] and first[0] != model.forward(*batch())[0]
 
 
+def test_dropout_falls_on_the_embeddings_between_layers_and_on_the_output():
+    for choices, on in ((dict(embed_dropout=0.5), {"embeddings"}), (dict(dropout=0.5), {"between", "output"})):
+        _, cache = NMT(11, 12, 5, 4, layers=2, **choices).forward(*batch(), rng=np.random.default_rng(0))
+        dropped = {"embeddings": [dropout for _, dropout in cache.embeddings.values()],
+                   "between": [cache.encoder.dropouts[1], cache.decoder.layers[1].mask]}
+        for where, masks in dropped.items():
+            assert all((mask is not None) == (where in on) for mask in masks)
+        assert cache.encoder.dropouts[0] is None and cache.decoder.layers[0].mask is None
+        assert (cache.decoder.slope == 0).any() == ("output" in on)
+
+
 def test_with_params_is_another_model_over_the_given_weights():
     model = NMT(11, 12, 5, 4, seed=0)
     before = model.params.flat.copy()

@@ -101,8 +101,9 @@ def test_a_step_leaves_its_state_as_it_was(case):
 
 def test_float32_stays_float32():
     model, (src, lengths, tgt) = NMT(11, 12, 5, 4), batch()
-    logits, attention, state = model.step(model.start(src, lengths), tgt[0][:, None])
-    assert logits.dtype == attention.dtype == state.fed.dtype == np.float32
+    start = model.start(src, lengths)
+    logits, attention, state = model.step(start, tgt[0][:, None])
+    assert start.fed.dtype == logits.dtype == attention.dtype == state.fed.dtype == np.float32
     assert logits.shape == (4, 1, 12) and attention.shape == (4, 1, 5)
 
 

@@ -9,7 +9,7 @@ def draw(*shape):
 
 
 def test_a_shape_that_does_not_fit():
-    message = r"linear: x has shape \(3, 5\), expected \(..., I\) = \(..., 4\), where I = 4 comes from W \(4, 2\)"
+    message = r"x has shape \(3, 5\), expected \(..., I\) = \(..., 4\), where I = 4 comes from W \(4, 2\)"
     with pytest.raises(ValueError, match=message):
         linear_forward(draw(3, 5), draw(4, 2))
 

@@ -94,5 +94,5 @@ def test_arguments_that_do_not_fit():
     with pytest.raises(ValueError, match=r"targets has shape \(3,\), expected \(N\) = \(2\)"):
         FUSED[0](**{**args, "targets": np.ones(3, int)})
     for wrong in (-1, 11):
-        with pytest.raises(IndexError, match="linear_cross_entropy: targets run from .*, expected 0 to V - 1 = 10"):
+        with pytest.raises(IndexError, match="targets run from .*, expected 0 to V - 1 = 10"):
             FUSED[0](**{**args, "targets": np.array([1, wrong])})
