@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 from ..errors import InputError
 from ..ops.attention import SCORES
+from .initialization import INITIALIZERS
 
 FEEDS = ("output", "context", "none")
 
@@ -45,7 +46,10 @@ class NMTConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {value!r}, expected 0 <= {name} < 1")
-        for name, known in (("score", SCORES), ("feed", FEEDS)):
+        for name in ("bidirectional", "tie_embeddings"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {getattr(self, name)!r}, expected True or False")
+        for name, known in (("score", SCORES), ("feed", FEEDS), ("init", INITIALIZERS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         if self.tie_embeddings and self.embed_size != self.hidden_size:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, device_module
+from ..errors import InputError
 from ..ops.cross_entropy import PAD
 from ..ops.dropout import DropoutCache, dropout_backward, dropout_forward
 from ..ops.embedding import EmbeddingCache, embedding_forward, embedding_row_gradients
@@ -48,6 +49,8 @@ class NMT:
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
                  dtype: str = "float32", device: str = "cpu", seed: int = 0, **choices):
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
         self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
         self.params = Parameters(self.config.shapes(), dtype, device_module(device))
         initialize(self.params, self.config.init, seed)

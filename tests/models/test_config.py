@@ -48,6 +48,8 @@ def test_through_json_and_back(case):
     (dict(embed_dropout=-0.1), "embed_dropout is -0.1, expected 0 <= embed_dropout < 1"),
     (dict(label_smoothing=float("nan")), "label_smoothing is nan, expected 0 <= label_smoothing < 1"),
     (dict(score="cosine"), "score is 'cosine', expected one of dot, general, concat"),
+    (dict(init="nope"), "init is 'nope', expected one of uniform, glorot, orthogonal"),
+    (dict(tie_embeddings="false"), "tie_embeddings is 'false', expected True or False"),
     (dict(feed=None), "feed is None, expected one of output, context, none"),
     (dict(tie_embeddings=True), "tie_embeddings needs embed_size = hidden_size, not 6 and 4"),
     (dict(score="dot", hidden_size=5), "score 'dot' with two directions needs an even hidden_size, not 5"),

@@ -199,3 +199,9 @@ def test_a_batch_that_does_not_fit(change, message):
 def test_a_model_that_cannot_be(change, message):
     with pytest.raises(InputError, match=message):
         NMT(**{**dict(src_vocab_size=11, tgt_vocab_size=12, embed_size=5, hidden_size=4), **change})
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16", None])
+def test_weights_are_of_a_floating_type(dtype):
+    with pytest.raises(InputError, match=f"dtype is {dtype!r}, expected float32 or float64"):
+        NMT(5, 5, 4, 4, dtype=dtype)
