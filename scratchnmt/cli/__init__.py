@@ -1,0 +1,81 @@
+"""The command line: `scratchnmt COMMAND`, one module for each command.
+
+A command's module has HELP, one line; add_arguments(parser); and run(args), which returns the exit status.
+What is heavy to import is imported in run, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ..errors import InputError
+from .parser import Parser
+
+_COMMANDS = ("demo", "train", "translate", "evaluate", "gradcheck")
+_DESCRIPTION = """\
+Neural machine translation with attention, trained from scratch on your own text:
+every forward pass has its hand-written, verified backward pass.
+
+New here?  Type  scratchnmt demo  : it learns a little French in about a minute."""
+_EPILOG = """\
+`scratchnmt COMMAND --help` explains a command and gives an example.
+
+exit status:  0  all went well
+              1  gradcheck or demo: a gradient is wrong
+              2  something that was given cannot be used, or the loss overflowed;
+                 one sentence on standard error says what
+            130  interrupted by Ctrl-C; a training run is saved and can be resumed"""
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports the signals SIGINT and SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (sys.argv[1:]); the exit status.  SystemExit after --help and for options
+    that do not exist."""
+    parser = _parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        getattr(args, "parser", parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+    if "run" not in args:
+        parser.print_help(sys.stderr)
+        return 2
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # text files are UTF-8 whatever the locale
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain when it flushes at the end
+        return PIPE_CLOSED
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{args.parser.prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
+    except (InputError, FloatingPointError, MemoryError, OSError) as error:
+        print(f"{args.parser.prog}: error: {_sentence(error)}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> Parser:
+    from .. import __version__
+
+    parser = Parser(prog="scratchnmt", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"scratchnmt {__version__}")
+    modules = {name: import_module(f".{name}", __name__) for name in _COMMANDS}
+    listed = "\n".join(f"{name:<12}{module.HELP}" for name, module in modules.items())
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", description=listed, help="one of these")
+    for name, module in modules.items():
+        command = commands.add_parser(name, description=module.HELP, usage=module.USAGE, epilog=module.EPILOG)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run, parser=command)
+    return parser
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}" if str(error) else "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,196 @@
+"""scratchnmt demo: everything once, on a small English-French corpus that the package makes itself."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .parser import Parser, add_option
+
+if TYPE_CHECKING:
+    from ..data.toy import ToyCorpus
+    from ..translate import Translator
+
+HELP = "learn a little French in about a minute: train, translate, look at the attention, check the gradients"
+USAGE = "scratchnmt demo [--out DIR] [--seed N]"
+EPILOG = """\
+Nothing is downloaded: a small grammar makes the sentences, and none of those that are translated at the end
+occurs in training.  The folder is that of a normal training run; a second demo writes it anew.
+
+example:
+  scratchnmt demo
+  echo "the white cat does not sleep ." | scratchnmt translate --model scratchnmt-demo"""
+
+_CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
+            "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "max_epochs": 7, "patience": 0,
+            "log_every": 1_000_000}
+_SIZES = {"train": 10_000, "valid": 300, "test": 500}
+_MARK, _MARK_TEXT = "README.txt", "Everything in this folder was written by `scratchnmt demo`"
+# what the three sentences that are shown have in common
+_SHOWN = (r"^(?=.* 's )(?=.* (do|does) not ).{30,55}$", r"^.{,30} but (do|does) not \w+ (it|them) \.$",
+          r"^(do|does|did) .*\b(red|white|black|green|blue)\b.{,40}$")
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--out", default="scratchnmt-demo", metavar="DIR",
+                        help="folder to write to (default: scratchnmt-demo)")
+    add_option(parser, "seed", 0, "of the sentences, the weights and the order")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..errors import require
+    from ..training import TrainingOptions
+
+    for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
+        require(package, extra="train")
+    TrainingOptions(seed=args.seed)
+    # A second BLAS thread gains a fifth at these small sizes; waiting for it while other programs keep the
+    # cores busy has taken ten times as long.
+    with require("threadpoolctl", extra="train").threadpool_limits(1, user_api="blas"):
+        return _demo(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from ..data.toy import toy_corpus
+    from ..translate import Translator
+    from .prepare import prepare
+    from .train import describe, start
+
+    folder = Path(args.out)
+    _check_folder(folder)
+    corpus = toy_corpus(seed=args.seed, **_SIZES)
+    files = _write_corpus(folder, corpus)
+
+    _head("Sentences that a small grammar makes, for example")
+    print(f"  {corpus.train.src[0]}\n  {corpus.train.tgt[0]}\n")
+    choices = {**_CHOICES, "seed": args.seed}
+    ready = prepare(args.out, {**files, **choices}, overwrite=True)
+    print(describe(ready))
+    _head("Training, about a minute")
+    result = start(ready, args.out, overwrite=True)
+    if result.interrupted:
+        print(f"stopped; `scratchnmt demo --out {args.out}` starts again, or go on with\n"
+              f"  scratchnmt train --out {args.out} --resume")
+        return 130
+
+    translator = Translator.load(folder)
+    _score(translator, corpus)
+    _show_translations(translator, corpus, folder)
+    right = _check_gradients(translator, corpus)
+    _say_next(shlex.quote(args.out), {**files, **choices})
+    return 0 if right else 1
+
+
+def _head(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _check_folder(folder: Path) -> None:
+    """InputError unless the folder is new, empty or the work of an earlier demo."""
+    from .. import checkpoint
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, expected a folder to write the demo to")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    mark = folder / _MARK
+    ours = mark.is_file() and mark.read_bytes().startswith(_MARK_TEXT.encode())
+    if ours and (folder / checkpoint.CONFIG).exists():
+        try:
+            origin = checkpoint.load_run(folder).data.get("train_src", "")
+            ours = Path(origin).name == "train.en" and Path(origin).parent.name == folder.resolve().name
+        except InputError:
+            pass  # a damaged demo may be written anew
+    if not ours:
+        raise InputError(f"{folder} holds something else than a demo: choose another folder with --out")
+
+
+def _write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
+    """Write the sentences; the paths that `scratchnmt train` asks for."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MARK).write_text(f"{_MARK_TEXT}, which will overwrite it.\n", encoding="utf-8")
+        for split, lines in corpus._asdict().items():
+            for language, side in (("en", lines.src), ("fr", lines.tgt)):
+                text = "".join(line + "\n" for line in side)
+                (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+    return {f"{split}_{side}": str(folder / f"{split}.{language}")
+            for split in ("train", "valid") for side, language in (("src", "en"), ("tgt", "fr"))}
+
+
+def _score(translator: Translator, corpus: ToyCorpus) -> None:
+    from ..metrics import corpus_bleu
+
+    src, ref = corpus.test
+    found = translator.translate(src)
+    bleu = corpus_bleu(found, ref)
+    exact = sum(a == b for a, b in zip(found, ref))
+    _head(f"{len(src)} sentences that it has never seen, by beam search")
+    print(f"BLEU {bleu.score:.1f} ({bleu.signature}); {exact} of {len(src)} translations are exactly the reference")
+
+
+def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) -> None:
+    from ..plots import attention_map
+    from .terminal import attention_text
+
+    _head("Where each French word looked (darker is more)")
+    for number, i in enumerate(_shown_sentences(corpus.test.src)):
+        attended = translator.translate_with_attention(corpus.test.src[i])
+        reference = corpus.test.tgt[i]
+        verdict = "as in the reference" if attended.text == reference else f"the reference is: {reference}"
+        print(f"\n{corpus.test.src[i]}\n{attended.text}   ({verdict})\n")
+        print(attention_text(*attended[1:]))
+        if number == 0:
+            attention_map(*attended[1:], folder / "attention.png")
+    print(f"\npictures: {folder / 'attention.png'} (the first of these), {folder / 'learning-curves.png'}")
+
+
+def _shown_sentences(sentences: list[str]) -> list[int]:
+    """The first of each pattern; if a seed has none, the first of all."""
+    chosen = [next((i for i, line in enumerate(sentences) if re.match(pattern, line)), 0) for pattern in _SHOWN]
+    return list(dict.fromkeys(chosen))
+
+
+def _check_gradients(translator: Translator, corpus: ToyCorpus) -> bool:
+    """Of the trained model, on four held-out sentences."""
+    from ..data.batches import encode_parallel
+    from ..selfcheck import check_model
+
+    four = (corpus.test.src[:4], corpus.test.tgt[:4])
+    examples, _ = encode_parallel(*four, translator.src_vocab, translator.tgt_vocab)
+    batch = examples.batch(range(len(examples)))
+    report = check_model(translator.model, batch.src, batch.src_lengths, batch.tgt)
+    _head("The gradients of this very model, by hand and by complex-step differentiation")
+    if report.ok:
+        print(f"{len(report.tensors)} tensors of {report.elements:,} weights agree: largest relative error "
+              f"{report.max_error:.0e}, tolerance {report.rtol:.0e}")
+    else:
+        print(report)
+    return report.ok
+
+
+def _say_next(out: str, choices: dict[str, Any]) -> None:
+    options = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in choices.items()
+               if name != "log_every"]
+    lines = [""]
+    for option in [*options, "--out runs/mine"]:
+        if len(lines[-1]) + len(option) > 85:
+            lines[-1] += " \\"
+            lines.append("       ")
+        lines[-1] += " " + option
+    _head("Try next")
+    print(f"""\
+your own sentence, with the picture of its attention:
+  echo "the white cat does not see my small dog ." | scratchnmt translate --model {out} --attention cat.png
+all measures on the held-out sentences:
+  scratchnmt evaluate --model {out} --src {out}/test.en --ref {out}/test.fr
+every operation's gradient:
+  scratchnmt gradcheck
+the training of this demo, as a command; put in your own files:
+  scratchnmt train{chr(10).join(lines)}""")

@@ -1,0 +1,74 @@
+"""scratchnmt evaluate: how good a trained model is, on text with reference translations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from .parser import Parser, add_device, add_option, add_search_options, search_options
+
+HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
+USAGE = "scratchnmt evaluate --model DIR --src FILE --ref FILE [options]"
+EPILOG = """\
+BLEU and chrF are sacreBLEU's, of detokenised translations against the references as they are; quote them
+with their signatures.  Perplexity is of the references' tokens, so that models with different vocabularies
+cannot be compared by it.
+
+example:
+  scratchnmt evaluate --model runs/en-de --src test.en --ref test.de"""
+
+
+def add_arguments(parser: Parser) -> None:
+    given = parser.add_argument_group("what to score")
+    given.add_argument("--model", required=True, metavar="DIR", help="a folder that `scratchnmt train` wrote")
+    given.add_argument("--src", required=True, metavar="FILE", help="source sentences, one a line, UTF-8 or .gz")
+    given.add_argument("--ref", required=True, metavar="FILE", help="their translations, line by line")
+    add_search_options(parser.add_argument_group("search"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", metavar="FILE", help="write the translations to this file, too")
+    add_option(output, "json", False, "print one JSON object instead of the table")
+    add_device(output)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..data.text import read_parallel
+    from ..errors import require
+    from ..translate import Translator
+    from .translate import check_output, write_lines
+
+    check_output(args.output)
+    require("sacrebleu", extra="train")
+    src, ref = read_parallel(args.src, args.ref)
+    translator = Translator.load(args.model, args.device)
+    started = time.perf_counter()
+    found = translator.translate(src, **search_options(args))
+    seconds = time.perf_counter() - started
+    scores = {**_scores(translator, src, ref, found, args.batch_size), "beam_size": args.beam,
+              "length_penalty": args.length_penalty, "sentences": len(src), "seconds": round(seconds, 3),
+              "sentences_per_second": round(len(src) / seconds, 1)}
+    if args.output:
+        write_lines(args.output, found)
+    print(json.dumps(scores) if args.json else _table(scores))
+    return 0
+
+
+def _scores(translator: Any, src: list[str], ref: list[str], found: list[str], batch_size: int) -> dict[str, Any]:
+    from ..data.batches import encode_parallel, epoch_batches
+    from ..metrics import chrf, corpus_bleu, perplexity
+
+    examples, _ = encode_parallel(src, ref, translator.src_vocab, translator.tgt_vocab)
+    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths, batch_size))
+    bleu, characters = corpus_bleu(found, ref), chrf(found, ref)
+    return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
+            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches)}
+
+
+def _table(scores: dict[str, Any]) -> str:
+    return "\n".join([
+        f"BLEU        {scores['bleu']:6.2f}   {scores['bleu_signature']}",
+        f"chrF        {scores['chrf']:6.2f}   {scores['chrf_signature']}",
+        f"perplexity  {scores['perplexity']:6.2f}   of the references",
+        f"speed       {scores['sentences_per_second']:6.1f}   sentences per second: {scores['sentences']:,} in "
+        f"{scores['seconds']:.1f} s, beam {scores['beam_size']}"])

@@ -1,0 +1,66 @@
+"""argparse as this command line wants it: help that keeps its lines, defaults shown, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=30)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose error is one line, and which takes no abbreviated options."""
+
+    def __init__(self, **options: Any):
+        options.setdefault("formatter_class", _Help)
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:
+    """Add --name to a parser or group; its help ends in the default, its type is the default's.
+
+    A default of False makes a flag.  argument_default=SUPPRESS: leave an option that was not given out of
+    the result, so that a given one can be told from a default.
+    """
+    flag = "--" + name.replace("_", "-")
+    if options.pop("argument_default", None) == argparse.SUPPRESS:
+        options["default"] = argparse.SUPPRESS
+    else:
+        options["default"] = default
+    if default is False:
+        group.add_argument(flag, action="store_true", help=text, **options)
+        return
+    shown = f"{default:g}" if isinstance(default, float) else default
+    text = text if default is None else f"{text} (default: {shown})"
+    if "choices" in options:
+        options["metavar"] = "|".join(options["choices"])
+    elif isinstance(default, (int, float)):
+        options.setdefault("type", type(default))
+    options.setdefault("metavar", "N" if options.get("type") in (int, float) else None)
+    group.add_argument(flag, help=text.replace("%", "%%"), **options)
+
+
+def add_device(group: Any, **options: Any) -> None:
+    add_option(group, "device", "cpu", "where to compute: cpu, cuda or cuda:N", metavar="NAME", **options)
+
+
+def add_search_options(group: Any) -> None:
+    """The options of beam search that `translate` and `evaluate` share."""
+    add_option(group, "beam", 5, "hypotheses kept open for each sentence; 1 is greedy search")
+    add_option(group, "length_penalty", 0.0, "above 0 favours longer translations (Wu et al. 2016: 0.6 to 1)")
+    add_option(group, "max_length", None, "longest translation, in tokens (default: twice the source, and 10)",
+               type=int)
+    add_option(group, "batch_size", 64, "sentences translated together")
+
+
+def search_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of `add_search_options`, as Translator.translate takes them."""
+    return {"beam_size": args.beam, "length_penalty": args.length_penalty, "max_length": args.max_length,
+            "batch_size": args.batch_size}

@@ -1,0 +1,127 @@
+"""From what was given on the command line to a model, data and options, all checked, nothing written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import checkpoint
+from ..arrays import device_module
+from ..data.text import read_parallel
+from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
+from ..errors import InputError
+from ..models.config import NMTConfig
+from ..models.nmt import NMT
+from ..training import TrainingData, TrainingOptions
+from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, STOPPING, TRAINING, VOCABULARY, defaults
+
+_TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT}
+
+
+class Prepared(NamedTuple):
+    model: NMT
+    data: TrainingData
+    options: TrainingOptions
+    device: str
+
+
+def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
+    """A new run of the given choices, names as in `choices`; defaults for the others."""
+    checkpoint.check_out_dir(out, overwrite=overwrite)
+    _check_writable(Path(out))
+    missing = [_flag(name) for name in DATA_FILES if name not in given]
+    if missing:
+        raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
+    options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
+    model_choices, data_choices, device = _choose(MODEL, given), _choose(DATA, given), given.get("device", "cpu")
+    dtype = model_choices.pop("dtype")
+    _check_memory(NMTConfig(8, 8, **model_choices), dtype)  # before the long work of reading
+    device_module(device)
+    train_lines, valid_lines = _read(given)
+    vocabulary = _choose(VOCABULARY, given)
+    src_vocab, tgt_vocab = build_vocabularies(*train_lines, **vocabulary, seed=options.seed)
+    origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
+    data = TrainingData.from_text(train_lines, valid_lines, src_vocab, tgt_vocab, **data_choices)
+    config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
+    _check_memory(config, dtype)
+    model = NMT(**config.to_dict(), dtype=dtype, device=device, seed=options.seed)
+    return Prepared(model, replace(data, origin=origin), options, device)
+
+
+def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
+    """The run in the folder `out`, as it was started; InputError for a choice that would change it.
+
+    Limits, intervals and the device may change; so may the places of the files, if they hold the same.
+    """
+    checkpoint.check_out_dir(out, resume=True, overwrite=overwrite)
+    run = checkpoint.load_run(out)
+    before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
+    for name, value in given.items():
+        if name not in (*DATA_FILES, *CHANGEABLE, "device") and before.get(name, value) != value:
+            raise InputError(f"{_flag(name)} is {value}, but the run in {out} was started with {before[name]}: leave "
+                             "it out, or start another run")
+    options = TrainingOptions.from_dict({**run.training, **{k: v for k, v in given.items() if k in CHANGEABLE}})
+    files = {name: given.get(name, run.data.get(name)) for name in DATA_FILES}
+    missing = [_flag(name) for name, path in files.items() if path is None]
+    if missing:
+        raise InputError(f"the run in {out} does not say where its text came from: give {', '.join(missing)}, too")
+    train_lines, valid_lines = _read(files)
+    max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
+    data = TrainingData.from_text(train_lines, valid_lines, run.src_vocab, run.tgt_vocab, max_length)
+    device = given.get("device", "cpu")
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device, seed=options.seed)
+    return Prepared(model, replace(data, origin={**run.data, **files}), options, device)
+
+
+def build_vocabularies(src_lines: Sequence[str], tgt_lines: Sequence[str], vocab: str, vocab_size: int,
+                       min_count: int, joint_vocab: bool, seed: int) -> tuple[Vocabulary, Vocabulary]:
+    """Learned from the lines of each side, or, if joint, one from both."""
+
+    def build(lines: Sequence[str]) -> Vocabulary:
+        if vocab == "word":
+            return WordVocabulary.build(lines, vocab_size, min_count)
+        return SentencePieceVocabulary.train(lines, vocab_size, vocab, seed)
+
+    if joint_vocab:
+        both = build([*src_lines, *tgt_lines])
+        return both, both
+    return build(src_lines), build(tgt_lines)
+
+
+def _read(files: dict[str, str]) -> tuple[tuple[list[str], list[str]], tuple[list[str], list[str]]]:
+    train_src, train_tgt, valid_src, valid_tgt = (files[name] for name in DATA_FILES)
+    return read_parallel(train_src, train_tgt), read_parallel(valid_src, valid_tgt)
+
+
+def _choose(options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    chosen = defaults(options)
+    return {name: given.get(name, default) for name, default in chosen.items()}
+
+
+def _check_writable(folder: Path) -> None:
+    """InputError if the folder cannot be made, or written to."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be written: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: {there} is not yours to write to")
+
+
+def _check_memory(config: NMTConfig, dtype: str) -> None:
+    """InputError if this machine has no room for the weights, their gradient and what Adam keeps of it."""
+    size = sum(prod(shape) for shape in config.shapes().values())
+    needed = 4 * size * np.dtype(dtype).itemsize
+    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > present:
+        raise InputError(f"a model of {size:,} weights takes {needed / 1e9:,.0f} GB to train, and this machine has "
+                         f"{present / 1e9:,.0f} GB: choose a smaller hidden_size, embed_size or vocab_size")
+
+
+def _flag(name: str) -> str:
+    return "--one-direction" if name == "bidirectional" else "--" + name.replace("_", "-")

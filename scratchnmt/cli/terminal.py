@@ -1,0 +1,24 @@
+"""An attention map drawn with characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_SHADES = ((0.7, "██"), (0.4, "▓▓"), (0.2, "▒▒"), (0.07, "░░"))  # least weight for each
+
+
+def attention_text(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: np.ndarray) -> str:
+    """Weights (T, S) as lines: a row for each target token, a column for each source token."""
+    margin = max(map(len, tgt_tokens), default=0)
+    widths = [max(2, len(token)) for token in src_tokens]
+    lines = [" " * margin + "  " + " ".join(token.center(w) for token, w in zip(src_tokens, widths))]
+    for token, row in zip(tgt_tokens, matrix):
+        cells = (_shade(weight).center(w) for weight, w in zip(row, widths))
+        lines.append(f"{token.rjust(margin)}  {' '.join(cells)}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _shade(weight: float) -> str:
+    return next((shade for least, shade in _SHADES if weight >= least), "·")

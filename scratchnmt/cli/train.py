@@ -1,0 +1,86 @@
+"""scratchnmt train: two text files in, a folder with the trained model out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import CURVES
+from ..errors import require
+from ..training import TrainingData, TrainingResult, train
+from .choices import DATA_FILES, add_arguments
+from .prepare import Prepared, prepare, prepare_resumed
+
+HELP = "train a model on two files of sentences that are translations of each other"
+USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE --out DIR [options]
+       scratchnmt train --out DIR --resume"""
+EPILOG = """\
+Line n of one file must be the translation of line n of the other.  The text can be raw: the vocabulary of
+subwords is learned from it.  Ctrl-C saves and stops; --resume goes on with everything as it was.
+
+examples:
+  scratchnmt train --train-src train.en --train-tgt train.de --valid-src val.en --valid-tgt val.de \\
+                   --out runs/en-de
+  scratchnmt train --out runs/en-de --resume
+  scratchnmt translate --model runs/en-de --input test.en"""
+
+
+def run(args: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(args).items() if name not in ("run", "parser")}
+    out, resume, overwrite = given.pop("out"), given.pop("resume"), given.pop("overwrite")
+    for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
+        require(package, extra="train")
+    ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite)
+    print(describe(ready), flush=True)
+    return finish(start(ready, out, resume=resume, overwrite=overwrite), ready.data)
+
+
+def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
+    """Train; a second Ctrl-C, which ends at once, tells how to go on."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
+            return train(ready.model, ready.data, ready.options, out, **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; from the last save it goes on with\n  "
+                                f"scratchnmt train --out {out} --resume") from None
+
+
+def describe(ready: Prepared) -> str:
+    """What is about to be trained, on what."""
+    data, params = ready.data, ready.model.params
+    left_out = data.left_out
+    why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
+    tokens = [sum(map(len, side)) for side in (data.train.src, data.train.tgt)]
+    lines = [
+        ("training", f"{len(data.train):,} sentence pairs{why}, {tokens[0]:,} source and {tokens[1]:,} target tokens"),
+        ("validation", f"{len(data.valid):,} sentence pairs"),
+        ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
+                       + (", joint" if data.src_vocab is data.tgt_vocab else "")),
+        ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.device}"),
+    ]
+    return "\n".join(f"{name:<12}{text}" for name, text in lines)
+
+
+def finish(result: TrainingResult, data: TrainingData) -> int:
+    """Say how it ended and what to type next; the exit status."""
+    print(result)
+    folder = result.folder
+    if result.interrupted:
+        print(f"\n  scratchnmt train --out {folder} --resume")
+        return 130
+    if result.best:
+        src, ref = (_shown(data.origin[name]) for name in DATA_FILES[2:])
+        print(f"learning curves: {folder / CURVES}\n\nnext:\n"
+              f"  scratchnmt translate --model {folder} --input {src}\n"
+              f"  scratchnmt evaluate --model {folder} --src {src} --ref {ref}")
+    return 0
+
+
+def _shown(path: str) -> str:
+    """As one would type it: relative if it is below the present folder, quoted if need be."""
+    relative = os.path.relpath(path)
+    return shlex.quote(path if relative.startswith("..") else relative)

@@ -1,0 +1,122 @@
+"""scratchnmt translate: text in, text out, line by line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .parser import Parser, add_device, add_option, add_search_options, search_options
+
+HELP = "translate standard input, or a file, with a trained model"
+USAGE = "scratchnmt translate --model DIR [--input FILE] [--output FILE] [options]"
+EPILOG = """\
+One line in, one line out, in the same order; a blank line gives a blank line.  With --n-best N, up to N
+lines for each line of the input, best first, of three columns separated by tabs: the number of the
+input's line (from 1), the log-probability of the translation, the translation.
+
+examples:
+  echo "A dog runs ." | scratchnmt translate --model runs/en-de
+  scratchnmt translate --model runs/en-de --input test.en --output test.out.de
+  echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png"""
+
+
+def add_arguments(parser: Parser) -> None:
+    text = parser.add_argument_group("model and text")
+    text.add_argument("--model", required=True, metavar="DIR", help="a folder that `scratchnmt train` wrote")
+    text.add_argument("--input", metavar="FILE", help="UTF-8 or .gz, a sentence a line (default: standard input)")
+    text.add_argument("--output", metavar="FILE", help="written when all is translated (default: standard output)")
+    search = parser.add_argument_group("search")
+    add_search_options(search)
+    add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of like "
+               "length can go together (default: 16 batches; 1 on a terminal)", type=int)
+    add_device(search)
+    more = parser.add_argument_group("more output")
+    add_option(more, "n_best", None, "give the N best translations, with their scores", type=int)
+    more.add_argument("--attention", metavar="FILE", help="draw which source words each word looked at: line 1 to "
+                      "FILE (.png, .svg, .pdf), line 2 to FILE-2.png and so on")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..data.text import read_lines
+    from ..plots import check_picture
+    from ..translate import Translator
+
+    check_output(args.output)
+    if args.attention:
+        check_picture(args.attention)
+    interactive = args.input is None and sys.stdin.isatty()
+    lines: Iterable[str] = _standard_input() if args.input is None else read_lines(args.input, blank_ok=True)
+    translator = Translator.load(args.model, args.device)
+    window = args.read_ahead or (1 if interactive else None)
+    if args.read_ahead is not None and args.read_ahead < 1:
+        raise InputError(f"read_ahead must be at least 1, not {args.read_ahead}")
+    if args.attention:
+        lines = _draw_maps(translator, lines, args)
+    results = translator.stream(lines, n_best=args.n_best, window=window, **search_options(args))
+    if interactive:
+        print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
+    if args.output:
+        write_lines(args.output, _format(results))
+    else:
+        for line in _format(results):
+            print(line, flush=window is not None)
+    return 0
+
+
+def check_output(path: str | None) -> None:
+    """InputError if the file cannot be written, as far as this can be told beforehand."""
+    if path is not None and Path(path).is_dir():
+        raise InputError(f"{path} is a directory, expected a file to write to")
+    if path is not None and not Path(path).parent.is_dir():
+        raise InputError(f"{path} cannot be written: {Path(path).parent} is not a folder")
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """All lines, or, if anything goes wrong on the way, nothing."""
+    from ..data.text import write_atomically
+
+    data = "".join(line + "\n" for line in lines).encode()
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _standard_input() -> Iterator[str]:
+    """The lines as they come, under the rules of scratchnmt.data.text."""
+    for number, data in enumerate(sys.stdin.buffer, start=1):
+        try:
+            line = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = data[error.start]
+            raise InputError(f"standard input, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})"
+                             ) from error
+        line = line.removeprefix("\ufeff") if number == 1 else line
+        yield line.removesuffix("\n")
+
+
+def _format(results: Iterable[Any]) -> Iterator[str]:
+    for number, result in enumerate(results, start=1):
+        if isinstance(result, str):
+            yield result
+        else:
+            yield from (f"{number}\t{score:.4f}\t{text}" for text, score in result)
+
+
+def _draw_maps(translator: Any, lines: Iterable[str], args: argparse.Namespace) -> Iterator[str]:
+    """Pass the lines on, drawing the attention of each that is not blank."""
+    from ..plots import attention_map
+
+    options = {name: value for name, value in search_options(args).items() if name != "batch_size"}
+    first = Path(args.attention)
+    for number, line in zip(count(1), lines):
+        attended = translator.translate_with_attention(line, **options)
+        if len(attended.attention):
+            path = first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")
+            attention_map(attended.src_tokens, attended.tgt_tokens, attended.attention, path)
+        yield line
