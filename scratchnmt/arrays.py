@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -109,6 +110,10 @@ def _workers() -> tuple[int, ThreadPoolExecutor]:
     return count, ThreadPoolExecutor(count, thread_name_prefix="scratchnmt")
 
 
+if hasattr(os, "register_at_fork"):  # a forked process has no threads: it must make its own
+    os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
 def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
     """Call task(start, stop) over a partition of range(size), on as many threads as there are cores.
 
@@ -119,7 +124,8 @@ def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
     count, pool = _workers()
     parts = max(1, min(count, size // grain))
     bounds = [size * i // parts for i in range(parts + 1)]
-    futures = [pool.submit(task, bounds[i], bounds[i + 1]) for i in range(1, parts)]
+    # in the caller's context: that is where NumPy keeps what np.errstate set
+    futures = [pool.submit(copy_context().run, task, bounds[i], bounds[i + 1]) for i in range(1, parts)]
     try:
         task(bounds[0], bounds[1])
     finally:

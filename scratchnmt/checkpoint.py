@@ -1,6 +1,6 @@
 """What a training run keeps in its folder: written atomically, verified when read, never unpickled.
 
-    config.json                       choices of the model, names of the vocabularies, training options
+    config.json                       choices of the model, training options, the vocabularies' checksums
     src.*, tgt.* or joint.*           the vocabularies, each in its own format
     model.safetensors                 the best weights so far, under their names
     training-state.safetensors        everything that the next step depends on
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, to_device
-from .data.text import write_atomically
+from .data.text import flush_to_disk, write_atomically
 from .data.vocab import Vocabulary, WordVocabulary, load_vocabulary
 from .errors import InputError, require
 from .models.config import NMTConfig
@@ -34,6 +34,7 @@ CONFIG, MODEL = "config.json", "model.safetensors"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
 METRICS, CURVES = "metrics.jsonl", "learning-curves.png"
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
+_RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, *_VOCABULARIES)
 _FORMAT, _VERSION = "scratchnmt run", 1
 _LABEL = "scratchnmt"  # the entry in a tensor file's metadata
 
@@ -58,19 +59,20 @@ class LoadedModel(NamedTuple):
 
 
 def check_out_dir(folder: Folder, *, resume: bool = False, overwrite: bool = False) -> None:
-    """InputError if a run cannot be written here: one is there already (resume: none is), or it is a file."""
+    """InputError if a run cannot be written here: files are in the way (resume: no run is there)."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder to write the run to")
-    here = [name for name in (CONFIG, MODEL, STATE, METRICS) if (folder / name).exists()]
+    here = [name for name in _RUN_FILES if (folder / name).exists()]
     if resume and overwrite:
         raise InputError("resume and overwrite exclude each other")
     if resume and not (CONFIG in here and STATE in here):
         missing = STATE if CONFIG in here else CONFIG
         raise InputError(f"{folder} holds no run to resume: {missing} is not there")
     if here and not resume and not overwrite:
-        raise InputError(f"{folder} holds a run already ({here[0]}): use resume to go on with it, "
-                         "overwrite to replace it, or another folder")
+        what = "a run already" if CONFIG in here else "files that a run would replace"
+        raise InputError(f"{folder} holds {what} ({here[0]}): choose another folder, --resume "
+                         "(resume=True) to go on, or --overwrite (overwrite=True) to replace it")
 
 
 def start_run(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
@@ -79,7 +81,7 @@ def start_run(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Voca
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, *_VOCABULARIES):
+        for name in _RUN_FILES:
             (folder / name).unlink(missing_ok=True)
         names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
         if src_vocab is tgt_vocab:
@@ -88,6 +90,7 @@ def start_run(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Voca
         tgt_vocab.save(folder / names["tgt"])
         content = {"format": _FORMAT, "version": _VERSION, "model": model.config.to_dict(),
                    "dtype": str(model.params.flat.dtype), "vocabularies": names,
+                   "checksums": {name: _file_checksum(folder / name) for name in names.values()},
                    "training": dict(training or {}), "data": dict(data or {})}
         _write_config(folder, content)
     except OSError as error:
@@ -110,7 +113,8 @@ def load_run(folder: Folder) -> Run:
     names = content["vocabularies"]
     if not all(names.get(side) in _VOCABULARIES for side in ("src", "tgt")):
         raise InputError(f"{folder / CONFIG} is damaged: its vocabularies are {names}")
-    vocabularies = {name: load_vocabulary(folder / name) for name in set(names.values())}
+    vocabularies = {name: _load_vocabulary(folder, name, content["checksums"])
+                    for name in {names["src"], names["tgt"]}}
     src_vocab, tgt_vocab = vocabularies[names["src"]], vocabularies[names["tgt"]]
     try:
         config = NMTConfig.from_dict(content["model"])
@@ -122,8 +126,13 @@ def load_run(folder: Folder) -> Run:
     return Run(config, content["dtype"], src_vocab, tgt_vocab, content["training"], content["data"])
 
 
-def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> None:
-    """Write a model that can be loaded for translating, without a training run."""
+def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary, *,
+               overwrite: bool = False) -> None:
+    """Write a model that can be loaded for translating, without a training run.
+
+    Raises InputError if the folder holds a run or a model, unless `overwrite`.
+    """
+    check_out_dir(folder, overwrite=overwrite)
     start_run(folder, model, src_vocab, tgt_vocab)
     save_weights(folder, model.params)
 
@@ -170,9 +179,9 @@ def write_tensors(path: Folder, tensors: Mapping[str, Array], info: Mapping[str,
         mode = beside.stat().st_mode  # what other files get here; the library's are closed to other people
         safetensors.save_file(host, beside, metadata={_LABEL: json.dumps(label)})
         beside.chmod(mode)
-        _flush(beside)
+        flush_to_disk(beside)
         os.replace(beside, path)
-        _flush(path.parent)
+        flush_to_disk(path.parent)
     except (OSError, require("safetensors", extra="train").SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
     finally:
@@ -189,9 +198,9 @@ def copy_file(path: Folder, to: Folder) -> None:
             os.link(path, beside)
         except OSError:
             shutil.copyfile(path, beside)
-            _flush(beside)
+            flush_to_disk(beside)
         os.replace(beside, to)
-        _flush(to.parent)
+        flush_to_disk(to.parent)
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error}") from error
     finally:
@@ -228,17 +237,23 @@ def _checksum(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> str
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:
     return f"{side}.vocab.json" if isinstance(vocabulary, WordVocabulary) else f"{side}.spm"
+
+
+def _load_vocabulary(folder: Path, name: str, checksums: Mapping[str, Any]) -> Vocabulary:
+    if name not in checksums:
+        raise InputError(f"{folder / CONFIG} is damaged: it has no checksum of {name}")
+    if _file_checksum(folder / name) != checksums[name]:
+        raise InputError(f"{folder / name} is damaged: it does not have the checksum that {CONFIG} tells")
+    return load_vocabulary(folder / name)
+
+
+def _file_checksum(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _write_config(folder: Path, content: Mapping[str, Any]) -> None:
@@ -261,8 +276,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f'{path} is not the config of a run: its "format" is not "{_FORMAT}"')
     _check_version(path, content.get("version"))
     content.setdefault("data", {})
-    for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("training", dict),
-                       ("data", dict)):
+    for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("checksums", dict),
+                       ("training", dict), ("data", dict)):
         if not isinstance(content.get(name), kind):
             raise InputError(f"{path} is damaged: {name} is {content.get(name, 'missing')}")
     if content["dtype"] not in ("float32", "float64"):

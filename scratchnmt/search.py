@@ -13,7 +13,7 @@ not enter the n best that have ended.  Ranks are by score, or with a length pena
 
     rank = score / ((5 + t) / 6)^alpha,   t counts </s>                                               (3)
 
-(Wu et al. 2016, equation 14).  With beam_size 1 this is greedy search.
+(Wu et al. 2016, equation 14).  With beam_size 1 and alpha = 0 this is greedy search.
 
 Sizes: B sentences still searched, K open hypotheses of each, S source steps, V words, T steps in all.
 No step loops over hypotheses: a hypothesis is a row of a trellis, written out when the search has ended.
@@ -58,7 +58,7 @@ class Hypothesis(_ValueScore):
 def greedy_search(model: Any, src: Array, src_lengths: Array, *, max_steps: Any = 70) -> list[Hypothesis]:
     """For each of B sentences the translation that takes the most probable token at every step.
 
-    Arguments as in `beam_search`, of which this is the case of beam_size 1.
+    Arguments as in `beam_search`, of which this is the case of beam_size 1 and length_penalty 0.
     """
     found = beam_search(model, src, src_lengths, beam_size=1, max_steps=max_steps)
     return [hypotheses[0] for hypotheses in found]

@@ -16,6 +16,7 @@ from .errors import InputError
 from .search import Hypothesis, beam_search, check_options
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
+_MEMORY = 1 << 29  # bytes: the attention weights that the hypotheses of a batch may take
 
 
 class AttendedTranslation(NamedTuple):
@@ -60,13 +61,14 @@ class Translator:
         """Translate lines as they come; yield one result for each, in order.  Blank in, blank out.
 
         A result is the best translation, a str; with n_best, a list of up to n_best (text, score), best
-        first, score being the log-probability.  beam_size 1 is greedy search; length_penalty is the alpha of
-        scratchnmt.search.  max_length bounds the tokens of a translation, </s> included; None: twice those
-        of its source, and 10.  At most `window` lines are read ahead of the results (None: 16 batches),
+        first, score being the log-probability.  length_penalty is the alpha of scratchnmt.search, and
+        beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
+        included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the results (None: 16 batches),
         which are translated in batches of `batch_size` sentences of like length; window=1 answers each line
         before it reads the next.
 
-        Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty.
+        Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty; with its
+        number, for a line so long that its search might not fit into memory.
         """
         if isinstance(lines, str):
             raise TypeError("lines must be a list of sentences, not one string")
@@ -80,9 +82,10 @@ class Translator:
         return self._stream(iter(lines), window, batch_size, max_length, n_best is None, search)
 
     def _stream(self, lines, window, batch_size, max_length, best_only, search) -> Iterator[Any]:
-        for first in lines:
-            taken = chain([first], islice(lines, window - 1))
-            sentences = [self.src_vocab.encode(line) for line in taken]
+        numbered = enumerate(lines, start=1)
+        for first in numbered:
+            taken = chain([first], islice(numbered, window - 1))
+            sentences = [self._encode(line, f"line {n}", max_length, search) for n, line in taken]
             for hypotheses in self._search(sentences, batch_size, max_length, search):
                 scored = [(self.tgt_vocab.decode(value), score) for value, score in hypotheses]
                 yield scored[0][0] if best_only else scored
@@ -92,15 +95,30 @@ class Translator:
         found = [[Hypothesis([], 0.0)] for _ in sentences]
         order = sorted((i for i, ids in enumerate(sentences) if ids), key=lambda i: len(sentences[i]))
         xp = array_module(self.model.params.flat)
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        sizes = [self._search_size(ids, max_length, search) for ids in sentences]
+        for chosen in _batches(order, sizes, batch_size):
             batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
-            limits = 2 * batch.src_lengths + 10 if max_length is None else max_length
+            limits = _limit(batch.src_lengths, max_length)
             src = xp.asarray(batch.src)
             results = beam_search(self.model, src, batch.src_lengths, max_steps=limits, **search)
             for i, hypotheses in zip(chosen, results):
                 found[i] = hypotheses
         return found
+
+    def _encode(self, line, name, max_length, search) -> list[int]:
+        """The ids of a line; InputError, calling it `name`, if its search alone takes too much memory."""
+        ids = self.src_vocab.encode(line)
+        size = self._search_size(ids, max_length, search)
+        if size > _MEMORY:
+            raise InputError(f"{name} has {len(ids):,} tokens: a search with beam_size {search['beam_size']} "
+                             f"and max_length {_limit(len(ids), max_length):,} may keep "
+                             f"{size / 2**20:,.0f} MB of attention weights, the limit is {_MEMORY >> 20} MB")
+        return ids
+
+    def _search_size(self, ids, max_length, search) -> int:
+        """Bytes of the attention weights (T, K, S) that the search of one sentence keeps, at most."""
+        weights = search["beam_size"] * len(ids) * _limit(len(ids), max_length)
+        return weights * self.model.params.flat.itemsize
 
     def translate_with_attention(
         self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None
@@ -108,13 +126,30 @@ class Translator:
         """Translate one line and keep which source tokens each target token looked at."""
         search = dict(beam_size=beam_size, length_penalty=length_penalty, n_best=1)
         _check(max_length, search)
-        ((best,),) = self._search([self.src_vocab.encode(line)], 1, max_length, search)
+        ids = self._encode(line, "the sentence", max_length, search)
+        ((best,),) = self._search([ids], 1, max_length, search)
         tokens = [self.tgt_vocab.token(i) for i in best.value]
         attention = np.zeros((0, 0)) if best.attention is None else best.attention
         if len(attention) > len(tokens):
             tokens.append(SPECIALS[EOS])
         text = self.tgt_vocab.decode(best.value)
         return AttendedTranslation(text, self.src_vocab.tokens(line), tokens, attention)
+
+
+def _batches(order: list[int], sizes: list[int], batch_size: int) -> Iterator[list[int]]:
+    """Cut `order`, ascending in size, so that no batch's B times its largest size is above the limit."""
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) == batch_size or (len(batch) + 1) * sizes[i] > _MEMORY):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _limit(length: Any, max_length: int | None) -> Any:
+    return 2 * length + 10 if max_length is None else max_length
 
 
 def _check(max_length: int | None, search: dict[str, Any]) -> None:

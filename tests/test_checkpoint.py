@@ -77,12 +77,28 @@ def test_damaged_weights_are_refused(folder, at, harm):
     ({"vocabularies": {"src": ["x"], "tgt": "tgt.vocab.json"}}, "vocabularies"),
     ({"vocabularies": {"src": "tgt.vocab.json", "tgt": "tgt.vocab.json"}}, "8 tokens"),
     ({"dtype": "float32"}, "float64"),
+    ({"checksums": None}, "damaged: checksums"), ({"checksums": {}}, "no checksum of src.vocab.json|tgt.vocab.json"),
 ])
 def test_a_config_that_does_not_fit_is_refused(folder, change, message):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message):
         checkpoint.load_model(folder)
+
+
+def test_a_vocabulary_altered_without_changing_its_size_is_refused(folder):
+    path = folder / "src.vocab.json"
+    path.write_text(path.read_text().replace('"b"', '"x"'))
+    with pytest.raises(InputError, match="src.vocab.json is damaged"):
+        checkpoint.load_run(folder)
+
+
+def test_no_other_vocabularies_than_the_two_are_loaded(folder):
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    content["vocabularies"]["other"] = ["../x"]
+    path.write_text(json.dumps(content))
+    assert len(checkpoint.load_run(folder).src_vocab) == len(SRC)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\udcff"])
@@ -160,8 +176,19 @@ def test_a_run_is_not_overwritten_by_accident(folder, model, tmp_path):
         checkpoint.check_out_dir(tmp_path / "new", resume=True)
     with pytest.raises(InputError, match="is a file"):
         checkpoint.check_out_dir(folder / "config.json")
+    with pytest.raises(InputError, match="--resume .*--overwrite"):
+        checkpoint.save_model(folder, model, SRC, TGT)
+    checkpoint.save_model(folder, model, SRC, TGT, overwrite=True)
     checkpoint.check_out_dir(tmp_path / "new")
     checkpoint.check_out_dir(folder, overwrite=True)
+
+
+@pytest.mark.parametrize("name", checkpoint._RUN_FILES)
+def test_a_file_that_a_run_would_replace_is_not_lost_by_accident(tmp_path, model, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds .*{name}"):
+        checkpoint.save_model(tmp_path, model, SRC, TGT)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
 
 
 def test_starting_over_removes_the_old_run_and_nothing_else(folder, model):

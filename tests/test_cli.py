@@ -15,6 +15,8 @@ import pytest
 from scratchnmt import checkpoint, selfcheck
 from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
+from scratchnmt.cli.translate import standard_input
+from scratchnmt.data.text import decode_lines
 from scratchnmt.data.toy import toy_corpus
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.training import TrainingOptions
@@ -26,8 +28,8 @@ for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib
 TINY = ["--vocab", "word", "--min-count", "1", "--embed-size", "8", "--hidden-size", "8"]
 
 
-LEARNING = ["--hidden-size", "16", "--init", "glorot", "--learning-rate", "0.02", "--batch-size", "8", "--dropout", "0",
-            "--max-epochs", "14", "--valid-every", "70"]  # enough to say something
+LEARNING = ["--hidden-size", "16", "--init", "glorot", "--learning-rate", "0.02", "--batch-size", "8",
+            "--dropout", "0", "--max-epochs", "14", "--valid-every", "70"]  # enough to say something
 
 
 def command(*arguments, **options):
@@ -96,7 +98,8 @@ def trained(tmp_path_factory, data):
 def test_help_is_quick_to_load_and_names_the_commands():
     code = ("import sys; from scratchnmt.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
             "print(sorted({'sacrebleu', 'matplotlib', 'sentencepiece', 'tqdm', 'cupy'} & set(sys.modules)))")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    out = process.stdout
     assert out.endswith("[]\n")
     for name in ("demo", "train", "translate", "evaluate", "gradcheck"):
         assert f"\n  {name}  " in out
@@ -116,7 +119,8 @@ def test_train_help_lists_every_choice_with_its_default(call, monkeypatch):
     names -= {"src_vocab_size", "tgt_vocab_size", "bidirectional"}
     for name in (*names, "one_direction", "vocab", "vocab_size", "min_count", "joint_vocab", "max_length"):
         assert f"--{name.replace('_', '-')} " in out
-    for line in ("--batch-size N .*default: 32", "--vocab-size N .*default: 8000", "--vocab .*default: unigram"):
+    for line in ("--batch-size N .*default: 32", "--vocab-size N .*default: 8000",
+                 "--vocab .*default: unigram"):
         assert re.search(line, out)
 
 
@@ -146,16 +150,17 @@ def test_unknown_options_and_wrong_types_are_one_line(call, tmp_path):
 
 def test_train_tells_what_it_does_and_what_to_do_next(call, data, text, tmp_path, monkeypatch):
     monkeypatch.chdir(text)
-    status, out, err = call("train", *data, "--out", tmp_path / "run", *TINY, "--max-steps", 5, "--log-every", 2,
-                            "--max-length", 9)
+    status, out, err = call("train", *data, "--out", tmp_path / "run", *TINY, "--max-steps", 5,
+                            "--log-every", 2, "--max-length", 9)
     assert status == 0
     assert "too long left out" in out and "12 sentence pairs" in out and "float32, on cpu" in out
     assert "source and" in out and "target tokens" in out
     assert "step 2: loss" in err and "validation perplexity" in err
     assert "best validation: perplexity" in out
     assert f"scratchnmt evaluate --model {tmp_path}/run --src valid.en --ref valid.fr" in out
-    assert {"config.json", "src.vocab.json", "tgt.vocab.json", "model.safetensors", "training-state.safetensors",
-            "metrics.jsonl", "learning-curves.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.json", "src.vocab.json", "tgt.vocab.json", "model.safetensors",
+            "training-state.safetensors", "metrics.jsonl", "learning-curves.png"} <= written
 
 
 def test_subwords_are_learned_from_raw_text(call, data, tmp_path):
@@ -183,8 +188,9 @@ def test_a_resumed_run_needs_nothing_but_its_folder_and_ends_as_the_uninterrupte
 
 def test_resume_refuses_what_would_be_another_run(call, trained, data, text):
     before = (trained / "config.json").read_bytes()
-    for option in (["--hidden-size", 8], ["--learning-rate", 0.5], ["--vocab-size", 50], ["--dtype", "float64"],
-                   ["--one-direction"], ["--tie-embeddings"], ["--max-length", 5], ["--patience", 1]):
+    for option in (["--hidden-size", 8], ["--momentum", 0.5], ["--vocab-size", 50],
+                   ["--dtype", "float64"], ["--one-direction"], ["--tie-embeddings"], ["--max-length", 5],
+                   ["--patience", 1]):
         refused(call("train", "--out", trained, "--resume", *option), option[0], "was started with")
     refused(call("train", "--out", trained, "--resume", "--overwrite"), "exclude each other")
     status, _, err = call("train", "--out", trained, "--resume", "--max-epochs", 20,
@@ -224,7 +230,8 @@ def bad_files(folder):
     ("--train-src", "absent", ["absent does not exist"]),
     ("--train-src", ".", ["is a directory"]),
 ])
-def test_text_that_cannot_be_used_is_refused_before_anything_is_written(call, data, tmp_path, option, value, parts):
+def test_text_that_cannot_be_used_is_refused_before_anything_is_written(call, data, tmp_path, option, value,
+                                                                        parts):
     arguments = list(data)
     arguments[arguments.index(option) + 1] = bad_files(tmp_path) / value
     refused(call("train", *arguments, "--out", tmp_path / "out", *TINY), *parts)
@@ -247,6 +254,7 @@ def test_text_that_cannot_be_used_is_refused_before_anything_is_written(call, da
     (["--device", "tpu"], ["device 'tpu' is not known"]),
     (["--hidden-size", 10**9], ["takes", "GB to train", "hidden_size"]),
     (["--seed", -1], ["seed is -1"]),
+    (["--seed", 2**32], ["seed is 4294967296", "below 4294967296"]),
 ])
 def test_choices_out_of_range_are_refused_before_anything_is_written(call, data, tmp_path, options, parts):
     refused(call("train", *data, "--out", tmp_path / "out", *TINY, *options), *parts)
@@ -270,14 +278,22 @@ def test_a_loss_that_overflows_names_the_step_and_keeps_the_last_good_state(call
     out = tmp_path / "run"
     status, _, err = call("train", *data, "--out", out, *TINY, "--learning-rate", 1e38, "--clip", 0,
                           "--save-every", 1)
-    assert status == 2 and "at step" in err and "the last good state is kept" in err and "Traceback" not in err
+    assert status == 2 and "at step" in err and "the last good state is kept" in err
+    assert "Traceback" not in err and "lower learning_rate" in err
     tensors, _ = checkpoint.read_tensors(out / "training-state.safetensors")
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+    out = tmp_path / "two words"
+    assert call("train", *data, "--out", out, *TINY, "--max-steps", 1)[0] == 0
+    status, printed, _ = call("train", "--out", out, "--resume", "--learning-rate", 1e-4, "--clip", 1,
+                              "--max-steps", 2)
+    assert status == 0 and f"translate --model '{out}'" in printed
+    assert checkpoint.load_run(out).training["learning_rate"] == 1e-4
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path):
     out = tmp_path / "run"
-    process = command("train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0, "--log-every", 2)
+    process = command("train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0,
+                      "--log-every", 2)
     for line in process.stderr:
         if "step 4: loss" in line:
             break
@@ -302,9 +318,16 @@ def test_translate_keeps_lines_and_order(call, trained):
     found = out.split("\n")
     assert found == [*Translator.load(trained).translate(LINES), ""]
     assert found[1] == found[3] == "" and found[0] == found[5]
-    carriage_returns = call("translate", "--model", trained, stdin=b"\xef\xbb\xbf" + BYTES.replace(b"\n", b"\r\n"))
+    windows = b"\xef\xbb\xbf" + BYTES.replace(b"\n", b"\r\n")
+    carriage_returns = call("translate", "--model", trained, stdin=windows)
     assert carriage_returns[1] == out
     assert call("translate", "--model", trained, stdin=b"") == (0, "", "")
+
+
+def test_lines_from_standard_input_are_those_of_a_file(monkeypatch):
+    data = b"\xef\xbb\xbfa\r\n\nb \xe2\x80\xa8 c\n d"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert list(standard_input()) == decode_lines(data, "data") == ["a", "", "b \u2028 c", " d"]
 
 
 def test_translate_as_a_filter(trained):
@@ -317,8 +340,12 @@ def test_translate_as_a_filter(trained):
 def test_on_a_terminal_each_line_is_answered_before_the_next_is_read(call, trained, monkeypatch):
     windows = []
     stream = Translator.stream
-    monkeypatch.setattr(Translator, "stream", lambda self, lines, **options: windows.append(options["window"]) or
-                        stream(self, lines, **options))
+
+    def noting(self, lines, **options):
+        windows.append(options["window"])
+        return stream(self, lines, **options)
+
+    monkeypatch.setattr(Translator, "stream", noting)
     status, out, err = call("translate", "--model", trained, stdin=BYTES, terminal=True)
     assert status == 0 and "Ctrl-D" in err and out.count("\n") == len(LINES)
     call("translate", "--model", trained, stdin=BYTES)
@@ -352,12 +379,14 @@ def test_an_output_file_is_written_whole_or_not_at_all(call, trained, text, tmp_
 
 def test_attention_is_drawn_for_every_line_that_is_not_blank(call, trained, tmp_path):
     picture = tmp_path / "map.png"
-    status, out, _ = call("translate", "--model", trained, "--attention", picture, stdin=b"the dog\n\nan egg .\n")
+    status, out, _ = call("translate", "--model", trained, "--attention", picture,
+                          stdin=b"the dog\n\nan egg .\n")
     assert status == 0 and out.count("\n") == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map-3.png", "map.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
     refused(call("translate", "--model", trained, "--attention", tmp_path / "map.txt"), "map.txt", ".png")
-    refused(call("translate", "--model", trained, "--attention", tmp_path / "no" / "map.png"), "is not a folder")
+    refused(call("translate", "--model", trained, "--attention", tmp_path / "no" / "map.png"),
+            "is not a folder")
 
 
 def test_translate_refuses_what_it_cannot_use(call, trained, tmp_path):
@@ -368,6 +397,7 @@ def test_translate_refuses_what_it_cannot_use(call, trained, tmp_path):
     for option, value in (("--beam", 0), ("--n-best", 6), ("--length-penalty", -1), ("--max-length", 0),
                           ("--batch-size", 0), ("--read-ahead", 0)):
         refused(call(*model, trained, option, value, stdin=b"a dog\n"), option[2:].split("-")[0])
+    refused(call(*model, trained, stdin=b"a dog\n" + b"a " * 20_000), "line 2 has 20,000 tokens", "512 MB")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for path in trained.iterdir():
@@ -397,7 +427,8 @@ def test_ctrl_c_while_translating_is_no_traceback(call, trained, monkeypatch):
 
 
 def test_evaluate_prints_the_scores_with_their_signatures(call, trained, text, tmp_path):
-    arguments = ["evaluate", "--model", trained, "--src", text / "test.en", "--ref", text / "test.fr", "--beam", 2]
+    arguments = ["evaluate", "--model", trained, "--src", text / "test.en", "--ref", text / "test.fr",
+                 "--beam", 2]
     status, out, err = call(*arguments, "--json", "--output", tmp_path / "found")
     scores = json.loads(out)
     assert status == 0 and err == "" and out.count("\n") == 1
@@ -413,7 +444,8 @@ def test_evaluate_prints_the_scores_with_their_signatures(call, trained, text, t
 
 def test_evaluate_of_the_models_own_translations_is_perfect(call, trained, text, tmp_path):
     call("translate", "--model", trained, "--input", text / "test.en", "--output", tmp_path / "ref")
-    out = call("evaluate", "--model", trained, "--src", text / "test.en", "--ref", tmp_path / "ref", "--json")[1]
+    out = call("evaluate", "--model", trained, "--src", text / "test.en", "--ref", tmp_path / "ref",
+               "--json")[1]
     assert json.loads(out)["chrf"] == pytest.approx(100)
     refused(call("evaluate", "--model", trained, "--src", text / "test.en", "--ref", text / "valid.fr"),
             "test.en has 10 lines", "valid.fr has 12")
@@ -429,6 +461,7 @@ def test_gradcheck_prints_a_table(call):
     assert listed == [case.name for case in (*selfcheck.CASES, *selfcheck.MODELS)]
     refused(call("gradcheck", "gru"), "'gru' is not an operation")
     refused(call("gradcheck", "tanh", "--device", "tpu"), "tpu")
+    refused(call("gradcheck", "tanh", "--seed", -1), "seed is -1")
     assert call("gradcheck", "tanh", "--dtype", "float32")[0] == 0
 
 
@@ -450,7 +483,8 @@ def test_a_wrong_gradient_is_reported_with_exit_status_1(call, monkeypatch):
 @pytest.fixture
 def tiny_demo(monkeypatch):
     monkeypatch.setattr(demo, "_SIZES", {"train": 100, "valid": 10, "test": 60})
-    monkeypatch.setattr(demo, "_CHOICES", {**demo._CHOICES, "embed_size": 8, "hidden_size": 8, "max_epochs": 1})
+    small = {"embed_size": 8, "hidden_size": 8, "max_epochs": 1}
+    monkeypatch.setattr(demo, "_CHOICES", {**demo._CHOICES, **small})
 
 
 def test_the_demo_writes_a_run_that_can_be_used_and_can_be_run_again(call, tiny_demo, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The pages of docs/: what they quote still stands in the source, and their examples print what they say.
+"""The README and the pages of docs/: what they quote still stands in the source, and their examples print what they say.
 
 A line `From [`file`](../file)...:` marks the block after it as a quotation, whole lines in the order
 of the file, with a line `...` where some are left out.  Every other python block is an example; the
@@ -17,7 +17,7 @@ import pytest
 from scratchnmt import NMTConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-QUOTATION = re.compile(r"From \[`(?P<file>[^`]+)`\]\(\.\./(?P=file)\)")
+QUOTATION = re.compile(r"From \[`(?P<file>[^`]+)`\]\((\.\./)?(?P=file)\)")
 
 
 class Block(NamedTuple):
@@ -47,7 +47,7 @@ def blocks(path: Path) -> list[Block]:
     return found
 
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = {path.name: blocks(path) for path in PAGES}
 QUOTATIONS = [block for found in BLOCKS.values() for block in found if block.source]
 EXAMPLES = [(block, below) for found in BLOCKS.values() for block, below in pairwise(found)

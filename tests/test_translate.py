@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from fake_model import FakeModel, padded
 
+from scratchnmt import translate
 from scratchnmt.checkpoint import save_model
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError
@@ -104,6 +105,29 @@ def test_bad_options_are_named_before_a_line_is_read(translator, options, name):
 
     with pytest.raises(InputError, match=name):
         translator.stream(lines(), **options)
+
+
+def test_batches_shrink_to_fit_the_memory(translator, monkeypatch):
+    whole = translator.translate(LINES)
+    starts = translator.model.starts
+    largest = 5 * 5 * (2 * 5 + 10) * 8  # beams, source tokens, steps, bytes
+    monkeypatch.setattr(translate, "_MEMORY", largest)
+    assert translator.translate(LINES) == whole
+    assert translator.model.starts - starts == 4  # of sentences of 1, 1, 2 | 2, 2 | 3 | 5 tokens
+    assert list(translate._batches([2, 0, 1, 3], [300, 400, 100, 1000], 64)) == [[2, 0, 1, 3]]
+    monkeypatch.setattr(translate, "_MEMORY", 1200)
+    assert list(translate._batches([2, 0, 1, 3], [300, 400, 100, 1000], 64)) == [[2, 0, 1], [3]]
+
+
+def test_a_line_too_long_for_the_memory_is_named(translator, monkeypatch):
+    monkeypatch.setattr(translate, "_MEMORY", 1 << 20)
+    lines = ["w01", "w02"] * 3 + ["w03 " * 200]
+    for window in (1, 3, None):
+        with pytest.raises(InputError, match="^line 7 has 200 tokens: .*beam_size 5 and max_length 410 .*limit is 1 MB"):
+            translator.translate(lines, window=window)
+    assert len(translator.translate(lines, 1, max_length=3)) == 7
+    with pytest.raises(InputError, match="^the sentence has 200 tokens"):
+        translator.translate_with_attention(lines[-1])
 
 
 def test_one_string_is_not_a_list_of_lines(translator):

@@ -65,7 +65,8 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"scratchnmt {__version__}")
     modules = {name: import_module(f".{name}", __name__) for name in _COMMANDS}
     listed = "\n".join(f"{name:<12}{module.HELP}" for name, module in modules.items())
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", description=listed, help="one of these")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", description=listed,
+                                     help="one of these")
     for name, module in modules.items():
         command = commands.add_parser(name, description=module.HELP, usage=module.USAGE, epilog=module.EPILOG)
         module.add_arguments(command)

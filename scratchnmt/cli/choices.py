@@ -10,10 +10,11 @@ from ..models.config import FEEDS
 from ..models.initialization import INITIALIZERS
 from ..ops.attention import SCORES
 from ..training import TrainingOptions
-from .parser import Parser, add_option
+from .parser import Parser, add_device, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
-CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes")
+CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
+              "learning_rate", "clip")
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 
 
@@ -43,8 +44,9 @@ DATA = {
     "max_length": Option(100, "training sentences of more tokens are left out"),
 }
 VOCABULARY = {
-    "vocab": Option("unigram", "subwords that SentencePiece learns from the text, by the unigram or the bpe method; or "
-                    "word: whatever stands between spaces", {"choices": ("unigram", "bpe", "word")}),
+    "vocab": Option("unigram", "subwords that SentencePiece learns from the text, by the unigram or the bpe "
+                    "method; or word: whatever stands between spaces",
+                    {"choices": ("unigram", "bpe", "word")}),
     "vocab_size": Option(8000, "tokens of each side, at most"),
     "min_count": Option(2, "rarer words are unknown (--vocab word)"),
     "joint_vocab": Option(False, "one vocabulary for both sides"),
@@ -61,8 +63,8 @@ MODEL = {
     "embed_dropout": Option(0.0, "the same of the embeddings"),
     "tie_embeddings": Option(False, "target embedding = output weights (needs E = H)"),
     "label_smoothing": Option(0.0, "probability that the loss spreads over all tokens"),
-    "init": Option("uniform", "how the weights start: uniform in (-0.1, 0.1), Glorot's, or his with orthogonal recurrent "
-                   "matrices", {"choices": tuple(INITIALIZERS)}),
+    "init": Option("uniform", "how the weights start: uniform in (-0.1, 0.1), Glorot's, or his with "
+                   "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),
     "dtype": Option("float32", "of the weights", {"choices": ("float32", "float64")}),
 }
 TRAINING = {
@@ -71,14 +73,14 @@ TRAINING = {
     "optimizer": _training("optimizer", "how the weights move", choices=("adam", "sgd")),
     "learning_rate": _training("learning_rate", "how far a step goes, at most"),
     "momentum": _training("momentum", "of sgd"),
-    "schedule": _training("schedule", "course of the learning rate: luong halves it every epoch in the end, linear and "
-                          "cosine bring it to zero at the last step",
+    "schedule": _training("schedule", "course of the learning rate: luong halves it every epoch in the end, "
+                          "linear and cosine bring it to zero at the last step",
                           choices=("constant", "luong", "linear", "cosine")),
     "warmup": _training("warmup", "steps over which the rate rises"),
     "halve_after": _training("halve_after", "epochs before the schedule luong halves the rate"),
     "clip": _training("clip", "largest norm of a gradient, averaged over sentences; 0: any"),
-    "average": _training("average", "decay of a moving average of the weights, which is then what is validated and "
-                         "saved, such as 0.99; 0: none"),
+    "average": _training("average", "decay of a moving average of the weights, which is then what is "
+                         "validated and saved, such as 0.99; 0: none"),
     "seed": _training("seed", "of the weights, the order of the sentences and dropout"),
 }
 STOPPING = {
@@ -87,9 +89,10 @@ STOPPING = {
     "max_minutes": _training("max_minutes", "minutes (default: no limit)", **_limit(float)),
     "valid_every": _training("valid_every", "steps between validations; 0: one after every epoch"),
     "valid_batch_size": _training("valid_batch_size", "sentences validated together"),
-    "metric": _training("metric", "what the best model is best at: perplexity or BLEU", choices=("ppl", "bleu")),
-    "patience": _training("patience", "validations without a new best before the learning rate falls and training goes "
-                          "back to the best; 0: never"),
+    "metric": _training("metric", "what the best model is best at: perplexity or BLEU",
+                        choices=("ppl", "bleu")),
+    "patience": _training("patience", "validations without a new best before the learning rate falls and "
+                          "training goes back to the best; 0: never"),
     "lr_decay": _training("lr_decay", "what the rate is multiplied by then"),
     "trials": _training("trials", "how often that may happen before training stops"),
 }
@@ -116,12 +119,14 @@ def add_arguments(parser: Parser) -> None:
     for title, options in GROUPS.items():
         _add(parser.add_argument_group(title), options)
     output = parser.add_argument_group("output")
-    output.add_argument("--out", required=True, metavar="DIR", help="folder for the model and all else, made if needed")
+    output.add_argument("--out", required=True, metavar="DIR",
+                        help="folder for the model and all else, made if needed")
     output.add_argument("--resume", action="store_true", default=False,
                         help="go on with the run in that folder, which remembers every option")
-    output.add_argument("--overwrite", action="store_true", default=False, help="replace the run in that folder")
+    output.add_argument("--overwrite", action="store_true", default=False,
+                        help="replace the run in that folder")
     _add(output, OUTPUT)
-    output.add_argument("--device", metavar="NAME", help="where to compute: cpu, cuda or cuda:N (default: cpu)")
+    add_device(output, argument_default=argparse.SUPPRESS)
 
 
 def defaults(options: dict[str, Option]) -> dict[str, Any]:
@@ -131,6 +136,7 @@ def defaults(options: dict[str, Option]) -> dict[str, Any]:
 def _add(group: Any, options: dict[str, Option]) -> None:
     for name, (default, text, more) in options.items():
         if "flag" in more:
-            group.add_argument(more["flag"], dest=name, action="store_false", default=argparse.SUPPRESS, help=text)
+            group.add_argument(more["flag"], dest=name, action="store_false", default=argparse.SUPPRESS,
+                               help=text)
         else:
             add_option(group, name, default, text, argument_default=argparse.SUPPRESS, **more)

@@ -26,8 +26,8 @@ example:
   echo "the white cat does not sleep ." | scratchnmt translate --model scratchnmt-demo"""
 
 _CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
-            "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "max_epochs": 7, "patience": 0,
-            "log_every": 1_000_000}
+            "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100,
+            "max_epochs": 7, "patience": 0, "log_every": 1_000_000}
 _SIZES = {"train": 10_000, "valid": 300, "test": 500}
 _MARK, _MARK_TEXT = "README.txt", "Everything in this folder was written by `scratchnmt demo`"
 # what the three sentences that are shown have in common
@@ -72,16 +72,17 @@ def _demo(args: argparse.Namespace) -> int:
     print(describe(ready))
     _head("Training, about a minute")
     result = start(ready, args.out, overwrite=True)
+    out = shlex.quote(args.out)
     if result.interrupted:
-        print(f"stopped; `scratchnmt demo --out {args.out}` starts again, or go on with\n"
-              f"  scratchnmt train --out {args.out} --resume")
+        print(f"stopped; `scratchnmt demo --out {out}` starts again, or go on with\n"
+              f"  scratchnmt train --out {out} --resume")
         return 130
 
     translator = Translator.load(folder)
     _score(translator, corpus)
     _show_translations(translator, corpus, folder)
     right = _check_gradients(translator, corpus)
-    _say_next(shlex.quote(args.out), {**files, **choices})
+    _say_next(out, {**files, **choices})
     return 0 if right else 1
 
 
@@ -130,9 +131,10 @@ def _score(translator: Translator, corpus: ToyCorpus) -> None:
     src, ref = corpus.test
     found = translator.translate(src)
     bleu = corpus_bleu(found, ref)
-    exact = sum(a == b for a, b in zip(found, ref))
+    exact = sum(a == b for a, b in zip(found, ref, strict=True))
     _head(f"{len(src)} sentences that it has never seen, by beam search")
-    print(f"BLEU {bleu.score:.1f} ({bleu.signature}); {exact} of {len(src)} translations are exactly the reference")
+    print(f"BLEU {bleu.score:.1f} ({bleu.signature})\n"
+          f"{exact} of {len(src)} translations are exactly the reference")
 
 
 def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) -> None:
@@ -153,7 +155,8 @@ def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) 
 
 def _shown_sentences(sentences: list[str]) -> list[int]:
     """The first of each pattern; if a seed has none, the first of all."""
-    chosen = [next((i for i, line in enumerate(sentences) if re.match(pattern, line)), 0) for pattern in _SHOWN]
+    chosen = [next((i for i, line in enumerate(sentences) if re.match(pattern, line)), 0)
+              for pattern in _SHOWN]
     return list(dict.fromkeys(chosen))
 
 

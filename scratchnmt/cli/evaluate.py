@@ -23,7 +23,8 @@ example:
 def add_arguments(parser: Parser) -> None:
     given = parser.add_argument_group("what to score")
     given.add_argument("--model", required=True, metavar="DIR", help="a folder that `scratchnmt train` wrote")
-    given.add_argument("--src", required=True, metavar="FILE", help="source sentences, one a line, UTF-8 or .gz")
+    given.add_argument("--src", required=True, metavar="FILE",
+                       help="source sentences, one a line, UTF-8 or .gz")
     given.add_argument("--ref", required=True, metavar="FILE", help="their translations, line by line")
     add_search_options(parser.add_argument_group("search"))
     output = parser.add_argument_group("output")
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(translator: Any, src: list[str], ref: list[str], found: list[str], batch_size: int) -> dict[str, Any]:
+def _scores(translator: Any, src: list[str], ref: list[str], found: list[str],
+            batch_size: int) -> dict[str, Any]:
     from ..data.batches import encode_parallel, epoch_batches
     from ..metrics import chrf, corpus_bleu, perplexity
 
@@ -70,5 +72,5 @@ def _table(scores: dict[str, Any]) -> str:
         f"BLEU        {scores['bleu']:6.2f}   {scores['bleu_signature']}",
         f"chrF        {scores['chrf']:6.2f}   {scores['chrf_signature']}",
         f"perplexity  {scores['perplexity']:6.2f}   of the references",
-        f"speed       {scores['sentences_per_second']:6.1f}   sentences per second: {scores['sentences']:,} in "
-        f"{scores['seconds']:.1f} s, beam {scores['beam_size']}"])
+        f"speed       {scores['sentences_per_second']:6.1f}   sentences per second: {scores['sentences']:,} "
+        f"in {scores['seconds']:.1f} s, beam {scores['beam_size']}"])

@@ -31,7 +31,9 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..arrays import device_module
     from ..selfcheck import CASES, MODELS, rows, table
+    from ..training import TrainingOptions
 
+    TrainingOptions(seed=args.seed)
     if args.list:
         print("\n".join(case.name for case in (*CASES, *MODELS)))
         return 0

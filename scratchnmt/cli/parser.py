@@ -53,10 +53,11 @@ def add_device(group: Any, **options: Any) -> None:
 
 def add_search_options(group: Any) -> None:
     """The options of beam search that `translate` and `evaluate` share."""
-    add_option(group, "beam", 5, "hypotheses kept open for each sentence; 1 is greedy search")
+    add_option(group, "beam", 5, "hypotheses kept open for each sentence; 1, without a length penalty, "
+               "is greedy search")
     add_option(group, "length_penalty", 0.0, "above 0 favours longer translations (Wu et al. 2016: 0.6 to 1)")
-    add_option(group, "max_length", None, "longest translation, in tokens (default: twice the source, and 10)",
-               type=int)
+    add_option(group, "max_length", None,
+               "longest translation, in tokens (default: twice the source, and 10)", type=int)
     add_option(group, "batch_size", 64, "sentences translated together")
 
 

@@ -39,12 +39,11 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
-    model_choices, data_choices, device = _choose(MODEL, given), _choose(DATA, given), given.get("device", "cpu")
-    dtype = model_choices.pop("dtype")
+    model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
+    dtype, device = model_choices.pop("dtype"), given.get("device", "cpu")
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)  # before the long work of reading
     device_module(device)
     train_lines, valid_lines = _read(given)
-    vocabulary = _choose(VOCABULARY, given)
     src_vocab, tgt_vocab = build_vocabularies(*train_lines, **vocabulary, seed=options.seed)
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
     data = TrainingData.from_text(train_lines, valid_lines, src_vocab, tgt_vocab, **data_choices)
@@ -57,20 +56,23 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
 def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
     """The run in the folder `out`, as it was started; InputError for a choice that would change it.
 
-    Limits, intervals and the device may change; so may the places of the files, if they hold the same.
+    Limits, intervals, the learning rate, clip and the device may change; so may the places of the files,
+    if they hold the same.
     """
     checkpoint.check_out_dir(out, resume=True, overwrite=overwrite)
     run = checkpoint.load_run(out)
     before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, "device") and before.get(name, value) != value:
-            raise InputError(f"{_flag(name)} is {value}, but the run in {out} was started with {before[name]}: leave "
-                             "it out, or start another run")
-    options = TrainingOptions.from_dict({**run.training, **{k: v for k, v in given.items() if k in CHANGEABLE}})
+            raise InputError(f"{_flag(name)} is {value}, but the run in {out} was started with "
+                             f"{before[name]}: leave it out, or start another run")
+    changed = {name: value for name, value in given.items() if name in CHANGEABLE}
+    options = TrainingOptions.from_dict({**run.training, **changed})
     files = {name: given.get(name, run.data.get(name)) for name in DATA_FILES}
     missing = [_flag(name) for name, path in files.items() if path is None]
     if missing:
-        raise InputError(f"the run in {out} does not say where its text came from: give {', '.join(missing)}, too")
+        raise InputError(f"the run in {out} does not say where its text came from: "
+                         f"give {', '.join(missing)}, too")
     train_lines, valid_lines = _read(files)
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     data = TrainingData.from_text(train_lines, valid_lines, run.src_vocab, run.tgt_vocab, max_length)
@@ -119,8 +121,9 @@ def _check_memory(config: NMTConfig, dtype: str) -> None:
     needed = 4 * size * np.dtype(dtype).itemsize
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > present:
-        raise InputError(f"a model of {size:,} weights takes {needed / 1e9:,.0f} GB to train, and this machine has "
-                         f"{present / 1e9:,.0f} GB: choose a smaller hidden_size, embed_size or vocab_size")
+        raise InputError(f"a model of {size:,} weights takes {needed / 1e9:,.0f} GB to train, and this "
+                         f"machine has {present / 1e9:,.0f} GB: choose a smaller hidden_size, embed_size "
+                         "or vocab_size")
 
 
 def _flag(name: str) -> str:

@@ -13,9 +13,10 @@ def attention_text(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix:
     """Weights (T, S) as lines: a row for each target token, a column for each source token."""
     margin = max(map(len, tgt_tokens), default=0)
     widths = [max(2, len(token)) for token in src_tokens]
-    lines = [" " * margin + "  " + " ".join(token.center(w) for token, w in zip(src_tokens, widths))]
-    for token, row in zip(tgt_tokens, matrix):
-        cells = (_shade(weight).center(w) for weight, w in zip(row, widths))
+    header = (token.center(w) for token, w in zip(src_tokens, widths, strict=True))
+    lines = [" " * margin + "  " + " ".join(header)]
+    for token, row in zip(tgt_tokens, matrix, strict=True):
+        cells = (_shade(weight).center(w) for weight, w in zip(row, widths, strict=True))
         lines.append(f"{token.rjust(margin)}  {' '.join(cells)}")
     return "\n".join(line.rstrip() for line in lines)
 

@@ -12,11 +12,13 @@ import numpy as np
 from ..checkpoint import CURVES
 from ..errors import require
 from ..training import TrainingData, TrainingResult, train
-from .choices import DATA_FILES, add_arguments
+from .choices import DATA_FILES
+from .choices import add_arguments as add_arguments  # as every command has it
 from .prepare import Prepared, prepare, prepare_resumed
 
 HELP = "train a model on two files of sentences that are translations of each other"
-USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE --out DIR [options]
+USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
+                        --out DIR [options]
        scratchnmt train --out DIR --resume"""
 EPILOG = """\
 Line n of one file must be the translation of line n of the other.  The text can be raw: the vocabulary of
@@ -46,7 +48,7 @@ def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
             return train(ready.model, ready.data, ready.options, out, **options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; from the last save it goes on with\n  "
-                                f"scratchnmt train --out {out} --resume") from None
+                                f"scratchnmt train --out {shlex.quote(out)} --resume") from None
 
 
 def describe(ready: Prepared) -> str:
@@ -56,7 +58,8 @@ def describe(ready: Prepared) -> str:
     why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
     tokens = [sum(map(len, side)) for side in (data.train.src, data.train.tgt)]
     lines = [
-        ("training", f"{len(data.train):,} sentence pairs{why}, {tokens[0]:,} source and {tokens[1]:,} target tokens"),
+        ("training", f"{len(data.train):,} sentence pairs{why}, "
+                     f"{tokens[0]:,} source and {tokens[1]:,} target tokens"),
         ("validation", f"{len(data.valid):,} sentence pairs"),
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
@@ -68,15 +71,15 @@ def describe(ready: Prepared) -> str:
 def finish(result: TrainingResult, data: TrainingData) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
-    folder = result.folder
+    folder, out = result.folder, shlex.quote(str(result.folder))
     if result.interrupted:
-        print(f"\n  scratchnmt train --out {folder} --resume")
+        print(f"\n  scratchnmt train --out {out} --resume")
         return 130
     if result.best:
         src, ref = (_shown(data.origin[name]) for name in DATA_FILES[2:])
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
-              f"  scratchnmt translate --model {folder} --input {src}\n"
-              f"  scratchnmt evaluate --model {folder} --src {src} --ref {ref}")
+              f"  scratchnmt translate --model {out} --input {src}\n"
+              f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}")
     return 0
 
 

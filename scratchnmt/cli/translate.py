@@ -28,17 +28,20 @@ examples:
 def add_arguments(parser: Parser) -> None:
     text = parser.add_argument_group("model and text")
     text.add_argument("--model", required=True, metavar="DIR", help="a folder that `scratchnmt train` wrote")
-    text.add_argument("--input", metavar="FILE", help="UTF-8 or .gz, a sentence a line (default: standard input)")
-    text.add_argument("--output", metavar="FILE", help="written when all is translated (default: standard output)")
+    text.add_argument("--input", metavar="FILE",
+                      help="UTF-8 or .gz, a sentence a line (default: standard input)")
+    text.add_argument("--output", metavar="FILE",
+                      help="written when all is translated (default: standard output)")
     search = parser.add_argument_group("search")
     add_search_options(search)
-    add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of like "
-               "length can go together (default: 16 batches; 1 on a terminal)", type=int)
+    add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of "
+               "like length can go together (default: 16 batches; 1 on a terminal)", type=int)
     add_device(search)
     more = parser.add_argument_group("more output")
     add_option(more, "n_best", None, "give the N best translations, with their scores", type=int)
-    more.add_argument("--attention", metavar="FILE", help="draw which source words each word looked at: line 1 to "
-                      "FILE (.png, .svg, .pdf), line 2 to FILE-2.png and so on")
+    more.add_argument("--attention", metavar="FILE",
+                      help="draw which source words each word looked at: line 1 to FILE (.png, .svg, .pdf), "
+                      "line 2 to FILE-2.png and so on")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.attention:
         check_picture(args.attention)
     interactive = args.input is None and sys.stdin.isatty()
-    lines: Iterable[str] = _standard_input() if args.input is None else read_lines(args.input, blank_ok=True)
+    lines: Iterable[str] = standard_input() if args.input is None else read_lines(args.input, blank_ok=True)
     translator = Translator.load(args.model, args.device)
     window = args.read_ahead or (1 if interactive else None)
     if args.read_ahead is not None and args.read_ahead < 1:
@@ -87,17 +90,14 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _standard_input() -> Iterator[str]:
+def standard_input() -> Iterator[str]:
     """The lines as they come, under the rules of scratchnmt.data.text."""
+    from ..data.text import decode_utf8
+
     for number, data in enumerate(sys.stdin.buffer, start=1):
-        try:
-            line = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = data[error.start]
-            raise InputError(f"standard input, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})"
-                             ) from error
+        line = decode_utf8(data, "standard input", number)
         line = line.removeprefix("\ufeff") if number == 1 else line
-        yield line.removesuffix("\n")
+        yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _format(results: Iterable[Any]) -> Iterator[str]:

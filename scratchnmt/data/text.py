@@ -46,21 +46,33 @@ def read_parallel(src_path: str | os.PathLike, tgt_path: str | os.PathLike) -> t
 
 def decode_lines(data: bytes, name: str) -> list[str]:
     """The lines of UTF-8 bytes; `name` is what an error calls them (a path, "standard input")."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        byte = data[error.start]
-        raise InputError(f"{name}, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})") from error
-    lines = text.removeprefix("\ufeff").split("\n")
+    lines = decode_utf8(data, name).removeprefix("\ufeff").split("\n")
     if not lines[-1]:
         lines.pop()  # what follows the last line end is not a line
     return [line.removesuffix("\r") for line in lines]
 
 
+def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:
+    """The text of UTF-8 bytes of which the first is in line `first_line`; InputError with the line if not."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + first_line
+        byte = data[error.start]
+        raise InputError(f"{name}, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})") from error
+
+
 def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that at any moment, even after a crash, the old one or the whole new one is there."""
+    """Write a file so that at any moment, even after a crash, the old one or the whole new one is there.
+
+    A link stays one: the file that it leads to is written.  So is what is no file, such as a device or a
+    pipe, but not atomically.
+    """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:
@@ -71,6 +83,16 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    flush_to_disk(path.parent)
+
+
+def flush_to_disk(path: str | os.PathLike) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read_bytes(path: str | os.PathLike) -> bytes:

@@ -4,7 +4,7 @@
     (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, or nothing
     (3)  h[t], c[t] = lstm_gates(z[t], c[t-1])    further layers: z = dropout(h below) Wx + b + h[t-1] Wh
     (4)  a[t] = attention(h[t], h_enc)
-    (5)  o[t] = dropout(tanh([a[t]; h[t]] W_combine))
+    (5)  o[t] = dropout(tanh(p[t])),   p[t] = [a[t]; h[t]] W_combine
 
 Rows are packed by target length (see ops/packing): step t computes only the sentences that still
 have a word to predict.  Backward walks the same loop from its end and keeps, for every row, the
@@ -49,7 +49,7 @@ class DecoderCache(NamedTuple):
     layers: list[LayerRows]
     attention: list[AttentionStepCache]  # of each step
     u: Array  # (N, M + H) rows [a; h]
-    slope: Array  # (N, H) do/dv of (5): (1 - tanh^2) * dropout mask
+    slope: Array  # (N, H) do/dp of (5): (1 - tanh^2) * dropout mask
 
 
 def memorize(params, h_enc: Array, mask: Array) -> Memory:
@@ -74,8 +74,8 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     dropout = config.dropout if rng is not None else 0.0
     layers = [_layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng)
               for l, state in enumerate(states)]
-    u, o, tanh_v = empty(M + H), empty(H), empty(H)
-    scale = dropout_mask((N, H), dropout, rng, tanh_v.real.dtype) if dropout else None
+    u, o, tanh_p = empty(M + H), empty(H), empty(H)
+    scale = dropout_mask((N, H), dropout, rng, tanh_p.real.dtype) if dropout else None
     W, v = params.get("attention.W"), params.get("attention.v")
     attention = []
     for now, following, n_next in steps(packing):
@@ -85,11 +85,11 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
         context, cache = attention_step_forward(attention_query(h, W, v)[:, None], *part, v)  # (4)
         attention.append(cache)
         u[now, :M] = context[:, 0]
-        xp.tanh(xp.matmul(u[now], params["combine.W"]), out=tanh_v[now])  # (5)
-        o[now] = tanh_v[now] if scale is None else tanh_v[now] * scale[now]
+        xp.tanh(xp.matmul(u[now], params["combine.W"]), out=tanh_p[now])  # (5)
+        o[now] = tanh_p[now] if scale is None else tanh_p[now] * scale[now]
         fed = {"output": o[now], "context": u[now, :M], "none": o[now, :0]}[config.feed]
         layers[0].before[following, H:] = fed[:n_next]
-    slope = 1 - tanh_v * tanh_v
+    slope = 1 - tanh_p * tanh_p
     if scale is not None:
         slope *= scale
     return o, DecoderCache(packing, embedded.shape, layers, attention, u, slope)
@@ -145,20 +145,20 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     M, B = config.memory_size, len(order)
     W, v = params.get("attention.W"), params.get("attention.v")
     do = do.copy()  # fed-back gradients are added to it
-    dv_rows, du, dquery_rows = xp.empty_like(do), xp.empty_like(cache.u), xp.empty_like(do)
+    dp_rows, du, dquery_rows = xp.empty_like(do), xp.empty_like(cache.u), xp.empty_like(do)
     dz_rows = [xp.empty_like(rows.gates.gates) for rows in layers]
     dbefore: list[Array] = [None] * len(layers)
     dc = [xp.zeros((B, H), do.dtype) for _ in layers]
     dscores = []
-    dkeys = dv_concat = None
+    dkeys = dv = None
     if v is not None:
-        dkeys, dv_concat = xp.zeros_like(cache.attention[0].keys), xp.zeros_like(v)
+        dkeys, dv = xp.zeros_like(cache.attention[0].keys), xp.zeros_like(v)
     for t, (now, _, n_next) in reversed(list(enumerate(steps(packing)))):
         if config.feed == "output" and n_next:
             do[now][:n_next] += dbefore[0][:, H:]
-        # in the forward pass this was (5) o = dropout(tanh(u W_combine))
-        xp.multiply(do[now], cache.slope[now], out=dv_rows[now])
-        du[now] = transposed_product(dv_rows[now], params["combine.W"])
+        # in the forward pass this was (5) o = dropout(tanh(p)),  p = u W_combine
+        xp.multiply(do[now], cache.slope[now], out=dp_rows[now])
+        du[now] = transposed_product(dp_rows[now], params["combine.W"])
         if config.feed == "context" and n_next:
             du[now][:n_next, :M] += dbefore[0][:, H:]
         # in the forward pass this was (4) a = attention(h, h_enc)
@@ -167,7 +167,7 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
         dscores.append(step.dscore[:, 0])
         if v is not None:
             dkeys[: now.stop - now.start] += step.dkeys
-            dv_concat += step.dv
+            dv += step.dv
         dh = attention_query_backward(dquery_rows[now], cache.u[now, M:], W, v)[0] + du[now][:, M:]
         _layers_backward(dh, layers, now, n_next, dbefore, dc, dz_rows, params)
     dscore_rows = xp.concatenate(dscores[::-1])
@@ -176,8 +176,8 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
         dh0, dc0 = xp.empty_like(dc[l]), xp.empty_like(dc[l])
         dh0[order], dc0[order] = dbefore[l][:, :H], dc[l]
         dstates.append((dh0, dc0))
-    dembedded = _weight_gradients(cache, params, dz_rows, dv_rows, grads)
-    dh_enc = _memory_gradients(cache, params, dscore_rows, dquery_rows, du[:, :M], dkeys, dv_concat, grads)
+    dembedded = _weight_gradients(cache, params, dz_rows, dp_rows, grads)
+    dh_enc = _memory_gradients(cache, params, dscore_rows, dquery_rows, du[:, :M], dkeys, dv, grads)
     return dembedded, dh_enc, dstates
 
 
@@ -201,16 +201,16 @@ def _layers_backward(dh: Array, layers: list[LayerRows], now: slice, n_next: int
                 dh *= rows.mask[now]
 
 
-def _weight_gradients(cache: DecoderCache, params, dz_rows: list[Array], dv_rows: Array, grads) -> Array:
+def _weight_gradients(cache: DecoderCache, params, dz_rows: list[Array], dp_rows: Array, grads) -> Array:
     """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
-    xp = array_module(dv_rows)
-    xp.matmul(cache.u.T, dv_rows, out=grads["combine.W"])
+    xp = array_module(dp_rows)
+    xp.matmul(cache.u.T, dp_rows, out=grads["combine.W"])
     for l, (rows, dz) in enumerate(zip(cache.layers, dz_rows)):
         name = layer_name("decoder", l)
         xp.matmul(rows.x.T, dz, out=grads[f"{name}.Wx"])
         xp.matmul(rows.before.T, dz, out=grads[f"{name}.Wh"])
         xp.sum(dz, axis=0, out=grads[f"{name}.b"])
-    dembedded = xp.zeros((cache.shape[0] * cache.shape[1], cache.shape[2]), dv_rows.dtype)
+    dembedded = xp.zeros((cache.shape[0] * cache.shape[1], cache.shape[2]), dp_rows.dtype)
     dembedded[cache.packing.rows] = xp.matmul(dz_rows[0], params["decoder.Wx"].T)  # (1)
     return dembedded.reshape(cache.shape)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, check_shapes, device_module
+from ..arrays import Array, array_module, check_shapes, device_module, to_device
 from ..errors import InputError
 from ..ops.cross_entropy import PAD
 from ..ops.dropout import DropoutCache, dropout_backward, dropout_forward
@@ -86,7 +86,7 @@ class NMT:
         x = self._embed("embed.src", src, rng, embeddings)  # (1)
         (h_enc, states), encoder = encoder_forward(self.params, self.config, x, src_lengths, rng)  # (2)
         y = self._embed("embed.tgt", tgt[:-1], rng, embeddings)  # (3)
-        mask = xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
+        mask = _source_mask(src, src_lengths)
         o, decoder = decoder_forward(self.params, self.config, y, tgt_lengths, h_enc, mask, states, rng)  # (4)
         targets = tgt[1:].reshape(-1)[xp.asarray(decoder.packing.rows)]
         W_vocab = self._vocab_weight(self.params)
@@ -110,20 +110,18 @@ class NMT:
         dy, dh_enc, dstates = decoder_backward(cache.output.dx, cache.decoder, self.params, self.config, out)  # (4)
         dx = encoder_backward(dh_enc, dstates, cache.encoder, out)  # (2)
         for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)
-            ids, dropout = cache.embeddings[name]
+            lookup, dropout = cache.embeddings[name]
             if dropout is not None:
                 gradient = dropout_backward(gradient, dropout).dx
-            rows, sums = embedding_row_gradients(gradient, ids)
+            rows, sums = embedding_row_gradients(gradient, lookup)
             out[name][rows] += sums
         return out
 
     def start(self, src: Array, src_lengths: Array) -> SearchState:
         """Encode src (S, B) once; the state of B sentences with one beam each, before <s>."""
-        xp = array_module(src)
         x = self._embed("embed.src", src, None, {})
         (h_enc, states), _ = encoder_forward(self.params, self.config, x, src_lengths)
-        mask = xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
-        return first_state(self.params, self.config, h_enc, mask, states)
+        return first_state(self.params, self.config, h_enc, _source_mask(src, src_lengths), states)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
         """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K)."""
@@ -156,10 +154,16 @@ class NMT:
         return x
 
 
+def _source_mask(src: Array, src_lengths: Array) -> Array:
+    """(S, B), True where there is a token."""
+    xp = array_module(src)
+    return xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
+
+
 def _target_lengths(tgt: Array) -> np.ndarray:
     """How many words each sentence of tgt (T+1, B) has to predict; ValueError if padding precedes a word."""
     is_word = tgt[1:] != PAD
     lengths = is_word.sum(axis=0)
     if not (is_word == (array_module(tgt).arange(len(is_word))[:, None] < lengths)).all():
         raise ValueError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
-    return lengths if isinstance(lengths, np.ndarray) else lengths.get()
+    return to_device(lengths, "cpu")

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module
 
 
@@ -49,5 +51,8 @@ def embedding_row_gradients(dy: Array, cache: EmbeddingCache) -> tuple[Array, Ar
     first[1:] = sorted_ids[1:] != sorted_ids[:-1]
     starts = xp.flatnonzero(first)
     # in the forward pass this was (1) y[n] = W[ids[n]]: every use of a row adds to its gradient
-    sums = xp.add.reduceat(dy.reshape(-1, dy.shape[-1])[order], starts, axis=0)
-    return sorted_ids[starts], sums
+    rows = dy.reshape(-1, dy.shape[-1])[order]
+    if xp is not np:  # CuPy takes differences of running sums, which need more digits than float32 has
+        rows = rows.astype(xp.result_type(rows, "float64"))
+    sums = xp.add.reduceat(rows, starts, axis=0)
+    return sorted_ids[starts], sums.astype(dy.dtype, copy=False)

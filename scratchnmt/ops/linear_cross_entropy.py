@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module, check_shapes, for_ranges
 from .cross_entropy import PAD, check_targets
 
@@ -79,7 +81,8 @@ def _loss_and_gradient_in_place(z: Array, targets: Array, smoothing: float, loss
     """Fill losses (n,) and replace the logits z (n, V) by p - wanted distribution, a few rows at a time."""
     xp = array_module(z)
     n, V = z.shape
-    block = max(1, BLOCK_BYTES // (V * z.itemsize))
+    on_cpu = xp is np
+    block = max(1, BLOCK_BYTES // (V * z.itemsize)) if on_cpu else n
 
     def work(start: int, stop: int) -> None:
         for first in range(start, stop, block):
@@ -98,7 +101,10 @@ def _loss_and_gradient_in_place(z: Array, targets: Array, smoothing: float, loss
                 rows -= smoothing / V
             rows[index, wanted] -= 1 - smoothing
 
-    for_ranges(work, n, grain=block)
+    if on_cpu:
+        for_ranges(work, n, grain=block)
+    else:  # a GPU takes all rows at once, and its current device belongs to this thread
+        work(0, n)
 
 
 def _add_product(dW: Array, x: Array, dlogits: Array, first: bool) -> None:

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from ..arrays import Array, array_module, check_shapes
+from ..arrays import Array, array_module, check_shapes, to_device
 from .linear import transposed_product
 from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
 from .packing import Packing, pack, steps, steps_back
@@ -29,6 +27,7 @@ from .packing import Packing, pack, steps, steps_back
 
 class LSTMCache(NamedTuple):
     packing: Packing
+    reading: Array  # (D, N) which row of (T * B, ...) each direction reads as its packed row
     shape: tuple[int, int, int]  # (T, B, I) of x
     x: Array  # (D, N, I) packed rows, each direction in its reading order
     h_prev: Array  # (D, N, H) the state that each row started from
@@ -50,7 +49,7 @@ def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
                  h0: Array | None = None, c0: Array | None = None):
     """(y, h_last, c_last), cache.  Lengths may come in any order; ValueError if a shape does not fit."""
     xp = array_module(x, Wx, Wh, b)
-    lengths = np.asarray(lengths)
+    lengths = to_device(lengths, "cpu")
     starts = {name: ("D B H", state) for name, state in (("h0", h0), ("c0", c0)) if state is not None}
     sizes = check_shapes("lstm", x=("T B I", x), lengths=("B", lengths), Wh=("D H 4H", Wh), Wx=("D I 4H", Wx),
                          b=("D 4H", b), **starts)
@@ -58,7 +57,8 @@ def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
     packing = pack(lengths, T)
     order, N = packing.order, packing.offsets[-1]
     dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
-    x_rows = x.reshape(T * B, -1)[_reading_rows(packing, D, xp)]
+    reading = xp.asarray([packing.rows, packing.reversed_rows][:D])
+    x_rows = x.reshape(T * B, -1)[reading]
     z = xp.matmul(x_rows, Wx).astype(dtype, copy=False)  # (1)
     z += b[:, None]
     h, c, tanh_c, h_prev, c_prev = (xp.empty((D, N, H), dtype) for _ in range(5))
@@ -72,21 +72,21 @@ def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
             prev[:, following] = state[:, now][:, :n_next]
     y = xp.zeros((T * B, D, H), dtype)
     h_last, c_last = xp.empty((D, B, H), dtype), xp.empty((D, B, H), dtype)
-    for d, rows in enumerate(_reading_rows(packing, D, xp)):
+    for d, rows in enumerate(reading):
         y[rows, d] = h[d]
     h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)
-    cache = LSTMCache(packing, x.shape, x_rows, h_prev, LSTMGatesCache(z, c_prev, tanh_c), Wx, Wh)
+    cache = LSTMCache(packing, reading, x.shape, x_rows, h_prev, LSTMGatesCache(z, c_prev, tanh_c), Wx, Wh)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
 
 
 def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -> LSTMGradients:
     """All gradients from dy (T, B, DH), dh_last and dc_last (D, B, H)."""
-    packing, (T, B, I), x_rows, h_prev, gates, Wx, Wh = cache
+    packing, reading, (T, B, I), x_rows, h_prev, gates, Wx, Wh = cache
     xp = array_module(dy, Wx)
     D, N, H = h_prev.shape
     order = packing.order
     dy_rows = dy.reshape(T * B, D, H)
-    dh = xp.stack([dy_rows[rows, d] for d, rows in enumerate(_reading_rows(packing, D, xp))])
+    dh = xp.stack([dy_rows[rows, d] for d, rows in enumerate(reading)])
     # in the forward pass this was (4): the last token's state is also an output
     dh[:, packing.last] += dh_last[:, order]
     dc = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last
@@ -105,11 +105,7 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     # in the forward pass this was (1) z[t] = x[t] Wx + b, and (2) once more: all steps at once
     dx_rows = xp.matmul(dz, Wx.transpose(0, 2, 1))
     dx = xp.zeros((T * B, I), dz.dtype)
-    for d, rows in enumerate(_reading_rows(packing, D, xp)):
+    for d, rows in enumerate(reading):
         dx[rows] += dx_rows[d]
     return LSTMGradients(dx.reshape(T, B, I), dWx=xp.matmul(x_rows.transpose(0, 2, 1), dz),
                          dWh=xp.matmul(h_prev.transpose(0, 2, 1), dz), db=dz.sum(axis=1), dh0=dh0, dc0=dc0)
-
-
-def _reading_rows(packing: Packing, D: int, xp):
-    return xp.asarray([packing.rows, packing.reversed_rows][:D])

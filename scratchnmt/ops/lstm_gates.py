@@ -14,6 +14,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module
 
 
@@ -39,7 +41,7 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
     H = c_prev.shape[-1]
     gates = z if overwrite else z.copy()
     # (2) sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, so that one tanh serves all four blocks
-    scale, shift = _sigmoid_through_tanh(H, gates.real.dtype, xp)
+    scale, shift = (xp.asarray(vector) for vector in _sigmoid_through_tanh(H, gates.real.dtype))
     gates *= scale
     xp.tanh(gates, out=gates)
     gates *= scale
@@ -87,8 +89,8 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
 
 
 @lru_cache
-def _sigmoid_through_tanh(H: int, dtype, xp) -> tuple[Array, Array]:
+def _sigmoid_through_tanh(H: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Factors 1/2 and summands 1/2 for the columns of i, f and o; 1 and 0 for those of g."""
-    scale, shift = xp.full(4 * H, 0.5, dtype), xp.full(4 * H, 0.5, dtype)
+    scale, shift = np.full(4 * H, 0.5, dtype), np.full(4 * H, 0.5, dtype)
     scale[2 * H : 3 * H], shift[2 * H : 3 * H] = 1, 0
     return scale, shift

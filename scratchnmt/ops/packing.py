@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import to_device
+
 
 class Packing(NamedTuple):
     order: np.ndarray  # (B,) sentence at each sorted place
@@ -28,7 +30,7 @@ class Packing(NamedTuple):
 
 def pack(lengths: np.ndarray, T: int) -> Packing:
     """How to pack B sentences of `lengths` (B,), 1 <= length <= T; ValueError otherwise."""
-    lengths = np.asarray(lengths)
+    lengths = to_device(lengths, "cpu")
     if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1 or lengths.max() > T:
         raise ValueError(f"lengths are {lengths.tolist()}, expected one from 1 to T = {T} for each sentence")
     B = len(lengths)

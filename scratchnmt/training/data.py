@@ -33,10 +33,10 @@ class TrainingData:
         Pairs with a blank side are left out.  Raises InputError if nothing is left of a set.
         """
         examples, left_out = encode_parallel(*train, src_vocab, tgt_vocab, max_length)
-        pairs = [(src, tgt) for src, tgt in zip(*valid, strict=True)
-                 if src_vocab.encode(src) and tgt_vocab.encode(tgt)]
-        if not pairs:
+        encoded = ((src_vocab.encode(src), tgt_vocab.encode(tgt), tgt)
+                   for src, tgt in zip(*valid, strict=True))
+        kept = [(src, tgt, reference) for src, tgt, reference in encoded if src and tgt]
+        if not kept:
             raise InputError("no sentence pair is left to validate with: each is blank on a side")
-        sources, references = (list(lines) for lines in zip(*pairs))
-        valid_examples, _ = encode_parallel(sources, references, src_vocab, tgt_vocab)
-        return cls(examples, valid_examples, references, src_vocab, tgt_vocab, left_out)
+        src, tgt, references = map(list, zip(*kept))
+        return cls(examples, Examples(src, tgt), references, src_vocab, tgt_vocab, left_out)

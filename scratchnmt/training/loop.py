@@ -72,7 +72,7 @@ class _Trainer:
         self.optimizer = (optim.Adam(model.params, options.learning_rate) if adam
                           else optim.SGD(model.params, options.learning_rate, options.momentum))
         self.average = optim.Average(model.params, options.average) if options.average else None
-        self.plan = Plan(data.train, options)
+        self.plan = Plan(data, options)
         self.batches = self.plan.batches(0)
         self.interrupts = Interrupts()
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check)
@@ -141,9 +141,10 @@ class _Trainer:
 
     def _finite(self, name: str, value: float, step: int) -> float:
         if not math.isfinite(value):
+            best = f", the best model is that of step {self.state.best_step}" if self.state.best else ""
             raise NotFiniteError(f"the {name} is {value} at step {step}, epoch {self.state.epoch + 1}: "
-                                 f"training stopped, the last good state is kept in {self.folder}; "
-                                 "try a lower learning_rate or clip")
+                                 f"training stopped; the last good state is kept in {self.folder}, of step "
+                                 f"{self.saved_step}{best}; resume it with a lower learning_rate or clip")
         return value
 
     def _reason_to_stop(self) -> str | None:
@@ -251,6 +252,7 @@ class _Trainer:
             tensors["average"], state.average_updates = self.average.flat, self.average.updates
         info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed()}
         checkpoint.write_tensors(self.folder / checkpoint.STATE, tensors, info)
+        self.saved_step = state.step
 
     def resume(self) -> None:
         """Go on from the folder's training state; InputError if it is of other data or options."""

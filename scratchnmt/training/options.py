@@ -19,7 +19,7 @@ _RANGES = {
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
     "max_minutes": (False, 0, False, inf), "save_every": (True, 0, True, inf),
-    "save_minutes": (False, 0, False, inf), "log_every": (True, 1, True, inf), "seed": (True, 0, True, inf),
+    "save_minutes": (False, 0, False, inf), "log_every": (True, 1, True, inf), "seed": (True, 0, True, 2**32),
 }
 
 

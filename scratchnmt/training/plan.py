@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import chain
 from typing import Any
 from zlib import crc32
 
@@ -9,18 +11,21 @@ import numpy as np
 
 from .. import optim
 from ..data.batches import Examples, epoch_batches
+from .data import TrainingData
 from .options import TrainingOptions
 
 _ORDER, _DROPOUT = 1, 2  # which stream of random numbers
-_FIXED = ("seed", "batch_size", "batch_by", "optimizer", "momentum", "average")
+_FIXED = ("seed", "batch_size", "batch_by", "optimizer", "momentum", "average", "metric")
 
 
 class Plan:
-    """A function of the training set and the options alone, so that a resumed run finds it again."""
+    """A function of the text and the options alone, so that a resumed run finds it again."""
 
-    def __init__(self, examples: Examples, options: TrainingOptions):
+    def __init__(self, data: TrainingData, options: TrainingOptions):
         self.options = options
-        self.lengths = examples.lengths
+        self.lengths = data.train.lengths
+        self.texts = {"the training text": _fingerprint(data.train),
+                      "the validation text": _fingerprint(data.valid)}
         self.total_steps = self._total_steps()
         self.schedule = self._make_schedule()
 
@@ -35,9 +40,7 @@ class Plan:
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""
-        checksum = crc32(np.ascontiguousarray(self.lengths))
-        text = f"{len(self.lengths)} sentence pairs with checksum {checksum:08x}"
-        return {"the training text": text, **{name: getattr(self.options, name) for name in _FIXED}}
+        return {**self.texts, **{name: getattr(self.options, name) for name in _FIXED}}
 
     def _total_steps(self) -> int | None:
         """As far as steps and epochs limit them; by tokens, later epochs have about as many as the first."""
@@ -54,3 +57,10 @@ class Plan:
             return optim.luong(options.halve_after * self.epoch_steps, self.epoch_steps, options.warmup)
         course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
         return course(self.total_steps, options.warmup)
+
+
+def _fingerprint(examples: Examples) -> str:
+    checksum = crc32(examples.lengths)
+    for ids in chain(examples.src, examples.tgt):
+        checksum = crc32(array("q", ids), checksum)
+    return f"{len(examples)} sentence pairs with checksum {checksum:08x}"

@@ -91,3 +91,29 @@ def test_writing_replaces_the_whole_file_or_nothing(tmp_path, monkeypatch):
     monkeypatch.undo()
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["f"]
+
+
+def test_a_link_is_followed(tmp_path):
+    for there in (b"old", None):
+        target, link = tmp_path / f"target {there}", tmp_path / f"link {there}"
+        if there:
+            target.write_bytes(there)
+        link.symlink_to(target)
+        write_atomically(link, b"new")
+        assert link.is_symlink() and target.read_bytes() == b"new"
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, b"text")
+    assert os.read(reader, 9) == b"text" and pipe.is_fifo() and os.listdir(tmp_path) == ["pipe"]
+    os.close(reader)
+
+
+def test_the_folder_is_flushed_after_the_file(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.path.realpath(f"/proc/self/fd/{handle}")))
+    write_atomically(tmp_path / "f", b"x")
+    assert len(flushed) == 2 and flushed[1] == os.path.realpath(tmp_path)

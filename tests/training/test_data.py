@@ -18,6 +18,14 @@ def test_blank_and_long_pairs_are_left_out_and_references_keep_their_places():
     assert list(found.valid) == [(VOCAB.encode(src), VOCAB.encode(tgt)) for src, tgt in kept]
 
 
+def test_no_line_is_encoded_twice(monkeypatch):
+    seen = []
+    encode = type(VOCAB).encode
+    monkeypatch.setattr(type(VOCAB), "encode", lambda self, line: seen.append(line) or encode(self, line))
+    TrainingData.from_text((["a"], ["b"]), (["c", " "], ["d", "e"]), VOCAB, VOCAB)
+    assert seen == ["a", "b", "c", "d", " ", "e"]
+
+
 def test_nothing_to_validate_with():
     with pytest.raises(InputError, match="validate"):
         TrainingData.from_text((["a"], ["a"]), ([" ", "a"], ["a", ""]), VOCAB, VOCAB)

@@ -64,7 +64,7 @@ def test_a_picture_that_cannot_be_drawn_is_no_reason_to_fail(tmp_path, monkeypat
 def test_a_step_clips_and_moves_on_the_scale_of_sentences(tmp_path):
     net = model(dropout=0.0, dtype="float64")
     opts = options(optimizer="sgd", learning_rate=0.5, clip=0.02)
-    batch = data().train.batch(Plan(data().train, opts).batches(0)[0])
+    batch = data().train.batch(Plan(data(), opts).batches(0)[0])
     loss, cache = net.forward(batch.src, batch.src_lengths, batch.tgt)
     gradient = net.backward(cache).flat / 16
     norm = math.sqrt((gradient**2).sum())
@@ -139,7 +139,8 @@ def test_a_finished_run_goes_on_with_a_new_limit_and_its_clock(tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"batch_size": 8}, "batch_size was 16, is now 8"), ({"seed": 1}, "seed"), ({"optimizer": "sgd"}, "optimizer|fit"),
+    ({"batch_size": 8}, "batch_size was 16, is now 8"), ({"seed": 1}, "seed"),
+    ({"metric": "bleu"}, "metric was ppl, is now bleu"), ({"optimizer": "sgd"}, "optimizer|fit"),
     ({"choices": {"layers": 2}.items()}, "another model"), ({"choices": {"dtype": "float64"}.items()}, "float64"),
 ])
 def test_a_resumed_run_must_be_the_same_run(tmp_path, changes, message):
@@ -185,11 +186,15 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, 
         return grads
 
     net.forward, net.backward = broken_forward, broken_backward
-    with pytest.raises(NotFiniteError, match=rf"the {what}.* at step 10, epoch 2.*{tmp_path}"):
+    with pytest.raises(NotFiniteError, match=rf"the {what}.* at step 10, epoch 2.*{tmp_path}, of step {PER_EPOCH}, "
+                       rf"the best model is that of step {PER_EPOCH}; resume it with a lower learning_rate or clip"):
         loop.train(net, data(), options(), tmp_path, progress=At(-1, kill))
     assert np.isfinite(net.params.flat).all()
     assert np.isfinite(last_weights(tmp_path)).all() and metrics(tmp_path)[-1]["step"] == PER_EPOCH
     checkpoint.load_model(tmp_path)
+    assert run(tmp_path, resume=True, learning_rate=0.005, clip=1.0).step == 3 * PER_EPOCH
+    assert metrics(tmp_path)[-1]["learning_rate"] == 0.005
+    assert checkpoint.load_run(tmp_path).training["clip"] == 1.0
 
 
 def scripted(monkeypatch, scores):
@@ -272,14 +277,14 @@ def test_the_average_is_validated_and_saved(tmp_path):
 
 
 def test_a_disk_that_is_full_stops_the_run_and_leaves_the_last_state(tmp_path, monkeypatch):
-    write = checkpoint._flush
+    write = checkpoint.flush_to_disk
 
     def full(path):
         if (tmp_path / "metrics.jsonl").exists() and len(metrics(tmp_path)) == 2:
             raise OSError(28, "No space left on device")
         write(path)
 
-    monkeypatch.setattr(checkpoint, "_flush", full)
+    monkeypatch.setattr(checkpoint, "flush_to_disk", full)
     with pytest.raises(InputError, match="cannot be written.*No space left"):
         run(tmp_path, save_every=1)
     assert last_weights(tmp_path).size
@@ -288,7 +293,7 @@ def test_a_disk_that_is_full_stops_the_run_and_leaves_the_last_state(tmp_path, m
 
 def test_the_training_loss_is_the_mean_over_the_tokens_since_the_last_validation(tmp_path):
     run(tmp_path, max_steps=4, valid_every=2, optimizer="sgd", learning_rate=1e-9, choices={"dropout": 0.0}.items())
-    net, batches = model(dropout=0.0), Plan(data().train, options()).batches(0)  # the weights hardly move
+    net, batches = model(dropout=0.0), Plan(data(), options()).batches(0)  # the weights hardly move
     for record, indices in zip(metrics(tmp_path), (batches[:2], batches[2:4])):
         found = [data().train.batch(i) for i in indices]
         nats = sum(net.nll(batch.src, batch.src_lengths, batch.tgt) for batch in found)

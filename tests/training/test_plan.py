@@ -1,14 +1,17 @@
 """Order, dropout and rate follow from the options alone, and differ where they should."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_run import PER_EPOCH, data, options
 
+from scratchnmt.data.batches import Examples
 from scratchnmt.training.plan import Plan
 
 
 def plan(**changes):
-    return Plan(data().train, options(**changes))
+    return Plan(data(), options(**changes))
 
 
 def flat(batches):
@@ -41,3 +44,13 @@ def test_schedules_know_epochs_and_the_end():
         schedule = plan(schedule=name, warmup=4).schedule
         assert schedule(0) == 0.2 and schedule(4) == 1 and schedule(3 * PER_EPOCH) == pytest.approx(0)
     assert plan().schedule(10**9) == 1
+
+
+@pytest.mark.parametrize("change", [{"src": [[4, 5], [6]]}, {"tgt": [[7], [9]]}, {"src": [[4], [5, 6]]}])
+@pytest.mark.parametrize("split, name", [("train", "the training text"), ("valid", "the validation text")])
+def test_other_tokens_are_another_text(change, split, name):
+    here = {"src": [[4, 5], [7]], "tgt": [[7], [8]]}
+    texts = [Plan(replace(data(), **{split: Examples(**content)}), options()).fixed()
+             for content in (here, dict(here), {**here, **change})]
+    assert texts[0] == texts[1]
+    assert {key for key in texts[0] if texts[0][key] != texts[2][key]} == {name}
