@@ -69,7 +69,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     pipe, but not atomically.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
         path.write_bytes(data)
         return
     path = Path(os.path.realpath(path))

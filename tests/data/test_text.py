@@ -1,5 +1,7 @@
 import gzip
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -117,3 +119,10 @@ def test_the_folder_is_flushed_after_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.path.realpath(f"/proc/self/fd/{handle}")))
     write_atomically(tmp_path / "f", b"x")
     assert len(flushed) == 2 and flushed[1] == os.path.realpath(tmp_path)
+
+
+def test_standard_output_is_not_replaced_by_another_file(tmp_path):
+    code = "from scratchnmt.data.text import write_atomically; write_atomically('/dev/stdout', b'text')"
+    with open(tmp_path / "f", "wb") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+        assert os.fstat(file.fileno()).st_size == 4
