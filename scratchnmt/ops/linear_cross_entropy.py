@@ -115,8 +115,7 @@ def _add_product(dW: Array, x: Array, dlogits: Array, first: bool) -> None:
     if first:
         xp.matmul(x.T, dlogits, out=dW)
         return
-    for start in range(0, dW.shape[1], COLUMNS):
-        columns = slice(start, start + COLUMNS)
+    for columns in _even_slices(dW.shape[1], COLUMNS):
         dW[:, columns] += x.T @ dlogits[:, columns]
 
 
