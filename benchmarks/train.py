@@ -1,8 +1,8 @@
 """Target tokens per second of a training loop on parallel text.
 
-Ours is the loop of scratchnmt.training: batches of like length.  PyTorch's is the usual one of its
-users: random batches of 32 pairs, each sorted by source length, padded, Adam, clipping.  They start
-from the same weights and take turns in slices of some seconds.
+Ours is the loop of scratchnmt.training.  PyTorch's is the usual one of its users: random batches of 32
+pairs, each sorted by source length, padded, Adam, clipping.  They start from the same weights and take
+turns in slices of some seconds.
 """
 
 from __future__ import annotations

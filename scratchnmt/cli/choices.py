@@ -70,6 +70,7 @@ MODEL = {
 TRAINING = {
     "batch_size": _training("batch_size", "sentences, or target tokens, in a batch"),
     "batch_by": _training("batch_by", "what --batch-size counts", choices=("sentences", "tokens")),
+    "pool": _training("pool", "batches among which sentences of like length are brought together; 1: none"),
     "optimizer": _training("optimizer", "how the weights move", choices=("adam", "sgd")),
     "learning_rate": _training("learning_rate", "how far a step goes, at most"),
     "momentum": _training("momentum", "of sgd"),

@@ -26,7 +26,7 @@ example:
   echo "the white cat does not sleep ." | scratchnmt translate --model scratchnmt-demo"""
 
 _CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
-            "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100,
+            "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "pool": 100,
             "max_epochs": 7, "patience": 0, "log_every": 1_000_000}
 _SIZES = {"train": 10_000, "valid": 300, "test": 500}
 _MARK, _MARK_TEXT = "README.txt", "Everything in this folder was written by `scratchnmt demo`"

@@ -16,8 +16,6 @@ import numpy as np
 from ..errors import InputError
 from .vocab import BOS, EOS, PAD, Vocabulary
 
-_POOL = 100  # batches among which sentences of like length are brought together
-
 
 class Batch(NamedTuple):
     src: np.ndarray  # (S, B) int64, PAD after each sentence's end
@@ -112,36 +110,41 @@ def epoch_batches(
     batch_size: int,
     by: str = "sentences",
     rng: np.random.Generator | None = None,
+    pool: int = 1,
 ) -> list[np.ndarray]:
     """Divide examples of the given `lengths` (N, 2) into batches of like length; every example once.
 
     by="sentences": `batch_size` sentences each (the last may have fewer).  by="tokens": as many sentences
     as keep B times the longest target at or below `batch_size`, and at least one.  The examples are
-    shuffled, sorted by target and source length inside pools of about a hundred batches, cut, and the
-    batches shuffled; the same state of `rng` gives the same batches.  rng=None: sorted as a whole and not
-    shuffled, for validation.  Raises InputError for a batch_size below 1 and an unknown `by`.
+    shuffled, sorted by target and source length inside pools of about `pool` batches (1: batches as chance
+    makes them), cut, and the batches shuffled; the same state of `rng` gives the same batches.  rng=None:
+    sorted as a whole and not shuffled, for validation.  Raises InputError for a batch_size or pool below 1
+    and an unknown `by`.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    if pool < 1:
+        raise InputError(f"pool must be at least 1, not {pool}")
     if by not in ("sentences", "tokens"):
         raise InputError(f'batches are counted by "sentences" or "tokens", not by {by!r}')
     lengths = np.asarray(lengths)
     count = len(lengths)
     order = np.arange(count) if rng is None else rng.permutation(count)
-    pool = count if rng is None else _pool_size(lengths, batch_size, by)
+    together = count if rng is None else _sentences(pool * batch_size, lengths, by)
     cut = _cut_by_sentences if by == "sentences" else _cut_by_tokens
     batches: list[np.ndarray] = []
-    for start in range(0, count, max(pool, 1)):
-        members = order[start : start + pool]
+    for start in range(0, count, max(together, 1)):
+        members = order[start : start + together]
         src, tgt = lengths[members].T
         batches += cut(members[np.lexsort((src, tgt))], lengths, batch_size)  # ties stay in random order
     return batches if rng is None else [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _pool_size(lengths: np.ndarray, batch_size: int, by: str) -> int:
-    if by == "sentences":
-        return _POOL * batch_size
-    return max(1, int(_POOL * batch_size / max(lengths[:, 1].mean(), 1))) if len(lengths) else 1
+def _sentences(size: int, lengths: np.ndarray, by: str) -> int:
+    """About how many sentences make up `size` sentences or target tokens."""
+    if by == "sentences" or not len(lengths):
+        return size
+    return max(1, int(size / max(lengths[:, 1].mean(), 1)))
 
 
 def _cut_by_sentences(members: np.ndarray, lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "lin
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
+    "pool": (True, 1, True, inf),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
@@ -40,6 +41,9 @@ class TrainingOptions:
     clip: float = 5.0  # the largest norm of a gradient, summed over tokens, averaged over sentences; 0: any
     batch_size: int = 32
     batch_by: str = "sentences"  # or "tokens": target tokens, padding included
+    # Batches among which sentences of like length are brought together.  1, batches as chance makes them, learns
+    # more from an epoch, and as padding is never computed it takes no longer.
+    pool: int = 1
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
     metric: str = "ppl"  # or "bleu": what decides which validation is the best

@@ -15,7 +15,7 @@ from .data import TrainingData
 from .options import TrainingOptions
 
 _ORDER, _DROPOUT = 1, 2  # which stream of random numbers
-_FIXED = ("seed", "batch_size", "batch_by", "optimizer", "momentum", "average", "metric")
+_FIXED = ("seed", "batch_size", "batch_by", "pool", "optimizer", "momentum", "average", "metric")
 
 
 class Plan:
@@ -32,7 +32,8 @@ class Plan:
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch (from 0), as indices of examples, in the order of training."""
         rng = np.random.default_rng([self.options.seed, _ORDER, epoch])
-        return epoch_batches(self.lengths, self.options.batch_size, self.options.batch_by, rng)
+        options = self.options
+        return epoch_batches(self.lengths, options.batch_size, options.batch_by, rng, options.pool)
 
     def generator(self, xp: Any, step: int) -> Any:
         """The generator of a step's dropout masks, of numpy or cupy."""

@@ -99,9 +99,21 @@ def test_batches_follow_the_seed_and_are_shuffled(by, batch_size):
 def test_like_lengths_are_together(by, batch_size):
     lengths = random_lengths(5000)
     for rng in (np.random.default_rng(0), None):
-        batches = epoch_batches(lengths, batch_size, by, rng)
+        batches = epoch_batches(lengths, batch_size, by, rng, pool=100)
         padded = sum(len(members) * lengths[members, 1].max() for members in batches)
         assert padded < 1.06 * lengths[:, 1].sum()  # unsorted batches of 16: about 1.8 times
+
+
+@pytest.mark.parametrize("by, batch_size", [("sentences", 16), ("tokens", 300)])
+def test_a_small_pool_leaves_lengths_to_chance(by, batch_size):
+    lengths = random_lengths(5000)
+
+    def padded(pool):
+        batches = epoch_batches(lengths, batch_size, by, np.random.default_rng(0), pool)
+        assert sorted(np.concatenate(batches)) == list(range(5000))
+        return sum(len(members) * lengths[members, 1].max() for members in batches)
+
+    assert padded(1) > 1.2 * padded(10) > 1.2 * 1.02 * padded(100)
 
 
 def test_equal_lengths_are_grouped_at_random():
@@ -113,5 +125,7 @@ def test_equal_lengths_are_grouped_at_random():
 def test_bad_arguments():
     with pytest.raises(InputError, match="batch_size must be at least 1"):
         epoch_batches(random_lengths(3), 0)
+    with pytest.raises(InputError, match="pool must be at least 1"):
+        epoch_batches(random_lengths(3), 1, pool=0)
     with pytest.raises(InputError, match="'words'"):
         epoch_batches(random_lengths(3), 1, by="words")

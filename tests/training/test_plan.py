@@ -22,6 +22,7 @@ def test_each_epoch_has_an_order_of_its_own_which_can_be_found_again():
     assert flat(plan().batches(1)) == flat(plan().batches(1)) != flat(plan().batches(2))
     assert flat(plan().batches(1)) != flat(plan(seed=1).batches(1))
     assert sorted(np.concatenate(plan().batches(3))) == list(range(len(data().train)))
+    assert flat(plan(pool=2).batches(1)) != flat(plan().batches(1))
 
 
 def test_each_step_has_a_generator_of_its_own_which_can_be_found_again():

@@ -56,7 +56,7 @@ def model(**choices):
 
 
 def options(**changes):
-    return TrainingOptions(**{"batch_size": 16, "learning_rate": 0.01, "max_epochs": 3, **changes})
+    return TrainingOptions(**{"batch_size": 16, "pool": 100, "learning_rate": 0.01, "max_epochs": 3, **changes})
 
 
 def run(folder, *, progress=None, resume=False, overwrite=False, choices=(), **changes):
