@@ -63,9 +63,9 @@ class Translator:
         A result is the best translation, a str; with n_best, a list of up to n_best (text, score), best
         first, score being the log-probability.  length_penalty is the alpha of scratchnmt.search, and
         beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
-        included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the results (None: 16 batches),
-        which are translated in batches of `batch_size` sentences of like length; window=1 answers each line
-        before it reads the next.
+        included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the
+        results (None: 16 batches), which are translated in batches of `batch_size` sentences of like
+        length; window=1 answers each line before it reads the next.
 
         Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty; with its
         number, for a line so long that its search might not fit into memory.

@@ -119,6 +119,7 @@ def _layers_forward(params, layers: list[LayerRows], now: slice, following: slic
     """(2), (3) of one step through all layers; the last one's h is written into `top` and returned."""
     xp = array_module(top)
     H = top.shape[1]
+    h = None  # of the layer below
     for l, rows in enumerate(layers):
         name = layer_name("decoder", l)
         z = rows.gates.gates[now]
@@ -168,7 +169,7 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
         if v is not None:
             dkeys[: now.stop - now.start] += step.dkeys
             dv += step.dv
-        dh = attention_query_backward(dquery_rows[now], cache.u[now, M:], W, v)[0] + du[now][:, M:]
+        dh = attention_query_backward(dquery_rows[now], W, v, H) + du[now][:, M:]
         _layers_backward(dh, layers, now, n_next, dbefore, dc, dz_rows, params)
     dscore_rows = xp.concatenate(dscores[::-1])
     dstates = []
@@ -220,7 +221,7 @@ def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_ro
     """dh_enc (S, B, M) from all steps at once: one batched product each for the values and the keys."""
     xp = array_module(dscore_rows)
     W, v = params.get("attention.W"), params.get("attention.v")
-    M, H = dcontext_rows.shape[1], dquery_rows.shape[1]
+    M = dcontext_rows.shape[1]
     by_sentence = lambda rows: _by_sentence(rows, cache.packing)
     weights = by_sentence(xp.concatenate([step.weights[:, 0] for step in cache.attention]))  # (B, T, S)
     dvalues = xp.matmul(weights.transpose(0, 2, 1), by_sentence(dcontext_rows))
@@ -229,7 +230,7 @@ def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_ro
         dkeys = xp.matmul(by_sentence(dscore_rows).transpose(0, 2, 1), by_sentence(h_rows))
     values_part, dW = attention_keys_backward(dkeys, cache.attention[0].values, W, v)
     if v is not None:
-        dW = xp.concatenate([attention_query_backward(dquery_rows, h_rows, W, v)[1], dW])
+        dW = xp.concatenate([h_rows.T @ dquery_rows, dW])
         grads["attention.v"][...] = dv
     if W is not None:
         grads["attention.W"][...] = dW

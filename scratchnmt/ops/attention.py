@@ -113,11 +113,12 @@ def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradi
     dquery, dscore, dkeys, dv = attention_step_backward(dcontext[:, None], step)
     if dkeys is None:
         dkeys = dscore.transpose(0, 2, 1) @ step.query
-    dh, dW_query = attention_query_backward(dquery[:, 0], h, W, step.v)
+    dquery = dquery[:, 0]
+    dh = attention_query_backward(dquery, W, step.v, h.shape[-1])
     dvalues, dW_keys = attention_keys_backward(dkeys, step.values, W, step.v)
     dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext[:, None]
     dh_enc = dvalues.transpose(1, 0, 2)
-    dW = dW_keys if dW_query is None else array_module(h).concatenate([dW_query, dW_keys])
+    dW = dW_keys if step.v is None else array_module(h).concatenate([h.T @ dquery, dW_keys])
     return AttentionGradients(dh, dh_enc, dW, dv)
 
 
@@ -126,12 +127,9 @@ def attention_query(h: Array, W: Array | None, v: Array | None) -> Array:
     return h if v is None else h @ W[: h.shape[-1]]
 
 
-def attention_query_backward(dquery: Array, h: Array, W: Array | None,
-                             v: Array | None) -> tuple[Array, Array | None]:
-    """dh and the gradient of W's upper rows (None unless concat); h (N, H), dquery (N, A)."""
-    if v is None:
-        return dquery, None
-    return dquery @ W[: h.shape[-1]].T, h.T @ dquery
+def attention_query_backward(dquery: Array, W: Array | None, v: Array | None, H: int) -> Array:
+    """dh (N, H) from dquery (N, A); W's upper rows, if it is concat, receive h.T dquery, which can wait."""
+    return dquery if v is None else dquery @ W[:H].T
 
 
 def attention_keys(values: Array, W: Array | None, v: Array | None) -> Array:

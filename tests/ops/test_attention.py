@@ -75,7 +75,8 @@ def all_at_once():
         dquery, dscore, dkeys, dv = att.attention_step_backward(dcontext, step)
         dkeys = dscore.transpose(0, 2, 1) @ step.query if dkeys is None else dkeys
         rows = dquery.reshape(-1, dquery.shape[-1])
-        dh, dW_query = att.attention_query_backward(rows, h.reshape(len(rows), -1), W, step.v)
+        dh = att.attention_query_backward(rows, W, step.v, h.shape[-1])
+        dW_query = None if step.v is None else h.reshape(len(rows), -1).T @ rows
         dvalues, dW = att.attention_keys_backward(dkeys, step.values, W, step.v)
         dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext
         dW = dW if dW_query is None else np.concatenate([dW_query, dW])
