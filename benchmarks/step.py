@@ -10,6 +10,7 @@ import argparse
 
 import numpy as np
 
+from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.models.nmt import NMT
 
 from . import measure
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads))
+    keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
     for text in options.size or SIZES:
         V, H, B, T = map(int, text.split(","))
         print(f"\nV {V:,}, E = H = {H}, B {B}, S = T = {T}")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.data.batches import Examples, encode_parallel, epoch_batches
 from scratchnmt.data.text import read_parallel
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads))
+    keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
     examples, sizes = read(options)
     model = NMT(*sizes, options.hidden, options.hidden, dropout=options.dropout, dtype="float32", seed=0)
     tokens = examples.lengths[:, 1]

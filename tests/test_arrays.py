@@ -1,6 +1,7 @@
 """Which module an array belongs to, the words of a shape error, and work split over threads."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -137,3 +138,30 @@ def test_an_exception_in_any_range_reaches_the_caller(four_threads, failing):
 
     with pytest.raises(IndexError, match=f"range {failing}"):
         for_ranges(task, 4, 1)
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from scratchnmt.arrays import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        np.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+default = faults()
+kept = keep_freed_memory()
+faults()  # the first array is new in any case
+print(int(kept), default, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library's own setting")
+def test_kept_memory_is_not_fetched_from_the_system_again():
+    result = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    kept, default, after = map(int, result.stdout.split())
+    if not kept:
+        pytest.skip("this C library has no mallopt")
+    assert after < default / 10

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import keep_freed_memory
 from ..checkpoint import CURVES
 from ..errors import require
 from ..training import TrainingData, TrainingResult, train
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
     """Train; a second Ctrl-C, which ends at once, tells how to go on."""
+    keep_freed_memory()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
             return train(ready.model, ready.data, ready.options, out, **options)
