@@ -134,12 +134,12 @@ def test_score_and_attention_are_those_of_forced_decoding(dtype, tolerance):
     assert ends == {True, False}
 
 
-def test_results_do_not_depend_on_the_rest_of_the_batch():
+def test_results_do_not_depend_on_the_rest_of_the_batch(rng):
     sentences = some_sentences(10)
     model = FakeModel(13, seed=5)
     options = dict(beam_size=4, n_best=3, max_steps=12, length_penalty=0.5)
     together = beam_search(model, *padded(sentences), **options)
-    order = np.random.default_rng(0).permutation(10)
+    order = rng.permutation(10)
     permuted = beam_search(model, *padded([sentences[i] for i in order], more=3), **options)
     assert permuted == [together[i] for i in order]
     for sentence, expected in zip(sentences, together):
@@ -243,8 +243,7 @@ def test_logits_that_are_not_finite():
 
 @pytest.mark.parametrize("vocab_size", [4, 5, 8, 9, 64, 1003, 30000])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_extend_finds_the_best_of_large_vocabularies(vocab_size, dtype):
-    rng = np.random.default_rng(vocab_size)
+def test_extend_finds_the_best_of_large_vocabularies(vocab_size, dtype, rng):
     logits = 4 * rng.standard_normal((40, 3, vocab_size)) + 1e4 * rng.standard_normal((40, 3, 1))
     logits = logits.astype(dtype)
     logits[..., -1 - vocab_size // 16 :] += 20  # the last groups of words, some a word short
@@ -265,16 +264,16 @@ def test_extend_finds_the_best_of_large_vocabularies(vocab_size, dtype):
     np.testing.assert_allclose(chosen[:, :k], best[:, :k], rtol=0, atol=tolerance)
 
 
-def test_extend_takes_logits_of_any_layout():
-    logits = np.random.default_rng(0).standard_normal((3, 50, 4))
+def test_extend_takes_logits_of_any_layout(rng):
+    logits = rng.standard_normal((3, 50, 4))
     logits[:, :2] += 9  # <pad> and <s>
     layout, score = logits.transpose(0, 2, 1), np.zeros((3, 4))
     for a, b in zip(_extend(layout.copy(), score, 5), _extend(layout, score, 5)):
         np.testing.assert_array_equal(a, b)
 
 
-def test_logsumexp_of_float32_is_good_to_rounding():
-    logits = (3 * np.random.default_rng(0).standard_normal((100, 8000))).astype(np.float32)
+def test_logsumexp_of_float32_is_good_to_rounding(rng):
+    logits = (3 * rng.standard_normal((100, 8000))).astype(np.float32)
     exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1))
     assert np.abs(_reduce_rows(logits)[2] - exact).max() < 4e-6
 

@@ -1,18 +1,18 @@
-"""The table behind `scratchnmt gradcheck`, and every configuration of the whole model."""
+"""What `scratchnmt gradcheck` walks: the lists, the layers and every configuration of the whole model."""
 
 import importlib
 import pkgutil
 
 import numpy as np
 import pytest
-import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scratchnmt.ops
 from scratchnmt.errors import InputError
+from scratchnmt.gradcheck import strategies
 from scratchnmt.models.nmt import NMT
-from scratchnmt.selfcheck import CASES, MODELS, check_model, example_batch, rows, table
+from scratchnmt.selfcheck import CASES, LAYERS, MODELS, check_model, choose, example_batch, rows
 
 by_name = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
 
@@ -26,45 +26,86 @@ def test_every_op_of_the_package_is_listed():
     assert found == listed
 
 
-def test_every_row_is_right_and_the_table_says_so():
+def test_every_row_is_right():
     checked = list(rows())
-    assert [row.name for row in checked] == [case.name for case in (*CASES, *MODELS)]
-    assert all(row.ok for row in checked), [row.report for row in checked if not row.ok]
-    assert all(row.error <= 1e-12 for row in checked)
-    lines = table(checked).splitlines()
-    assert len(lines) == len(checked) + 3 and "WRONG" not in table(checked)
-    assert lines[-1].startswith(f"  {len(checked)} of {len(checked)} right")
+    assert [row.name for row in checked] == [case.name for case in (*CASES, *LAYERS, *MODELS)]
+    assert len({row.name for row in checked}) == len(checked)
+    assert all(row.report.ok for row in checked), [row.report for row in checked if not row.report.ok]
+    assert all(row.report.max_error <= 1e-12 and row.seconds > 0 for row in checked)
 
 
-def test_a_wrong_row_is_called_wrong():
-    [row] = rows(["softmax, masked"])
-    assert "WRONG" in table([row._replace(ok=False)])
-    assert "0 of 1 right" in table([row._replace(ok=False)])
+def test_names_choose_an_op_or_a_line_or_search():
+    def names(*wanted):
+        return [case.name for case in choose(wanted)]
+
+    assert names("lstm_cell", "linear") == ["linear", "linear, no bias, over time", "lstm_cell"]  # whole ops
+    assert names("attention, concat") == ["attention, concat"]
+    assert names("Two  Directions") == names("bidirectional") == [
+        case.name for case in (*CASES, *LAYERS, *MODELS) if "two directions" in case.name]
+    assert names("tied") == ["nmt, tied embeddings, label smoothing"]
+    assert names("softmax, masked", "masked") == ["softmax, masked"]
+    assert names() == [row.name for row in (*CASES, *LAYERS, *MODELS)]
 
 
-def test_names_choose_an_op_or_one_configuration():
-    assert [row.name for row in rows(["lstm_cell", "linear"])] == [
-        "linear", "linear, no bias, over time", "lstm_cell"]
-    assert [row.name for row in rows(["attention, concat"])] == ["attention, concat"]
-    with pytest.raises(InputError, match="'gru' is not an operation, expected one of tanh, .*, lstm, nmt"):
-        list(rows(["linear", "gru"]))
+@pytest.mark.parametrize("name, sentence", [
+    ("gru", "named 'gru': expected a part of a line's name, such as tanh, .*, lstm, encoder, decoder, nmt"),
+    ("lsmt", "named 'lsmt': did you mean 'lstm'"),
+    ("two direction layers", "did you mean 'two directions'"),
+    ("  ", "expected a part of a line's name"),
+])
+def test_a_name_of_nothing_is_refused_with_what_is_near(name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        list(rows(["linear", name]))
 
 
 def test_float32():
-    checked = list(rows(["lstm", "linear_cross_entropy", "attention"], dtype="float32"))
-    assert all(row.ok and row.tolerance > 1e-6 for row in checked)
+    checked = list(rows(["lstm", "linear_cross_entropy", "attention", "encoder", "decoder"], dtype="float32"))
+    assert all(row.report.ok and row.report.rtol > 1e-6 for row in checked)
+
+
+layers_by_name = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+
+
+@layers_by_name
+@settings(max_examples=2, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_the_layers_at_drawn_sizes(case, data, gradcheck):
+    sizes = data.draw(strategies.sizes(case.letters, max_size=3))
+    args = case.arguments(sizes, np.random.default_rng(data.draw(strategies.seeds())))
+    case.check(args, gradcheck.assert_gradients)
+
+
+@layers_by_name
+def test_a_layer_has_every_weight_of_its_part_of_the_model(case):
+    part = case.name.partition(",")[0]
+    report = case.report()
+    model = next(m for m in MODELS if ("two layers" in m.name) == ("two layers" in case.name)
+                 and ("concat" in m.name) == ("concat" in case.name) and ("dot" in m.name) == ("dot" in case.name))
+    theirs = {"encoder": ("encoder", "init"), "decoder": ("decoder", "attention", "combine")}[part]
+    expected = {f"d{name}" for name in model.model().params if name.split(".")[0] in theirs}
+    assert expected <= {t.name for t in report.tensors} and report.ok
+
+
+@layers_by_name
+def test_a_slip_in_any_gradient_of_a_layer_is_caught_and_its_gate_is_named(case, rng):
+    def slip(*dys_and_cache):
+        return {name: g * (1 + 1e-6) for name, g in case.backward(*dys_and_cache).items()}
+
+    report = case._replace(backward=slip).check(case.arguments(case.sizes, rng), contract=False)
+    assert report.wrong == tuple(t.name for t in report.tensors)
+    labelled = {t.name for t in report.tensors if t.worst[0].label.startswith("gate ")}
+    assert labelled == {t.name for t in report.tensors if t.name.startswith(("dencoder", "ddecoder"))}
 
 
 @by_name
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_the_model_at_drawn_lengths(case, data):
+def test_the_model_at_drawn_lengths(case, data, gradcheck):
     sizes = data.draw(strategies.sizes("S T B"))
     src_lengths = data.draw(strategies.lengths(sizes["S"], sizes["B"]))
     tgt_lengths = data.draw(strategies.lengths(sizes["T"], sizes["B"]))
     seed = data.draw(strategies.seeds())
-    report = case.check(*example_batch(src_lengths, tgt_lengths, seed), seed=seed)
-    assert report.ok, report
+    case.check(*example_batch(src_lengths, tgt_lengths, seed), seed=seed, check=gradcheck.assert_directional)
 
 
 @by_name

@@ -8,12 +8,17 @@ An op is a pair of functions: forward(**args) -> (y, cache), backward(*dys, cach
 is 1e-12 and belongs to the method, not to the test.
 """
 
-from .check import assert_gradients, check_gradients, gate_labels
-from .contract import assert_contract, check_contract
-from .directional import assert_directional, check_directional
-from .numeric import NotAnalyticError, central, complex_step, gradient, richardson
-from .report import GradcheckError, Offender, Report, TensorReport
-from .variant import assert_variant, check_variant
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .check import assert_gradients, check_gradients, gate_labels
+    from .contract import assert_contract, check_contract
+    from .directional import assert_directional, check_directional
+    from .numeric import NotAnalyticError, central, complex_step, gradient, richardson
+    from .report import GradcheckError, Offender, Report, TensorReport
+    from .variant import assert_variant, check_variant
 
 __all__ = [
     "GradcheckError", "NotAnalyticError", "Offender", "Report", "TensorReport",
@@ -21,3 +26,11 @@ __all__ = [
     "central", "check_contract", "check_directional", "check_gradients", "check_variant",
     "complex_step", "gate_labels", "gradient", "richardson",
 ]
+__getattr__, __dir__ = lazy_names(__name__, {
+    "check": "assert_gradients check_gradients gate_labels",
+    "contract": "assert_contract check_contract",
+    "directional": "assert_directional check_directional",
+    "numeric": "NotAnalyticError central complex_step gradient richardson",
+    "report": "GradcheckError Offender Report TensorReport",
+    "variant": "assert_variant check_variant",
+})

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, array_module
-from .convention import (differentiable, draw_dys, is_array, named_gradients, output_names, outputs,
-                         run_backward, run_forward, to_host)
-from .report import Report, raise_if_wrong, relative_errors, rms
+from .convention import (describe, differentiable, draw_dys, given_dys, named_gradients, output_names, outputs,
+                         run_backward, run_forward)
+from .inputs import first, is_array, to_host
+from .measure import differing, rounding
+from .report import Report, raise_if_wrong
+from .trees import arrays, changed, same_bits, snapshot
 
 
 def check_contract(forward: Callable, backward: Callable, args: Mapping[str, Any], *,
@@ -21,12 +23,15 @@ def check_contract(forward: Callable, backward: Callable, args: Mapping[str, Any
 
     Forward twice gives the same bits; arguments, dys and cache are not written; backward twice on one
     cache gives the same bits, in fresh arrays; each gradient has its argument's shape, dtype and array
-    module and is finite; backward is linear in dys; non-contiguous inputs change nothing.
+    module and is finite; backward is linear in dys; the layout of the inputs in memory changes nothing.
+    Whether sizes of 1 work is for the caller to try: which axes belong together the arrays do not tell.
     """
     names = differentiable(args, wrt)
-    given = None if dys is None else list(dys)
-    broken = broken_promises(forward, backward, args, names, given, seed)
     dtype, device = describe(args, names)
+    y, _, broken = run_twice(forward, args)
+    if not broken:
+        dys = draw_dys(outputs(y), seed) if dys is None else given_dys(y, dys)
+        broken = broken_promises(forward, backward, args, names, dys, seed)
     return Report("contract", dtype, device, rounding(dtype), seed, (), broken)
 
 
@@ -36,66 +41,67 @@ def assert_contract(*args: Any, **kwargs: Any) -> Report:
     return raise_if_wrong(check_contract(*args, **kwargs))
 
 
-def describe(args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
-    """(dtype, device) of the differentiated arguments."""
-    dtype = np.result_type(*(args[name].dtype for name in names)).name
-    return dtype, "cpu" if array_module(args[names[0]]) is np else "cuda"
+def run_twice(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
+    """(y, cache, a sentence for each promise that forward breaks by itself)
 
-
-def rounding(dtype: str) -> float:
-    """How far two ways to compute the same may differ, by the measure of the report."""
-    return 1e-12 if dtype == "float64" else 64 * float(np.finfo(dtype).eps)
+    Once one of them is broken there is nothing to compare a gradient with.
+    """
+    before = snapshot(args)
+    y, cache = run_forward(forward, args)
+    broken = [f"forward writes into its argument {path}" for path in changed(before, args)]
+    if not broken and not same_bits(outputs(y), outputs(run_forward(forward, args)[0])):
+        broken = ["forward is random: two calls with the same arguments differ (pass the mask or a generator)"]
+    infinite = {name: ~np.isfinite(to_host(v)) for name, v in zip(output_names(y), outputs(y))}
+    broken += [f"output {name} holds a value that is not finite at {first(where)}"
+               for name, where in infinite.items() if where.any()]
+    return y, cache, tuple(broken)
 
 
 def broken_promises(forward: Callable, backward: Callable, args: Mapping[str, Any], names: Sequence[str],
-                    dys: Sequence[Array] | None, seed: int) -> tuple[str, ...]:
-    """One sentence per broken promise."""
+                    dys: Sequence[Array], seed: int) -> tuple[str, ...]:
+    """One sentence per promise that backward breaks, or forward in another layout of its arguments."""
+    y, cache = run_forward(forward, args)
+
     def gradients(some_dys, some_cache):
         return named_gradients(run_backward(backward, some_dys, some_cache), args, names)
 
-    before = _snapshot(args)
-    y, cache = run_forward(forward, args)
-    ys = outputs(y)
-    dys = draw_dys(ys, seed) if dys is None else dys
     rtol = rounding(describe(args, names)[0])
-    broken = _compare_bits(before, _snapshot(args), "forward writes into its argument {}")
-    y_again, _ = run_forward(forward, args)
-    if not _same_bits(ys, outputs(y_again)):
-        broken.append(
-            "forward is random: two calls with the same arguments differ (pass the mask or a generator)"
-        )
-    broken += [f"output {name} holds a value that is not finite" for name, v in zip(output_names(y), ys)
-               if not np.isfinite(to_host(v)).all()]
-
-    before = {"args": _snapshot(args), "dys": _snapshot(list(dys)), "cache": _snapshot(cache)}
-    first = gradients(dys, cache)
-    kept = {name: to_host(g).copy() for name, g in first.items()}
-    broken += _wrong_kind(first, args) + _aliases(first, args, dys, cache)
-    for what, value in (("args", args), ("dys", list(dys)), ("cache", cache)):
-        broken += _compare_bits(before[what], _snapshot(value), f"backward writes into {what}: {{}}")
+    trees = {"args": args, "dys": list(dys), "cache": cache}
+    before = {what: snapshot(tree) for what, tree in trees.items()}
+    found = gradients(dys, cache)
+    kept = {name: to_host(g).copy() for name, g in found.items()}
+    broken = _wrong_kind(found, args) + _aliases(found, args, dys, cache)
+    broken += [f"backward writes into {what}: {path or 'itself'}" for what, tree in trees.items()
+               for path in changed(before[what], tree)]
     second = gradients(dys, cache)
     broken += [f"backward twice on one cache: d{name} differs the second time" for name in names
-               if not _same_bits([kept[name]], [second[name]])]
+               if not same_bits([kept[name]], [second[name]])]
     if not broken:  # else every later comparison fails for the same reason
         broken += _nonlinear(gradients, dys, cache, kept, rtol, seed)
-        broken += _depends_on_layout(forward, gradients, args, dys, ys, kept, rtol)
+        broken += _depends_on_layout(forward, gradients, args, dys, outputs(y), kept, rtol)
     return tuple(dict.fromkeys(broken))
 
 
+def misshapen(gradients: Mapping[str, Array], args: Mapping[str, Any]) -> dict[str, str]:
+    """A sentence for every gradient that has not its argument's shape."""
+    return {name: f"d{name} has shape {np.shape(g)}, but {name} has {args[name].shape}"
+            for name, g in gradients.items() if np.shape(g) != args[name].shape}
+
+
 def _wrong_kind(gradients: Mapping[str, Array], args: Mapping[str, Any]) -> list[str]:
-    broken = []
+    shapes = misshapen(gradients, args)
+    broken = list(shapes.values())
     for name, g in gradients.items():
         x = args[name]
-        if np.shape(g) != x.shape:
-            broken.append(f"d{name} has shape {np.shape(g)}, but {name} has {x.shape}")
-        elif getattr(g, "dtype", None) != x.dtype:
+        if name not in shapes and getattr(g, "dtype", None) != x.dtype:
             broken.append(
                 f"d{name} has dtype {getattr(g, 'dtype', type(g).__name__)}, but {name} has {x.dtype}"
             )
-        elif type(g) is not type(x) and not np.isscalar(g):
+        elif name not in shapes and type(g) is not type(x) and not np.isscalar(g):
             broken.append(f"d{name} is a {type(g).__module__} array, but {name} is of {type(x).__module__}")
-        if not np.isfinite(to_host(g)).all():
-            broken.append(f"d{name} holds a value that is not finite")
+        bad = ~np.isfinite(to_host(g))
+        if bad.any():
+            broken.append(f"d{name} holds a value that is not finite at {first(bad)}")
     return broken
 
 
@@ -105,7 +111,7 @@ def _aliases(gradients: Mapping[str, Array], args: Any, dys: Any, cache: Any) ->
     others = [
         (f"{what} {path}", a)
         for what, tree in (("argument", args), ("dy", list(dys)), ("cache", cache))
-        for path, a in _arrays(tree)
+        for path, a in arrays(tree)
         if isinstance(a, np.ndarray)
     ]
     broken = []
@@ -115,7 +121,7 @@ def _aliases(gradients: Mapping[str, Array], args: Any, dys: Any, cache: Any) ->
     return broken
 
 
-def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: Mapping[str, np.ndarray],
+def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: dict[str, np.ndarray],
                rtol: float, seed: int) -> list[str]:
     """backward(0) = 0 and backward(2p + q) = 2 backward(p) + backward(q)."""
     broken = [
@@ -127,18 +133,20 @@ def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: Mapp
     at_q, both = gradients(q, cache), gradients([2 * dy + dq for dy, dq in zip(dys, q)], cache)
     expected = {name: 2 * g + to_host(at_q[name]) for name, g in at_p.items()}
     return broken + [
-        f"backward is not linear in dys: d{name}" for name in _differing(both, expected, dys, rtol)
+        f"backward is not linear in dys: d{name}" for name in differing(both, expected, dys, rtol)
     ]
 
 
 def _depends_on_layout(forward, gradients, args, dys, ys, expected, rtol) -> list[str]:
-    spread = {name: _noncontiguous(v) if is_array(v) else v for name, v in args.items()}
-    y, cache = run_forward(forward, spread)
-    found = gradients([_noncontiguous(dy) if is_array(dy) else dy for dy in dys], cache)
-    same = _differing(dict(enumerate(outputs(y))), {k: to_host(v) for k, v in enumerate(ys)}, ys, rtol)
-    broken = [f"output {k} changes when the arguments are not contiguous" for k in same]
-    changed = _differing(found, expected, dys, rtol)
-    return broken + [f"d{name} changes when arguments and dys are not contiguous" for name in changed]
+    broken = []
+    for how, laid_out in (("are not contiguous", _noncontiguous), ("are in Fortran order", _fortran)):
+        y, cache = run_forward(forward, {k: laid_out(v) if is_array(v) else v for k, v in args.items()})
+        found = gradients([laid_out(dy) if is_array(dy) else dy for dy in dys], cache)
+        same = differing(dict(enumerate(outputs(y))), {k: to_host(v) for k, v in enumerate(ys)}, ys, rtol)
+        broken += [f"output {k} changes when the arguments {how}" for k in same]
+        other = differing(found, expected, dys, rtol)
+        broken += [f"d{name} changes when arguments and dys {how}" for name in other]
+    return broken
 
 
 def _noncontiguous(array: Array) -> Array:
@@ -151,52 +159,6 @@ def _noncontiguous(array: Array) -> Array:
     return view
 
 
-def _differing(found: Mapping, expected: Mapping[Any, np.ndarray], dys: Sequence[Array], rtol: float) -> list:
-    floor = noise_floor(expected.values(), dys)
-    return [
-        k for k, e in expected.items() if not (relative_errors(to_host(found[k]), e, floor) <= rtol).all()
-    ]
-
-
-def noise_floor(references: Any, dys: Sequence[Array]) -> float:
-    """What is small beside the other gradients and dys is judged by their size, not by its own.
-
-    A gradient that is zero by cancellation (a softmax over one element) comes out as rounding noise.
-    """
-    return 0.01 * max([*(rms(r) for r in references), *(rms(to_host(dy)) for dy in dys)])
-
-
-def _arrays(tree: Any, path: str = "") -> list[tuple[str, Array]]:
-    """Every array inside nested tuples, lists, mappings, dataclasses and plain objects, with its path."""
-    if is_array(tree):
-        return [(path, tree)]
-    if hasattr(tree, "_asdict"):
-        items = tree._asdict().items()
-    elif isinstance(tree, Mapping):
-        items = tree.items()
-    elif isinstance(tree, (tuple, list)):
-        items = enumerate(tree)
-    elif is_dataclass(tree) and not isinstance(tree, type):
-        items = [(f.name, getattr(tree, f.name)) for f in fields(tree)]
-    else:
-        return []
-    return [found for key, value in items for found in _arrays(value, f"{path}.{key}" if path else str(key))]
-
-
-def _snapshot(tree: Any) -> dict[str, np.ndarray]:
-    return {path: to_host(a).copy() for path, a in _arrays(tree)}
-
-
-def _compare_bits(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray],
-                  sentence: str) -> list[str]:
-    return [
-        sentence.format(path or "itself")
-        for path, a in before.items()
-        if not _same_bits([a], [after.get(path)])
-    ]
-
-
-def _same_bits(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return len(a) == len(b) and all(
-        y is not None and np.shape(x) == np.shape(y) and to_host(x).tobytes() == to_host(y).tobytes()
-        for x, y in zip(a, b))
+def _fortran(array: Array) -> Array:
+    """A copy whose first index runs fastest in memory, as in the transpose of an array."""
+    return array_module(array).asfortranarray(array) if array.ndim > 1 else array

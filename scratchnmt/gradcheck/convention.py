@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, array_module
+from .inputs import check_array, check_finite, is_array, is_float_array, kind
 from .report import GradcheckError
 
 
-def is_array(value: Any) -> bool:
-    return hasattr(value, "dtype") and not isinstance(value, np.generic)
-
-
-def is_float_array(value: Any) -> bool:
-    return is_array(value) and value.dtype.kind == "f"
-
-
-def to_host(array: Any) -> np.ndarray:
-    return np.asarray(array.get() if hasattr(array, "get") else array)
+def describe(args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
+    """(the coarsest dtype, the device) of the differentiated arguments."""
+    dtype = max((args[name].dtype for name in names), key=lambda d: np.finfo(d).eps).name
+    return dtype, "cpu" if array_module(args[names[0]]) is np else "cuda"
 
 
 def cast(args: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """The arguments with every float array copied as `dtype`; everything else is left alone."""
     return {name: value.astype(dtype) if is_float_array(value) else value for name, value in args.items()}
+
+
+def copied(args: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The arguments with every array copied, out of reach of an op that writes into them."""
+    return {name: value.copy() if is_array(value) else value for name, value in args.items()}
 
 
 def call(forward: Callable, args: Mapping[str, Any]) -> Any:
@@ -44,22 +44,26 @@ def run_forward(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any]:
     """(outputs, cache), with a sentence if forward does not return such a pair."""
     result = call(forward, args)
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ValueError(f"forward must return (y, cache), got {type(result).__name__}")
+        raise ValueError(f"forward must return (y, cache), got {kind(result)}")
+    if not outputs(result[0]):
+        raise ValueError(f"forward has no output of floats, so nothing to differentiate: y is {kind(result[0])}")
     return result
 
 
-def run_backward(backward: Callable, dys: Sequence[Array], cache: Any) -> Any:
+def run_backward(backward: Callable, dys: Sequence[Array], cache: Any, name: str = "backward") -> Any:
     """backward(*dys, cache); what it raises becomes a GradcheckError that names it."""
     try:
         return backward(*dys, cache)
+    except GradcheckError:
+        raise
     except Exception as error:
-        raise GradcheckError(f"backward raised {type(error).__name__}: {error}") from error
+        raise GradcheckError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def outputs(y: Any) -> tuple[Any, ...]:
     """The outputs that have a gradient: those of a float or complex type, in order."""
     ys = y if isinstance(y, (tuple, list)) else (y,)
-    return tuple(v for v in ys if getattr(v, "dtype", np.asarray(v).dtype).kind in "fc")
+    return tuple(v for v in ys if (v if hasattr(v, "dtype") else np.asarray(v)).dtype.kind in "fc")
 
 
 def output_names(y: Any) -> list[str]:
@@ -72,7 +76,7 @@ def output_names(y: Any) -> list[str]:
 
 def draw_dys(ys: Sequence[Array], seed: int) -> list[Array]:
     """One random gradient per output, normal, of the output's shape, dtype and array module."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 2])  # not the stream that the caller may have drawn x from
     drawn = []
     for y in ys:
         dtype = getattr(y, "dtype", np.dtype(float))
@@ -81,14 +85,38 @@ def draw_dys(ys: Sequence[Array], seed: int) -> list[Array]:
     return drawn
 
 
+def given_dys(y: Any, dys: Any) -> list[Array]:
+    """The caller's dys as a list, one for every output that has a gradient; ValueError if they do not fit."""
+    ys, names = outputs(y), output_names(y)
+    dys = list(dys) if isinstance(dys, (tuple, list)) else [dys]
+    if len(dys) != len(ys):
+        raise ValueError(f"{len(dys)} dys were given, but the forward pass has {len(ys)} "
+                         f"output{'s' if len(ys) > 1 else ''} with a gradient: {', '.join(names)}")
+    if [np.shape(v) for v in ys] != [np.shape(v) for v in dys]:
+        raise ValueError(
+            f"dys have shapes {[np.shape(v) for v in dys]}, the outputs {[np.shape(v) for v in ys]}"
+        )
+    for k, dy in enumerate(dys):
+        check_finite(f"dys[{k}]", dy)
+    return dys
+
+
 def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) -> list[str]:
     """The arguments to differentiate: `wrt`, or every array of floats; each is looked over."""
+    if not isinstance(args, Mapping):
+        raise TypeError(f"args is {kind(args)}: expected a dict of forward's arguments by name")
+    for name, value in args.items():
+        if is_array(value) and value.dtype.kind == "c":
+            raise ValueError(f"argument {name} is an array of {value.dtype}: the check is for real arguments, "
+                             "since complex-step uses the imaginary part itself")
     if wrt is None:
         names = [name for name, value in args.items() if is_float_array(value)]
         if not names:
             raise ValueError(f"no argument is an array of floats: {', '.join(args) or 'none at all'}")
     else:
         names = [wrt] if isinstance(wrt, str) else list(wrt)
+        if not names:
+            raise ValueError(f"wrt is empty: choose from {', '.join(args)}, or leave it out")
     for name in names:
         if name not in args:
             raise ValueError(f"wrt names {name!r}, which is no argument: {', '.join(args)}")
@@ -96,44 +124,49 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) ->
     return names
 
 
-def check_array(what: str, value: Any) -> None:
-    """ValueError unless it is a non-empty array of finite floats."""
-    if not is_float_array(value):
-        kind = f"an array of {value.dtype}" if is_array(value) else f"a {type(value).__name__}"
-        raise ValueError(f"{what} is {kind}: only arrays of floats have a gradient")
-    if value.size == 0:
-        raise ValueError(f"{what} is empty, shape {value.shape}: there is nothing to check")
-    finite = np.isfinite(to_host(value))
-    if not finite.all():
-        index = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(f"{what} holds a value that is not finite at {index}")
-
-
 def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """backward's result as {argument: gradient} for `names`, matched by name."""
-    if hasattr(result, "_asdict"):
-        found = result._asdict()
-    elif isinstance(result, Mapping):
-        found = dict(result)
-    elif is_array(result) or isinstance(result, (float, np.floating)):
+    if is_array(result) or isinstance(result, (float, np.floating)):
         if len(names) != 1:
             raise ValueError(f"backward returns one array for {len(names)} arguments ({', '.join(names)}): "
                              "return a NamedTuple or a dict, or choose one argument by wrt")
         return {names[0]: result}
-    else:
-        raise ValueError(
-            f"backward must return a NamedTuple, a dict or an array, got {type(result).__name__}: "
-            "gradients are matched by name, 'd' + argument"
-        )
+    gradients = by_argument(result, args)
+    missing = [name for name in names if name not in gradients]
+    if missing:
+        raise ValueError(f"backward returns no gradient for {', '.join(missing)}: "
+                         f"only {', '.join(_mapping(result)) or 'none'}")
+    for name in names:
+        value = gradients[name]
+        if value is None or not (is_array(value) or isinstance(value, (int, float, np.number))):
+            raise ValueError(f"backward returns {kind(value)} as the gradient of {name}, expected an array")
+    return {name: gradients[name] for name in names}
+
+
+def by_argument(result: Any, args: Mapping[str, Any]) -> dict[str, Any]:
+    """A NamedTuple or dict of gradients as {argument: what backward returned for it}."""
     gradients = {}
-    for key, value in found.items():
+    for key, value in _mapping(result).items():
         name = key if key in args and isinstance(result, Mapping) else key[1:]
         if name not in args or (name == key[1:] and not key.startswith("d")):
             raise ValueError(f"backward returns {key!r}, which matches no argument: {', '.join(args)}")
         gradients[name] = value
-    missing = [name for name in names if gradients.get(name) is None]
-    if missing:
-        raise ValueError(
-            f"backward returns no gradient for {', '.join(missing)}: only {', '.join(found) or 'none'}"
-        )
-    return {name: gradients[name] for name in names}
+    return gradients
+
+
+def unchecked(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for every gradient that backward returns for an argument that cannot be differentiated."""
+    if is_array(result) or np.isscalar(result):
+        return ()
+    return tuple(f"d{name} is not checked: {name} is {kind(args[name])}, only arrays of floats are"
+                 for name, value in by_argument(result, args).items()
+                 if value is not None and name not in names and not is_float_array(args[name]))
+
+
+def _mapping(result: Any) -> Mapping[str, Any]:
+    if hasattr(result, "_asdict"):
+        return result._asdict()
+    if isinstance(result, Mapping):
+        return result
+    raise ValueError(f"backward must return a NamedTuple, a dict or an array, got {kind(result)}: "
+                     "gradients are matched by name, 'd' + argument")

@@ -13,11 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import array_module
-from .contract import describe
-from .convention import cast, check_array, named_gradients, to_host
-from .numeric import check_analytic, complex_step
-from .report import Offender, Report, TensorReport, raise_if_wrong, rms
+from .analytic import check_analytic, contradiction
+from .clue import Clue
+from .convention import cast, describe, named_gradients, run_backward
+from .hints import hints_for
+from .inputs import check_array, is_array, kind, to_host
+from .kinks import explains
+from .measure import rms
+from .numeric import element_lines, real_step
+from .probe import Probe
+from .report import Offender, Report, TensorReport, raise_if_wrong
+
+METHOD = "complex, directional"
+Measured = dict[tuple[str, ...], list[tuple[float, float]]]
 
 
 def check_directional(loss: Callable, grads: Callable, params: Mapping[str, Any], *, probes: int = 2,
@@ -29,25 +37,25 @@ def check_directional(loss: Callable, grads: Callable, params: Mapping[str, Any]
     complex128 and float64.  Each probe costs one complex forward pass per tensor, or one in all with
     per_tensor=False, where tensors are looked at singly only after a failure.  The error is that of the
     directional derivative, relative to the gradient's norm.  `locate` bisects a failing tensor to an element.
+    ValueError: what was given does not fit; NotAnalyticError: complex-step cannot go through the loss;
+    GradcheckError: grads raised.
     """
-    for name, value in params.items():
-        check_array(f"parameter {name}", value)
-    names = list(params)
+    _check_given(params, probes)
+    _, device = describe(params, list(params))
     values = cast(params, "float64")
-    found = named_gradients(dict(grads(dict(values))), params, names)
-    for name in names:
-        if np.shape(found[name]) != values[name].shape:
-            raise ValueError(f"the gradient of {name} has shape {np.shape(found[name])}, "
-                             f"the parameter {values[name].shape}")
-    probe = _Probe(loss, values, {name: to_host(found[name]).astype(float) for name in names}, seed)
-    check_analytic(probe.function, values, names, dys=[1.0], seed=seed)
-    if not per_tensor:
-        together = max(probe.error(names, k) for k in range(probes))
-        per_tensor = not together <= rtol
-    errors = {n: [probe.error([n], k) for k in range(probes)] if per_tensor else [together] for n in names}
-    tensors = tuple(_tensor(probe, name, errors[name], rtol, locate) for name in names)
-    _, device = describe(params, names)
-    return Report("complex, directional", "float64", device, rtol, seed, tensors)
+    size, broken = _run_twice(loss, values)
+    if broken:
+        return Report(METHOD, "float64", device, rtol, seed, (), broken)
+    probe = Probe(loss, values, _gradients(grads, values), seed)
+    found = _measure(probe, probes, rtol, per_tensor)
+    exact = sum(measured[0][1] for measured in found.values()) / probe.length
+    if contradiction(probe.line(0), exact, size, real_step(*values.values())) is not None:
+        check_analytic(probe.function, values, list(values), dys=[1.0], seed=seed)
+    tensors, hints = [], []
+    for name in values:
+        tensors.append(_tensor(probe, name, found, rtol, locate))
+        hints += [] if tensors[-1].ok else _hints(probe, tensors[-1], found, rtol, size)
+    return Report(METHOD, "float64", device, rtol, seed, tuple(tensors), (), tuple(hints))
 
 
 def assert_directional(*args: Any, **kwargs: Any) -> Report:
@@ -56,62 +64,81 @@ def assert_directional(*args: Any, **kwargs: Any) -> Report:
     return raise_if_wrong(check_directional(*args, **kwargs))
 
 
-class _Probe:
-    """Directional derivatives of the loss beside those that the gradients predict."""
-
-    def __init__(self, loss: Callable, values: dict[str, Any], gradients: dict[str, np.ndarray], seed: int):
-        self.function = lambda **params: loss(params)
-        self.values, self.gradients, self.seed = values, gradients, seed
-        self.complex_values = cast(values, "complex128")
-        self.norms = {name: float(np.linalg.norm(g)) for name, g in gradients.items()}
-
-    def signs(self, name: str, probe: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, probe, list(self.values).index(name)])
-        return rng.choice([-1.0, 1.0], self.values[name].shape)
-
-    def derivative(self, directions: Mapping[str, np.ndarray]) -> float:
-        u = {name: array_module(self.values[name]).asarray(d) for name, d in directions.items()}
-        return complex_step(self.function, self.complex_values, u, dys=[1.0])
-
-    def gap(self, directions: Mapping[str, np.ndarray]) -> tuple[float, float]:
-        """(<gradient, u> - derivative along u, derivative along u)"""
-        reference = self.derivative(directions)
-        return sum(float((self.gradients[n] * u).sum()) for n, u in directions.items()) - reference, reference
-
-    def error(self, names: list[str], probe: int) -> float:
-        gap, reference = self.gap({name: self.signs(name, probe) for name in names})
-        norm = math.sqrt(sum(self.norms[name] ** 2 for name in names))
-        scale = max(norm, 0.01 * max(self.norms.values())) + abs(reference)
-        return (abs(gap) / scale if scale else 0.0) if math.isfinite(gap) else math.inf
-
-    def locate(self, name: str, probe: int) -> Offender:
-        """Halve the direction, keeping the half with the larger gap, down to one element."""
-        signs = self.signs(name, probe).reshape(-1)
-        broken = np.flatnonzero(~np.isfinite(self.gradients[name]))
-        inside = broken[:1] if broken.size else np.arange(signs.size)
-        gap = None
-        while inside.size > 1:
-            gap = self._gap_at(name, signs, inside) if gap is None else gap
-            half, rest = np.split(inside, [inside.size // 2])
-            half_gap = self._gap_at(name, signs, half)
-            inside, gap = (half, half_gap) if abs(half_gap) >= abs(gap - half_gap) else (rest, gap - half_gap)
-        index = tuple(int(i) for i in np.unravel_index(inside[0], self.values[name].shape))
-        backward = float(self.gradients[name].flat[inside[0]])
-        reference = self.derivative({name: self._restrict(name, np.ones_like(signs), inside)})
-        error = abs(backward - reference) / (rms(self.gradients[name]) + abs(reference) or 1.0)
-        return Offender(name, index, "", backward, reference, error)
-
-    def _gap_at(self, name: str, signs: np.ndarray, inside: np.ndarray) -> float:
-        return self.gap({name: self._restrict(name, signs, inside)})[0]
-
-    def _restrict(self, name: str, signs: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        u = np.zeros_like(signs)
-        u[inside] = signs[inside]
-        return u.reshape(self.values[name].shape)
+def _check_given(params: Mapping[str, Any], probes: int) -> None:
+    if not params:
+        raise ValueError("params is empty: there is nothing to check")
+    if probes < 1:
+        raise ValueError(f"probes is {probes}, expected at least 1")
+    for name, value in params.items():
+        check_array(f"parameter {name}", value)
 
 
-def _tensor(probe: _Probe, name: str, errors: list[float], rtol: float, locate: bool) -> TensorReport:
+def _run_twice(loss: Callable, values: Mapping[str, Any]) -> tuple[float, tuple[str, ...]]:
+    """(the size of the loss, a sentence if it is random)"""
+    first, second = (loss(dict(values)) for _ in range(2))
+    if np.shape(first) != () or first is None:
+        what = f"an array of shape {first.shape}" if is_array(first) else kind(first)
+        raise ValueError(f"loss must return one number, got {what}")
+    first, second = float(first), float(second)
+    if not math.isfinite(first):
+        raise ValueError(f"the loss is {first} at these parameters: it has no gradient")
+    if first != second:
+        return abs(first), ("loss is random: two calls with the same parameters differ (pass masks, or a seed)",)
+    return abs(first), ()
+
+
+def _gradients(grads: Callable, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What grads returns, on the host, in float64."""
+    result = run_backward(grads, [], dict(values), name="grads")
+    found = named_gradients(dict(result) if hasattr(result, "keys") else result, values, list(values))
+    for name, value in values.items():
+        if np.shape(found[name]) != value.shape:
+            raise ValueError(f"the gradient of {name} has shape {np.shape(found[name])}, "
+                             f"the parameter {value.shape}")
+    return {name: to_host(g).astype(float) for name, g in found.items()}
+
+
+def _measure(probe: Probe, probes: int, rtol: float, per_tensor: bool) -> Measured:
+    """For every tensor (or all together, if that is enough) and every probe: (predicted, derivative)."""
+    groups = [(name,) for name in probe.values] if per_tensor else [tuple(probe.values)]
+    found = {group: [(probe.predicted(group, k), probe.derivative(group, k)) for k in range(probes)]
+             for group in groups}
+    if per_tensor or max(_errors(probe, groups[0], found)) <= rtol:
+        return found
+    return _measure(probe, probes, rtol, per_tensor=True)
+
+
+def _errors(probe: Probe, group: tuple[str, ...], found: Measured) -> list[float]:
+    return [probe.error(group, predicted, derivative) for predicted, derivative in found[group]]
+
+
+def _tensor(probe: Probe, name: str, found: Measured, rtol: float, locate: bool) -> TensorReport:
+    errors = _errors(probe, next(group for group in found if name in group), found)
     failed = [k for k, error in enumerate(errors) if not error <= rtol]
     worst = (probe.locate(name, failed[0]),) if failed and locate else ()
-    gradient = probe.gradients[name]
-    return TensorReport(name, gradient.shape, len(errors), len(failed), max(errors), rms(gradient), worst)
+    shape = probe.values[name].shape
+    return TensorReport(name, shape, len(errors), len(failed), max(errors), rms(probe.gradients[name]), worst)
+
+
+def _hints(probe: Probe, tensor: TensorReport, found: Measured, rtol: float, size: float) -> list[str]:
+    """The hints that projections allow: what holds of a gradient holds of its products with directions."""
+    name, g = tensor.name, probe.gradients[tensor.name]
+    predicted, derivative = (np.array(column) for column in zip(*found[name,]))
+    if g.any() and not predicted.any():
+        return []
+    x = to_host(probe.values[name]).reshape(-1)
+    values = np.array([float((x * probe.signs(name, k)).sum()) for k in range(len(predicted))])
+    clue = Clue(name, name, tensor.shape, predicted, derivative, values, np.ones(len(predicted), bool), rtol,
+                probe.values)
+    return hints_for(clue) + [hint for offender in tensor.worst if (hint := _kink(probe, offender, size))]
+
+
+def _kink(probe: Probe, offender: Offender, size: float) -> str | None:
+    value = probe.values[offender.name]
+    i = int(np.ravel_multi_index(offender.index, value.shape))
+    along = element_lines(probe.function, probe.values, offender.name, dys=[1.0])(i)
+    step = real_step(value[offender.index])
+    if not explains(along, offender.backward, offender.reference, size=size, step=step, reach=step):
+        return None
+    return (f"{offender.name}: the loss has a kink at {offender.index} (relu, max, clip), and backward's value is "
+            "between the slopes on both sides: check at parameters that are not on it")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
+from .text import layout, text
 
-WORST = 5  # elements shown per wrong gradient
+__all__ = ["GradcheckError", "Offender", "Report", "TensorReport", "layout", "raise_if_wrong"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class TensorReport:
     max_error: float
     rms: float
     worst: tuple[Offender, ...] = ()
+    kinks: int = 0  # elements of which the reference says nothing, since the function has a kink there
 
     @property
     def ok(self) -> bool:
@@ -42,7 +43,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a check; `str(report)` is the table."""
+    """The result of a check; `str(report)` is the table, `report.text(color=True)` for a terminal."""
 
     method: str
     dtype: str
@@ -51,7 +52,8 @@ class Report:
     seed: int
     tensors: tuple[TensorReport, ...]
     broken_promises: tuple[str, ...] = ()
-    hints: tuple[str, ...] = field(default=())
+    hints: tuple[str, ...] = ()  # guesses at why a gradient is wrong
+    notes: tuple[str, ...] = ()  # what else to know: kinks, what was not checked
 
     @property
     def ok(self) -> bool:
@@ -75,61 +77,24 @@ class Report:
         """The names of the gradients that are wrong."""
         return tuple(t.name for t in self.tensors if not t.ok)
 
+    @property
+    def kinks(self) -> int:
+        return sum(t.kinks for t in self.tensors)
+
     def to_dict(self) -> dict:
-        return {**asdict(self), "ok": self.ok, "margin": self.margin}
+        """Every field, and ok, margin and kinks, in the types of JSON.
+
+        JSON has no infinity: it becomes the text "Infinity" or "-Infinity", a NaN "NaN", all of which
+        float() reads back.
+        """
+        return _plain({**asdict(self), "ok": self.ok, "margin": self.margin, "kinks": self.kinks})
+
+    def text(self, color: bool = False) -> str:
+        """The table, the worst elements, hints and notes; color: with ANSI colours."""
+        return text(self, color)
 
     def __str__(self) -> str:
-        return "\n".join([self._headline(), *self._table(), *self._offenders(), *self._notes()])
-
-    def _headline(self) -> str:
-        what = (
-            f"(method={self.method}, {self.dtype} on {self.device}, rtol={self.rtol:.2g}, seed={self.seed})"
-        )
-        if self.ok:
-            return f"gradient check ok: {len(self.tensors)} gradients, margin {self.margin:.3g}  {what}"
-        wrong = (
-            f"{len(self.wrong)} of {len(self.tensors)} gradients are wrong"
-            if self.wrong
-            else "a promise is broken"
-        )
-        return f"gradient check FAILED: {wrong}  {what}"
-
-    def _table(self) -> list[str]:
-        if not self.tensors:
-            return []
-        counted = "probes" if "directional" in self.method else "checked"
-        rows = [(t.name, str(t.shape), str(t.checked), str(t.wrong), f"{t.max_error:.1e}", f"{t.rms:.2e}",
-                 "ok" if t.ok else "WRONG") for t in self.tensors]
-        return [
-            "",
-            *layout(("gradient", "shape", counted, "wrong", "max error", "rms", ""), rows, left=(0, 1, 6)),
-        ]
-
-    def _offenders(self) -> list[str]:
-        lines: list[str] = []
-        for tensor in self.tensors:
-            if tensor.ok or not tensor.worst:
-                continue
-            rows = [
-                (
-                    str(o.index),
-                    o.label,
-                    f"{o.backward:+.6e}",
-                    f"{o.reference:+.6e}",
-                    _ratio(o),
-                    f"{o.error:.1e}",
-                )
-                for o in tensor.worst
-            ]
-            header = ("index", "where", "backward()", "reference", "ratio", "error")
-            lines += ["", f"  worst elements of {tensor.name}", *layout(header, rows, left=(0, 1))]
-        return lines
-
-    def _notes(self) -> list[str]:
-        lines = [f"  broken: {promise}" for promise in self.broken_promises] + [
-            f"  hint: {h}" for h in self.hints
-        ]
-        return ["", *lines] if lines else []
+        return self.text()
 
 
 class GradcheckError(AssertionError):
@@ -148,45 +113,12 @@ def raise_if_wrong(report: Report) -> Report:
     return report
 
 
-def relative_errors(backward: np.ndarray, reference: np.ndarray, floor: float) -> np.ndarray:
-    """|backward - reference| / (rms(reference) + |reference|), rms at least `floor`; NaN counts as inf."""
-    difference = np.abs(backward - reference)
-    scale = max(rms(reference), floor) + np.abs(reference)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(difference == 0, 0.0, difference / scale)
-    return np.where(np.isnan(error), np.inf, error)
-
-
-def rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values)))) if np.size(values) else 0.0
-
-
-def tensor_report(name: str, shape: tuple[int, ...], backward: np.ndarray, reference: np.ndarray, *,
-                  rtol: float, floor: float, indices: np.ndarray | None = None,
-                  labels: Sequence[str] | None = None) -> TensorReport:
-    """Compare the elements at the flat `indices` (all, if None) and keep the worst of them."""
-    indices = np.arange(reference.size) if indices is None else indices
-    error = relative_errors(backward, reference, floor)
-    worst = []
-    for k in np.argsort(-error, kind="stable")[:WORST]:
-        index = tuple(int(i) for i in np.unravel_index(indices[k], shape))
-        label = labels[index[-1]] if labels is not None and index else ""
-        worst.append(Offender(name, index, label, float(backward[k]), float(reference[k]), float(error[k])))
-    return TensorReport(name, tuple(shape), error.size, int((error > rtol).sum()), float(error.max()),
-                        rms(reference), tuple(worst))
-
-
-def layout(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
-    """Lines of a table; columns in `left` are flush left, the others flush right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        cells = [
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))
-        ]
-        lines.append(("  " + "  ".join(cells)).rstrip())
-    return lines
-
-
-def _ratio(offender: Offender) -> str:
-    return f"{offender.backward / offender.reference:.6g}" if offender.reference else "-"
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

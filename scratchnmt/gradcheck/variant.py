@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .contract import describe, noise_floor
-from .convention import (cast, differentiable, draw_dys, is_float_array, named_gradients, output_names,
-                         outputs, run_backward, run_forward, to_host)
-from .report import Report, raise_if_wrong, tensor_report
+from .convention import (cast, describe, differentiable, draw_dys, given_dys, named_gradients, output_names,
+                         outputs, run_backward, run_forward)
+from .elements import Elements, hints_of
+from .inputs import is_float_array, to_host
+from .measure import noise_floor, tensor_report
+from .report import Report, raise_if_wrong
 
 
 def check_variant(plain: tuple[Callable, Callable], fused: tuple[Callable, Callable], args: Mapping[str, Any],
@@ -25,10 +27,13 @@ def check_variant(plain: tuple[Callable, Callable], fused: tuple[Callable, Calla
     dtype, device = describe(args, names)
     rtol = 64 * float(np.finfo(dtype).eps) * steps**0.5 if rtol is None else rtol
     y, cache = run_forward(fused[0], args)
-    dys = draw_dys(outputs(y), seed) if dys is None else list(outputs(dys))
+    dys = draw_dys(outputs(y), seed) if dys is None else given_dys(y, dys)
     found = named_gradients(run_backward(fused[1], dys, cache), args, names)
     y64, cache64 = run_forward(plain[0], cast(args, "float64"))
     dys64 = [dy.astype("float64") if is_float_array(dy) else dy for dy in dys]
+    if len(outputs(y)) != len(outputs(y64)):
+        raise ValueError(f"the plain op has {len(outputs(y64))} outputs with a gradient, "
+                         f"the fused one {len(outputs(y))}")
     expected = named_gradients(run_backward(plain[1], dys64, cache64), args, names)
     pairs = {name: (v, r) for name, v, r in zip(output_names(y), outputs(y), outputs(y64))}
     pairs |= {f"d{name}": (found[name], expected[name]) for name in names}
@@ -38,10 +43,14 @@ def check_variant(plain: tuple[Callable, Callable], fused: tuple[Callable, Calla
         for name, (v, r) in host.items()
         if v.shape != r.shape
     )
+    same = {name: (v.reshape(-1), r.reshape(-1)) for name, (v, r) in host.items() if v.shape == r.shape}
     floor = noise_floor([r for _, r in host.values()], dys)
-    tensors = tuple(tensor_report(name, r.shape, v.reshape(-1), r.reshape(-1), rtol=rtol, floor=floor)
-                    for name, (v, r) in host.items() if v.shape == r.shape)
-    return Report("variant", dtype, device, rtol, seed, tensors, broken)
+    tensors = {name: tensor_report(name, host[name][0].shape, v, r, rtol=rtol, floor=floor)
+               for name, (v, r) in same.items()}
+    gradients = {name: Elements(name, args[name].shape, np.arange(args[name].size), *same[f"d{name}"])
+                 for name in names if f"d{name}" in same}
+    hints = hints_of(list(gradients.values()), args, [tensors[f"d{name}"] for name in gradients], rtol, floor)
+    return Report("variant", dtype, device, rtol, seed, tuple(tensors.values()), broken, tuple(hints))
 
 
 def assert_variant(*args: Any, **kwargs: Any) -> Report:

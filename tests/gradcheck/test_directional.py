@@ -92,6 +92,14 @@ def test_the_parameters_are_not_changed():
         (dict(params={**PARAMS, "W1": np.zeros((0, 9))}), "parameter W1 is empty"),
         (dict(grads=lambda p: {"W1": p["W1"]}), "no gradient for b1, W2"),
         (dict(grads=lambda p: {**grads(p), "V": p["W1"]}), "'V', which matches no argument"),
+        (dict(grads=lambda p: {**grads(p), "b1": None}), "returns None as the gradient of b1"),
+        (dict(grads=lambda p: list(grads(p).values())), "must return a NamedTuple, a dict or an array, got a"),
+        (dict(params={**PARAMS, "b1": np.full(9, np.nan)}), r"parameter b1 holds a value that is not finite"),
+        (dict(params={}), "params is empty"),
+        (dict(probes=0), "probes is 0, expected at least 1"),
+        (dict(loss=lambda p: p["b1"]), r"loss must return one number, got an array of shape \(9,\)"),
+        (dict(loss=lambda p: None), "loss must return one number, got None"),
+        (dict(loss=lambda p: loss(p) * np.inf), "the loss is inf at these parameters"),
         (
             dict(grads=lambda p: {**grads(p), "b1": p["b1"][:3]}),
             r"gradient of b1 has shape \(3,\), the parameter \(9,\)",
@@ -101,6 +109,49 @@ def test_the_parameters_are_not_changed():
 def test_what_does_not_fit_has_its_own_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         check_directional(**{"loss": loss, "grads": grads, "params": PARAMS, **change})
+
+
+def test_grads_that_raise_are_named():
+    with pytest.raises(GradcheckError, match="grads raised ZeroDivisionError: division by zero") as caught:
+        check_directional(loss, lambda p: {"W1": 1 / 0}, PARAMS)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_loss_that_is_random_is_said_to_be():
+    report = check_directional(lambda p: loss(p) * np.random.random(), grads, PARAMS)
+    assert not report.ok and report.broken_promises[0].startswith("loss is random: two calls with the same")
+
+
+def test_a_large_parameter_is_not_copied_for_every_forward_pass():
+    """The complex values are written in place: most of them stay where they are."""
+    seen = set()
+
+    def watched(params):
+        seen.add((params["W1"].dtype.kind, params["W1"].__array_interface__["data"][0]))
+        return loss(params)
+
+    check_directional(watched, grads, PARAMS)
+    assert len([kind for kind, _ in seen if kind == "c"]) == 1
+
+
+def test_parameters_in_fortran_order_and_of_no_dimension():
+    params = {"W": np.asfortranarray(RNG.standard_normal((3, 4))), "s": np.array(0.7)}
+    M = RNG.standard_normal((3, 4))
+
+    def product(p):
+        return (p["W"] * M).sum() * p["s"] ** 2
+
+    def by_hand(p):
+        return {"W": M * p["s"] ** 2, "s": 2 * p["s"] * (p["W"] * M).sum()}
+
+    assert assert_directional(product, by_hand, params).margin > 100
+
+    def wrong(p):
+        found = by_hand(p)
+        found["W"][1, 2] *= 2
+        return found
+
+    assert check_directional(product, wrong, params).tensors[0].worst[0].index == (1, 2)
 
 
 def test_a_loss_that_is_not_analytic():

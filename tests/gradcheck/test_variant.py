@@ -48,6 +48,15 @@ def test_a_wrong_gradient_or_output_is_named():
         assert_variant(PLAIN, (fused_forward, scaled), ARGS)
 
 
+def test_another_number_of_outputs_is_named():
+    def two(x, W):
+        y, cache = plain_forward(x, W)
+        return (y, y), cache
+
+    with pytest.raises(ValueError, match="the plain op has 2 outputs with a gradient, the fused one 1"):
+        check_variant((two, backward), (fused_forward, backward), ARGS)
+
+
 def test_an_output_of_another_shape_is_named():
     def summed(x, W):
         y, cache = fused_forward(x, W)

@@ -8,7 +8,6 @@ import pytest
 from tiny_nmt import SRC_LENGTHS, TGT_LENGTHS, alone, batch, by_configuration, padded
 
 from scratchnmt.errors import InputError
-from scratchnmt.gradcheck import assert_contract, assert_variant
 from scratchnmt.gradcheck.convention import cast
 from scratchnmt.models.nmt import NMT
 
@@ -70,18 +69,18 @@ def test_the_order_of_the_sentences_changes_nothing(case):
 
 
 @by_configuration
-def test_what_an_op_promises_the_model_keeps(case):
+def test_what_an_op_promises_the_model_keeps(case, gradcheck):
     """Deterministic; writes into nothing; backward twice is the same; weights of any layout."""
     model = case.model()
-    assert_contract(*as_op(model, batch()), dict(model.params))
+    gradcheck.assert_contract(*as_op(model, batch()), dict(model.params))
 
 
 @by_configuration
-def test_float32_is_close_to_float64(case):
+def test_float32_is_close_to_float64(case, gradcheck):
     model = case.model()
     weights = cast(model.params, "float32")
     op = as_op(model, batch())
-    report = assert_variant(op, op, weights, steps=SRC_LENGTHS.max() + TGT_LENGTHS.max())
+    report = gradcheck.assert_variant(op, op, weights, steps=SRC_LENGTHS.max() + TGT_LENGTHS.max())
     assert report.dtype == "float32"
 
 
@@ -100,13 +99,13 @@ def test_a_gradient_buffer_is_overwritten(case):
 
 
 @by_configuration
-def test_nll_is_without_dropout_and_smoothing(case):
+def test_nll_is_without_dropout_and_smoothing(case, rng):
     model = case.model()
     without = NMT(11, 12, model.config.embed_size, 4, dtype="float64",
                   **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "label_smoothing": 0.0})
     nll = model.nll(*batch())
     assert isinstance(nll, float)
-    assert nll == without.with_params(model.params).forward(*batch(), rng=np.random.default_rng(0))[0]
+    assert nll == without.with_params(model.params).forward(*batch(), rng=rng)[0]
 
 
 def test_weights_of_zero_choose_every_word_with_equal_probability():
@@ -126,9 +125,9 @@ def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
     assert first[0] == again[0] != other[0] and first[0] != model.forward(*batch())[0]
 
 
-def test_dropout_falls_on_the_embeddings_between_layers_and_on_the_output():
+def test_dropout_falls_on_the_embeddings_between_layers_and_on_the_output(rng):
     for choices, on in ((dict(embed_dropout=0.5), {"embeddings"}), (dict(dropout=0.5), {"between", "output"})):
-        _, cache = NMT(11, 12, 5, 4, layers=2, **choices).forward(*batch(), rng=np.random.default_rng(0))
+        _, cache = NMT(11, 12, 5, 4, layers=2, **choices).forward(*batch(), rng=rng)
         dropped = {"embeddings": [dropout for _, dropout in cache.embeddings.values()],
                    "between": [cache.encoder.dropouts[1], cache.decoder.layers[1].mask]}
         for where, masks in dropped.items():

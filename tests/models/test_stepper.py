@@ -35,9 +35,9 @@ def test_forced_decoding_is_nll(case):
 
 
 @by_configuration
-def test_hypotheses_of_one_sentence_do_not_touch_each_other(case):
+def test_hypotheses_of_one_sentence_do_not_touch_each_other(case, rng):
     model, (src, lengths, _) = case.model(), batch()
-    words = np.random.default_rng(0).integers(1, 12, (4, 4, 3))
+    words = rng.integers(1, 12, (4, 4, 3))
     start = model.start(src, lengths)
     together = forced(model, start.select(np.arange(4), np.zeros((4, 3), int)), words)
     for k in range(3):
@@ -46,9 +46,9 @@ def test_hypotheses_of_one_sentence_do_not_touch_each_other(case):
 
 
 @by_configuration
-def test_select_goes_on_with_the_chosen_hypotheses(case):
+def test_select_goes_on_with_the_chosen_hypotheses(case, rng):
     model, (src, lengths, _) = case.model(), batch()
-    words = np.random.default_rng(1).integers(1, 12, (3, 4, 2))
+    words = rng.integers(1, 12, (3, 4, 2))
     state = model.start(src, lengths).select(np.arange(4), np.zeros((4, 2), int))
     for y in words[:2]:
         _, _, state = model.step(state, y)

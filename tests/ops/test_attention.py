@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from scratchnmt.gradcheck import assert_variant
 from scratchnmt.gradcheck.convention import cast
 from scratchnmt.ops import attention as att
 from scratchnmt.selfcheck import CASES, SIZES
@@ -13,13 +12,13 @@ by_score = pytest.mark.parametrize("case", TEXTBOOK, ids=lambda case: case.name)
 MASK = np.array([[1, 1, 1], [1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]], bool)  # (S, B) = (5, 3)
 
 
-def arguments(case, seed=0):
-    return {**case.arguments(SIZES, np.random.default_rng(seed)), "mask": MASK}
+def arguments(case, rng):
+    return {**case.arguments(SIZES, rng), "mask": MASK}
 
 
 @by_score
-def test_the_equations(case):
-    args = arguments(case)
+def test_the_equations(case, rng):
+    args = arguments(case, rng)
     h, h_enc, W, v = (args[name] for name in ("h", "h_enc", "W", "v"))
     context, cache = att.attention_forward(**args)
     for b, length in enumerate(MASK.sum(axis=0)):
@@ -34,12 +33,12 @@ def test_the_equations(case):
 
 
 @by_score
-def test_padding_has_no_weight_and_no_gradient(case):
-    args = arguments(case)
+def test_padding_has_no_weight_and_no_gradient(case, rng):
+    args = arguments(case, rng)
     spoilt = {**args, "h_enc": np.where(MASK[..., None], args["h_enc"], 1e6)}
     context, cache = att.attention_forward(**args)
     context_spoilt, cache_spoilt = att.attention_forward(**spoilt)
-    dcontext = np.random.default_rng(1).standard_normal(context.shape)
+    dcontext = rng.standard_normal(context.shape)
     grads, grads_spoilt = (att.attention_backward(dcontext, c) for c in (cache, cache_spoilt))
     assert not cache.weights[~MASK.T].any() and not grads.dh_enc[~MASK].any()
     for expected, found in zip([context, *grads], [context_spoilt, *grads_spoilt]):
@@ -87,10 +86,10 @@ def all_at_once():
 
 @by_score
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_many_queries_at_once_are_as_many_textbook_steps(case, dtype):
-    args = arguments(case)
-    args["h"] = np.random.default_rng(2).standard_normal((SIZES["B"], 4, args["h"].shape[1]))
-    assert_variant(one_by_one(case), all_at_once(), cast(args, dtype))
+def test_many_queries_at_once_are_as_many_textbook_steps(case, dtype, rng, gradcheck):
+    args = arguments(case, rng)
+    args["h"] = rng.standard_normal((SIZES["B"], 4, args["h"].shape[1]))
+    gradcheck.assert_variant(one_by_one(case), all_at_once(), cast(args, dtype))
 
 
 @pytest.mark.parametrize("case, change, message", [
@@ -99,6 +98,6 @@ def test_many_queries_at_once_are_as_many_textbook_steps(case, dtype):
     (TEXTBOOK[2], dict(W=np.zeros((6, 4))), r"W has shape \(6, 4\), expected \(H\+M, A\) = \(11, 4\)"),
     (TEXTBOOK[1], dict(mask=MASK.T), r"attention: mask has shape \(3, 5\), expected \(S, B\) = \(5, 3\)"),
 ])
-def test_arguments_that_do_not_fit(case, change, message):
+def test_arguments_that_do_not_fit(case, change, message, rng):
     with pytest.raises(ValueError, match=message):
-        att.attention_forward(**{**arguments(case), **change})
+        att.attention_forward(**{**arguments(case, rng), **change})

@@ -10,8 +10,8 @@ def generator():
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.9])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_share_is_dropped_and_the_rest_scaled_up(rate, dtype):
-    x = np.random.default_rng(1).standard_normal((200, 200)).astype(dtype)
+def test_a_share_is_dropped_and_the_rest_scaled_up(rate, dtype, rng):
+    x = rng.standard_normal((200, 200)).astype(dtype)
     y, cache = dropout_forward(x, rate, rng=generator())
     kept = y != 0
     np.testing.assert_allclose(y[kept], x[kept] / (1 - rate), rtol=1e-6)
@@ -19,8 +19,8 @@ def test_a_share_is_dropped_and_the_rest_scaled_up(rate, dtype):
     assert rate or kept.all()
 
 
-def test_backward_drops_what_forward_dropped():
-    x, dy = np.random.default_rng(1).standard_normal((2, 5, 6))
+def test_backward_drops_what_forward_dropped(rng):
+    x, dy = rng.standard_normal((2, 5, 6))
     y, cache = dropout_forward(x, 0.4, rng=generator())
     dx = dropout_backward(dy, cache).dx
     np.testing.assert_array_equal(dx == 0, y == 0)
@@ -34,8 +34,8 @@ def test_the_same_seed_drops_the_same_whatever_the_dtype():
     assert (dropout_mask((30, 30), 0.5, rng) != dropout_mask((30, 30), 0.5, rng)).any()
 
 
-def test_a_mask_is_used_as_it_is():
-    x = np.random.default_rng(1).standard_normal((3, 4))
+def test_a_mask_is_used_as_it_is(rng):
+    x = rng.standard_normal((3, 4))
     mask = dropout_mask(x.shape, 0.5, generator(), "float64")
     y, cache = dropout_forward(x, 0.5, mask=mask)
     np.testing.assert_array_equal(y, x * mask)

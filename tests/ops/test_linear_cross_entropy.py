@@ -5,7 +5,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from scratchnmt.gradcheck import assert_variant
 from scratchnmt.ops import linear_cross_entropy as fused
 from scratchnmt.ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from scratchnmt.ops.linear import linear_backward, linear_forward
@@ -31,8 +30,7 @@ PLAIN = plain_forward, plain_backward
 FUSED = fused.linear_cross_entropy_forward, fused.linear_cross_entropy_backward
 
 
-def arguments(targets, dtype="float64", tied=False):
-    rng = np.random.default_rng(0)
+def arguments(rng, targets, dtype="float64", tied=False):
     x = rng.standard_normal((len(targets), 5)).astype(dtype)
     W = rng.standard_normal((V, 5) if tied else (5, V)).astype(dtype)
     return {"x": x, "W": W.T if tied else W, "targets": np.array(targets)}
@@ -41,13 +39,13 @@ def arguments(targets, dtype="float64", tied=False):
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("tied", [False, True])
-def test_fused_is_linear_and_cross_entropy(targets, smoothing, tied, monkeypatch):
+def test_fused_is_linear_and_cross_entropy(targets, smoothing, tied, monkeypatch, rng, gradcheck):
     monkeypatch.setattr(fused, "COLUMNS", 3)
     monkeypatch.setattr(fused, "BLOCK_BYTES", 2 * V * 8)  # two rows
-    args = {**arguments(targets, tied=tied), "label_smoothing": smoothing}
+    args = {**arguments(rng, targets, tied=tied), "label_smoothing": smoothing}
     for rows in range(1, len(targets) + 2):
-        assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": rows * V * 8}, steps=len(targets))
-    assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": 1}, steps=len(targets))  # still a row at a time
+        gradcheck.assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": rows * V * 8}, steps=len(targets))
+    gradcheck.assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": 1}, steps=len(targets))  # still a row at a time
     loss, cache = FUSED[0](**args)
     assert FUSED[0](**args, gradients=False) == (loss, None)
     buffer = np.full_like(args["W"], np.nan)
@@ -56,14 +54,14 @@ def test_fused_is_linear_and_cross_entropy(targets, smoothing, tied, monkeypatch
     np.testing.assert_array_equal(buffer, cache.dW)
 
 
-def test_in_float32():
+def test_in_float32(rng, gradcheck):
     for tied in (False, True):
-        args = arguments(TARGETS["some padding"], "float32", tied)
-        assert assert_variant(PLAIN, FUSED, args, steps=7).dtype == "float32"
+        args = arguments(rng, TARGETS["some padding"], "float32", tied)
+        assert gradcheck.assert_variant(PLAIN, FUSED, args, steps=7).dtype == "float32"
 
 
-def test_large_logits_in_float32():
-    args = arguments(TARGETS["some padding"], "float32")
+def test_large_logits_in_float32(rng):
+    args = arguments(rng, TARGETS["some padding"], "float32")
     args["W"] *= 1e4
     loss, cache = FUSED[0](**args)
     expected, _ = plain_forward(**{name: a.astype(float) for name, a in args.items() if name != "targets"},
@@ -73,9 +71,8 @@ def test_large_logits_in_float32():
 
 
 @pytest.mark.parametrize("gradients", [True, False])
-def test_the_logits_are_never_whole(gradients):
+def test_the_logits_are_never_whole(gradients, rng):
     N, H, V = 600, 4, 6000
-    rng = np.random.default_rng(0)
     x, W = rng.standard_normal((N, H), "float32"), rng.standard_normal((H, V), "float32")
     targets, chunk = rng.integers(1, V, N), 1 << 19
     tracemalloc.start()
@@ -87,8 +84,8 @@ def test_the_logits_are_never_whole(gradients):
     assert chunk / 2 < peak < 2 * chunk + 4 * W.nbytes + 4 * x.nbytes < N * V * 4 / 8
 
 
-def test_arguments_that_do_not_fit():
-    args = arguments([1, 2])
+def test_arguments_that_do_not_fit(rng):
+    args = arguments(rng, [1, 2])
     with pytest.raises(ValueError, match=r"W has shape \(11, 5\), expected \(H, V\) = \(5, 5\)"):
         FUSED[0](**{**args, "W": args["W"].T})
     with pytest.raises(ValueError, match=r"targets has shape \(3,\), expected \(N\) = \(2\)"):

@@ -4,11 +4,10 @@ from itertools import product
 
 import numpy as np
 import pytest
-import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchnmt.gradcheck import assert_variant
+from scratchnmt.gradcheck import strategies
 from scratchnmt.gradcheck.convention import cast
 from scratchnmt.ops.lstm import lstm_backward, lstm_forward
 from scratchnmt.ops.lstm_cell import lstm_cell_backward, lstm_cell_forward
@@ -58,30 +57,29 @@ PLAIN, FAST = (plain_forward, plain_backward), (lstm_forward, lstm_backward)
 @by_name
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_the_sequence_is_a_loop_of_cells(case, data):
+def test_the_sequence_is_a_loop_of_cells(case, data, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=5))
     args = case.arguments(sizes, np.random.default_rng(data.draw(strategies.seeds())))
     args["lengths"] = data.draw(strategies.lengths(sizes["T"], sizes["B"]))
-    assert_variant(PLAIN, FAST, args, steps=sizes["T"])
+    gradcheck.assert_variant(PLAIN, FAST, args, steps=sizes["T"])
 
 
 @by_name
-def test_in_float32(case):
-    args = case.arguments(SIZES, np.random.default_rng(0))
-    args = cast(args, "float32")
-    report = assert_variant(PLAIN, FAST, args, steps=SIZES["T"])
+def test_in_float32(case, rng, gradcheck):
+    args = cast(case.arguments(SIZES, rng), "float32")
+    report = gradcheck.assert_variant(PLAIN, FAST, args, steps=SIZES["T"])
     assert report.dtype == "float32"
 
 
 @by_name
-def test_padding_is_never_read(case):
-    args = case.arguments(SIZES, np.random.default_rng(1))
+def test_padding_is_never_read(case, rng):
+    args = case.arguments(SIZES, rng)
     args["lengths"] = np.array([2, 4, 1])
     padding = np.arange(SIZES["T"])[:, None] >= args["lengths"]
     spoilt = {**args, "x": np.where(padding[..., None], np.nan, args["x"])}
     ys, cache = lstm_forward(**args)
     ys_spoilt, cache_spoilt = lstm_forward(**spoilt)
-    dys = [np.random.default_rng(2).standard_normal(y.shape) for y in ys]
+    dys = [rng.standard_normal(y.shape) for y in ys]
     dys_spoilt = [np.where(padding[..., None], np.nan, dys[0]), *dys[1:]]
     grads, grads_spoilt = lstm_backward(*dys, cache), lstm_backward(*dys_spoilt, cache_spoilt)
     for expected, found in zip([*ys, *grads], [*ys_spoilt, *grads_spoilt]):
@@ -96,7 +94,7 @@ def test_padding_is_never_read(case):
     (dict(b=np.zeros((1, 20))), r"lstm: b has shape \(1, 20\), expected \(D, 4H\) = \(2, 20\)"),
     (dict(h0=np.zeros((2, 1, 5))), r"lstm: h0 has shape \(2, 1, 5\), expected \(D, B, H\) = \(2, 3, 5\)"),
 ])
-def test_arguments_that_do_not_fit(change, message):
-    args = SEQUENCES[-1].arguments(SIZES, np.random.default_rng(0))
+def test_arguments_that_do_not_fit(change, message, rng):
+    args = SEQUENCES[-1].arguments(SIZES, rng)
     with pytest.raises(ValueError, match=message):
         lstm_forward(**{**args, **change})

@@ -5,21 +5,20 @@ import numpy as np
 from scratchnmt.ops.lstm_gates import lstm_gates_backward, lstm_gates_forward
 
 
-def draw(*shapes):
-    rng = np.random.default_rng(0)
+def draw(rng, *shapes):
     return [rng.standard_normal(shape) for shape in shapes]
 
 
-def test_the_equations_in_the_order_i_f_g_o():
-    z, c_prev = draw((3, 8), (3, 2))
+def test_the_equations_in_the_order_i_f_g_o(rng):
+    z, c_prev = draw(rng, (3, 8), (3, 2))
     (h, c), _ = lstm_gates_forward(z, c_prev)
     i, f, o = (1 / (1 + np.exp(-z[:, k : k + 2])) for k in (0, 2, 6))
     np.testing.assert_allclose(c, f * c_prev + i * np.tanh(z[:, 4:6]), rtol=1e-14)
     np.testing.assert_allclose(h, o * np.tanh(c), rtol=1e-14)
 
 
-def test_buffers_change_where_the_results_lie_and_nothing_else():
-    z, c_prev, dh, dc = draw((3, 8), (3, 2), (3, 2), (3, 2))
+def test_buffers_change_where_the_results_lie_and_nothing_else(rng):
+    z, c_prev, dh, dc = draw(rng, (3, 8), (3, 2), (3, 2), (3, 2))
     fresh, cache = lstm_gates_forward(z, c_prev)
     grads = lstm_gates_backward(dh, dc, cache)
     buffers = {name: np.full((3, 2), np.nan) for name in ("h", "c", "tanh_c")}

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scratchnmt.gradcheck import strategies
 from scratchnmt.ops.packing import pack, steps, steps_back
 
 drawn_lengths = st.tuples(st.integers(1, 6), st.integers(1, 5)).flatmap(lambda tb: strategies.lengths(*tb))

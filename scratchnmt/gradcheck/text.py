@@ -1,0 +1,97 @@
+"""A report as text: a headline, a table of the gradients, the worst elements, hints and notes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .report import Offender, Report
+
+_CODES = {"red": 31, "green": 32, "yellow": 33}
+
+
+def text(report: Report, color: bool = False) -> str:
+    """The whole report; color: verdicts in green and red, hints in yellow, by ANSI codes."""
+    lines = [_headline(report, color), *_table(report, color), *_offenders(report), *_remarks(report, color)]
+    return "\n".join(lines)
+
+
+def layout(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    """Lines of a table; columns in `left` are flush left, the others flush right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))
+        ]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return lines
+
+
+def _headline(report: Report, color: bool) -> str:
+    count = len(report.tensors)
+    gradients = f"{count} gradient{'s' if count != 1 else ''}"
+    margin = f", margin {report.margin:.3g}" if count else ""
+    verdict = _paint("gradient check ok", "green", color)
+    found = gradients if count else "every promise is kept"
+    if not report.ok:
+        verdict, found = _paint("gradient check FAILED", "red", color), "a promise is broken"
+    if report.wrong:
+        found = f"{len(report.wrong)} of {gradients} {'is' if count == 1 else 'are'} wrong"
+    return f"{verdict}: {found}{margin}  ({_conditions(report)})"
+
+
+def _conditions(report: Report) -> str:
+    where = f"{report.dtype} on {report.device}"
+    if report.device.startswith("cuda") and os.environ.get("CUPY_TF32", "0") not in ("", "0"):
+        where += " with CUPY_TF32 set: products have 10 bits"
+    return f"method={report.method}, {where}, rtol={report.rtol:.2g}, seed={report.seed}"
+
+
+def _table(report: Report, color: bool) -> list[str]:
+    if not report.tensors:
+        return []
+    counted = "probes" if "directional" in report.method else "checked"
+    header = ["gradient", "shape", counted, "wrong", "max error", "rms", ""]
+    rows = [[t.name, str(t.shape), str(t.checked), str(t.wrong), f"{t.max_error:.1e}", f"{t.rms:.2e}",
+             "ok" if t.ok else "WRONG"] for t in report.tensors]
+    if report.kinks:
+        header.insert(4, "kinks")
+        for row, tensor in zip(rows, report.tensors):
+            row.insert(4, str(tensor.kinks))
+    first, *lines = layout(header, rows, left=(0, 1, len(header) - 1))
+    return ["", first, *(_verdict(line, t.ok, color) for line, t in zip(lines, report.tensors))]
+
+
+def _verdict(line: str, ok: bool, color: bool) -> str:
+    """The row with its last word, ok or WRONG, painted."""
+    start, _, word = line.rpartition(" ")
+    return f"{start} {_paint(word, 'green' if ok else 'red', color)}"
+
+
+def _offenders(report: Report) -> list[str]:
+    lines: list[str] = []
+    header = ("index", "where", "backward()", "reference", "ratio", "error")
+    for tensor in report.tensors:
+        if tensor.wrong and tensor.worst:
+            rows = [(str(o.index), o.label, f"{o.backward:+.6e}", f"{o.reference:+.6e}", _ratio(o),
+                     f"{o.error:.1e}") for o in tensor.worst]
+            lines += ["", f"  worst elements of {tensor.name}", *layout(header, rows, left=(0, 1))]
+    return lines
+
+
+def _remarks(report: Report, color: bool) -> list[str]:
+    lines = [f"  {_paint('broken:', 'red', color)} {promise}" for promise in report.broken_promises]
+    lines += [f"  {_paint('hint:', 'yellow', color)} {hint}" for hint in report.hints]
+    lines += [f"  note: {note}" for note in report.notes]
+    return ["", *lines] if lines else []
+
+
+def _ratio(offender: Offender) -> str:
+    return f"{offender.backward / offender.reference:.6g}" if offender.reference else "-"
+
+
+def _paint(words: str, color: str, wanted: bool) -> str:
+    return f"\x1b[{_CODES[color]}m{words}\x1b[0m" if wanted else words

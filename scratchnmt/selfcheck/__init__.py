@@ -1,0 +1,73 @@
+"""Every operation and layer with example arguments, and the whole model, to be checked numerically.
+
+Three lists, CASES, LAYERS and MODELS, walked by the command `scratchnmt gradcheck` and by the tests, so
+that an operation or a configuration is checked by being listed.  Ops and layers are checked element by
+element; their `arguments(sizes, rng)` make arguments for any sizes of their letters.  A model is checked
+tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from ..errors import InputError
+from ..gradcheck import Report
+from .arguments import SIZES, Sizes
+from .case import Case, placed
+from .layers import LAYERS
+from .models import MODELS, ModelCase, check_model, example_batch
+from .ops import CASES
+
+__all__ = ["CASES", "LAYERS", "MODELS", "SIZES", "Case", "ModelCase", "Row", "Sizes", "check_model", "choose",
+           "example_batch", "placed", "rows"]
+
+_SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction"}
+
+
+class Row(NamedTuple):
+    """One line of the table that the command prints."""
+
+    name: str
+    report: Report
+    seconds: float
+
+
+def choose(names: Sequence[str] = ()) -> list[Case | ModelCase]:
+    """The ops, layers and models that `names` choose, in the order of the lists; all, if none is given.
+
+    A name is an op's ("lstm": all of its configurations), a whole line's ("lstm, two directions"), or else
+    any part of a line's name ("directions").  InputError, with what is near, if one matches nothing.
+    """
+    every = [*CASES, *LAYERS, *MODELS]
+    chosen = [{case.name for case in every if not names}, *(_matches(name, every) for name in names)]
+    return [case for case in every if any(case.name in some for some in chosen)]
+
+
+def rows(names: Sequence[str] = (), *, device: str = "cpu", dtype: str = "float64",
+         seed: int = 0) -> Iterator[Row]:
+    """Check what `names` choose, one after another.  InputError if one matches nothing."""
+    for case in choose(names):
+        start = time.perf_counter()
+        report = case.report(device, dtype, seed)
+        yield Row(case.name, report, time.perf_counter() - start)
+
+
+def _matches(name: str, every: Sequence[Case | ModelCase]) -> set[str]:
+    wanted = " ".join(name.lower().split())
+    wanted = _SYNONYMS.get(wanted, wanted)
+    found = ({case.name for case in every if wanted in (_op(case), case.name)}
+             or {case.name for case in every if wanted and wanted in case.name})
+    if not found:
+        parts = dict.fromkeys(part for case in every for part in (*case.name.split(", "), case.name))
+        near = get_close_matches(wanted, [*parts, *_SYNONYMS], n=3)
+        hint = (f"did you mean {' or '.join(map(repr, near))}?" if near else
+                f"expected a part of a line's name, such as {', '.join(dict.fromkeys(map(_op, every)))}")
+        raise InputError(f"nothing to check is named {name!r}: {hint}")
+    return found
+
+
+def _op(case: Case | ModelCase) -> str:
+    return case.name.partition(",")[0]

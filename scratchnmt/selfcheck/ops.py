@@ -1,0 +1,85 @@
+"""Every operation with example arguments, in each of its configurations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..arrays import Array, array_module
+from ..ops import (activations, attention, cross_entropy, dropout, embedding, linear, linear_cross_entropy,
+                   lstm, lstm_cell, lstm_gates, softmax)
+from .arguments import ids, lengths, mask, normal, scaled_mask, targets
+from .case import Case, cases
+
+
+def _attention_step_backward(dcontext: Array, cache: Any) -> dict[str, Array]:
+    """With what a loop over time leaves to one product at its end."""
+    dquery, dscore, dkeys, dv = attention.attention_step_backward(dcontext, cache)
+    dkeys = dscore.transpose(0, 2, 1) @ cache.query if dkeys is None else dkeys
+    return {"query": dquery, "keys": dkeys, "values": cache.weights.transpose(0, 2, 1) @ dcontext, "v": dv}
+
+
+def _dropout_forward(x: Array, rate: float, mask: Array | None = None, seed: int = 0):
+    """By a mask, or by a generator that is the same each time."""
+    rng = array_module(x).random.default_rng(seed) if mask is None else None
+    return dropout.dropout_forward(x, rate, rng=rng, mask=mask)
+
+
+_ONE = ("x T B I", "Wx 1 I 4H", "Wh 1 H 4H", "b 1 4H")
+_TWO = ("x T B I", "Wx 2 I 4H", "Wh 2 H 4H", "b 2 4H")
+_QUERY = ("query B Q A", "keys B S A", "values B S M")
+
+CASES: tuple[Case, ...] = (
+    *cases("tanh", activations.tanh_forward, activations.tanh_backward, {
+        "": ("B I", normal("x B I")),
+    }),
+    *cases("sigmoid", activations.sigmoid_forward, activations.sigmoid_backward, {
+        "": ("B I", normal("x B I")),
+    }),
+    *cases("linear", linear.linear_forward, linear.linear_backward, {
+        "": ("B I O", normal("x B I", "W I O", "b O")),
+        "no bias, over time": ("T B I O", normal("x T B I", "W I O", b=None)),
+    }),
+    *cases("embedding", embedding.embedding_forward, embedding.embedding_backward, {
+        "": ("T B V E", normal("W V E", ids=ids("T B", "V"))),
+    }),
+    *cases("dropout", _dropout_forward, dropout.dropout_backward, {
+        "a mask": ("B I", normal("x B I", rate=0.3, mask=scaled_mask)),
+        "a generator": ("B I", normal("x B I", rate=0.3, seed=7)),
+    }, wrt=("x",)),
+    *cases("softmax", softmax.softmax_forward, softmax.softmax_backward, {
+        "": ("B S", normal("x B S")),
+        "masked": ("B Q S", normal("x B Q S", mask=mask("B Q S"))),
+    }),
+    *cases("cross_entropy", cross_entropy.cross_entropy_forward, cross_entropy.cross_entropy_backward, {
+        "": ("N V", normal("logits N V", targets=targets)),
+        "label smoothing": ("N V", normal("logits N V", targets=targets, label_smoothing=0.1)),
+    }),
+    *cases("linear_cross_entropy", linear_cross_entropy.linear_cross_entropy_forward,
+            linear_cross_entropy.linear_cross_entropy_backward, {
+        "": ("N H V", normal("x N H", "W H V", targets=targets)),
+        "label smoothing, in chunks": ("N H V", normal(
+            "x N H", "W H V", targets=targets, label_smoothing=0.1, chunk_bytes=64)),
+    }),
+    *cases("attention", attention.attention_forward, attention.attention_backward, {
+        "dot": ("S B H", normal("h B H", "h_enc S B H", mask=mask("S B"), W=None, v=None)),
+        "general": ("S B H M", normal("h B H", "h_enc S B M", "W M H", mask=mask("S B"), v=None)),
+        "concat": ("S B H M A", normal("h B H", "h_enc S B M", "W H+M A", "v A", mask=mask("S B"))),
+    }),
+    *cases("attention_step", attention.attention_step_forward, _attention_step_backward, {
+        "product": ("B Q S A M", normal(*_QUERY, mask=mask("B S"), v=None)),
+        "concat": ("B Q S A M", normal(*_QUERY, "v A", mask=mask("B S"))),
+    }),
+    *cases("lstm_gates", lstm_gates.lstm_gates_forward, lstm_gates.lstm_gates_backward, {
+        "": ("B H", normal("z B 4H", "c_prev B H")),
+    }),
+    *cases("lstm_cell", lstm_cell.lstm_cell_forward, lstm_cell.lstm_cell_backward, {
+        "": ("B I H", normal("x B I", "h_prev B H", "c_prev B H", "Wx I 4H", "Wh H 4H", "b 4H")),
+    }),
+    *cases("lstm", lstm.lstm_forward, lstm.lstm_backward, {
+        "": ("T B I H", normal(*_ONE, lengths=lengths("T"), h0=None, c0=None)),
+        "initial states": ("T B I H", normal(*_ONE, "h0 1 B H", "c0 1 B H", lengths=lengths("T"))),
+        "two directions": ("T B I H", normal(*_TWO, lengths=lengths("T"), h0=None, c0=None)),
+        "two directions, initial states": ("T B I H", normal(
+            *_TWO, "h0 2 B H", "c0 2 B H", lengths=lengths("T"))),
+    }),
+)

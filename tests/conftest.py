@@ -1,0 +1,1 @@
+pytest_plugins = "pytester"  # pytest run on small test files, to test our own plugin

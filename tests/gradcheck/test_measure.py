@@ -1,0 +1,56 @@
+"""The error of an element, and what is kept of an array of them."""
+
+import numpy as np
+import pytest
+
+from scratchnmt.gradcheck.measure import noise_floor, relative_errors, rounding, tensor_report
+
+
+def test_error_is_relative_to_rms_and_element():
+    errors = relative_errors(np.array([3.0, 4.5]), np.array([3.0, 4.0]), floor=0.0)
+    np.testing.assert_allclose(errors, [0, 0.5 / (np.sqrt(12.5) + 4)])
+
+
+def test_error_of_a_zero_reference_uses_the_floor_and_nan_is_infinite():
+    np.testing.assert_allclose(relative_errors(np.array([0.0, 1e-3]), np.zeros(2), floor=0.1), [0, 1e-2])
+    assert relative_errors(np.array([1.0]), np.zeros(1), floor=0.0) == np.inf
+    np.testing.assert_array_equal(
+        relative_errors(np.array([np.nan, 1.0]), np.ones(2), floor=0.0), [np.inf, 0]
+    )
+
+
+def test_the_worst_element_comes_first_with_index_and_label():
+    found = tensor_report("dW", (2, 2), np.array([1.0, 2.5, 3.0, 40.0]), np.array([1.0, 2.0, 3.0, 4.0]),
+                          rtol=1e-12, floor=0.0, labels=["gate i", "gate f"])
+    assert (found.checked, found.wrong) == (4, 2)
+    worst = found.worst[0]
+    assert (worst.name, worst.index, worst.label, worst.backward, worst.reference) == (
+        "dW",
+        (1, 1),
+        "gate f",
+        40,
+        4,
+    )
+    assert found.max_error == worst.error
+
+
+def test_sampled_elements_keep_their_index():
+    found = tensor_report("dx", (3, 5), np.array([0.0, 9.0]), np.array([0.0, 1.0]), rtol=1e-12, floor=0,
+                          indices=np.array([2, 13]))
+    assert found.worst[0].index == (2, 3)
+
+
+def test_elements_on_a_kink_are_not_held_to_the_reference():
+    found = tensor_report("dx", (3,), np.array([1.0, 9.0, 2.1]), np.array([1.0, 1.0, 2.0]), rtol=1e-12, floor=0,
+                          kinks=np.array([False, True, False]))
+    assert (found.wrong, found.kinks, found.checked) == (1, 1, 3) and found.worst[0].index == (2,)
+    assert found.max_error == found.worst[0].error
+
+
+def test_the_tolerance_follows_the_dtype():
+    assert rounding("float64") == 1e-12 and rounding("float32") == 64 * 2.0**-23
+    assert rounding("longdouble") == 1e-12
+
+
+def test_the_noise_floor_is_a_hundredth_of_the_largest():
+    assert noise_floor([np.zeros(3), np.full(2, 5.0)], [np.ones(4)]) == pytest.approx(0.05)

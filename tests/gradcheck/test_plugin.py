@@ -1,0 +1,214 @@
+"""pytest run on small files that use the plugin: fixtures, options, summary, JSON."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+RIGHT = "from op import *\ndef test_op(gradcheck):\n    gradcheck.assert_gradients(forward, backward, args())"
+
+
+# gradcheck
+
+
+def test_the_four_checks_return_their_reports_and_record_them(run, written):
+    run("""
+        from op import *
+
+        def test_each(gradcheck):
+            pair, xW = (forward, backward), args()
+            assert gradcheck.assert_gradients(*pair, xW, wrt=["W"]).elements == 20
+            assert gradcheck.assert_variant(pair, pair, xW).method == "variant"
+            assert gradcheck.assert_contract(*pair, xW).ok
+            assert gradcheck.assert_directional(
+                lambda p: forward(**p)[0].sum(), lambda p: backward(np.ones((3, 5)), forward(**p)[1]), xW).ok
+    """, "--gradcheck-json=report.json").assert_outcomes(passed=1)
+    found = written()
+    assert [r["check"] for r in found] == ["gradients", "variant", "contract", "directional"]
+    assert {r["test"].split("::")[1] for r in found} == {"test_each"}
+    assert all(r["ok"] and "tensors" in r and "hints" in r for r in found)
+
+
+def test_a_failure_is_the_report_without_our_lines_and_is_recorded(run, written):
+    result = run("""
+        from op import *
+
+        def test_slope(gradcheck):
+            gradcheck.assert_gradients(forward, wrong, args())
+
+        def test_shape(gradcheck):
+            gradcheck.assert_gradients(forward, lambda dy, cache: {"x": cache[0], "W": dy}, args())
+    """, "--gradcheck-json=report.json")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["E *gradient check FAILED: 1 of 2*", "E *dW is the reference times 2*"])
+    result.stdout.no_fnmatch_line("*plugin.py*")
+    result.stdout.no_fnmatch_line("*raise GradcheckError*")
+    slope, shape = written()
+    assert not slope["ok"] and not shape["ok"] and 0 < slope["margin"] < 1e-11
+    assert "Infinity" in json.dumps(shape)
+
+
+def test_it_works_inside_given(run, written):
+    run("""
+        from hypothesis import given, settings
+        from op import *
+        from scratchnmt.gradcheck import strategies
+
+        @settings(max_examples=7, deadline=None, database=None)
+        @given(strategies.seeds())
+        def test_drawn(gradcheck, seed):
+            gradcheck.assert_gradients(forward, backward, args(np.random.default_rng(seed)))
+    """, "--gradcheck-json=report.json").assert_outcomes(passed=1)
+    assert {r["test"] for r in written()} == {"test_it_works_inside_given.py::test_drawn"}
+    assert len(written()) >= 7
+
+
+# rng
+
+
+RANDOM = """
+    import json, pathlib
+    file = pathlib.Path("drawn.json")
+
+    def draw(rng):
+        before = json.loads(file.read_text()) if file.exists() else []
+        file.write_text(json.dumps([*before, rng.random()]))
+
+    def test_one(rng):
+        draw(rng)
+
+    def test_two(rng):
+        draw(rng)
+        assert False
+"""
+
+
+def test_rng_depends_on_the_test_and_the_seed_alone_and_a_failure_prints_it(run, written):
+    for options in ((), ("-k", "two"), ("--gradcheck-seed=3",)):
+        result = run(RANDOM, "-rA", *options)
+    one, two, two_alone, one_other, two_other = written("drawn.json")
+    assert two == two_alone and len({one, two, one_other, two_other}) == 4
+    (line,) = [line for line in result.outlines if "fixture rng was" in line]
+    assert eval(line.partition("was ")[2], {"numpy": np}).random() == two_other
+
+
+def test_a_conftest_may_have_its_own_rng(run, pytester):
+    pytester.makeconftest("import pytest\n\n@pytest.fixture\ndef rng():\n    return 7")
+    result = run("def test_seven(rng):\n    assert rng == 8")
+    result.stdout.no_fnmatch_line("*fixture rng was*")
+    result.stdout.fnmatch_lines(["E *assert 7 == 8"])
+
+
+# xp
+
+
+DEVICES = """
+    import sys
+
+    def test_on(xp):
+        assert xp.tanh(0) == 0 and sys.modules.get("cupy") is None
+"""
+
+
+def test_xp_is_numpy_and_where_there_is_no_cupy_a_reason(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = run(DEVICES, "-rs", "--strict-markers")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * device 'cuda' needs cupy: pip install *"])
+    run(DEVICES, "-m", "not gpu").assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_mark_gpu_is_known(pytester):
+    pytester.makepyfile("import pytest\n\n@pytest.mark.gpu\ndef test_marked(): pass")
+    pytester.runpytest_subprocess("--strict-markers").assert_outcomes(passed=1)  # this process knows it anyway
+
+
+def test_cupy_without_a_device_is_skipped_with_its_reason(run, pytester, monkeypatch):
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    pytester.makepyfile(cupy="""
+        class cuda:
+            class runtime:
+                class CUDARuntimeError(Exception): pass
+                def getDeviceCount():
+                    raise cuda.runtime.CUDARuntimeError("no device is detected")
+    """)
+    result = run("def test_on(xp): assert xp.__name__ == 'numpy'", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * device 'cuda' is not there: no device is detected *"])
+
+
+# --gradcheck and --gradcheck-seed
+
+
+@pytest.mark.parametrize("mode, method", [("full", "complex"), ("directional", "complex, directional")])
+def test_full_and_directional(run, mode, method):
+    run(f"""
+        import pytest
+        from op import *
+        from scratchnmt.gradcheck import GradcheckError
+
+        def test_right(gradcheck):
+            calls.clear()
+            report = gradcheck.assert_gradients(forward, backward, args(), labels={{"W": "abcde"}}, contract=False)
+            assert report.method == {method!r} and report.ok and [t.name for t in report.tensors] == ["dx", "dW"]
+            assert (len(calls) < 15) == ({mode!r} == "directional")
+
+        def test_wrong(gradcheck):
+            with pytest.raises(GradcheckError) as error:
+                gradcheck.assert_gradients(forward, wrong, args(), wrt="W", dys=np.eye(3, 5), seed=5)
+            report = error.value.report
+            assert report.method == {method!r} and report.wrong == ("dW",) and report.seed == 5
+            assert any("dW is the reference times 2" in hint for hint in report.hints)
+
+        def test_promise(gradcheck):
+            def careless(dy, cache):
+                dy *= 1.0 + 1e-16 + 1e-15
+                return backward(dy, cache)
+
+            with pytest.raises(GradcheckError, match="backward writes into dys"):
+                gradcheck.assert_gradients(forward, careless, args())
+
+        def test_another_method(gradcheck):
+            report = gradcheck.assert_gradients(forward, backward, args(), method="central", max_elements=3)
+            assert report.method == "central" and report.tensors[0].checked == 3
+    """, f"--gradcheck={mode}").assert_outcomes(passed=4)
+
+
+def test_off_skips_with_a_reason(run):
+    result = run(RIGHT + "\ndef test_other(): pass", "--gradcheck=off", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED * gradients are not checked: --gradcheck=off"])
+    result.stdout.no_fnmatch_line("*smallest margin*")
+
+
+def test_the_seed_goes_to_the_checks_unless_a_test_has_its_own(run):
+    run("""
+        from op import *
+
+        def test_seed(gradcheck):
+            assert gradcheck.assert_gradients(forward, backward, args()).seed == 6
+            assert gradcheck.assert_gradients(forward, backward, args(), seed=4).seed == 4
+    """, "--gradcheck-seed=6").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("options, sentence", [
+    (["--gradcheck-seed=-1"], "*'-1' is no seed, expected a whole number from 0 on"),
+    (["--gradcheck-seed=x"], "*'x' is no seed, expected a whole number from 0 on"),
+    (["--gradcheck=some"], "*invalid choice: 'some'*"),
+    (["--gradcheck-json=no/such/r.json"], "ERROR: --gradcheck-json *no/such/r.json cannot be written: No such *"),
+    (["--gradcheck-json=."], "ERROR: --gradcheck-json * is a folder, expected a file to write"),
+])
+def test_options_that_cannot_be_are_refused_before_any_test(run, options, sentence):
+    result = run(RIGHT, *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR and "test session starts" not in result.stdout.str()
+    result.stderr.fnmatch_lines([sentence])
+
+
+# the import
+
+
+def test_the_import_of_the_plugin_does_not_import_numpy():
+    code = "import sys, scratchnmt.gradcheck.plugin; sys.exit(bool({'numpy', 'hypothesis'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
