@@ -12,7 +12,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from scratchnmt import checkpoint, selfcheck
+from scratchnmt import checkpoint
 from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.cli.translate import standard_input
@@ -449,32 +449,6 @@ def test_evaluate_of_the_models_own_translations_is_perfect(call, trained, text,
     assert json.loads(out)["chrf"] == pytest.approx(100)
     refused(call("evaluate", "--model", trained, "--src", text / "test.en", "--ref", text / "valid.fr"),
             "test.en has 10 lines", "valid.fr has 12")
-
-
-# gradcheck
-
-
-def test_gradcheck_prints_a_table(call):
-    status, out, _ = call("gradcheck", "lstm_cell", "softmax, masked")
-    assert status == 0 and "2 of 2 right" in out and "1.0e-12" in out
-    listed = call("gradcheck", "--list")[1].splitlines()
-    assert listed == [case.name for case in (*selfcheck.CASES, *selfcheck.MODELS)]
-    refused(call("gradcheck", "gru"), "'gru' is not an operation")
-    refused(call("gradcheck", "tanh", "--device", "tpu"), "tpu")
-    refused(call("gradcheck", "tanh", "--seed", -1), "seed is -1")
-    assert call("gradcheck", "tanh", "--dtype", "float32")[0] == 0
-
-
-def test_a_wrong_gradient_is_reported_with_exit_status_1(call, monkeypatch):
-    [right] = [case for case in selfcheck.CASES if case.name == "tanh"]
-
-    def backward(dy, cache):
-        grads = right.backward(dy, cache)
-        return grads._replace(dx=grads.dx * 1.001)
-
-    monkeypatch.setattr(selfcheck, "CASES", (right._replace(backward=backward),))
-    status, out, _ = call("gradcheck", "tanh")
-    assert status == 1 and "WRONG" in out and "0 of 1 right" in out and "worst elements of" in out
 
 
 # demo

@@ -1,46 +1,128 @@
-"""scratchnmt gradcheck: every hand-written gradient against a numerical one."""
+"""scratchnmt gradcheck: every hand-written gradient against a numerical one; also those of your own op."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from .parser import Parser, add_device, add_option
+from .terminal import in_color, paint
 
-HELP = "check every operation and the whole model against numerical gradients"
-USAGE = "scratchnmt gradcheck [OPERATION ...] [options]"
+if TYPE_CHECKING:
+    from ..gradcheck import Report
+    from ..selfcheck import Row
+
+HELP = "check every operation, the whole model or an op of your own against numerical gradients"
+USAGE = "scratchnmt gradcheck [NAME ...] [options]"
 EPILOG = """\
-Operations are checked element by element against complex-step differentiation, the model in each of its
-configurations tensor by tensor.  The exit status is 1 if a gradient is wrong; its report says where.
+Operations and layers are checked element by element against complex-step differentiation, the model in each
+of its configurations tensor by tensor.  The exit status is 1 if a gradient is wrong; its report says where.
 
 examples:
   scratchnmt gradcheck
   scratchnmt gradcheck lstm attention
-  scratchnmt gradcheck "lstm, two directions\""""
+  scratchnmt gradcheck "two directions" --verbose
+  scratchnmt gradcheck --module my_op.py:gelu_forward,gelu_backward --arg x=3,4
+
+An op of your own is two functions: forward(**args) returns (y, cache), backward(dy, cache) returns the
+gradients by name, "d" + argument.  docs/gradcheck.md tells more."""
+_HEADER = ("gradients", "elements", "largest error", "tolerance", "", "seconds")
+_METHODS = ("complex", "central", "richardson")
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("operations", nargs="*", metavar="OPERATION",
-                        help="an operation, or one line of the table (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help="an operation, a line of the table, or a part of one (default: all)")
     add_option(parser, "list", False, "list what can be checked, and check nothing")
     add_device(parser)
     add_option(parser, "dtype", "float64", "of the operations' arrays; the whole model is always checked in "
                "float64", choices=("float64", "float32"))
     add_option(parser, "seed", 0, "of the random arguments")
+    add_option(parser, "verbose", False, "print every report, not only those of what is wrong")
+    own = parser.add_argument_group("an op of your own")
+    add_option(own, "module", None, "the file and, where they are not named so, its two functions",
+               metavar="FILE.py[:FORWARD,BACKWARD]")
+    own.add_argument("--arg", action="append", default=[], metavar="NAME=SHAPE",
+                     help="an argument of normal values, such as x=3,4, or of whole numbers below 10, such as "
+                          "'ids=int:3,4<10'; repeat it for each (default: what `args` in the file holds, "
+                          "a dict or a function args(rng))")
+    own.add_argument("--wrt", action="append", metavar="NAME",
+                     help="check this argument's gradient; repeat it (default: every array of floats)")
+    add_option(own, "method", None, "the numerical gradient (default: complex)", choices=_METHODS)
 
 
 def run(args: argparse.Namespace) -> int:
     from ..arrays import device_module
-    from ..selfcheck import CASES, MODELS, rows, table
+    from ..selfcheck import choose
     from ..training import TrainingOptions
 
     TrainingOptions(seed=args.seed)
+    _check_options(args)
     if args.list:
-        print("\n".join(case.name for case in (*CASES, *MODELS)))
+        print("\n".join(case.name for case in choose(args.names)))
         return 0
     device_module(args.device)
-    checked = list(rows(args.operations, device=args.device, dtype=args.dtype, seed=args.seed))
-    print(table(checked))
-    wrong = [row for row in checked if not row.ok]
-    for row in wrong:
-        print(f"\n{row.name}: {row.report}")
-    return 1 if wrong else 0
+    reports = _own_op(args) if args.module else _table(args)
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    given = [f"--{name}" for name in ("arg", "wrt", "method") if getattr(args, name)]
+    if given and not args.module:
+        raise InputError(f"{given[0]} is for an op of your own: name its file by --module")
+    if args.module and (args.names or args.list):
+        raise InputError("--module checks an op of your own, without NAME or --list")
+
+
+def _own_op(args: argparse.Namespace) -> list[Report]:
+    from ..selfcheck import placed
+    from .stranger import check_file
+
+    report = check_file(args.module, args.arg, lambda values: placed(values, args.device, args.dtype),
+                        seed=args.seed, wrt=args.wrt, method=args.method or "complex")
+    print(report.text(color=in_color()))
+    return [report]
+
+
+def _table(args: argparse.Namespace) -> list[Report]:
+    """Print a line as each check ends; then the reports of what is wrong, or of all."""
+    from ..selfcheck import choose, rows
+
+    checked = []
+    width = max(len(case.name) for case in choose(args.names))
+    print(_line(width, "name", *_HEADER))
+    for row in rows(args.names, device=args.device, dtype=args.dtype, seed=args.seed):
+        checked.append(row)
+        print(_line(width, row.name, *_cells(row, in_color())), flush=True)
+    print("\n" + _summary(checked))
+    for row in checked:
+        if args.verbose or not row.report.ok:
+            print(f"\n{row.name}: {row.report.text(color=in_color())}")
+    return [row.report for row in checked]
+
+
+def _cells(row: Row, color: bool) -> tuple[str, ...]:
+    report = row.report
+    verdict = f"{'ok' if report.ok else 'WRONG':<5}"
+    if color:
+        verdict = paint(verdict, "green" if report.ok else "red")
+    return (str(len(report.tensors)), f"{report.elements:,}", f"{report.max_error:.1e}", f"{report.rtol:.1e}",
+            verdict, f"{row.seconds:.2f}")
+
+
+def _line(width: int, name: str, *cells: str) -> str:
+    gradients, elements, error, tolerance, verdict, seconds = cells
+    return (f"  {name:<{width}}  {gradients:>9}  {elements:>8}  {error:>13}  {tolerance:>9}  "
+            f"{verdict:<5}  {seconds:>7}")
+
+
+def _summary(checked: Sequence[Row]) -> str:
+    wrong = [row.name for row in checked if not row.report.ok]
+    seconds = sum(row.seconds for row in checked)
+    total = f"  {len(checked) - len(wrong)} of {len(checked)} right in {seconds:.1f} seconds"
+    if wrong:
+        return f"{total}; wrong: {'; '.join(wrong)}"
+    least = min(checked, key=lambda row: row.report.margin)
+    return f"{total}; the smallest margin is {least.report.margin:,.0f} ({least.name})"
