@@ -14,7 +14,7 @@ from importlib import import_module
 from ..errors import InputError
 from .parser import Parser
 
-_COMMANDS = ("demo", "train", "translate", "evaluate", "gradcheck")
+_COMMANDS = ("demo", "train", "translate", "evaluate", "gradcheck", "museum")
 _DESCRIPTION = """\
 Neural machine translation with attention, trained from scratch on your own text:
 every forward pass has its hand-written, verified backward pass.
@@ -24,7 +24,7 @@ _EPILOG = """\
 `scratchnmt COMMAND --help` explains a command and gives an example.
 
 exit status:  0  all went well
-              1  gradcheck or demo: a gradient is wrong
+              1  gradcheck or demo: a gradient is wrong; museum: a bug is not caught
               2  something that was given cannot be used, or the loss overflowed;
                  one sentence on standard error says what
             130  interrupted by Ctrl-C; a training run is saved and can be resumed"""

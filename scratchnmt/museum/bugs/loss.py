@@ -1,0 +1,86 @@
+"""Softmax and loss."""
+
+from ..bug import Bug
+
+BUGS = (
+    Bug(
+        name="softmax-with-a-mean",
+        title="softmax's backward pass subtracts the plain mean of dy",
+        origin="a classic; checks that sum the output, as CUDA examples and course code do, let it pass",
+        file="ops/softmax.py",
+        right="    return SoftmaxGradients(dx=y * (dy - (dy * y).sum(axis=-1, keepdims=True)))",
+        wrong="    return SoftmaxGradients(dx=y * (dy - dy.mean(axis=-1, keepdims=True)))",
+        check="softmax",
+        caught="dx",
+        story="The mean must be weighted by y.  A check whose loss is the sum of the outputs feeds dy = 1: "
+              "then the weighted and the plain mean are both 1, the gradient is 0 either way, and the bug "
+              "passes to the last digit.  That is why our checks draw dy at random and refuse ones here.",
+    ),
+    Bug(
+        name="all-masked-is-nan",
+        title="a row in which everything is masked divides zero by zero",
+        origin="PyTorch, issues 24816 and 41508; allennlp, issue 890",
+        file="ops/softmax.py",
+        right="    e /= xp.where(total.real > 0, total, 1)  # (2)",
+        wrong="    e /= total  # (2)",
+        check="a_row_that_is_all_masked_gives_zeros",
+        caught="nan",
+        story="One empty sentence in a batch, and a row of the softmax has nothing to choose from.  The NaN "
+              "spreads through the sum of the loss to every weight, and the message, if there is one, comes a "
+              "thousand lines later.",
+    ),
+    Bug(
+        name="cache-overwritten",
+        title="backward makes its result in the array that forward kept",
+        origin="a classic of the softmax of CS231n's exercises: `dx = probs` without a copy",
+        file="ops/cross_entropy.py",
+        right="    dlogits = p - s / V",
+        wrong="    dlogits = p",
+        check="cross_entropy",
+        caught="cache",
+        story="dlogits is p with one number per row made smaller, so why not make it in place.  The gradient "
+              "is right, and the cache holds something else from then on: the probabilities that are reported "
+              "next are wrong, and so is a second backward pass.",
+    ),
+    Bug(
+        name="smoothing-forward-only",
+        title="label smoothing is in the loss and not in its gradient",
+        origin="a classic of fused losses",
+        file="ops/cross_entropy.py",
+        right="    dlogits = p - s / V",
+        wrong="    dlogits = p + 0",
+        check="cross_entropy, label smoothing",
+        caught="dlogits",
+        story="The target's share 1 - s was put into the gradient and the rest, s / V for every word, was not.  "
+              "With s = 0.1 and 50,000 words the missing term is 2e-6, which a check with an absolute tolerance "
+              "of 1e-5 does not see.",
+    ),
+    Bug(
+        name="padding-in-the-loss",
+        title="padding is counted as a word to predict",
+        origin="pytorch/tutorials, issue 3643",
+        file="ops/linear_cross_entropy.py",
+        right="    rows = array_module(targets).flatnonzero(targets != PAD)",
+        wrong="    rows = array_module(targets).arange(len(targets))",
+        check="padding_does_not_count_in_the_loss",
+        caught="rows of padding below them",
+        story="After `</s>` comes padding, and padding is very easy to predict.  The loss per token looks the "
+              "better the more padding there is, and much of the gradient goes into learning nothing.  Each "
+              "gradient is right for the loss as it is.",
+    ),
+    Bug(
+        name="mean-for-a-sum",
+        title="the gradient is divided by the number of rows, the loss is not",
+        origin="a classic: a sum over tokens on one side, a mean over the batch on the other",
+        file="ops/linear_cross_entropy.py",
+        right="    return LinearCrossEntropyGradients(dx=cache.dx * dloss, dW=cache.dW * dloss)",
+        wrong="""\
+    N = len(cache.dx)
+    return LinearCrossEntropyGradients(dx=cache.dx * dloss / N, dW=cache.dW * dloss / N)""",
+        check="linear_cross_entropy",
+        caught="dW",
+        story="The direction is right and the length is not.  Adam does not care about the length, so the "
+              "model learns; clipping does, and so does whoever compares learning rates with a paper.  A check "
+              "of directions by cosine passes.",
+    ),
+)

@@ -1,0 +1,147 @@
+"""LSTMs over a sequence, in one direction or both, and the states that they end in."""
+
+from ..bug import Bug
+
+BUGS = (
+    Bug(
+        name="zeros-by-a-local",
+        title="the loop computes the gradient and stores it nowhere",
+        origin="thinc 8.3.14, the generic Ops.backprop_lstm, which its GPU operations inherit",
+        file="ops/lstm.py",
+        right="        dx[rows] += dx_rows[d]",
+        wrong="        dx_d = dx[rows] + dx_rows[d]",
+        check="lstm, two directions",
+        caught="dx",
+        story="There the loop over time bound what it had found to a local name, `dGt3`, and the buffer `dG`, "
+              "from which all gradients were then made, kept its zeros.  Here it is the loop that puts dx "
+              "together.  Zeros have the right shape, and the shape is what the test of the backward pass "
+              "looked at.",
+    ),
+    Bug(
+        name="starts-from-the-weights",
+        title="the gradient is added up in a buffer that already holds the weights",
+        origin="thinc 8.3.14, the Cython LSTM for the CPU",
+        file="ops/lstm.py",
+        right="                         dWh=xp.matmul(h_prev.transpose(0, 2, 1), dz), db=dz.sum(axis=1), "
+              "dh0=dh0, dc0=dc0)",
+        wrong="                         dWh=Wh + xp.matmul(h_prev.transpose(0, 2, 1), dz), db=dz.sum(axis=1), "
+              "dh0=dh0, dc0=dc0)",
+        check="lstm",
+        caught="dWh",
+        story="The function that cuts the flat vector of parameters into matrices was called for the "
+              "gradients, too, but was given the parameters.  So every gradient was the right one plus the "
+              "weight itself, which acts like a strong weight decay: the loss still falls, and a test that a "
+              "model learns is content.",
+    ),
+    Bug(
+        name="first-step-dropped",
+        title="the loop back through time ends one step early",
+        origin="thinc 8.3.14, the Cython LSTM for the CPU",
+        file="ops/lstm.py",
+        right="        dx[rows] += dx_rows[d]",
+        wrong="        dx[rows[B:]] += dx_rows[d, B:]",
+        check="lstm",
+        caught="dx",
+        story="A loop that runs down to 1 where it should run down to 0.  The first word of every sentence "
+              "receives no gradient, all others do; in a mean over a long sequence the loss is small, and in a "
+              "sum of all gradients it does not show at all.",
+    ),
+    Bug(
+        name="dh-not-carried",
+        title="a step's gradient does not reach the step before it",
+        origin="Element-Research/rnn, issue 31, reports what it looks like: right for one step, wrong for many",
+        file="ops/lstm.py",
+        right="            dh[:, before] += dh_prev",
+        wrong="            pass",
+        check="lstm",
+        caught="dx",
+        story="Each step is given the gradient of its own output and nothing of the steps after it.  In a "
+              "sequence of one step there is nothing to carry, so that a check of one step passes.  The "
+              "network still learns what can be learnt from one step to the next.",
+    ),
+    Bug(
+        name="last-cell-ignored",
+        title="the gradient that arrives at the last cell state is dropped",
+        origin="deeplearning4j, issue 8838",
+        file="ops/lstm.py",
+        right="    dc = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last",
+        wrong="    dc = xp.zeros_like(dc_last)",
+        check="lstm, two directions, initial states",
+        caught="dc0",
+        story="A layer returns its outputs and its last cell; its backward pass was given the gradients of "
+              "both and used one.  Whoever reads only the outputs never notices: the gradient of c is zero "
+              "then.  In a sequence-to-sequence model the encoder hands both states to the decoder, and the "
+              "half of what it should learn is lost.",
+    ),
+    Bug(
+        name="reverse-reads-padding",
+        title="the backward direction begins with the padding",
+        origin="a classic: an array that was padded is flipped as a whole; PyTorch has packed sequences "
+               "against it",
+        file="ops/packing.py",
+        right="                   reversed_rows=(lengths[b] - 1 - t) * B + b,",
+        wrong="                   reversed_rows=(T - 1 - t) * B + b,",
+        check="the_sequence_is_a_loop_of_cells",
+        caught="differs from that of a loop of cells",
+        story="The reverse of a padded sentence is its padding followed by its words, so that the state reads "
+              "nothing, several times over, before it sees a word, and what it knows depends on how long the "
+              "longest sentence of the batch is.  The derivative of this wrong function is right: no gradient "
+              "check can see it.",
+    ),
+    Bug(
+        name="final-state-of-a-pad",
+        title="the final state is that of the last row, where short sentences have only padding",
+        origin="allennlp, issue 1713; pytorch/tutorials, issue 3643",
+        file="ops/lstm.py",
+        right="    h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)",
+        wrong="""\
+    h_last[...] = y.reshape(T, B, D, H)[-1].transpose(1, 0, 2)  # (4)
+    c_last[:, order] = c[:, packing.last]""",
+        check="the_sequence_is_a_loop_of_cells",
+        caught="h_last of the sequence",
+        story="`outputs[-1]` is the final state of the longest sentence of the batch.  For all others it is "
+              "zero, as in allennlp's model, or what the cell made of padding, as in PyTorch's tutorial.  In a "
+              "batch of equal lengths, or of one sentence, there is no difference.",
+    ),
+    Bug(
+        name="unsorting-forgotten",
+        title="states come back in the order of the sorted batch",
+        origin="a classic of packed sequences; PyTorch's issues 2615, 3584 and 4927 are about sorting a batch "
+               "and putting it back",
+        file="ops/lstm.py",
+        right="    h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)",
+        wrong="    h_last[...], c_last[...] = h[:, packing.last], c[:, packing.last]  # (4)",
+        check="the_order_of_the_sentences_changes_nothing",
+        caught="with its sentences in the order",
+        story="Sentences are sorted by length so that the short ones can stop early, and have to be put back.  "
+              "Outputs were, the final states were not: every sentence is then translated from the summary of "
+              "another one.  Attention makes up for much of it, so that the loss falls and only looks a little "
+              "high.",
+    ),
+    Bug(
+        name="states-viewed",
+        title="the two directions' final states are reshaped where they should be put side by side",
+        origin="a classic: `h_n.view(batch, -1)` of PyTorch's (directions, batch, hidden)",
+        file="models/encoder.py",
+        right="    return array_module(last).concatenate(list(last), axis=-1)",
+        wrong="    return last.reshape(last.shape[1], -1)",
+        check="a_sentence_alone_is_what_it_is_in_a_batch",
+        caught="together in a padded batch",
+        story="An array of (directions, batch, hidden) viewed as (batch, directions x hidden) has the wanted "
+              "shape, and in its first row the forward states of sentences 0 and 1.  For a batch of one "
+              "sentence it is right, which is how it is usually tried out.",
+    ),
+    Bug(
+        name="gradient-of-the-other-list",
+        title="two gradients are each stored under the other's name",
+        origin="hanbt/learn_dl, issue 53: three gates' biases all took the forget gate's gradient",
+        file="models/encoder.py",
+        right='        for weight, dstate, linear in zip(("Wh", "Wc"), dstates[l], cache.inits[l]):',
+        wrong='        for weight, dstate, linear in zip(("Wc", "Wh"), dstates[l], cache.inits[l]):',
+        check="nmt, one direction",
+        caught="init.Wh",
+        story="There are parallel lists of things of one shape, `delta_f_list`, `delta_i_list`, "
+              "`delta_o_list`, and lines that were copied and not changed in every place.  All gradients have "
+              "the right shape and about the right size, and are another weight's.",
+    ),
+)

@@ -1,0 +1,58 @@
+"""Run the check that a bug names: on code that has the bug, or on the code as it is."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from importlib import import_module
+from typing import NamedTuple
+
+from ..gradcheck import Report
+from . import invariants
+from .bug import Bug
+from .patch import PACKAGE, part, patched
+
+
+class Verdict(NamedTuple):
+    """What the check said."""
+
+    ok: bool
+    text: str  # its report, or a sentence
+    wrong: tuple[str, ...]  # names of gradients; sentences on the promises and invariants that do not hold
+
+    def names(self, what: str) -> bool:
+        """Is `what` a gradient that was found wrong, or are these words in a sentence?"""
+        return any(what == entry or (" " in entry and what in entry) for entry in self.wrong)
+
+
+def examine(bug: Bug, broken: bool = True) -> Verdict:
+    """The verdict of the bug's check on a copy of the package that has the bug; broken=False: on the package."""
+    result = found(bug, broken)
+    if not isinstance(result, str):
+        return Verdict(result.ok, str(result), (*result.wrong, *result.broken_promises))
+    if result:
+        return Verdict(False, f"{sentence(bug.check)}: FAILED\n\n  {result}", (result,))
+    return Verdict(True, f"{sentence(bug.check)}: holds", ())
+
+
+def found(bug: Bug, broken: bool = True) -> Report | str:
+    """The report of the check; of an invariant the sentence that it complains with, "" if it holds."""
+    with patched(bug) if broken else nullcontext(import_module(PACKAGE)) as package:
+        try:
+            if is_invariant(bug.check):
+                getattr(invariants, bug.check)(package)
+                return ""
+            selfcheck = part(package, "selfcheck")
+            cases = {case.name: case for case in (*selfcheck.CASES, *selfcheck.MODELS)}
+            return cases[bug.check].report()
+        except AssertionError as error:  # of an invariant, or because backward raised
+            return str(error)
+
+
+def is_invariant(check: str) -> bool:
+    """Is the check one of our invariants, and not a line of `scratchnmt gradcheck`?"""
+    return check in invariants.__all__
+
+
+def sentence(check: str) -> str:
+    """The name of a check as one reads it."""
+    return check.replace("_", " ") if is_invariant(check) else check

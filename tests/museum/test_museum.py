@@ -1,0 +1,63 @@
+"""Every bug is caught by the check that it names, and the check passes without it."""
+
+import numpy as np
+import pytest
+
+from scratchnmt.museum import BUGS, SECTIONS, examine
+from scratchnmt.museum.examine import Verdict, is_invariant
+from scratchnmt.selfcheck import CASES, MODELS
+
+by_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+
+
+@by_bug
+def test_the_named_check_catches_the_bug(bug):
+    verdict = examine(bug)
+    assert not verdict.ok, f"{bug.check} passes with the bug"
+    assert verdict.names(bug.caught), f"expected {bug.caught!r} among {verdict.wrong}"
+    assert "FAILED" in verdict.text
+
+
+@pytest.mark.parametrize("check", sorted({bug.check for bug in BUGS}))
+def test_without_the_bug_the_check_passes(check):
+    verdict = examine(next(bug for bug in BUGS if bug.check == check), broken=False)
+    assert verdict.ok and not verdict.wrong, verdict.text
+
+
+def test_there_is_enough_to_see():
+    names = [bug.name for bug in BUGS]
+    assert len(BUGS) >= 26 and len(set(names)) == len(names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in names)
+    assert [bug for bugs in SECTIONS.values() for bug in bugs] == list(BUGS)
+    for bug in BUGS:
+        assert all(bug[:3]) and bug.right and bug.story.endswith((".", "”")) and bug.right != bug.wrong, bug.name
+        assert "\n" not in bug.title and not bug.title.endswith("."), bug.name
+
+
+def test_every_check_that_is_named_exists():
+    lines = {case.name for case in (*CASES, *MODELS)}
+    assert [bug.check for bug in BUGS if bug.check not in lines and not is_invariant(bug.check)] == []
+
+
+@pytest.mark.parametrize("file", [
+    *(f"ops/{op}.py" for op in ("lstm_gates", "lstm_cell", "lstm", "attention", "softmax", "cross_entropy",
+                                "linear_cross_entropy", "embedding", "dropout", "linear")),
+    "models/encoder.py", "models/decoder.py",
+])
+def test_every_operation_has_a_wrong_gradient_on_show(file):
+    assert any(bug.file == file and not is_invariant(bug.check) for bug in BUGS)
+
+
+def test_a_gradient_is_named_by_its_whole_name_and_a_sentence_by_some_of_its_words():
+    verdict = Verdict(False, "", ("dWx", "backward writes into cache: p"))
+    assert verdict.names("dWx") and verdict.names("cache")
+    assert not verdict.names("dW") and not verdict.names("Wx")
+
+
+def test_examining_a_bug_leaves_the_package_as_it_was():
+    from scratchnmt.ops.softmax import softmax_forward
+
+    bug = next(bug for bug in BUGS if bug.name == "mask-not-used")
+    assert not examine(bug).ok
+    weights, _ = softmax_forward(np.zeros((1, 2)), np.array([[True, False]]))
+    assert weights.tolist() == [[1, 0]]
