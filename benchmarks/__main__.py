@@ -1,4 +1,4 @@
-"""Measure scratchnmt beside its peers: python -m benchmarks step|memory|train|decode."""
+"""Measure scratchnmt beside its peers: python -m benchmarks step|memory|train|decode|gradcheck."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("step", "memory", "train", "decode")
+COMMANDS = ("step", "memory", "train", "decode", "gradcheck")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--threads", type=int, default=2, help="threads of each contestant (default 2)")
-    common.add_argument("--peers", type=lambda text: [name for name in text.split(",") if name],
-                        default=["torch"], help="who runs beside us (default torch; '' for nobody)")
-    fix_threads(common.parse_known_args(arguments)[0].threads)
+    fix_threads(common_options(["torch"]).parse_known_args(arguments)[0].threads)
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"benchmarks.{name}")
-        command = commands.add_parser(name, parents=[common], help=module.__doc__.splitlines()[0],
-                                      description=module.__doc__)
+        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", ["torch"]))],
+                                      help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
@@ -33,6 +29,14 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 2
+
+
+def common_options(peers: list[str]) -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--threads", type=int, default=2, help="threads of each contestant (default 2)")
+    common.add_argument("--peers", type=lambda text: [name for name in text.split(",") if name], default=peers,
+                        help=f"who runs beside us (default {','.join(peers)}; '' for nobody)")
+    return common
 
 
 def fix_threads(count: int) -> None:

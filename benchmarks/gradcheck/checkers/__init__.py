@@ -1,0 +1,37 @@
+"""One module per tool, each with a tuple CHECKERS; ImportError where the tool is not installed.
+
+A check(op, seed) is True if the tool calls the op's gradients wrong; any other error passes through.
+Tools run with their defaults.  Who chooses dy: ours and CS231n's take normal numbers from the seed, autograd
+draws its own (its generator gets the seed), JAX and torch's fast mode draw the same ones in every check, and
+torch's slow mode goes through all elements of the output.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from scratchnmt.errors import InputError
+
+from ..op import Op
+
+
+class Checker(NamedTuple):
+    name: str
+    check: Callable[[Op, int], bool]
+
+
+def load(peers: Sequence[str]) -> tuple[list[Checker], list[str]]:
+    """The checkers of ours, the peers and CS231n; a line for each peer that is not installed."""
+    found, skipped = [], []
+    for name in ("ours", *peers, "cs231n"):
+        module = f"{__name__}.{name}"
+        if not importlib.util.find_spec(module):
+            raise InputError(f"peer {name!r} is not known: expected torch, jax or autograd")
+        try:
+            found += importlib.import_module(module).CHECKERS
+        except ImportError as error:
+            skipped.append(f"{name} is left out: {error} (pip install {name})")
+    return found, skipped
