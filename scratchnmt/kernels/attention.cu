@@ -1,0 +1,96 @@
+// The step of attention that a decoder repeats, forward and backward: the twin of ops/attention.py.
+//
+//     (1)  score[s] = h . h_enc[s]                          "dot"       needs M = H
+//          score[s] = h . (h_enc[s] W)                      "general"   W (M, H)
+//          score[s] = v . tanh([h; h_enc[s]] W)             "concat"    W (H + M, A), v (A,)
+//     (2)  weights = softmax(score)                         over the source tokens, padding left out
+//     (3)  context = sum_s weights[s] h_enc[s]
+//
+// query (B, Q, A), keys (B, S, A) made of h_enc once, values (B, S, M) = h_enc, mask (B, S), weights (B, Q, S),
+// context (B, Q, M).  Here for "dot" and "general", whose step is the same; "concat" is left to plain arrays.
+//
+// One block computes one query: a warp for each token where the sum runs along a row, a thread for each column
+// where it runs down the tokens, so that neighbours always read neighbouring addresses.  The row of weights
+// serves as the block's notebook on the way.  What bounds it is memory: keys and values are read once, (A + M)
+// numbers for each token and query; at the sizes of a training step that is so little that the latency of the few
+// passes between barriers matters as much.
+//
+// Versions:  plain arrays           ops/attention.py              11 launches forward, 6 backward
+//            ElementwiseKernel      cannot: sums over a row need all of its threads
+//            this one                                             1 launch each way
+
+#include "device.h"
+
+template <typename T>
+__device__ T dot_by_warp(const T* x, const T* y, int size) {
+    T sum = T(0);
+    for (int k = threadIdx.x % WARP; k < size; k += WARP) sum += x[k] * y[k];
+    return warp_sum(sum);
+}
+
+template <typename T>
+__device__ T sum_of_rows(const T* weights, Rows<const T> rows, int b, int S, int column) {
+    T sum = T(0);
+    for (int s = 0; s < S; s++) sum += weights[s] * rows.row(b, s)[column];
+    return sum;
+}
+
+template <typename T>
+__global__ void attention_step_forward(Rows<const T> query, Rows<const T> keys, Rows<const T> values,
+                                       Rows<const bool> mask, Rows<T> weights_rows, Rows<T> context,
+                                       int S, int A, int M) {
+    const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    const bool* is_token = mask.row(0, b);
+    T* weights = weights_rows.row(b, q);
+    // (1) score[s] = query . keys[s], a warp for each token
+    for (int s = warp; s < S; s += warps) {
+        const T score = is_token[s] ? dot_by_warp(query.row(b, q), keys.row(b, s), A) : T(0);
+        if (threadIdx.x % WARP == 0) weights[s] = score;
+    }
+    __syncthreads();
+
+    // (2) weights = softmax(score), zero at padding, and everywhere if there is nothing else
+    Real<T> peak = LOWEST;
+    for (int s = threadIdx.x; s < S; s += blockDim.x)
+        if (is_token[s]) peak = fmax(peak, real_part(weights[s]));
+    peak = block_max(peak);
+    T total = T(0);
+    for (int s = threadIdx.x; s < S; s += blockDim.x) {
+        weights[s] = is_token[s] ? exp(weights[s] - peak) : T(0);
+        total += weights[s];
+    }
+    total = block_sum(total);
+    const T scale = real_part(total) > 0 ? T(1) / total : T(0);
+    for (int s = threadIdx.x; s < S; s += blockDim.x) weights[s] *= scale;
+    __syncthreads();
+
+    // (3) context = sum_s weights[s] values[s], a thread for each column
+    for (int j = threadIdx.x; j < M; j += blockDim.x)
+        context.row(b, q)[j] = sum_of_rows<T>(weights, values, b, S, j);
+}
+
+template <typename T>
+__global__ void attention_step_backward(Rows<const T> dcontext, Rows<const T> keys, Rows<const T> values,
+                                        Rows<const T> weights_rows, Rows<T> dquery, Rows<T> dscore_rows,
+                                        int S, int A, int M) {
+    const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    const T* weights = weights_rows.row(b, q);
+    T* dscore = dscore_rows.row(b, q);
+    // in the forward pass this was (3) context = sum_s weights[s] values[s]; dweights, noted in dscore
+    for (int s = warp; s < S; s += warps) {
+        const T dweight = dot_by_warp(dcontext.row(b, q), values.row(b, s), M);
+        if (threadIdx.x % WARP == 0) dscore[s] = dweight;
+    }
+    __syncthreads();
+
+    // in the forward pass this was (2) weights = softmax(score)
+    T mean = T(0);
+    for (int s = threadIdx.x; s < S; s += blockDim.x) mean += dscore[s] * weights[s];
+    mean = block_sum(mean);
+    for (int s = threadIdx.x; s < S; s += blockDim.x) dscore[s] = weights[s] * (dscore[s] - mean);
+    __syncthreads();
+
+    // in the forward pass this was (1) score[s] = query . keys[s]
+    for (int k = threadIdx.x; k < A; k += blockDim.x)
+        dquery.row(b, q)[k] = sum_of_rows<T>(dscore, keys, b, S, k);
+}

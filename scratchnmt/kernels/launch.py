@@ -1,0 +1,85 @@
+"""How kernels are launched: how many threads, and how arrays are handed over.
+
+A kernel gets every array as `Rows` (see device.h): an address and two steps, so that a slice of the rows of a
+larger array, z[:, now], is used where it lies.  Only the last axis must be contiguous.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, array_module
+from . import compile as compiler
+
+WARP = 32
+ROWS = np.dtype([("data", np.uint64), ("outer", np.int64), ("step", np.int64)])  # the struct of device.h
+
+
+class Plan(NamedTuple):
+    """How many blocks of how many threads."""
+
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+
+
+def per_unit(shape: tuple[int, ...], most: int = 256) -> Plan:
+    """A thread for each element of (..., H), no row shared by two blocks: blocks along n, then H, then d."""
+    *leading, H = shape
+    D, N = (1, 1, *leading)[-2:]
+    threads = whole_warps(H, most)
+    return Plan((N, -(-H // threads), D), (threads,))
+
+
+def per_row(shape: tuple[int, ...], size: int, most: int = 256) -> Plan:
+    """A block for each row of (..., n), whose threads share `size` pieces of work: blocks along n, then d."""
+    D, N = (1, 1, *shape)[-2:]
+    return Plan((N, 1, D), (whole_warps(size, most),))
+
+
+def whole_warps(size: int, most: int) -> int:
+    """The fewest threads in whole warps that are at least `size`, or `most` if that is fewer."""
+    return max(WARP, min(most, -(-size // WARP) * WARP))
+
+
+def launch(file: str, name: str, dtype: Any, plan: Plan, *arguments: Any) -> None:
+    """Launch the kernel `name` of FILE.cu on arrays (as `Rows`) and NumPy's scalars (as they are)."""
+    if 0 in plan.grid:
+        return
+    values = tuple(a if isinstance(a, np.generic) else rows(a) for a in arguments)
+    compiler.kernel(file, name, np.dtype(dtype).name)(plan.grid, plan.block, values)
+
+
+def rows(array: Array) -> np.ndarray:
+    """The struct `Rows` of an array of one to three axes whose last one is contiguous; ValueError otherwise."""
+    if array.ndim > 3 or not _in_rows(array):
+        raise ValueError(f"an array of shape {array.shape} with strides {array.strides}: expected at most three "
+                         "axes, the last one contiguous")
+    outer, step = (0, 0, *(stride // array.itemsize for stride in array.strides[:-1]))[-2:]
+    return np.array((compiler.address(array), outer, step), ROWS)
+
+
+def readable(array: Array, dtype: Any) -> Array:
+    """The array itself, or a copy of it in `dtype` if it is of another one or its rows are not contiguous."""
+    array = array.astype(dtype, copy=False)
+    return array if _in_rows(array) else array_module(array).ascontiguousarray(array)
+
+
+def buffer(what: str, array: Array | None, like: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The array to write into: a new one beside `like` if None; ValueError if the given one does not fit."""
+    if array is None:
+        return array_module(like).empty(shape, dtype)
+    if array.shape != shape or array.dtype != dtype or not _in_rows(array):
+        raise ValueError(f"{what} is {array.dtype} {array.shape} with strides {array.strides}, "
+                         f"expected {np.dtype(dtype)} {shape} with a contiguous last axis")
+    return array
+
+
+def real(dtype: Any, value: float) -> np.generic:
+    """A number as a kernel for arrays of `dtype` takes it."""
+    return np.zeros((), dtype).real.dtype.type(value)
+
+
+def _in_rows(array: Array) -> bool:
+    return array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize

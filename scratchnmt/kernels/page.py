@@ -1,0 +1,116 @@
+"""The page of a kernel: each equation, the array code that computes it and the CUDA that does, side by side.
+
+The lines of both are tied to the equations by numbers in comments, `# (3)` and `// (3)`.  A number marks its own
+line and those below it, up to the next number, a blank line, a return or the end of the block.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from . import KERNELS
+from . import compile as compiler
+
+_NUMBERS = re.compile(r"\((\d+)\)")
+_FUNCTION = r"^(?:template <typename T>\n)?__global__ void {}\(.*?^}}$"
+
+
+class Part(NamedTuple):
+    """Lines of code that belong to one or several equations."""
+
+    numbers: tuple[int, ...]
+    lines: list[str]
+
+
+def page(name: str) -> str:
+    """The page of KERNELS[name]."""
+    module = KERNELS[name]
+    formulas = equations(module.EQUATIONS.__doc__)
+    lines = [f"{name}: scratchnmt/kernels/{name}.cu beside {module.EQUATIONS.__name__.replace('.', '/')}.py"]
+    for kernel, plain in module.TWINS.items():
+        backward = kernel.endswith("backward")
+        lines += ["", kernel + (", from the last equation to the first" if backward else "")]
+        for number in sorted(formulas, reverse=backward):
+            found = [(language, _code(parts, number)) for language, parts in
+                     (("array", array_parts(plain)), ("CUDA", cuda_parts(name, kernel)))]
+            if any(code for _, code in found):
+                lines += ["", *(f"  {line}" for line in formulas[number])]
+                lines += [line for language, code in found for line in _block(language, code)]
+        if not numbers(cuda_parts(name, kernel)):  # no equation of its own: all of it
+            lines += ["", *_block("CUDA", _kernel_text(name, kernel).split("\n"))]
+    return "\n".join(lines)
+
+
+def equations(text: str) -> dict[int, list[str]]:
+    """{number: its lines} of a docstring: those that begin with (number), or end with it, in an indented block."""
+    found: dict[int, list[str]] = {}
+    number = None
+    for line in text.split("\n"):
+        match = re.match(r" +\((\d+)\)|  .* \((\d+)\)$", line)
+        if match:
+            number = int(match[1] or match[2])
+            found[number] = [line.strip()]
+        elif number is not None and re.match(r" {6,}\S", line):
+            found[number].append(line[4:].rstrip())
+        else:
+            number = None
+    return found
+
+
+def array_parts(function: Callable) -> list[Part]:
+    """The numbered parts of a function of NumPy's or CuPy's arrays."""
+    return _parts(inspect.getsource(function).split("\n"), "#")
+
+
+def cuda_parts(file: str, kernel: str) -> list[Part]:
+    """The numbered parts of a kernel."""
+    return _parts(_kernel_text(file, kernel).split("\n"), "//")
+
+
+def numbers(parts: Iterable[Part]) -> set[int]:
+    return {number for part in parts for number in part.numbers}
+
+
+def _kernel_text(file: str, kernel: str) -> str:
+    return re.search(_FUNCTION.format(kernel), compiler.source(file), re.MULTILINE | re.DOTALL)[0]
+
+
+def _parts(lines: list[str], comment: str) -> list[Part]:
+    parts: list[Part] = []
+    margin = None  # of the part that goes on; None: none does
+    for line in lines:
+        found, indent = _NUMBERS.findall(line.partition(comment)[2]), len(line) - len(line.lstrip())
+        if found:
+            parts.append(Part(tuple(map(int, found)), []))
+            margin = indent
+        elif not line.strip() or margin is None or indent < margin or line[margin:].startswith("return"):
+            margin = None
+        if margin is not None:
+            parts[-1].lines.append(line)
+    return parts
+
+
+def _code(parts: list[Part], number: int) -> list[str]:
+    """The lines of the parts whose first equation is this one."""
+    return [line for part in parts if part.numbers[0] == number
+            for line in textwrap.dedent("\n".join(part.lines)).split("\n")]
+
+
+def _block(language: str, code: list[str]) -> list[str]:
+    return [f"    {language if not k else '':<6}| {line}".rstrip() for k, line in enumerate(code)]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the pages of the kernels named; the exit status."""
+    wrong = [name for name in arguments if name not in KERNELS]
+    if wrong or not arguments:
+        given = f"no kernel is named {wrong[0]!r}; " if wrong else ""
+        print(f"{given}usage: python -m scratchnmt.kernels NAME ..., of {', '.join(KERNELS)}", file=sys.stderr)
+        return 2
+    print("\n\n".join(page(name) for name in arguments))
+    return 0

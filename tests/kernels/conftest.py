@@ -1,0 +1,44 @@
+"""Fixtures for kernels: run on the CPU by g++, or on a GPU."""
+
+import shutil
+
+import numpy as np
+import pytest
+from shim import Shim
+
+from scratchnmt.arrays import device_module
+from scratchnmt.errors import InputError
+from scratchnmt.kernels import compile as compiler
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """The kernels as compiled by g++, once for all tests."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to run the kernels on the CPU")
+    return Shim(tmp_path_factory.mktemp("kernels"))
+
+
+def poisoned(shape, dtype=float, **options):
+    """np.empty filled with a value that shows: what a kernel forgets to write, or reads before it is written."""
+    return np.full(shape, 1e30 if np.dtype(dtype).kind in "fc" else 0, dtype, **options)
+
+
+@pytest.fixture
+def on_cpu(compiled, monkeypatch):
+    """The modules of scratchnmt.kernels launch their kernels on the CPU, on NumPy's arrays; yields the Shim."""
+    monkeypatch.setattr(compiler, "kernel", compiled.kernel)
+    monkeypatch.setattr(compiler, "address", compiled.address)
+    monkeypatch.setattr(compiled, "backwards", False)
+    monkeypatch.setattr(np, "empty", poisoned)
+    compiled.launched.clear()
+    return compiled
+
+
+@pytest.fixture
+def cupy():
+    """The module cupy; skipped where there is no CuPy or no GPU."""
+    try:
+        return device_module("cuda")
+    except InputError as error:
+        pytest.skip(str(error))

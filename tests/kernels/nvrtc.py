@@ -1,0 +1,54 @@
+"""NVIDIA's run-time compiler, which needs no GPU and no driver, from the package nvidia-cuda-nvrtc-cu12."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def library() -> ctypes.CDLL | None:
+    """libnvrtc, or None where the package is not installed."""
+    try:
+        spec = find_spec("nvidia.cuda_nvrtc")
+    except ModuleNotFoundError:
+        spec = None
+    places = spec.submodule_search_locations if spec else []
+    found = [path for place in places for path in Path(place).glob("lib/libnvrtc.so.*[0-9]")]
+    return ctypes.CDLL(str(found[0])) if found else None
+
+
+class Compiler:
+    def __init__(self, lib: ctypes.CDLL):
+        self.lib = lib
+
+    def compile(self, source: str, expressions: Sequence[str], options: Sequence[str],
+                kind: str = "CUBIN") -> bytes:
+        """The machine code (CUBIN) or assembly (PTX) of the kernels named; AssertionError with the log."""
+        program = ctypes.c_void_p()
+        self._call("CreateProgram", ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
+        for expression in expressions:
+            self._call("AddNameExpression", program, expression.encode())
+        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+        status = self.lib.nvrtcCompileProgram(program, len(options), given)
+        log = self._text(program, "ProgramLog").decode()
+        assert status == 0 and not log, log  # a warning is an error
+        for expression in expressions:
+            name = ctypes.c_char_p()
+            self._call("GetLoweredName", program, expression.encode(), ctypes.byref(name))
+            assert name.value
+        code = self._text(program, kind)
+        self._call("DestroyProgram", ctypes.byref(program))
+        return code
+
+    def _text(self, program: ctypes.c_void_p, what: str) -> bytes:
+        size = ctypes.c_size_t()
+        self._call(f"Get{what}Size", program, ctypes.byref(size))
+        text = ctypes.create_string_buffer(size.value)
+        self._call(f"Get{what}", program, text)
+        return text.raw.rstrip(b"\0")
+
+    def _call(self, name: str, *arguments) -> None:
+        status = getattr(self.lib, f"nvrtc{name}")(*arguments)
+        assert status == 0, f"nvrtc{name} returned {status}"

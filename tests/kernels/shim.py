@@ -1,0 +1,62 @@
+"""Kernels on the CPU: a `.cu` file behind shim.h, compiled by g++ and called through ctypes on NumPy's arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from scratchnmt.kernels import compile as compiler
+
+C_TYPES = {**compiler.C_TYPES, "complex128": "std::complex<double>"}
+
+
+class Shim:
+    """Stands for `scratchnmt.kernels.compile`: the same functions `kernel` and `address`, for NumPy."""
+
+    def __init__(self, folder: Path, text: Callable[[str], str] = compiler.source):
+        self.folder = folder
+        self.text = text
+        self.libraries: dict[str, ctypes.CDLL] = {}
+        self.backwards = False  # the order in which blocks and threads run
+        self.launched: list[str] = []
+
+    def kernel(self, file: str, name: str, dtype: str) -> Callable:
+        function = getattr(self._library(file), f"{name}_{dtype}")
+        function.restype = ctypes.c_bool
+
+        def launch(grid: tuple, block: tuple, arguments: tuple) -> None:
+            self.launched.append(name)
+            sizes = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
+            values = [np.asarray(a) for a in arguments]
+            pointers = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
+            if not function(sizes, pointers, self.backwards):
+                raise RuntimeError(f"{name}: some threads wait at a barrier that others do not reach")
+
+        return launch
+
+    def address(self, array: np.ndarray) -> int:
+        return array.ctypes.data
+
+    def _library(self, file: str) -> ctypes.CDLL:
+        if file not in self.libraries:
+            self.libraries[file] = self._compile(file)
+        return self.libraries[file]
+
+    def _compile(self, file: str) -> ctypes.CDLL:
+        text = self.text(file)
+        source, library = self.folder / f"{file}.cpp", self.folder / f"{file}.so"
+        entries = [f'extern "C" bool {name}_{dtype}(const unsigned* sizes, void** arguments, bool backwards) '
+                   f"{{ return shim::launch({name}<{c_type}>, sizes, arguments, backwards); }}"
+                   for name in compiler.KERNEL.findall(text) for dtype, c_type in C_TYPES.items()]
+        source.write_text("\n".join(['#include "shim.h"', text, *entries]), encoding="utf-8")
+        # no fortified longjmp, which some systems make the default: it takes a change of stacks for a mistake
+        done = subprocess.run(["g++", "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
+                               "-Wall", "-Wextra", "-Werror", "-I", str(Path(__file__).parent),
+                               str(source), "-o", str(library)],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return ctypes.CDLL(str(library))

@@ -1,0 +1,77 @@
+"""The CPU's stand-in for a GPU sees what a GPU would punish: barriers not reached by all, and races."""
+
+import numpy as np
+import pytest
+from shim import Shim
+
+from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels.launch import Plan, launch
+
+TEXT = compiler.read("device.h") + """
+template <typename T>
+__global__ void sums(Rows<const T> x, Rows<T> y, int size) {
+    T sum = T(0);
+    for (int k = threadIdx.x; k < size; k += blockDim.x) sum += x.row(0, blockIdx.x)[k];
+    sum = block_sum(block_sum(sum) / Real<T>(blockDim.x));
+    const Real<T> number = threadIdx.x, largest = block_max(number), smallest = -block_max(-number - 1);
+    y.row(0, blockIdx.x)[threadIdx.x] = sum + T(number * (largest + smallest));
+}
+
+template <typename T>
+__global__ void left_behind(Rows<T> y) {
+    if (threadIdx.x > 7) return;
+    __syncthreads();
+    y.data[threadIdx.x] = T(1);
+}
+
+template <typename T>
+__global__ void reverse(Rows<T> y, int first, bool wait) {
+    __shared__ T shared[64];
+    shared[threadIdx.x] = T(first + int(threadIdx.x));
+    if (wait) __syncthreads();
+    y.data[threadIdx.x] = shared[63 - threadIdx.x];
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def small(compiled, tmp_path_factory):
+    """A Shim of these kernels alone."""
+    return Shim(tmp_path_factory.mktemp("small"), text=lambda file: TEXT)
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(small, monkeypatch):
+    monkeypatch.setattr(compiler, "kernel", small.kernel)
+    monkeypatch.setattr(compiler, "address", small.address)
+    monkeypatch.setattr(small, "backwards", False)
+
+
+def start(name, threads, *arguments, blocks=1, dtype="float64"):
+    launch("small", name, dtype, Plan((blocks, 1, 1), (threads,)), *arguments)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("threads, size", [(32, 1), (64, 200), (1024, 3000)])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_sums_and_maxima_one_after_another(threads, size, dtype, backwards, small, rng):
+    small.backwards = backwards
+    x, y = (rng.standard_normal((3, size)) + 1).astype(dtype), np.zeros((3, threads), dtype)
+    x = x * (1 + 2j) if dtype == "complex128" else x
+    start("sums", threads, x, y, np.int32(size), blocks=3, dtype=dtype)
+    expected = x.sum(axis=1)[:, None] + np.arange(threads) * threads  # of threads - 1 and 1
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+
+
+def test_a_barrier_that_some_threads_never_reach():
+    with pytest.raises(RuntimeError, match="left_behind: some threads wait at a barrier that others do not reach"):
+        start("left_behind", 32, np.zeros(32))
+
+
+def test_a_missing_barrier_shows_when_threads_run_in_the_opposite_order(small):
+    right = []
+    for first, (wait, small.backwards) in enumerate([(False, False), (False, True), (True, False), (True, True)]):
+        y = np.zeros(64)
+        start("reverse", 64, y, np.int32(100 * first), np.bool_(wait))
+        right.append(y.tolist() == [100.0 * first + 63 - k for k in range(64)])
+    assert right == [False, False, True, True]
