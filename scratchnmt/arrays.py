@@ -19,15 +19,36 @@ from .errors import InputError
 Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
 
 
+_INSTALL = "pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'"
+_NO_DEVICE = 100  # CUDA's runtime API: cudaErrorNoDevice
+
+
 def array_module(*arrays: Array) -> ModuleType:
-    """numpy or cupy, whichever the arrays belong to; TypeError if they are of both."""
+    """numpy or cupy, whichever the arrays belong to; TypeError if they are of both, or lie on two cards."""
     cupy = sys.modules.get("cupy")  # an array of cupy exists only if cupy was imported
     if cupy is None:
         return np
     on_gpu = [isinstance(a, cupy.ndarray) for a in arrays]
-    if any(on_gpu) and not all(on_gpu):
-        raise TypeError("arrays of numpy and of cupy in one call: move them to one device with to_device")
-    return cupy if any(on_gpu) else np
+    if not any(on_gpu):
+        return np
+    if not all(on_gpu) or (len(arrays) > 1 and len({a.device.id for a in arrays}) > 1):
+        of = "two cards" if all(on_gpu) else "numpy and of cupy"
+        places = ", ".join(f"{a.dtype} {a.shape} on {device_of(a)}" for a in arrays)
+        raise TypeError(f"arrays of {of} in one call: {places}; move them to one device with to_device")
+    return cupy
+
+
+def device_of(array: Array) -> str:
+    """Where an array lies: "cpu", "cuda:0"."""
+    return "cpu" if array_module(array) is np else f"cuda:{array.device.id}"
+
+
+def beside(ids: Array, array: Array) -> Array:
+    """`ids`, which may be on the host, on the device of `array`: copied there without waiting for it."""
+    if isinstance(ids, np.ndarray):
+        ids = array_module(array).asarray(ids)
+    array_module(ids, array)
+    return ids
 
 
 def device_module(device: str) -> ModuleType:
@@ -38,18 +59,31 @@ def device_module(device: str) -> ModuleType:
         raise InputError(f'device {device!r} is not known: expected "cpu", "cuda" or "cuda:N"')
     try:
         import cupy
-    except ImportError as error:
-        raise InputError(f"device {device!r} needs cupy: "
-                         "pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'") from error
+    except ModuleNotFoundError as error:
+        raise InputError(f"device {device!r} needs cupy: {_INSTALL}") from error
+    except ImportError as error:  # CuPy's own advice runs over many lines
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip(" =")), "ImportError")
+        raise InputError(f"device {device!r}: cupy is installed, but cannot be imported ({reason}): "
+                         f"install the one that fits the driver, {_INSTALL}") from error
     index = int(device.partition(":")[2] or 0)
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise InputError(f"device {device!r} is not there: {error}") from error
+    count = _cards(cupy, device)
     if index >= count:
-        raise InputError(f"device {device!r} is not there: this machine has {count} CUDA device(s)")
+        raise InputError(f"device {device!r} is not there: this machine has {count} of them, "
+                         f"{', '.join(f'cuda:{i}' for i in range(count))}")
     cupy.cuda.Device(index).use()
     return cupy
+
+
+def _cards(cupy: ModuleType, device: str) -> int:
+    """How many there are, at least one; InputError otherwise."""
+    try:
+        return cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        no_gpu = getattr(error, "status", None) == _NO_DEVICE
+        reason = ("this machine has no NVIDIA GPU, or hides it" if no_gpu else
+                  "NVIDIA's driver is missing, or too old for this cupy")
+        raise InputError(f"device {device!r} is not there: {error} ({reason}); it needs an NVIDIA GPU, "
+                         f"its driver, and the cupy that fits the driver, {_INSTALL}") from error
 
 
 def to_device(array: Array, device: str) -> Array:

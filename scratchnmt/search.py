@@ -90,8 +90,9 @@ def beam_search(
     """
     check_options(max_steps, beam_size, length_penalty, n_best)
     xp = array_module(src)
-    limits = xp.asarray(np.broadcast_to(max_steps, src.shape[1]))
-    most = int(limits.max())
+    limits = np.broadcast_to(to_device(max_steps, "cpu"), src.shape[1])
+    most, last_steps = int(limits.max()), set(limits.tolist())
+    limits = xp.asarray(limits)
     penalty = xp.asarray(((5.0 + np.arange(most + 1)) / 6.0) ** length_penalty)  # (3)
 
     state = model.start(src, src_lengths)
@@ -112,9 +113,10 @@ def beam_search(
         at_limit = limits[sentences] == step + 1
         ranks = ended.records[sentences, :, RANK]
         hopeless = score[:, 0] / penalty[limits[sentences]] <= ranks[:, -1]
-        none = xp.flatnonzero(at_limit & (ranks[:, 0] == -np.inf))
-        if len(none):
-            ended.add(sentences[none], score[none], penalty[step + 1], step, parents[none], tokens[none])
+        if step + 1 in last_steps:  # else there are none, and a GPU need not be waited for
+            none = xp.flatnonzero(at_limit & (ranks[:, 0] == -np.inf))
+            if len(none):
+                ended.add(sentences[none], score[none], penalty[step + 1], step, parents[none], tokens[none])
         keep = xp.flatnonzero(~(at_limit | hopeless))
         if not len(keep):
             break

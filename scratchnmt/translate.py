@@ -99,8 +99,13 @@ class Translator:
         for chosen in _batches(order, sizes, batch_size):
             batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
             limits = _limit(batch.src_lengths, max_length)
-            src = xp.asarray(batch.src)
-            results = beam_search(self.model, src, batch.src_lengths, max_steps=limits, **search)
+            try:
+                src = xp.asarray(batch.src)
+                results = beam_search(self.model, src, batch.src_lengths, max_steps=limits, **search)
+            except MemoryError as error:
+                raise InputError(f"out of memory ({error}) in the search of {len(chosen)} sentences of up to "
+                                 f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}, "
+                                 f"or beam_size, now {search['beam_size']}") from error
             for i, hypotheses in zip(chosen, results):
                 found[i] = hypotheses
         return found

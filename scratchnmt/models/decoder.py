@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module
 from ..ops.attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,
                              attention_query_backward, attention_step_backward, attention_step_forward)
 from ..ops.dropout import dropout_mask
 from ..ops.linear import transposed_product
 from ..ops.lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
-from ..ops.packing import Packing, pack, steps
+from ..ops.packing import Packing, pack, place, steps
 from .config import NMTConfig, layer_name
 from .encoder import State
 
@@ -45,6 +47,7 @@ class LayerRows(NamedTuple):
 
 class DecoderCache(NamedTuple):
     packing: Packing
+    words: np.ndarray  # (N,) packing.rows, on the host: which of the T * B words each row predicts
     shape: tuple[int, int, int]  # (T, B, E) of the embedded target
     layers: list[LayerRows]
     attention: list[AttentionStepCache]  # of each step
@@ -65,7 +68,8 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     """Packed attentional outputs o (N, H), cache; embedded (T, B, E) of the words before each target."""
     xp = array_module(embedded)
     T, B, E = embedded.shape
-    packing = pack(tgt_lengths, T)
+    on_host = pack(tgt_lengths, T)
+    packing = place(on_host, xp)
     order, N = packing.order, packing.offsets[-1]
     memory = memorize(params, h_enc[:, order], mask[:, order])
     M, H = config.memory_size, config.hidden_size
@@ -92,7 +96,7 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     slope = 1 - tanh_p * tanh_p
     if scale is not None:
         slope *= scale
-    return o, DecoderCache(packing, embedded.shape, layers, attention, u, slope)
+    return o, DecoderCache(packing, on_host.rows, embedded.shape, layers, attention, u, slope)
 
 
 def _layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng) -> LayerRows:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, check_shapes, device_module, to_device
+from ..arrays import Array, array_module, beside, check_shapes, device_module, to_device
 from ..errors import InputError
 from ..ops.cross_entropy import PAD
 from ..ops.dropout import DropoutCache, dropout_backward, dropout_forward
@@ -52,7 +52,12 @@ class NMT:
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
         self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
-        self.params = Parameters(self.config.shapes(), dtype, device_module(device))
+        xp = device_module(device)
+        try:
+            self.params = Parameters(self.config.shapes(), dtype, xp)
+        except MemoryError as error:
+            raise InputError(f"out of memory on {device} for the model's weights ({error}): "
+                             "lower hidden_size, embed_size or the vocabularies' sizes") from error
         initialize(self.params, self.config.init, seed)
 
     def with_params(self, params: Mapping[str, Array]) -> NMT:
@@ -66,8 +71,9 @@ class NMT:
         """The summed loss in nats (with label smoothing, if configured) and what backward needs.
 
         src (S, B) source ids, padded with 0; src_lengths (B,) in any order; tgt (T+1, B) from <s> to
-        </s>, padded with 0.  rng draws the dropout masks; None: no dropout.  out: the buffer that will
-        be given to backward, for the gradient of the vocabulary's weights, which is made on the way.
+        </s>, padded with 0: best all three on the host, where they are checked without waiting for a GPU.
+        rng, of the model's device, draws the dropout masks; None: no dropout.  out: the buffer that will be
+        given to backward, for the gradient of the vocabulary's weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
         # not with a tied table: backward adds the embedding's gradient to it, and may be called twice
@@ -79,16 +85,16 @@ class NMT:
         return float(self._forward(src, src_lengths, tgt, None, gradients=False)[0])
 
     def _forward(self, src, src_lengths, tgt, rng, **options):
-        xp = array_module(src, tgt)
+        src, tgt = to_device(src, "cpu"), to_device(tgt, "cpu")
         check_shapes("NMT.forward", src=("S B", src), tgt=("U B", tgt))
         tgt_lengths = _target_lengths(tgt)
         embeddings: dict[str, tuple[EmbeddingCache, DropoutCache | None]] = {}
         x = self._embed("embed.src", src, rng, embeddings)  # (1)
         (h_enc, states), encoder = encoder_forward(self.params, self.config, x, src_lengths, rng)  # (2)
         y = self._embed("embed.tgt", tgt[:-1], rng, embeddings)  # (3)
-        mask = _source_mask(src, src_lengths)
+        mask = beside(_source_mask(src, src_lengths), h_enc)
         o, decoder = decoder_forward(self.params, self.config, y, tgt_lengths, h_enc, mask, states, rng)  # (4)
-        targets = tgt[1:].reshape(-1)[xp.asarray(decoder.packing.rows)]
+        targets = tgt[1:].reshape(-1)[decoder.words]
         W_vocab = self._vocab_weight(self.params)
         loss, output = linear_cross_entropy_forward(o, W_vocab, targets, **options)  # (5)
         return loss, NMTCache(embeddings, encoder, decoder, output)
@@ -119,9 +125,11 @@ class NMT:
 
     def start(self, src: Array, src_lengths: Array) -> SearchState:
         """Encode src (S, B) once; the state of B sentences with one beam each, before <s>."""
+        src = to_device(src, "cpu")
         x = self._embed("embed.src", src, None, {})
         (h_enc, states), _ = encoder_forward(self.params, self.config, x, src_lengths)
-        return first_state(self.params, self.config, h_enc, _source_mask(src, src_lengths), states)
+        mask = beside(_source_mask(src, src_lengths), h_enc)
+        return first_state(self.params, self.config, h_enc, mask, states)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
         """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K)."""
@@ -154,16 +162,15 @@ class NMT:
         return x
 
 
-def _source_mask(src: Array, src_lengths: Array) -> Array:
+def _source_mask(src: np.ndarray, src_lengths: Array) -> np.ndarray:
     """(S, B), True where there is a token."""
-    xp = array_module(src)
-    return xp.arange(len(src))[:, None] < xp.asarray(src_lengths)
+    return np.arange(len(src))[:, None] < to_device(src_lengths, "cpu")
 
 
-def _target_lengths(tgt: Array) -> np.ndarray:
+def _target_lengths(tgt: np.ndarray) -> np.ndarray:
     """How many words each sentence of tgt (T+1, B) has to predict; ValueError if padding precedes a word."""
     is_word = tgt[1:] != PAD
     lengths = is_word.sum(axis=0)
-    if not (is_word == (array_module(tgt).arange(len(is_word))[:, None] < lengths)).all():
+    if not (is_word == (np.arange(len(is_word))[:, None] < lengths)).all():
         raise ValueError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
-    return to_device(lengths, "cpu")
+    return lengths

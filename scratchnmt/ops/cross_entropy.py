@@ -4,15 +4,16 @@
     (2)  loss = - sum over rows of  (1 - s) log_p[target] + s mean(log_p)
 
 with s the label smoothing (Szegedy et al. 2016, section 7); rows whose target is PAD are left out.
-logits (N, V), targets (N,), loss a scalar: the sum of nats.  `linear_cross_entropy` is the same
-with the projection to the vocabulary in front, without ever holding all of the logits.
+logits (N, V), targets (N,), which may be on the host, loss a scalar: the sum of nats.
+`linear_cross_entropy` is the same with the projection to the vocabulary in front, without ever
+holding all of the logits.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..arrays import Array, array_module, check_shapes
+from ..arrays import Array, array_module, beside, check_shapes
 
 PAD = 0  # the target that is not one: padding
 
@@ -36,9 +37,10 @@ def check_targets(op: str, targets: Array, V: int) -> None:
 
 def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: float = 0.0):
     """loss, cache.  0 <= label_smoothing < 1."""
-    xp = array_module(logits, targets)
+    xp = array_module(logits)
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))
     check_targets("cross_entropy", targets, sizes["V"])
+    targets = beside(targets, logits)
     shifted = logits - logits.real.max(axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (1)
     s = label_smoothing

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module
 
 
@@ -23,7 +25,7 @@ def dropout_mask(shape: tuple[int, ...], rate: float, rng, dtype="float32") -> A
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
     keep = rng.random(shape, dtype="float32") >= rate
-    return keep.astype(dtype) * array_module(keep).asarray(1 / (1 - rate), dtype)
+    return keep.astype(dtype) * np.dtype(dtype).type(1 / (1 - rate))
 
 
 def dropout_forward(x: Array, rate: float, *, rng=None, mask: Array | None = None) -> tuple[Array, DropoutCache]:
@@ -35,6 +37,7 @@ def dropout_forward(x: Array, rate: float, *, rng=None, mask: Array | None = Non
         raise ValueError("dropout: expected either rng or mask")
     if mask is None:
         mask = dropout_mask(x.shape, rate, rng, x.real.dtype)
+    array_module(x, mask)
     return x * mask, DropoutCache(mask)  # (1)
 
 

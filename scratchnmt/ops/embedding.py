@@ -4,7 +4,8 @@
 
 ids (...) of integers below V, W (V, E), y (..., E).  A token that occurs k times receives the sum
 of k gradients.  The sum is taken in a fixed order (sorted by id, then by position), so that the
-same batch gives the same bits.
+same batch gives the same bits.  The ids may be on the host though W is on a GPU: then neither the
+check of their range nor their sorting waits for the GPU.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module
+from ..arrays import Array, array_module, beside, to_device
 
 
 class EmbeddingCache(NamedTuple):
@@ -30,7 +31,7 @@ def embedding_forward(ids: Array, W: Array) -> tuple[Array, EmbeddingCache]:
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < W.shape[0]:
         raise IndexError(f"embedding: ids run from {int(ids.min())} to {int(ids.max())}, "
                          f"expected 0 to V - 1 = {W.shape[0] - 1}, where V comes from W {W.shape}")
-    return W[ids], EmbeddingCache(ids, W.shape)  # (1)
+    return W[beside(ids, W)], EmbeddingCache(ids, W.shape)  # (1)
 
 
 def embedding_backward(dy: Array, cache: EmbeddingCache) -> EmbeddingGradients:
@@ -44,15 +45,15 @@ def embedding_backward(dy: Array, cache: EmbeddingCache) -> EmbeddingGradients:
 def embedding_row_gradients(dy: Array, cache: EmbeddingCache) -> tuple[Array, Array]:
     """The same gradient without the zeros: the distinct ids (U,) and their rows' gradients (U, E)."""
     xp = array_module(dy)
-    flat_ids = cache.ids.reshape(-1)
-    order = xp.argsort(flat_ids, kind="stable")
+    flat_ids = to_device(cache.ids, "cpu").reshape(-1)
+    order = np.argsort(flat_ids, kind="stable")
     sorted_ids = flat_ids[order]
-    first = xp.ones(len(sorted_ids), bool)  # True where a new token begins
+    first = np.ones(len(sorted_ids), bool)  # True where a new token begins
     first[1:] = sorted_ids[1:] != sorted_ids[:-1]
-    starts = xp.flatnonzero(first)
+    starts = np.flatnonzero(first)
     # in the forward pass this was (1) y[n] = W[ids[n]]: every use of a row adds to its gradient
-    rows = dy.reshape(-1, dy.shape[-1])[order]
+    rows = dy.reshape(-1, dy.shape[-1])[xp.asarray(order)]
     if xp is not np:  # CuPy takes differences of running sums, which need more digits than float32 has
         rows = rows.astype(xp.result_type(rows, "float64"))
-    sums = xp.add.reduceat(rows, starts, axis=0)
-    return sorted_ids[starts], sums.astype(dy.dtype, copy=False)
+    sums = xp.add.reduceat(rows, xp.asarray(starts), axis=0)
+    return xp.asarray(sorted_ids[starts]), sums.astype(dy.dtype, copy=False)

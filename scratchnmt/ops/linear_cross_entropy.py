@@ -7,7 +7,8 @@ The logits of a batch, (N, V), are by far its largest array, and nobody needs th
 chunk of them exists it is turned into its own gradient in place and multiplied back into dx and dW.
 So forward leaves nothing for backward to do but to scale.  Only rows with a target are computed.
 
-x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.
+x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.  The targets may be on the host though
+the rest is on a GPU: then neither the check of their range nor the search for padding waits for the GPU.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, check_shapes, for_ranges
+from ..arrays import Array, array_module, beside, check_shapes, for_ranges
 from .cross_entropy import PAD, check_targets
 
 CHUNK_BYTES = 48 << 20  # logits in memory at a time: large enough for a fast product
@@ -41,14 +42,15 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
 
     dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.
     """
-    xp = array_module(x, W, targets)
+    xp = array_module(x, W)
     check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N", targets))
     check_targets("linear_cross_entropy", targets, W.shape[1])
-    rows = xp.flatnonzero(targets != PAD)
+    rows = array_module(targets).flatnonzero(targets != PAD)
+    x_rows = x
     if len(rows) < len(targets):
-        x_rows, targets = x[rows], targets[rows]
-    else:
-        x_rows = x
+        rows, targets = beside(rows, x), targets[rows]
+        x_rows = x[rows]
+    targets = beside(targets, x)
     N, V = len(rows), W.shape[1]
     dtype = xp.result_type(x, W)
     if gradients:

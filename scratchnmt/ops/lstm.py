@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ..arrays import Array, array_module, check_shapes, to_device
 from .linear import transposed_product
 from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
-from .packing import Packing, pack, steps, steps_back
+from .packing import Packing, pack, place, steps, steps_back
 
 
 class LSTMCache(NamedTuple):
@@ -54,10 +54,10 @@ def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
     sizes = check_shapes("lstm", x=("T B I", x), lengths=("B", lengths), Wh=("D H 4H", Wh), Wx=("D I 4H", Wx),
                          b=("D 4H", b), **starts)
     T, B, D, H = (sizes[letter] for letter in "TBDH")
-    packing = pack(lengths, T)
+    packing = place(pack(lengths, T), xp)
     order, N = packing.order, packing.offsets[-1]
     dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
-    reading = xp.asarray([packing.rows, packing.reversed_rows][:D])
+    reading = xp.stack([packing.rows, packing.reversed_rows][:D])
     x_rows = x.reshape(T * B, -1)[reading]
     z = xp.matmul(x_rows, Wx).astype(dtype, copy=False)  # (1)
     z += b[:, None]

@@ -12,11 +12,12 @@ caller (lstm_cell for one step, lstm for a sequence), which can then do it for m
 from __future__ import annotations
 
 from functools import lru_cache
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module
+from ..arrays import Array, array_module, device_of
 
 
 class LSTMGatesCache(NamedTuple):
@@ -41,7 +42,7 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
     H = c_prev.shape[-1]
     gates = z if overwrite else z.copy()
     # (2) sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, so that one tanh serves all four blocks
-    scale, shift = (xp.asarray(vector) for vector in _sigmoid_through_tanh(H, gates.real.dtype))
+    scale, shift = _sigmoid_through_tanh(xp, device_of(z), H, gates.real.dtype)
     gates *= scale
     xp.tanh(gates, out=gates)
     gates *= scale
@@ -89,8 +90,8 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
 
 
 @lru_cache
-def _sigmoid_through_tanh(H: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Factors 1/2 and summands 1/2 for the columns of i, f and o; 1 and 0 for those of g."""
+def _sigmoid_through_tanh(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> tuple[Array, Array]:
+    """Factors 1/2 and summands 1/2 for the columns of i, f and o; 1 and 0 for those of g; kept on each device."""
     scale, shift = np.full(4 * H, 0.5, dtype), np.full(4 * H, 0.5, dtype)
     scale[2 * H : 3 * H], shift[2 * H : 3 * H] = 1, 0
-    return scale, shift
+    return xp.asarray(scale), xp.asarray(shift)

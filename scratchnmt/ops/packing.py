@@ -12,20 +12,21 @@ j at every step, so "the state of the step before" is simply the first n_t rows 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import to_device
+from ..arrays import Array, to_device
 
 
 class Packing(NamedTuple):
-    order: np.ndarray  # (B,) sentence at each sorted place
+    order: Array  # (B,) sentence at each sorted place
     counts: list[int]  # [T'] n_t, how many sentences are longer than t, T' = max length
     offsets: list[int]  # [T' + 1] where the rows of step t start; the last is N, the number of rows
-    rows: np.ndarray  # (N,) t * B + b: which row of the (T * B, ...) array each packed row is
-    reversed_rows: np.ndarray  # (N,) the same, every sentence read from its last token to its first
-    last: np.ndarray  # (B,) packed row of each sorted sentence's last step
+    rows: Array  # (N,) t * B + b: which row of the (T * B, ...) array each packed row is
+    reversed_rows: Array  # (N,) the same, every sentence read from its last token to its first
+    last: Array  # (B,) packed row of each sorted sentence's last step
 
 
 def pack(lengths: np.ndarray, T: int) -> Packing:
@@ -45,6 +46,12 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
     return Packing(order=order, counts=counts.tolist(), offsets=offsets.tolist(), rows=t * B + b,
                    reversed_rows=(lengths[b] - 1 - t) * B + b,
                    last=offsets[sorted_lengths - 1] + np.arange(B))
+
+
+def place(packing: Packing, xp: ModuleType) -> Packing:
+    """The same with its four arrays as those of `xp`, so that indexing by them copies nothing to a GPU."""
+    arrays = {name: xp.asarray(getattr(packing, name)) for name in ("order", "rows", "reversed_rows", "last")}
+    return packing._replace(**arrays)
 
 
 def steps(packing: Packing) -> Iterator[tuple[slice, slice, int]]:

@@ -2,9 +2,10 @@
 
 from .data import TrainingData
 from .loop import NotFiniteError, train
+from .memory import OutOfMemoryError
 from .options import TrainingOptions
 from .progress import Progress, duration
 from .state import TrainingResult
 
-__all__ = ["NotFiniteError", "Progress", "TrainingData", "TrainingOptions", "TrainingResult", "duration",
-           "train"]
+__all__ = ["NotFiniteError", "OutOfMemoryError", "Progress", "TrainingData", "TrainingOptions", "TrainingResult",
+           "duration", "train"]

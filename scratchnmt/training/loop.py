@@ -23,11 +23,13 @@ from typing import Any
 
 from .. import checkpoint, optim
 from ..arrays import array_module
+from ..data.batches import Batch
 from ..data.text import write_atomically
 from ..errors import InputError, require
 from ..models.nmt import NMT
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
+from .memory import out_of_memory
 from .options import TrainingOptions
 from .plan import Plan
 from .progress import Progress, duration
@@ -48,24 +50,32 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     resume: go on with the run in `out_dir`; `model` has the sizes of its config.json, its weights are read.
     overwrite: replace the run in `out_dir`.  With neither, a run there is an InputError.  Ctrl-C ends the
     run after the step at hand and saves; the result says so.  The model ends with the last weights, which
-    need not be the best.  Raises NotFiniteError if the loss overflows, InputError if a save is impossible.
+    need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
+    the machine's, is too small, InputError if a save is impossible.
     """
     checkpoint.check_out_dir(out_dir, resume=resume, overwrite=overwrite)
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
-    trainer = _Trainer(model, data, options, Path(out_dir))
-    if resume:
-        trainer.resume()
-    else:
-        checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
-                             data.origin)
-    return trainer.run(progress)
+    trainer = None
+    try:
+        trainer = _Trainer(model, data, options, Path(out_dir))
+        if resume:
+            trainer.resume()
+        else:
+            checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
+                                 data.origin)
+        return trainer.run(progress)
+    except MemoryError as error:
+        batch, kept = (trainer.batch, trainer.kept()) if trainer else (None, "nothing was written")
+        raise out_of_memory(error, options, batch, kept) from error
 
 
 class _Trainer:
     def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path):
         self.model, self.data, self.options, self.folder = model, data, options, folder
         self.xp = array_module(model.params.flat)
+        self.batch: Batch | None = None  # the one at hand
+        self.saved_step: int | None = None
         self.grads = model.params.like()
         self.state = State()
         adam = options.optimizer == "adam"
@@ -116,13 +126,12 @@ class _Trainer:
 
     def _step(self) -> None:
         options, state = self.options, self.state
-        batch = self.data.train.batch(self.batches[state.position])
+        self.batch = batch = self.data.train.batch(self.batches[state.position])
         sentences, tokens = len(batch.src_lengths), int(batch.tgt_lengths.sum())
         rng = self.plan.generator(self.xp, state.step)
-        src, tgt = self.xp.asarray(batch.src), self.xp.asarray(batch.tgt)
-        loss, cache = self.model.forward(src, batch.src_lengths, tgt, rng, out=self.grads)
-        nats = self._finite("loss", float(loss), state.step + 1)
+        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
         self.model.backward(cache, out=self.grads)
+        nats = self._finite("loss", float(loss), state.step + 1)  # only now: a GPU has work while we wait for it
         norm = self._finite("gradient's norm", optim.global_norm(self.grads), state.step + 1) / sentences
         clip = optim.clip_factor(norm, options.clip) if options.clip else 1.0
         self.optimizer.learning_rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
@@ -141,11 +150,15 @@ class _Trainer:
 
     def _finite(self, name: str, value: float, step: int) -> float:
         if not math.isfinite(value):
-            best = f", the best model is that of step {self.state.best_step}" if self.state.best else ""
             raise NotFiniteError(f"the {name} is {value} at step {step}, epoch {self.state.epoch + 1}: "
-                                 f"training stopped; the last good state is kept in {self.folder}, of step "
-                                 f"{self.saved_step}{best}; resume it with a lower learning_rate or clip")
+                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
         return value
+
+    def kept(self) -> str:
+        """What of the run is safe, for an error's sentence."""
+        step = "" if self.saved_step is None else f", of step {self.saved_step}"
+        best = f", the best model is that of step {self.state.best_step}" if self.state.best else ""
+        return f"the last good state is kept in {self.folder}{step}{best}"
 
     def _reason_to_stop(self) -> str | None:
         options, state = self.options, self.state

@@ -1,0 +1,72 @@
+"""Search and translation on a GPU's arrays find what they find on the CPU."""
+
+import numpy as np
+import pytest
+from models.tiny_nmt import batch, by_configuration
+from training.tiny_run import VOCAB, model, pairs
+
+from scratchnmt import Translator
+from scratchnmt.arrays import to_device
+from scratchnmt.checkpoint import save_model
+from scratchnmt.errors import InputError
+from scratchnmt.search import beam_search, greedy_search
+
+LINES = [*pairs(12, 3, (1, 9))[0], ""]
+
+
+def same(found, expected):
+    assert [[h.value for h in some] for some in found] == [[h.value for h in some] for some in expected]
+    for some, others in zip(found, expected):
+        np.testing.assert_allclose([h.score for h in some], [h.score for h in others], rtol=1e-12)
+        for h, other in zip(some, others):
+            assert isinstance(h.attention, np.ndarray)
+            np.testing.assert_allclose(h.attention, other.attention, rtol=1e-10, atol=1e-14)
+
+
+@by_configuration
+def test_search_finds_the_same_on_both(case):
+    src, src_lengths, _ = batch()
+    found = []
+    for device in ("cpu", "cuda"):
+        searched, on_device = case.model(device, seed=2), to_device(src, device)
+        found.append(([[h] for h in greedy_search(searched, on_device, src_lengths, max_steps=8)],
+                      beam_search(searched, on_device, src_lengths, beam_size=3, n_best=3, max_steps=[3, 8, 1, 5],
+                                  length_penalty=0.6),
+                      [searched.beam_search(src[: src_lengths[0], 0], beam_size=2, max_decoding_time_step=6)]))
+    for expected, other in zip(*found):
+        same(other, expected)
+
+
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_translations_are_the_same_on_both(tmp_path, beam_size):
+    saved = model(seed=1)
+    saved.params.flat[...] *= 20  # so that words differ
+    save_model(tmp_path, saved, VOCAB, VOCAB)
+    on_cpu, on_device = (Translator.load(tmp_path, device) for device in ("cpu", "cuda:1"))
+    options = {"beam_size": beam_size, "n_best": beam_size, "batch_size": 4}
+    expected, found = on_cpu.translate(LINES, **options), on_device.translate(LINES, **options)
+    assert [[text for text, _ in some] for some in found] == [[text for text, _ in some] for some in expected]
+    assert len({some[0][0] for some in found}) > 5
+    attended = [t.translate_with_attention(LINES[0], beam_size=beam_size) for t in (on_cpu, on_device)]
+    assert attended[0][:3] == attended[1][:3]
+    np.testing.assert_allclose(attended[1].attention, attended[0].attention, rtol=1e-5)
+
+
+def test_a_search_that_runs_out_of_memory_says_what_to_lower(machine):
+    translator = Translator(model(device="cuda"), VOCAB, VOCAB)
+    machine.most = 200
+    message = (r"out of memory \(Out of memory allocating [\d,]+ bytes .*\) in the search of 12 sentences of up "
+               r"to \d tokens; lower batch_size, now 64, or beam_size, now 5")
+    with pytest.raises(InputError, match=message):
+        translator.translate(LINES)
+
+
+def test_a_step_of_a_search_waits_once_for_the_device(machine):
+    src, src_lengths, _ = batch()
+    searched, waits = model(device="cuda"), {}
+    for steps in (4, 9):
+        machine.waits.clear()
+        found = beam_search(searched, to_device(src, "cuda"), src_lengths, beam_size=3, max_steps=steps)
+        assert max(len(h.attention) for some in found for h in some) == steps
+        waits[steps] = len(machine.waits)
+    assert waits[9] - waits[4] == 5, "\n".join(machine.waits)

@@ -1,0 +1,188 @@
+"""Training on a GPU's arrays: the same losses, no waiting inside a step, runs that move, memory that runs out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training import tiny_run
+from training.tiny_run import At, metrics, model, options, run
+
+from scratchnmt import Translator
+from scratchnmt.checkpoint import STATE, load_model, read_tensors
+from scratchnmt.cli import main
+from scratchnmt.data.batches import make_batch
+from scratchnmt.errors import InputError
+from scratchnmt.models.nmt import NMT
+from scratchnmt.search import greedy_search
+from scratchnmt.training import OutOfMemoryError, Progress, validation
+from scratchnmt.training.loop import _Trainer
+
+EXACT = {"dtype": "float64", "dropout": 0.0}
+
+
+class Losses(Progress):
+    """Remembers the loss of every step."""
+
+    def __init__(self):
+        super().__init__(total_steps=None, stream=io.StringIO())
+        self.nats_of_steps = []
+
+    def update(self, step, epoch, nats, tokens):
+        self.nats_of_steps.append(nats)
+
+
+def trained(folder, device, **changes):
+    progress = Losses()
+    run(folder, progress=progress, choices=EXACT | {"device": device}, **changes)
+    return progress.nats_of_steps
+
+
+@pytest.mark.parametrize("changes", [
+    {"average": 0.9, "clip": 1.0}, {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "clip": 0.5},
+    {"optimizer": "sgd", "clip": 0.0, "schedule": "cosine", "batch_by": "tokens", "batch_size": 90},
+], ids=["adam", "sgd, momentum", "sgd"])
+def test_the_same_losses_on_both(tmp_path, changes):
+    changes = {"max_steps": 12, "valid_every": 5, **changes}
+    losses = [trained(tmp_path / device, device, **changes) for device in ("cpu", "cuda")]
+    assert len(losses[0]) == 12
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+    on_cpu, on_device = (metrics(tmp_path / device) for device in ("cpu", "cuda"))
+    for a, b in zip(on_cpu, on_device, strict=True):
+        assert a["valid_bleu"] == b["valid_bleu"]
+        np.testing.assert_allclose(a["valid_ppl"], b["valid_ppl"], rtol=1e-10)
+    weights = [load_model(tmp_path / device).model.params.flat for device in ("cpu", "cuda")]
+    np.testing.assert_allclose(weights[1], weights[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("first, then", [("cpu", "cuda:1"), ("cuda", "cpu"), ("cuda", "cuda:1")])
+def test_a_run_moves_between_devices(tmp_path, first, then):
+    whole = trained(tmp_path / "whole", "cpu", max_steps=10, average=0.9)
+    begun = trained(tmp_path / "moved", first, max_steps=4, average=0.9)
+    rest = Losses()
+    run(tmp_path / "moved", progress=rest, resume=True, choices=EXACT | {"device": then}, max_steps=10,
+        average=0.9)
+    np.testing.assert_allclose(begun + rest.nats_of_steps, whole, rtol=1e-10)
+    line = tiny_run.LETTERS[0]
+    assert Translator.load(tmp_path / "moved", then).translate([line]) == \
+        Translator.load(tmp_path / "moved", first).translate([line])
+
+
+@pytest.mark.parametrize("choices", [
+    {}, {"layers": 2, "score": "concat", "feed": "context", "embed_dropout": 0.2, "label_smoothing": 0.1},
+    {"tie_embeddings": True, "score": "dot", "feed": "none"},
+], ids=["default", "two layers, concat, context", "tied, dot, none"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_step_waits_for_the_device_only_to_read_loss_and_norm(machine, choices, optimizer):
+    trainer = _Trainer(model(device="cuda", **choices), tiny_run.data(),
+                       options(optimizer=optimizer, average=0.9), Path("no folder"))
+    trainer.progress = Losses()
+    for _ in range(9):  # the tenth takes the average too
+        trainer._step()
+    machine.waits.clear()
+    trainer._step()
+    assert [wait.partition(":")[0] for wait in machine.waits] == ["float"] * 2, "\n".join(machine.waits)
+    loss, norm = machine.waits
+    assert "training/loop.py, _step" in loss and "optim.py, global_norm" in norm
+
+
+def test_forward_and_backward_do_not_wait_at_all(machine):
+    trainer = _Trainer(model(device="cuda"), tiny_run.data(), options(), Path("no folder"))
+    batch = trainer.data.train.batch(trainer.batches[0])
+    rng = trainer.plan.generator(trainer.xp, 0)
+    _, cache = trainer.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=trainer.grads)
+    trainer.model.backward(cache, out=trainer.grads)
+    assert not machine.waits
+
+
+def test_nothing_is_copied_to_the_device_inside_the_loops_over_time(cupy, machine):
+    on_device, uploads = model(device="cuda", layers=2), []
+    for steps in (4, 4, 9):  # the first makes what is kept
+        src, _, tgt = make_batch([[5] * steps] * 3, [[5] * steps] * 3)[:3]
+        machine.uploads.clear()
+        _, cache = on_device.forward(src, np.full(3, steps), tgt, cupy.random.default_rng(0))
+        on_device.backward(cache)
+        uploads.append(machine.uploads[:])
+    assert uploads[1] == uploads[2] and len(uploads[1]) <= 24, "\n".join(uploads[2])
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    losses = []
+    for name in "ab":
+        progress = Losses()
+        run(tmp_path / name, progress=progress, choices={"device": "cuda"}, max_steps=5)
+        losses.append(progress.nats_of_steps)
+    assert losses[0] == losses[1]
+
+
+def at(machine, step, most):
+    """Memory becomes so small once the step is done."""
+    def shrink():
+        machine.most = most
+    return At(step, shrink)
+
+
+def test_out_of_memory_in_a_step(tmp_path, machine):
+    with pytest.raises(OutOfMemoryError) as error:
+        run(tmp_path / "run", progress=at(machine, 9, 2000), choices={"device": "cuda"}, valid_every=4)
+    text = str(error.value)
+    assert text.startswith("out of memory (Out of memory allocating ")
+    assert " bytes (allocated so far: " in text and ", in " in text
+    assert "; lower batch_size, now 16, or max_length: the batch has 16 sentences of up to 5 and 6 tok" in text
+    assert text.endswith(f"the last good state is kept in {tmp_path / 'run'}, of step 8, "
+                         f"the best model is that of step {metrics(tmp_path / 'run')[-1]['step']}")
+    _, info = read_tensors(tmp_path / "run" / STATE)  # whole, with its checksum
+    assert info["state"]["step"] == 8
+    machine.most = None
+    result = run(tmp_path / "run", resume=True, choices={"device": "cuda"}, valid_every=4, max_steps=12)
+    assert result.step == 12
+
+
+def test_out_of_memory_in_a_validation(tmp_path, machine, monkeypatch):
+    def in_little_memory(*args, **kwargs):
+        machine.most = 100
+        return greedy_search(*args, **kwargs)
+
+    monkeypatch.setattr(validation, "greedy_search", in_little_memory)
+    with pytest.raises(OutOfMemoryError, match="lower valid_batch_size, now 128; the last good state is kept"):
+        run(tmp_path / "run", choices={"device": "cuda"}, max_steps=3)
+
+
+def test_out_of_memory_before_the_first_step_leaves_the_folder_alone(tmp_path, machine):
+    large = model(device="cuda")
+    machine.most = large.params.flat.nbytes - 1
+    with pytest.raises(OutOfMemoryError, match="in .*: .*; lower hidden_size, .*; nothing was written"):
+        tiny_run.train(large, tiny_run.data(), options(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_out_of_memory_for_the_weights(machine):
+    machine.most = 1000
+    message = r"out of memory on cuda:1 for the model's weights \(Out of memory allocating .*\): lower hidden_size"
+    with pytest.raises(InputError, match=message):
+        model(device="cuda:1")
+
+
+def test_out_of_memory_on_the_host(tmp_path, monkeypatch):
+    monkeypatch.setattr(NMT, "backward", lambda *_, **__: np.empty(1 << 55))
+    with pytest.raises(OutOfMemoryError, match=r"Unable to allocate .* in .*; lower batch_size"):
+        run(tmp_path / "run")
+
+
+def test_the_command_line_trains_and_translates_on_a_device(tmp_path, capsys, machine):
+    for name, (src, tgt) in {"train": tiny_run.pairs(60, 0), "valid": tiny_run.pairs(10, 1)}.items():
+        (tmp_path / f"{name}.src").write_text("\n".join(src) + "\n")
+        (tmp_path / f"{name}.tgt").write_text("\n".join(tgt) + "\n")
+    files = [part for name in ("train", "valid") for side in ("src", "tgt")
+             for part in (f"--{name}-{side}", str(tmp_path / f"{name}.{side}"))]
+    sizes = ["--embed-size", "6", "--hidden-size", "6", "--max-steps", "4", "--batch-size", "16"]
+    folder = str(tmp_path / "run")
+    assert main(["train", *files, *sizes, "--out", folder, "--device", "cuda:1"]) in (0, None)
+    assert machine.card == 1 and machine.uploads
+    found = []
+    for device in ("cpu", "cuda"):
+        output = tmp_path / f"{device}.txt"
+        main(["translate", "--model", folder, "--input", str(tmp_path / "valid.src"), "--output", str(output),
+              "--device", device])
+        found.append(output.read_text())
+    assert found[0] == found[1]
