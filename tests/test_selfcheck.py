@@ -34,12 +34,18 @@ def test_every_row_is_right():
     assert all(row.report.max_error <= 1e-12 and row.seconds > 0 for row in checked)
 
 
-def test_names_choose_an_op_or_a_line_or_search():
+def test_a_name_chooses_the_lines_that_hold_all_of_its_words():
     def names(*wanted):
         return [case.name for case in choose(wanted)]
 
-    assert names("lstm_cell", "linear") == ["linear", "linear, no bias, over time", "lstm_cell"]  # whole ops
-    assert names("attention, concat") == ["attention, concat"]
+    every = names()
+    assert names("lstm_cell", "sigmoid") == names("lstm cell", "sigmoid") == ["sigmoid", "lstm_cell"]
+    for word in ("attention", "lstm", "dropout", "linear", "soft"):  # an op's name hides no line with more words
+        assert names(word) == [name for name in every if word in name] and len(names(word)) > 1
+    assert {"attention_step, concat", "lstm_gates"} <= {*names("attention", "lstm")}
+    assert names("attention, concat") == names("concat attention") == ["attention, concat", "attention_step, concat"]
+    assert names("lstm gates") == names("LSTM_Gates") == ["lstm_gates"]
+    assert names("lstm bidirectional") == ["lstm, two directions", "lstm, two directions, initial states"]
     assert names("Two  Directions") == names("bidirectional") == [
         case.name for case in (*CASES, *LAYERS, *MODELS) if "two directions" in case.name]
     assert names("tied") == ["nmt, tied embeddings, label smoothing"]
@@ -48,10 +54,14 @@ def test_names_choose_an_op_or_a_line_or_search():
 
 
 @pytest.mark.parametrize("name, sentence", [
-    ("gru", "named 'gru': expected a part of a line's name, such as tanh, .*, lstm, encoder, decoder, nmt"),
+    ("gru", "named 'gru': expected words of a line's name, such as tanh, .*, lstm, encoder, decoder, nmt"),
     ("lsmt", "named 'lsmt': did you mean 'lstm'"),
-    ("two direction layers", "did you mean 'two directions'"),
-    ("  ", "expected a part of a line's name"),
+    ("two direction lairs", "did you mean 'two directions'"),
+    ("lstm gaets", "did you mean 'lstm_gates'"),
+    ("setp", "did you mean 'step'"),
+    ("  ", "expected words of a line's name"),
+    ("", "expected words of a line's name"),
+    ("_", "expected words of a line's name"),
 ])
 def test_a_name_of_nothing_is_refused_with_what_is_near(name, sentence):
     with pytest.raises(InputError, match=sentence):

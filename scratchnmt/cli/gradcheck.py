@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..gradcheck.numeric import METHODS
+from ..gradcheck.text import paint
 from .parser import Parser, add_device, add_option
-from .terminal import in_color, paint
+from .terminal import in_color
 
 if TYPE_CHECKING:
     from ..gradcheck import Report
@@ -29,12 +32,12 @@ examples:
 An op of your own is two functions: forward(**args) returns (y, cache), backward(dy, cache) returns the
 gradients by name, "d" + argument.  docs/gradcheck.md tells more."""
 _HEADER = ("gradients", "elements", "largest error", "tolerance", "", "seconds")
-_METHODS = ("complex", "central", "richardson")
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME",
-                        help="an operation, a line of the table, or a part of one (default: all)")
+                        help="check every line whose name holds all of these words, or parts of words: lstm, "
+                             "'lstm gates', 'two directions'; repeat it for more lines (default: all lines)")
     add_option(parser, "list", False, "list what can be checked, and check nothing")
     add_device(parser)
     add_option(parser, "dtype", "float64", "of the operations' arrays; the whole model is always checked in "
@@ -50,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
                           "a dict or a function args(rng))")
     own.add_argument("--wrt", action="append", metavar="NAME",
                      help="check this argument's gradient; repeat it (default: every array of floats)")
-    add_option(own, "method", None, "the numerical gradient (default: complex)", choices=_METHODS)
+    add_option(own, "method", None, "the numerical gradient (default: complex)", choices=METHODS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,15 +67,15 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(case.name for case in choose(args.names)))
         return 0
     device_module(args.device)
-    reports = _own_op(args) if args.module else _table(args)
+    reports = _table(args) if args.module is None else _own_op(args)
     return 0 if all(report.ok for report in reports) else 1
 
 
 def _check_options(args: argparse.Namespace) -> None:
     given = [f"--{name}" for name in ("arg", "wrt", "method") if getattr(args, name)]
-    if given and not args.module:
+    if given and args.module is None:
         raise InputError(f"{given[0]} is for an op of your own: name its file by --module")
-    if args.module and (args.names or args.list):
+    if args.module is not None and (args.names or args.list):
         raise InputError("--module checks an op of your own, without NAME or --list")
 
 
@@ -105,9 +108,7 @@ def _table(args: argparse.Namespace) -> list[Report]:
 
 def _cells(row: Row, color: bool) -> tuple[str, ...]:
     report = row.report
-    verdict = f"{'ok' if report.ok else 'WRONG':<5}"
-    if color:
-        verdict = paint(verdict, "green" if report.ok else "red")
+    verdict = paint(f"{'ok' if report.ok else 'WRONG':<5}", "green" if report.ok else "red", color)
     return (str(len(report.tensors)), f"{report.elements:,}", f"{report.max_error:.1e}", f"{report.rtol:.1e}",
             verdict, f"{row.seconds:.2f}")
 
@@ -125,4 +126,6 @@ def _summary(checked: Sequence[Row]) -> str:
     if wrong:
         return f"{total}; wrong: {'; '.join(wrong)}"
     least = min(checked, key=lambda row: row.report.margin)
+    if least.report.margin == math.inf:
+        return f"{total}; all exact"
     return f"{total}; the smallest margin is {least.report.margin:,.0f} ({least.name})"

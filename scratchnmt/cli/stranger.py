@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import sys
@@ -41,7 +42,7 @@ def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dic
         raise InputError(_raised(f"{path}: backward", error.__cause__ or error, path)) from error
     except NotAnalyticError as error:
         line = _line(error.__cause__ or error, path)
-        advice = str(error).replace("method='central'", "--method central")
+        advice = re.sub(r"method='(\w+)'", r"--method \1", str(error))
         raise InputError(f"{path}{f', line {line}' if line else ''}: {advice}") from error
     except Exception as error:
         said = _raised(f"{path}: forward", error, path) if _line(error, path) else f"{path}: {error}"
@@ -76,11 +77,23 @@ def _load(path: Path) -> ModuleType:
 def _function(module: ModuleType, name: str, path: Path) -> Callable:
     found = getattr(module, name, None)
     if callable(found):
-        return found
+        return _staying(found)
     functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
     near = get_close_matches(name, functions, n=1)
     asked = f", did you mean {near[0]!r}?" if near else ""
     raise InputError(f"{path} has no function {name!r}{asked} (it has {', '.join(functions) or 'none'})")
+
+
+def _staying(function: Callable) -> Callable:
+    """The function, whose sys.exit() is an error like any other and not the silent end of the check."""
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except SystemExit as error:
+            code = "" if error.code is None else repr(error.code)
+            raise RuntimeError(f"sys.exit({code})").with_traceback(error.__traceback__) from None
+    return called
 
 
 def _arguments(module: ModuleType, forward: Callable, texts: Sequence[str], path: Path,
@@ -92,7 +105,7 @@ def _arguments(module: ModuleType, forward: Callable, texts: Sequence[str], path
                          "NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
                          "args(rng) that returns one")
     try:
-        found = module.args(rng) if callable(module.args) else module.args
+        found = _staying(module.args)(rng) if callable(module.args) else module.args
     except Exception as error:
         raise InputError(_raised(f"{path}: args(rng)", error, path)) from error
     if not isinstance(found, dict):

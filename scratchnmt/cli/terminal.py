@@ -9,16 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 _SHADES = ((0.7, "██"), (0.4, "▓▓"), (0.2, "▒▒"), (0.07, "░░"))  # least weight for each
-_COLORS = {"red": 31, "green": 32}
 
 
 def in_color() -> bool:
     """Whether to colour what is printed: on a terminal, unless NO_COLOR is set (see no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def paint(text: str, color: str) -> str:
-    return f"\033[{_COLORS[color]}m{text}\033[0m"
 
 
 def attention_text(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: np.ndarray) -> str:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .measure import relative_errors
+
 
 class Clue(NamedTuple):
     """The n elements of a wrong gradient that were checked, and what may explain them."""
@@ -35,20 +37,19 @@ class Clue(NamedTuple):
         return self.backward.reshape(self.shape), self.reference.reshape(self.shape)
 
     def close(self, found: np.ndarray, expected: np.ndarray) -> bool:
-        """Are they equal but for rounding, in every element?"""
+        """Are they equal but for rounding, each element by its own error as in the check?"""
         if found.shape != expected.shape:
             return False
-        size = max(_largest(expected), _largest(self.reference))
-        return bool((np.abs(found - expected) <= 10 * self.tolerance * size).all())
+        return bool((relative_errors(found, expected, 0.0) <= 10 * self.tolerance).all())
 
-    def is_rather(self, expected: np.ndarray) -> bool:
-        """Did backward return this, in the argument's shape or as (n,), which is not the reference?"""
-        found, right = self.whole() if expected.shape == self.shape else (self.backward, self.reference)
-        return self.close(found, expected) and not self.close(right, expected)
+    def is_rather(self, guess: np.ndarray) -> bool:
+        """Is what backward returned this guess, and is the reference something else?
+
+        A guess that the reference fulfils as well (the transpose of a symmetric matrix) explains nothing.
+        guess: in the argument's shape, or (n,) as the checked elements.
+        """
+        found, right = self.whole() if guess.shape == self.shape else (self.backward, self.reference)
+        return self.close(found, guess) and not self.close(right, guess)
 
 
 Hint = Callable[[Clue], str | None]
-
-
-def _largest(values: np.ndarray) -> float:
-    return float(np.abs(values).max()) if values.size else 0.0

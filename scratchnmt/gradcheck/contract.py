@@ -11,7 +11,7 @@ from ..arrays import Array, array_module
 from .convention import (describe, differentiable, draw_dys, given_dys, named_gradients, output_names, outputs,
                          run_backward, run_forward)
 from .inputs import first, is_array, to_host
-from .measure import differing, rounding
+from .measure import differing, noise_floors, rms, rounding
 from .report import Report, raise_if_wrong
 from .trees import arrays, changed, same_bits, snapshot
 
@@ -65,7 +65,6 @@ def broken_promises(forward: Callable, backward: Callable, args: Mapping[str, An
     def gradients(some_dys, some_cache):
         return named_gradients(run_backward(backward, some_dys, some_cache), args, names)
 
-    rtol = rounding(describe(args, names)[0])
     trees = {"args": args, "dys": list(dys), "cache": cache}
     before = {what: snapshot(tree) for what, tree in trees.items()}
     found = gradients(dys, cache)
@@ -77,8 +76,11 @@ def broken_promises(forward: Callable, backward: Callable, args: Mapping[str, An
     broken += [f"backward twice on one cache: d{name} differs the second time" for name in names
                if not same_bits([kept[name]], [second[name]])]
     if not broken:  # else every later comparison fails for the same reason
-        broken += _nonlinear(gradients, dys, cache, kept, rtol, seed)
-        broken += _depends_on_layout(forward, gradients, args, dys, outputs(y), kept, rtol)
+        dtype = describe(args, names)[0]
+        rtol = _of_sums(rounding(dtype), outputs(y), dtype)
+        floors = noise_floors(kept, args, outputs(y), dys, rtol=rtol, dtype=dtype)
+        broken += _nonlinear(gradients, dys, cache, kept, floors, rtol, seed)
+        broken += _depends_on_layout(forward, gradients, args, dys, outputs(y), kept, floors, rtol)
     return tuple(dict.fromkeys(broken))
 
 
@@ -122,7 +124,7 @@ def _aliases(gradients: Mapping[str, Array], args: Any, dys: Any, cache: Any) ->
 
 
 def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: dict[str, np.ndarray],
-               rtol: float, seed: int) -> list[str]:
+               floors: Mapping[str, float], rtol: float, seed: int) -> list[str]:
     """backward(0) = 0 and backward(2p + q) = 2 backward(p) + backward(q)."""
     broken = [
         f"backward of zeros: d{name} is not zero"
@@ -133,18 +135,26 @@ def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: dict
     at_q, both = gradients(q, cache), gradients([2 * dy + dq for dy, dq in zip(dys, q)], cache)
     expected = {name: 2 * g + to_host(at_q[name]) for name, g in at_p.items()}
     return broken + [
-        f"backward is not linear in dys: d{name}" for name in differing(both, expected, dys, rtol)
+        f"backward is not linear in dys: d{name}" for name in differing(both, expected, floors, rtol)
     ]
 
 
-def _depends_on_layout(forward, gradients, args, dys, ys, expected, rtol) -> list[str]:
-    broken = []
+def _of_sums(rtol: float, ys: Sequence[Array], dtype: str) -> float:
+    """A gradient may be the sum over all outputs, whose rounding grows with the root of their number.
+
+    The 1e-12 of float64 has room for that.
+    """
+    return rtol if dtype == "float64" else rtol * max(1, *(np.size(y) for y in ys)) ** 0.5
+
+
+def _depends_on_layout(forward, gradients, args, dys, ys, expected, floors, rtol) -> list[str]:
+    broken, sizes = [], dict(enumerate(rms(to_host(v)) for v in ys))
     for how, laid_out in (("are not contiguous", _noncontiguous), ("are in Fortran order", _fortran)):
         y, cache = run_forward(forward, {k: laid_out(v) if is_array(v) else v for k, v in args.items()})
         found = gradients([laid_out(dy) if is_array(dy) else dy for dy in dys], cache)
-        same = differing(dict(enumerate(outputs(y))), {k: to_host(v) for k, v in enumerate(ys)}, ys, rtol)
+        same = differing(dict(enumerate(outputs(y))), {k: to_host(v) for k, v in enumerate(ys)}, sizes, rtol)
         broken += [f"output {k} changes when the arguments {how}" for k in same]
-        other = differing(found, expected, dys, rtol)
+        other = differing(found, expected, floors, rtol)
         broken += [f"d{name} changes when arguments and dys {how}" for name in other]
     return broken
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,13 +145,15 @@ def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) 
 
 def by_argument(result: Any, args: Mapping[str, Any]) -> dict[str, Any]:
     """A NamedTuple or dict of gradients as {argument: what backward returned for it}."""
-    gradients = {}
-    for key, value in _mapping(result).items():
-        name = key if key in args and isinstance(result, Mapping) else key[1:]
-        if name not in args or (name == key[1:] and not key.startswith("d")):
+    returned, keys = _mapping(result), {}
+    for key in returned:
+        name = _argument(key, args, returned if isinstance(result, Mapping) else ())
+        if name is None:
             raise ValueError(f"backward returns {key!r}, which matches no argument: {', '.join(args)}")
-        gradients[name] = value
-    return gradients
+        if name in keys:
+            raise ValueError(f"backward returns both {keys[name]!r} and {key!r} for the argument {name}")
+        keys[name] = key
+    return {name: returned[key] for name, key in keys.items()}
 
 
 def unchecked(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -161,6 +163,17 @@ def unchecked(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> tup
     return tuple(f"d{name} is not checked: {name} is {kind(args[name])}, only arrays of floats are"
                  for name, value in by_argument(result, args).items()
                  if value is not None and name not in names and not is_float_array(args[name]))
+
+
+def _argument(key: str, args: Mapping[str, Any], bare: Collection[str]) -> str | None:
+    """Whose gradient the key names: by 'd' + argument or, where its dict is `bare`, by the argument itself.
+
+    Among arguments t and dt, "dt" is the gradient of t where "ddt" stands beside it.
+    """
+    prefixed = key[1:] if key.startswith("d") and key[1:] in args else None
+    if key in bare and key in args and (prefixed is None or f"d{key}" not in bare):
+        return key
+    return prefixed
 
 
 def _mapping(result: Any) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """A whole model in a few forward passes: directional derivatives, tensor by tensor.
 
-The directional derivative of the loss along u must equal <gradient, u>.  With u = +-1 in every element
-no element is weighted down, and one complex forward pass per tensor checks all of its elements at
-once.  When a tensor fails, halves of its direction lead to the element.
+The directional derivative of the loss along u must equal <gradient, u>.  With every element of u between
+0.5 and 1.5 in size none is weighted down by much, and one complex forward pass per tensor checks all of
+its elements at once.  When a tensor fails, halves of its direction lead to the element.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from .analytic import check_analytic, contradiction
+from .analytic import check_analytic, compared
 from .clue import Clue
 from .convention import cast, describe, named_gradients, run_backward
 from .hints import hints_for
 from .inputs import check_array, is_array, kind, to_host
-from .kinks import explains
+from .kinks import kink_at
 from .measure import rms
-from .numeric import element_lines, real_step
+from .numeric import element_lines, size_of
 from .probe import Probe
 from .report import Offender, Report, TensorReport, raise_if_wrong
 
@@ -43,18 +43,18 @@ def check_directional(loss: Callable, grads: Callable, params: Mapping[str, Any]
     _check_given(params, probes)
     _, device = describe(params, list(params))
     values = cast(params, "float64")
-    size, broken = _run_twice(loss, values)
+    broken = _run_twice(loss, values)
     if broken:
         return Report(METHOD, "float64", device, rtol, seed, (), broken)
-    probe = Probe(loss, values, _gradients(grads, values), seed)
+    probe = Probe(loss, values, _gradients(grads, values), rtol=rtol, seed=seed)
     found = _measure(probe, probes, rtol, per_tensor)
     exact = sum(measured[0][1] for measured in found.values()) / probe.length
-    if contradiction(probe.line(0), exact, size, real_step(*values.values())) is not None:
+    if compared(probe.line(0), exact, size_of(values, values))[1] != "same":
         check_analytic(probe.function, values, list(values), dys=[1.0], seed=seed)
     tensors, hints = [], []
     for name in values:
         tensors.append(_tensor(probe, name, found, rtol, locate))
-        hints += [] if tensors[-1].ok else _hints(probe, tensors[-1], found, rtol, size)
+        hints += [] if tensors[-1].ok else _hints(probe, tensors[-1], found, rtol)
     return Report(METHOD, "float64", device, rtol, seed, tuple(tensors), (), tuple(hints))
 
 
@@ -73,8 +73,8 @@ def _check_given(params: Mapping[str, Any], probes: int) -> None:
         check_array(f"parameter {name}", value)
 
 
-def _run_twice(loss: Callable, values: Mapping[str, Any]) -> tuple[float, tuple[str, ...]]:
-    """(the size of the loss, a sentence if it is random)"""
+def _run_twice(loss: Callable, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence if the loss is random; ValueError if it is no finite number."""
     first, second = (loss(dict(values)) for _ in range(2))
     if np.shape(first) != () or first is None:
         what = f"an array of shape {first.shape}" if is_array(first) else kind(first)
@@ -83,8 +83,8 @@ def _run_twice(loss: Callable, values: Mapping[str, Any]) -> tuple[float, tuple[
     if not math.isfinite(first):
         raise ValueError(f"the loss is {first} at these parameters: it has no gradient")
     if first != second:
-        return abs(first), ("loss is random: two calls with the same parameters differ (pass masks, or a seed)",)
-    return abs(first), ()
+        return ("loss is random: two calls with the same parameters differ (pass masks, or a seed)",)
+    return ()
 
 
 def _gradients(grads: Callable, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -120,25 +120,25 @@ def _tensor(probe: Probe, name: str, found: Measured, rtol: float, locate: bool)
     return TensorReport(name, shape, len(errors), len(failed), max(errors), rms(probe.gradients[name]), worst)
 
 
-def _hints(probe: Probe, tensor: TensorReport, found: Measured, rtol: float, size: float) -> list[str]:
+def _hints(probe: Probe, tensor: TensorReport, found: Measured, rtol: float) -> list[str]:
     """The hints that projections allow: what holds of a gradient holds of its products with directions."""
     name, g = tensor.name, probe.gradients[tensor.name]
     predicted, derivative = (np.array(column) for column in zip(*found[name,]))
     if g.any() and not predicted.any():
         return []
     x = to_host(probe.values[name]).reshape(-1)
-    values = np.array([float((x * probe.signs(name, k)).sum()) for k in range(len(predicted))])
+    values = np.array([float((x * probe.direction(name, k)).sum()) for k in range(len(predicted))])
     clue = Clue(name, name, tensor.shape, predicted, derivative, values, np.ones(len(predicted), bool), rtol,
                 probe.values)
-    return hints_for(clue) + [hint for offender in tensor.worst if (hint := _kink(probe, offender, size))]
+    return hints_for(clue) + [hint for offender in tensor.worst if (hint := _kink(probe, offender))]
 
 
-def _kink(probe: Probe, offender: Offender, size: float) -> str | None:
+def _kink(probe: Probe, offender: Offender) -> str | None:
     value = probe.values[offender.name]
     i = int(np.ravel_multi_index(offender.index, value.shape))
     along = element_lines(probe.function, probe.values, offender.name, dys=[1.0])(i)
-    step = real_step(value[offender.index])
-    if not explains(along, offender.backward, offender.reference, size=size, step=step, reach=step):
+    at = abs(float(value[offender.index])) or 1.0
+    if (kink := kink_at(along, at)) is None or not kink.holds(offender.backward):
         return None
     return (f"{offender.name}: the loss has a kink at {offender.index} (relu, max, clip), and backward's value is "
             "between the slopes on both sides: check at parameters that are not on it")

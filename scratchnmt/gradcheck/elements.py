@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ from ..arrays import Array
 from .clue import Clue
 from .hints import hints_for
 from .inputs import is_float_array, to_host
-from .kinks import at_kinks
-from .measure import noise_floor, relative_errors, tensor_report
-from .numeric import gradient
+from .measure import Floor, relative_errors, tensor_report
+from .numeric import derivatives
 from .report import TensorReport
+from .sampling import overlooked, sample, with_nonzero
+from .verdict import doubtful, judged
 
 
 class Elements(NamedTuple):
@@ -27,6 +28,8 @@ class Elements(NamedTuple):
     backward: np.ndarray  # (n,)
     reference: np.ndarray  # (n,)
     labels: Sequence[str] | None = None  # of the last axis
+    doubt: np.ndarray = np.array(0.0)  # (n,) how far a real difference may be off
+    floor: Floor = 0.0  # of the error
     kinks: np.ndarray = np.array(False)  # (n,) True where a kink explains that the two differ
 
 
@@ -37,29 +40,28 @@ def compare(f: Callable, args: Mapping[str, Any], found: Mapping[str, Array], dy
     dys = [dy.astype("float64") if is_float_array(dy) else dy for dy in dys]
     elements = []
     for name, g in found.items():
-        indices = sample(args[name].shape, most, labels.get(name), seed)
-        reference = gradient(f, args, name, dys=dys, method=method, indices=indices)
-        backward = to_host(g).astype(float).reshape(-1)[indices]
-        elements.append(Elements(name, args[name].shape, indices, backward, reference, labels.get(name)))
-    floor = noise_floor([e.reference for e in elements], dys)
-    for k, e in enumerate(elements):
-        kinks = at_kinks(f, args, e.name, e.indices, e.backward, e.reference,
-                         relative_errors(e.backward, e.reference, floor), dys=dys, rtol=rtol, method=method)
-        elements[k] = e._replace(kinks=kinks)
-    tensors = [tensor_report(f"d{e.name}", e.shape, e.backward, e.reference, rtol=rtol, floor=floor,
+        shape, backward = args[name].shape, to_host(g).astype(float).reshape(-1)
+        indices = sample(shape, most, labels.get(name), seed)
+        if indices.size < backward.size:
+            left_out = overlooked(f, args, name, backward, dys=dys, method=method, rtol=rtol, seed=seed)
+            indices = np.union1d(with_nonzero(indices, backward, most, seed), left_out).astype(int)
+        reference, doubt = derivatives(f, args, name, indices, dys=dys, method=method)
+        elements.append(Elements(name, shape, indices, backward[indices], reference, labels.get(name), doubt))
+    elements = judged(f, args, elements, dys, method=method, rtol=rtol)
+    tensors = [tensor_report(f"d{e.name}", e.shape, e.backward, e.reference, rtol=rtol, floor=e.floor,
                              indices=e.indices, labels=e.labels, kinks=e.kinks) for e in elements]
-    notes = [_kink_note(e) for e in elements if e.kinks.any()]
-    return tuple(tensors), tuple(hints_of(elements, args, tensors, rtol, floor)), tuple(notes)
+    notes = [note for e, tensor in zip(elements, tensors) for note in _notes(e, tensor, rtol)]
+    return tuple(tensors), tuple(hints_of(elements, args, tensors, rtol)), tuple(notes)
 
 
-def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Sequence[TensorReport], rtol: float,
-             floor: float) -> list[str]:
+def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Sequence[TensorReport],
+             rtol: float) -> list[str]:
     """Guesses at what is wrong, in sentences; tensors are the reports on the elements."""
     whole = {e.name: e.reference.reshape(e.shape) for e in elements if e.reference.size == prod(e.shape)}
     said = []
     for e, tensor in zip(elements, tensors):
         if not tensor.ok:
-            wrong = (relative_errors(e.backward, e.reference, floor) > rtol) & ~e.kinks
+            wrong = (relative_errors(e.backward, e.reference, e.floor) > rtol) & ~e.kinks
             value = to_host(args[e.name]).astype(float).reshape(-1)[e.indices]
             groups = None if e.labels is None else tuple(label.partition(",")[0] for label in e.labels)
             said += hints_for(Clue(tensor.name, e.name, e.shape, e.backward, e.reference, value, wrong, rtol, args,
@@ -67,19 +69,14 @@ def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Seq
     return said
 
 
-def sample(shape: tuple[int, ...], most: int, labels: Sequence[str] | None, seed: int) -> np.ndarray:
-    """Flat indices to check: all, or `most` of them with an equal share for every label."""
-    size = prod(shape)
-    if size <= most:
-        return np.arange(size)
-    rng = np.random.default_rng(seed)
-    if labels is None:
-        return np.sort(rng.choice(size, most, replace=False))
-    columns, rows = shape[-1], size // shape[-1]
-    chosen = range(columns) if columns <= most else rng.choice(columns, most, replace=False)
-    share = max(1, most // columns)
-    picked = [rng.choice(rows, share, replace=False) * columns + c for c in chosen]
-    return np.sort(np.concatenate(picked))
+def _notes(e: Elements, tensor: TensorReport, rtol: float) -> Iterator[str]:
+    """What a reader of the report should know beside the numbers."""
+    if e.kinks.any():
+        yield _kink_note(e)
+    if tensor.ok and not e.reference.any():
+        yield f"d{e.name} is 0 in every element that was checked: these arguments tell nothing about it"
+    elif tensor.ok and (note := doubtful(e, rtol)):
+        yield note
 
 
 def _kink_note(e: Elements) -> str:
@@ -88,4 +85,5 @@ def _kink_note(e: Elements) -> str:
     label = f" ({e.labels[index[-1]]})" if e.labels is not None else ""
     lies, at = ("1 element lies", "at") if count == 1 else (f"{count} elements lie", "the first at")
     return (f"d{e.name}: {lies} on a kink of the forward pass (relu, max, clip), {at} {index}{label}: the slope "
-            "jumps there, and what backward says is between both sides, so it is not counted as wrong")
+            "jumps there, and what backward says is between both sides, so it is not counted as wrong"
+            + ("; there is no other element, so these arguments tell nothing about it" if e.kinks.all() else ""))

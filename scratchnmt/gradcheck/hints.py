@@ -29,7 +29,10 @@ def hints_for(clue: Clue) -> list[str]:
 
 
 def zero(c: Clue) -> str | None:
-    return None if c.backward.any() else f"{c.name} is zero everywhere: is it ever written?"
+    if c.backward.any():
+        return None
+    sampled = c.indices is not None and not c.complete
+    return f"{c.name} is zero {'in every element that was checked' if sampled else 'everywhere'}: is it ever written?"
 
 
 def plus_itself(c: Clue) -> str | None:
@@ -47,8 +50,8 @@ def factor(c: Clue) -> str | None:
     if not c.is_rather(k * c.reference):
         return None
     words = _factor_in_words(k, c)
-    if words is None and np.count_nonzero(c.reference) < 2:  # any number is some number's multiple
-        return None
+    if words is None and (np.count_nonzero(c.reference) < 2 or abs(k - 1) < 1e-3):
+        return None  # any number is some number's multiple, and one so near to 1 is no forgotten factor
     return f"{c.name} is the reference times {words or f'{k:.6g}: is a constant factor missing, or one too many?'}"
 
 

@@ -1,86 +1,113 @@
 """Kinks: points where a function has one slope on its left and another on its right (relu, max, clip).
 
-    L(h) = (f(0) - f(-h)) / h,    R(h) = (f(h) - f(0)) / h,    D(h) = R(h) - L(h)
+    L(h) = (f(0) - f(-h)) / h,    R(h) = (f(h) - f(0)) / h,    jump(h) = R(h) - L(h)
 
-For a smooth f, D(h) = h f'' + h^3 f''''/12 + ..., so that D(h) - 10 D(h/2) + 16 D(h/4) is of order h^5;
-at a kink it is of the size of the jump of the slope.  Beside a kink a real difference means little, and
-on a kink every slope from L to R is a derivative (a subgradient) that a backward pass may choose.
+At a kink the jump stays the same as h shrinks; for a smooth f it shrinks with h, for one that is
+sharper than h it grows.  On a kink every slope from L to R is a derivative (a subgradient) that a backward
+pass may choose, but not each element by itself: max(a, b) at a tie has jumps along a and along b, and none
+along both.  So the elements that a kink excuses are also held, all together, to the slopes along their sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array
-from .convention import cast
+from ..arrays import Array, array_module
+from .differences import Line, rounding
 from .inputs import to_host
-from .numeric import EPS, REACH, Line, element_lines, magnitude, real_step
+from .measure import rms
+from .numeric import element_lines, line
 
-FRACTION = 1 / 128  # a kink in a difference's reach is seen with at least this part of what it does to it
+NEAR = tuple(2.0**-k for k in (20, 23, 26))  # steps, relative to the element: it lies on the kink, not beside it
+SAME = 0.1  # of a jump, between one step and the next
+Chosen = Mapping[str, tuple[np.ndarray, np.ndarray]]  # argument -> (flat indices, what backward says there)
 MISSES = 32  # so many wrong elements without a kink, and the rest of the array is not looked at
 
 
-def at_kinks(f: Callable, args: Mapping[str, Any], name: str, indices: np.ndarray, backward: np.ndarray,
-             reference: np.ndarray, error: np.ndarray, *, dys: Sequence[Array], rtol: float,
-             method: str) -> np.ndarray:
-    """(n,) True where a kink explains what backward says of one of the elements args[name][indices], (n,).
+class Sides(NamedTuple):
+    """The slopes on both sides of 0, each summed over the outputs, and how far they may be off."""
 
-    Looked at are those whose error is above rtol, the largest first.
+    low: float
+    high: float
+    doubt: float
+
+    def holds(self, value: float) -> bool:
+        """Is it between the two?"""
+        slack = self.doubt + 1e-6 * (abs(self.low) + abs(self.high))
+        return self.low - slack <= value <= self.high + slack
+
+
+def at_kinks(f: Callable, args: Mapping[str, Any], name: str, indices: np.ndarray, backward: np.ndarray,
+             suspects: np.ndarray, *, dys: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the elements args[name][indices], (n,): (True on a kink, True where it explains what backward says).
+
+    Looked at are the flat places `suspects` among them, in that order.
     """
-    found, misses = np.zeros(len(indices), bool), 0
-    suspects = [k for k in np.argsort(-error, kind="stable") if error[k] > rtol and np.isfinite(backward[k])]
+    on, explained, misses = np.zeros(len(indices), bool), np.zeros(len(indices), bool), 0
     along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
-    size = magnitude(f, cast(args, "float64"), dys) if suspects else 0.0
     for k in suspects:
-        step = real_step(flat[indices[k]])
-        reach = REACH if method == "richardson" else step
-        found[k] = explains(along(indices[k]), backward[k], reference[k], size=size, step=step, reach=reach)
-        misses += not found[k]
+        kink = kink_at(along(indices[k]), size_at(flat, indices[k]))
+        on[k] = kink is not None
+        explained[k] = kink is not None and kink.holds(backward[k])
+        misses += not on[k]
         if misses == MISSES:
             break
-    return found
+    return on, explained
 
 
-def explains(f: Line, value: float, reference: float, *, size: float, step: float, reach: float) -> bool:
-    """Is there a kink within reach of 0, and is `value` between the slopes on both sides of 0?
+def kink_at(f: Line, at: float) -> Sides | None:
+    """The slopes on both sides of 0, if there is a kink there; `at`: the size of what is moved."""
+    with np.errstate(all="ignore"):
+        noise = rounding(f, f(0.0), at)
+        sides = [_one_sided(f, h * at, noise) for h in NEAR]
+    jumps = [float((right - left).sum()) for left, right, _ in sides]
+    (left, right, doubt), jump = sides[-1], abs(jumps[-1])
+    if not np.isfinite(jumps).all() or jump <= 4 * doubt:
+        return None
+    if any(abs(other - jumps[-1]) > SAME * jump for other in jumps):
+        return None
+    bend = max(abs(float((a - b).sum())) for a, b in zip(sides[-2][:2], sides[-1][:2]))
+    return Sides(min(left.sum(), right.sum()), max(left.sum(), right.sum()), doubt + bend)
 
-    size: of the terms that f sums up, which sets its rounding error.
+
+def jointly(f: Callable, args: Mapping[str, Any], chosen: Chosen, *, dys: Sequence[Array]) -> bool:
+    """Does what backward says of the chosen elements hold where all of them move alike?
+
+    Each output may have its own kink, and lie on its own side of it.
     """
-    (left, right), (left_half, right_half) = (_slopes(f, h) for h in (step, step / 2))
-    bend = min(abs(left - left_half), abs(right - right_half))  # of the side that has no kink: h f'' / 4
-    slack = 4 * bend + 16 * EPS * size / step
-    if not min(left, right) - slack <= value <= max(left, right) + slack:
-        return False
-    return has_kink(f, size=size, step=step, reach=reach, least=FRACTION * abs(value - reference))
+    u = direction(args, chosen)
+    at = max(rms(to_host(args[name])) for name in u) or 1.0
+    with np.errstate(all="ignore"):
+        along = line(f, args, u, dys=dys)
+        noise = rounding(along, along(0.0), at)
+        coarse, fine = (_one_sided(along, h * at, noise) for h in NEAR[-2:])
+    left, right, doubt = fine
+    doubt += sum(float(np.abs(a - b).sum()) for a, b in zip(coarse[:2], fine[:2]))
+    low, high = float(np.minimum(left, right).sum()), float(np.maximum(left, right).sum())
+    said = np.concatenate([backward for _, backward in chosen.values()])
+    doubt += 1e-6 * float(np.abs(said).sum())
+    return not np.isfinite([low, high]).all() or Sides(low, high, doubt).holds(float(said.sum()))
 
 
-def has_kink(f: Line, *, size: float, step: float, reach: float, least: float = 0.0) -> bool:
-    """Does the slope of f jump, by more than `least` and than rounding makes it, within reach of 0?"""
-    centre = 0.0
-    while reach > step:  # into the half that holds it
-        centre, reach = _sharpest(f, centre, reach / 2), reach / 2
-    noise = 128 * EPS * size / step
-    return _jump(lambda t: f(centre + t), step) > max(least, noise)
+def direction(args: Mapping[str, Any], chosen: Chosen) -> dict[str, Array]:
+    """1 in every chosen element, 0 in all others."""
+    u = {}
+    for name, (indices, _) in chosen.items():
+        moved = np.zeros(args[name].size)
+        moved[indices] = 1.0
+        u[name] = array_module(args[name]).asarray(moved.reshape(args[name].shape))
+    return u
 
 
-def _slopes(f: Line, h: float) -> tuple[float, float]:
-    middle = f(0.0)
-    return (middle - f(-h)) / h, (f(h) - middle) / h
+def size_at(flat: np.ndarray, i: int) -> float:
+    """That of one element; of a zero that of its array."""
+    return abs(float(flat[i])) or rms(flat) or 1.0
 
 
-def _jump(f: Line, h: float) -> float:
-    """The jump of the slope within h of 0 (a part of it, the nearer the larger); 0 + O(h^5) for a smooth f."""
-    at = [right - left for left, right in (_slopes(f, h / 2**k) for k in range(4))]
-    return max(abs(at[k] - 10 * at[k + 1] + 16 * at[k + 2]) for k in (0, 1)) / 7  # one has zeros, not both
-
-
-def _sharpest(f: Line, centre: float, half: float) -> float:
-    """The middle of that one of three overlapping intervals, `half` to each side, which holds a kink."""
-    values = np.array([f(centre + 0.5 * half * k) for k in range(-4, 5)])
-    wide = [values[k + 2] - 2 * values[k] + values[k - 2] for k in (2, 4, 6)]
-    narrow = [values[k + 1] - 2 * values[k] + values[k - 1] for k in (2, 4, 6)]
-    score = np.abs(np.array(wide) - 4 * np.array(narrow))  # where f is smooth, of order half^4
-    return centre + half * (int(np.argmax(score)) - 1)
+def _one_sided(f: Line, h: float, noise: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """(the slope on the left, that on the right, (n,) for each term; how far rounding may move their sums)"""
+    behind, middle, ahead = f(-h), f(0.0), f(h)
+    return (middle - behind) / h, (ahead - middle) / h, 2 * noise / h

@@ -1,17 +1,35 @@
-"""How far two gradients differ: one error per element, whose tolerance belongs to method and dtype."""
+"""How far two gradients differ, and what of that rounding may do.
+
+The error of an element is relative, and its tolerance belongs to method and dtype.  It is relative to no less than
+the *floor*, at which the tolerance is as large as the noise, which is what rounding can do to a right gradient:
+
+- 16 eps, times the size of the terms that make up one element.  They are seen where they do not cancel: the
+  largest y dy, for as many as there are outputs for each element of x, or x dx of the argument for which that is
+  largest.  A gradient that cancels to zero, a softmax over one element or a saturated tanh, comes out as such
+  noise.  The coarse eps of float32 is divided by x, where x is more than 1, since a derivative is per unit of x:
+  else nothing were left of the gradient of x * x at 1000;
+- of a real difference also what its steps leave in doubt (differences.py).
+
+1e-12 of the largest rms beside it (in float64; more as eps is more) is the least floor.  There is no other one: a
+gradient that is merely small is judged by its own size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
+from .differences import EPS
 from .inputs import to_host
 from .report import Offender, TensorReport
 
 WORST = 5  # elements shown per wrong gradient
+NOISE = 16  # eps
+DOUBTS = 4  # how many times the doubt that a difference itself has it may be off
+Floor = float | np.ndarray  # one for an array, or one for each element
 
 
 def rounding(dtype: str) -> float:
@@ -19,10 +37,10 @@ def rounding(dtype: str) -> float:
     return max(1e-12, 64 * float(np.finfo(dtype).eps)) if dtype != "float64" else 1e-12
 
 
-def relative_errors(backward: np.ndarray, reference: np.ndarray, floor: float) -> np.ndarray:
+def relative_errors(backward: np.ndarray, reference: np.ndarray, floor: Floor) -> np.ndarray:
     """|backward - reference| / (rms(reference) + |reference|), rms at least `floor`; NaN counts as inf."""
     difference = np.abs(backward - reference)
-    scale = max(rms(reference), floor) + np.abs(reference)
+    scale = np.maximum(rms(reference), floor) + np.abs(reference)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(difference == 0, 0.0, difference / scale)
     return np.where(np.isnan(error), np.inf, error)
@@ -30,27 +48,41 @@ def relative_errors(backward: np.ndarray, reference: np.ndarray, floor: float) -
 
 def rms(values: np.ndarray) -> float:
     """The root of the mean square, 0 for no values."""
-    return float(np.sqrt(np.mean(np.square(values)))) if np.size(values) else 0.0
+    largest = float(np.abs(values).max()) if np.size(values) else 0.0
+    if not largest or not np.isfinite(largest):
+        return largest
+    return largest * float(np.sqrt(np.mean(np.square(values / largest))))  # no underflow of the squares
 
 
-def noise_floor(references: Iterable[np.ndarray], dys: Sequence[Array]) -> float:
-    """What is small beside the other gradients and dys is judged by their size, not by its own.
+def noise_floors(references: Mapping[str, np.ndarray], args: Mapping[str, Any], ys: Sequence[Array],
+                 dys: Sequence[Array], *, rtol: float, dtype: str) -> dict[str, float]:
+    """{argument: the floor of the errors of its gradient}, from the gradients and what the forward pass gives."""
+    eps = max(float(np.finfo(dtype).eps), EPS)
+    sizes = {name: rms(_host(args[name])) for name in references}
+    least = 1e-12 * eps / EPS * max((rms(r) for r in references.values()), default=0.0)
+    terms = [np.abs(_host(y) * _host(dy)) for y, dy in zip(ys, dys)]
+    total = sum(float(t.max(initial=0.0)) * t.size for t in terms)
+    pull = max((sizes[name] * rms(r) for name, r in references.items()), default=0.0)
+    floors = {}
+    for name in references:
+        noise = NOISE * max(EPS, eps / max(1.0, sizes[name])) * max(total / np.size(args[name]), pull)
+        floors[name] = max(least, noise / rtol)
+    return floors
 
-    A gradient that is zero by cancellation (a softmax over one element) comes out as rounding noise.
-    """
-    return 0.01 * max([*(rms(r) for r in references), *(rms(to_host(dy)) for dy in dys)])
+
+def with_doubt(floor: float, doubt: np.ndarray, rtol: float) -> np.ndarray:
+    """(n,) the floor of each element, given how far its reference may be off."""
+    return np.maximum(floor, DOUBTS * doubt / rtol)
 
 
-def differing(found: dict, expected: dict[Any, np.ndarray], dys: Sequence[Array], rtol: float) -> list:
+def differing(found: Mapping, expected: Mapping[Any, np.ndarray], floors: Mapping[Any, float],
+              rtol: float) -> list:
     """The keys under which two sets of arrays differ by more than rtol."""
-    floor = noise_floor(expected.values(), dys)
-    return [
-        k for k, e in expected.items() if not (relative_errors(to_host(found[k]), e, floor) <= rtol).all()
-    ]
+    return [k for k, e in expected.items() if not (relative_errors(_host(found[k]), e, floors[k]) <= rtol).all()]
 
 
 def tensor_report(name: str, shape: tuple[int, ...], backward: np.ndarray, reference: np.ndarray, *,
-                  rtol: float, floor: float, indices: np.ndarray | None = None,
+                  rtol: float, floor: Floor, indices: np.ndarray | None = None,
                   labels: Sequence[str] | None = None, kinks: np.ndarray | None = None) -> TensorReport:
     """Compare the elements at the flat `indices` (all, if None) and keep the worst of them.
 
@@ -67,3 +99,7 @@ def tensor_report(name: str, shape: tuple[int, ...], backward: np.ndarray, refer
         worst.append(Offender(name, index, label, float(backward[k]), float(reference[k]), float(error[k])))
     return TensorReport(name, tuple(shape), error.size, int((error > rtol).sum()), float(error.max()),
                         rms(reference), tuple(worst), 0 if kinks is None else int(kinks.sum()))
+
+
+def _host(array: Any) -> np.ndarray:
+    return to_host(array).astype(float)

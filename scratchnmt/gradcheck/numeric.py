@@ -5,6 +5,8 @@
     central        (f(x + h) - f(x - h)) / 2h             good to about 1e-9 of the gradient's size
     Richardson     central differences at h, h/2, h/4, extrapolated                  about 1e-11
 
+The step of the last two is found by trying (differences.py), since it depends on the scale of f.
+
 f(**args) returns the outputs alone (no cache): one array or number, or several.  W. Squire and
 G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40(1), 1998.
 """
@@ -13,22 +15,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, array_module
 from .convention import call, cast, outputs
+from .differences import Line, extrapolated, settled, slope
 from .inputs import to_host
 
 STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
-REACH = 2.0**-8  # of Richardson's widest difference
-EPS = float(np.finfo(np.float64).eps)
 METHODS = ("complex", "central", "richardson")
 ADVICE = "use complex-safe array code (see docs), or method='central'"
-Line = Callable[[float], float]
 
 
 class NotAnalyticError(RuntimeError):
@@ -41,20 +40,23 @@ def complex_step(f: Callable, args: Mapping[str, Any], u: Mapping[str, Array], *
     z = cast(args, "complex128")
     for name, direction in u.items():
         z[name] = z[name] + 1j * step * direction
-    return pair(f, z, dys).imag / step
+    return inner_complex(f, z, dys).imag / step
 
 
 def central(f: Callable, args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array],
             step: float | None = None) -> float:
-    """The same by a central difference; step defaults to cbrt(eps) * max(1, |x|)."""
-    step = real_step(*(args[name] for name in u)) if step is None else step
-    return slope(line(f, args, u, dys=dys), step)
+    """The same by a central difference, whose step is found by trying if it is not given."""
+    along = line(f, args, u, dys=dys)
+    return settled(along, size_of(args, u), "central").value if step is None else slope(along, step)
 
 
 def richardson(f: Callable, args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array],
-               levels: int = 3, step: float = REACH) -> tuple[float, float]:
+               levels: int = 3, step: float | None = None) -> tuple[float, float]:
     """Central differences at step, step/2, ..., extrapolated: (value, estimate of the error)."""
-    return extrapolated(line(f, args, u, dys=dys), levels, step)
+    along = line(f, args, u, dys=dys)
+    if step is None:
+        return settled(along, size_of(args, u), "richardson")[:2]
+    return extrapolated([slope(along, step / 2**k) for k in range(levels)])
 
 
 def gradient(f: Callable, args: Mapping[str, Any], name: str, *, dys: Sequence[Array],
@@ -66,11 +68,24 @@ def gradient(f: Callable, args: Mapping[str, Any], name: str, *, dys: Sequence[A
     check_method(method)
     shape = args[name].shape
     flat_indices = range(math.prod(shape)) if indices is None else indices
-    if method == "complex":
-        values = _complex_elements(f, args, name, dys, flat_indices)
-    else:
-        values = _real_elements(f, args, name, dys, flat_indices, method)
+    values, _ = derivatives(f, args, name, flat_indices, dys=dys, method=method)
     return values.reshape(shape) if indices is None else values
+
+
+def derivatives(f: Callable, args: Mapping[str, Any], name: str, indices: Sequence[int], *,
+                dys: Sequence[Array], method: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) by each of the elements at these indices, and (n,) how far a real difference may be off."""
+    if method == "complex":
+        return _complex_elements(f, args, name, dys, indices), np.zeros(len(indices))
+    along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
+    found = [settled(along(i), abs(float(flat[i])), method) for i in indices]
+    for i, difference in zip(indices, found):
+        if not math.isfinite(difference.doubt):
+            index = tuple(int(k) for k in np.unravel_index(i, args[name].shape))
+            raise ValueError(f"{method}: the forward pass is not finite on both sides of {name}{list(index)} = "
+                             f"{flat[i]:.6g}, however short the step, so no real difference can be taken there: "
+                             "check at other arguments, or with method='complex'")
+    return np.array([d.value for d in found]), np.array([d.doubt for d in found])
 
 
 def check_method(method: str) -> None:
@@ -80,9 +95,9 @@ def check_method(method: str) -> None:
 
 
 def line(f: Callable, args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array]) -> Line:
-    """t -> <f(**(args + t u)), dys>, in float64."""
+    """t -> the terms of <f(**(args + t u)), dys>, in float64."""
     x = cast(args, "float64")
-    return lambda t: inner(f, {**x, **{name: x[name] + t * direction for name, direction in u.items()}}, dys)
+    return lambda t: terms(f, {**x, **{name: x[name] + t * direction for name, direction in u.items()}}, dys)
 
 
 def element_lines(f: Callable, args: Mapping[str, Any], name: str, *,
@@ -96,31 +111,16 @@ def element_lines(f: Callable, args: Mapping[str, Any], name: str, *,
         def at(t: float) -> float:
             flat[i] = kept + t
             try:
-                return inner(f, x, dys)
+                return terms(f, x, dys)
             finally:
                 flat[i] = kept
         return at
     return along
 
 
-def slope(f: Line, step: float) -> float:
-    """The central difference of a function of one number, at 0."""
-    return (f(step) - f(-step)) / (2 * step)
-
-
-def extrapolated(f: Line, levels: int = 3, step: float = REACH) -> tuple[float, float]:
-    """Richardson's extrapolation of `slope` to step 0: (value, estimate of the error)."""
-    column = [slope(f, step / 2**k) for k in range(levels)]
-    before = column[-1]
-    for k in range(1, levels):  # each pass removes the error's term in step**(2k)
-        before = column[-1]
-        column = [fine + (fine - coarse) / (4**k - 1) for coarse, fine in pairwise(column)]
-    return column[-1], abs(column[-1] - before)
-
-
-def real_step(*values: Any) -> float:
-    """cbrt(eps) * max(1, |x|): where truncation and rounding of a central difference are about equal."""
-    return EPS ** (1 / 3) * max(1.0, *(float(abs(to_host(x)).max()) for x in values))
+def size_of(args: Mapping[str, Any], names: Iterable[str]) -> float:
+    """The largest element of these arguments."""
+    return max(float(abs(to_host(args[name])).max()) for name in names)
 
 
 def _complex_elements(f, args, name, dys, indices) -> np.ndarray:
@@ -129,16 +129,9 @@ def _complex_elements(f, args, name, dys, indices) -> np.ndarray:
     for k, i in enumerate(indices):
         kept = flat[i].copy()
         flat[i] = kept + 1j * STEP
-        values[k] = pair(f, z, dys).imag / STEP
+        values[k] = inner_complex(f, z, dys).imag / STEP
         flat[i] = kept
     return values
-
-
-def _real_elements(f, args, name, dys, indices, method) -> np.ndarray:
-    along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
-    if method == "richardson":
-        return np.array([extrapolated(along(i))[0] for i in indices])
-    return np.array([slope(along(i), real_step(flat[i])) for i in indices])
 
 
 def _flattened(args: Mapping[str, Any], name: str, dtype: str) -> tuple[dict[str, Any], Array]:
@@ -148,7 +141,7 @@ def _flattened(args: Mapping[str, Any], name: str, dtype: str) -> tuple[dict[str
     return x, x[name].reshape(-1)
 
 
-def pair(f: Callable, z: Mapping[str, Any], dys: Sequence[Array]) -> complex:
+def inner_complex(f: Callable, z: Mapping[str, Any], dys: Sequence[Array]) -> complex:
     """<f(**z), dys> for complex z; NotAnalyticError if f drops, refuses or loses the imaginary part."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
@@ -165,30 +158,27 @@ def pair(f: Callable, z: Mapping[str, Any], dys: Sequence[Array]) -> complex:
         if not _is_complex(y):
             raise NotAnalyticError(f"output {k} of the forward pass is real though its arguments are complex "
                                    f"(abs, norm, var, .real?): {ADVICE}")
-    total = _inner(ys, dys)
+    _check_count(ys, dys)
+    total = sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy) for y, dy in zip(ys, dys)), 0j)
     if not math.isfinite(total.real) or not math.isfinite(total.imag):
         raise NotAnalyticError(f"the forward pass gives {total} for complex arguments (1 / (1 + exp(-x)) far "
                                f"from zero, or mask * -inf?): {ADVICE}")
     return total
 
 
-def inner(f: Callable, x: Mapping[str, Any], dys: Sequence[Array]) -> float:
-    """<f(**x), dys> for real x."""
-    return _inner(outputs(call(f, x)), dys).real
-
-
-def magnitude(f: Callable, x: Mapping[str, Any], dys: Sequence[Array]) -> float:
-    """The sum of |y dy| over all outputs: eps times this is the rounding error of `inner`."""
-    return sum(float(abs(to_host(y * dy)).sum()) for y, dy in zip(outputs(call(f, x)), dys))
+def terms(f: Callable, x: Mapping[str, Any], dys: Sequence[Array]) -> np.ndarray:
+    """The terms y dy of <f(**x), dys> for real x, (n,), one for each element of the outputs."""
+    ys = outputs(call(f, x))
+    _check_count(ys, dys)
+    return np.concatenate([to_host(y * dy).reshape(-1) for y, dy in zip(ys, dys)])
 
 
 def _is_complex(y: Any) -> bool:
     return isinstance(y, complex) or getattr(getattr(y, "dtype", None), "kind", "") == "c"
 
 
-def _inner(ys: Sequence[Any], dys: Sequence[Array]) -> complex:
+def _check_count(ys: Sequence[Any], dys: Sequence[Array]) -> None:
     if len(ys) != len(dys):
         raise ValueError(
             f"the forward pass has {len(ys)} outputs with a gradient, but {len(dys)} dys were given"
         )
-    return sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy) for y, dy in zip(ys, dys)), 0j)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .frames import hide_our_frames
 from .records import Collector, Recorder, check_writable
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--gradcheck-seed", type=seed_option, default=0, metavar="N",
                     help="another seed for the fixture rng and for the checks (default 0)")
     group.addoption("--gradcheck-json", metavar="FILE",
-                    help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}")
+                    help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
+                         "{test, check, ok, error} of a check that raised")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,11 +106,13 @@ def xp(request: pytest.FixtureRequest) -> Any:
 
 class Checks:
     """What the fixture `gradcheck` is.  The methods take the arguments of the functions of the same name,
-    return their Report and raise GradcheckError; whether right or wrong, the report is recorded."""
+    return their Report and raise GradcheckError; whether right or wrong, the report is recorded, and so is
+    what a check raises."""
 
     def __init__(self, config: pytest.Config):
         self._recorder = config.stash[_RECORDER]
         self._mode, self._seed = config.getoption("--gradcheck"), config.getoption("--gradcheck-seed")
+        self._full_trace = config.getoption("--full-trace")
 
     def assert_gradients(self, *args: Any, **options: Any) -> Report:
         """Every element of every gradient of one op; with --gradcheck=directional a few directions."""
@@ -136,7 +140,14 @@ class Checks:
             pytest.skip("gradients are not checked: --gradcheck=off")
         from .report import raise_if_wrong
 
-        report = self._function(name)(*args, **{"seed": self._seed, **options})
+        check = self._function(name)
+        try:
+            report = check(*args, **{"seed": self._seed, **options})
+        except (Exception, SystemExit) as error:
+            self._recorder.add_error(name, error)
+            if not self._full_trace:
+                hide_our_frames(error)
+            raise error  # noqa: TRY201  a bare raise has all the frames again in Python 3.10
         self._recorder.add(name, report)
         return raise_if_wrong(report)
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from .check import check_gradients
 from .contract import check_contract
-from .convention import (cast, differentiable, draw_dys, given_dys, named_gradients, outputs, run_backward,
-                         run_forward)
+from .convention import cast, differentiable, named_gradients, outputs, run_backward, run_forward
 from .directional import check_directional
+from .dys import choose_dys
 from .report import Report
 
 
@@ -28,7 +28,7 @@ def quick_check(forward: Callable, backward: Callable, args: Mapping[str, Any], 
     names = differentiable(args, wrt)
     params = {name: args[name] for name in names}
     y, cache = run_forward(forward, {**args, **cast(params, "float64")})
-    drawn = draw_dys(outputs(y), seed) if dys is None else given_dys(y, dys)
+    drawn = choose_dys(lambda **some: run_forward(forward, some)[0], args, names, y, dys, method=method, seed=seed)
     found = named_gradients(run_backward(backward, drawn, cache), args, names)
     if method != "complex" or any(np.shape(found[name]) != args[name].shape for name in names):
         return check_gradients(forward, backward, args, wrt=wrt, dys=dys, method=method, rtol=rtol,

@@ -32,6 +32,12 @@ class Recorder:
             "gradient": worst.name if worst else "",
             "report": report.to_dict() if self._in_full else None})  # not for nothing: it takes a while
 
+    def add_error(self, check: str, error: BaseException) -> None:
+        """A check that came to no result."""
+        found = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        self._records.append({"test": self.test, "check": check, "gradient": "", **found,
+                              "report": found if self._in_full else None})
+
     def take(self) -> list[dict]:
         taken, self._records = self._records, []
         return taken
@@ -57,9 +63,8 @@ class Collector:
         if not self.records:
             return
         terminalreporter.ensure_newline()
-        if config.get_verbosity() < 0:  # one line, of what passed: pytest itself lists what failed
-            lines = smallest_margins([r for r in self.records if r["ok"]], 1)[1:]
-            lines = [f"smallest margin: {line.strip()}" for line in lines]
+        if config.get_verbosity() < 0:
+            lines = [f"smallest margin: {line.strip()}" for line in smallest_margins(self.records, 1)[1:]]
         else:
             terminalreporter.section(f"gradcheck: smallest margins of {len(self.records)} checks")
             lines = smallest_margins(self.records, SHOWN)
@@ -68,14 +73,16 @@ class Collector:
 
 
 def smallest_margins(records: list[dict], count: int) -> list[str]:
-    """Lines of a table: for each test and kind of check its smallest margin, the smallest of all first."""
+    """Lines of a table: for each test and kind of check its smallest margin, the smallest of all first.
+
+    Before all of them stand the checks that raised, and those that found something wrong.
+    """
     from .report import layout
 
     smallest: dict[tuple[str, str], dict] = {}
     for record in sorted(records, key=_by_margin):
         smallest.setdefault((record["test"], record["check"]), record)
-    rows = [(f"{r['margin']:.3g}" if r["ok"] else "WRONG", r["check"], r["gradient"], r["test"])
-            for r in list(smallest.values())[:count]]
+    rows = [(_verdict(r), r["check"], r["gradient"], r["test"]) for r in list(smallest.values())[:count]]
     return layout(("margin", "check", "gradient", "test"), rows, left=(1, 2, 3))
 
 
@@ -103,4 +110,14 @@ def write(path: Path, value: Any) -> None:
 
 
 def _by_margin(record: dict) -> tuple[bool, float]:
-    return record["ok"], -math.inf if math.isnan(record["margin"]) else record["margin"]
+    margin = record.get("margin", -math.inf)
+    return record["ok"], -math.inf if math.isnan(margin) else margin
+
+
+def _verdict(record: dict) -> str:
+    """The margin, if there is one: a contract has none; "exact" is no error at all."""
+    if not record["ok"]:
+        return "ERROR" if "error" in record else "WRONG"
+    if not record["gradient"]:
+        return "-"
+    return "exact" if record["margin"] == math.inf else f"{record['margin']:.3g}"

@@ -34,10 +34,10 @@ def _headline(report: Report, color: bool) -> str:
     count = len(report.tensors)
     gradients = f"{count} gradient{'s' if count != 1 else ''}"
     margin = f", margin {report.margin:.3g}" if count else ""
-    verdict = _paint("gradient check ok", "green", color)
+    verdict = paint("gradient check ok", "green", color)
     found = gradients if count else "every promise is kept"
     if not report.ok:
-        verdict, found = _paint("gradient check FAILED", "red", color), "a promise is broken"
+        verdict, found = paint("gradient check FAILED", "red", color), "a promise is broken"
     if report.wrong:
         found = f"{len(report.wrong)} of {gradients} {'is' if count == 1 else 'are'} wrong"
     return f"{verdict}: {found}{margin}  ({_conditions(report)})"
@@ -68,7 +68,7 @@ def _table(report: Report, color: bool) -> list[str]:
 def _verdict(line: str, ok: bool, color: bool) -> str:
     """The row with its last word, ok or WRONG, painted."""
     start, _, word = line.rpartition(" ")
-    return f"{start} {_paint(word, 'green' if ok else 'red', color)}"
+    return f"{start} {paint(word, 'green' if ok else 'red', color)}"
 
 
 def _offenders(report: Report) -> list[str]:
@@ -83,8 +83,8 @@ def _offenders(report: Report) -> list[str]:
 
 
 def _remarks(report: Report, color: bool) -> list[str]:
-    lines = [f"  {_paint('broken:', 'red', color)} {promise}" for promise in report.broken_promises]
-    lines += [f"  {_paint('hint:', 'yellow', color)} {hint}" for hint in report.hints]
+    lines = [f"  {paint('broken:', 'red', color)} {promise}" for promise in report.broken_promises]
+    lines += [f"  {paint('hint:', 'yellow', color)} {hint}" for hint in report.hints]
     lines += [f"  note: {note}" for note in report.notes]
     return ["", *lines] if lines else []
 
@@ -93,5 +93,6 @@ def _ratio(offender: Offender) -> str:
     return f"{offender.backward / offender.reference:.6g}" if offender.reference else "-"
 
 
-def _paint(words: str, color: str, wanted: bool) -> str:
+def paint(words: str, color: str, wanted: bool) -> str:
+    """The words in red, green or yellow, if that is wanted."""
     return f"\x1b[{_CODES[color]}m{words}\x1b[0m" if wanted else words

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .convention import (cast, describe, differentiable, draw_dys, given_dys, named_gradients, output_names,
-                         outputs, run_backward, run_forward)
+from ..arrays import Array
+from .convention import (cast, describe, differentiable, named_gradients, output_names, outputs, run_backward,
+                         run_forward)
+from .dys import choose_dys
 from .elements import Elements, hints_of
 from .inputs import is_float_array, to_host
-from .measure import noise_floor, tensor_report
-from .report import Report, raise_if_wrong
+from .measure import noise_floors, rms, tensor_report
+from .report import Report, TensorReport, raise_if_wrong
+
+Op = tuple[Callable, Callable]
+SMALL = 0.01  # an output that is smaller beside the others, perhaps zero by cancellation, is judged by their size
 
 
-def check_variant(plain: tuple[Callable, Callable], fused: tuple[Callable, Callable], args: Mapping[str, Any],
-                  *, wrt: Sequence[str] | None = None, dys: Any = None, rtol: float | None = None,
-                  steps: int = 1, seed: int = 0) -> Report:
+class Pair(NamedTuple):
+    """One output, or one gradient, by both."""
+
+    name: str  # "y", "dx"
+    argument: str  # "x"; of an output ""
+    fused: np.ndarray
+    plain: np.ndarray
+    floor: float = 0.0  # of the error
+
+    @property
+    def fits(self) -> bool:
+        return self.fused.shape == self.plain.shape
+
+
+def check_variant(plain: Op, fused: Op, args: Mapping[str, Any], *, wrt: Sequence[str] | None = None,
+                  dys: Any = None, rtol: float | None = None, steps: int = 1, seed: int = 0) -> Report:
     """Compare two implementations of one op, each (forward, backward): outputs and gradients.
 
     `fused` runs on args as they are; `plain` in float64 on the same values, so that the rounding of the
@@ -26,34 +44,63 @@ def check_variant(plain: tuple[Callable, Callable], fused: tuple[Callable, Calla
     names = differentiable(args, wrt)
     dtype, device = describe(args, names)
     rtol = 64 * float(np.finfo(dtype).eps) * steps**0.5 if rtol is None else rtol
-    y, cache = run_forward(fused[0], args)
-    dys = draw_dys(outputs(y), seed) if dys is None else given_dys(y, dys)
-    found = named_gradients(run_backward(fused[1], dys, cache), args, names)
-    y64, cache64 = run_forward(plain[0], cast(args, "float64"))
-    dys64 = [dy.astype("float64") if is_float_array(dy) else dy for dy in dys]
-    if len(outputs(y)) != len(outputs(y64)):
-        raise ValueError(f"the plain op has {len(outputs(y64))} outputs with a gradient, "
-                         f"the fused one {len(outputs(y))}")
-    expected = named_gradients(run_backward(plain[1], dys64, cache64), args, names)
-    pairs = {name: (v, r) for name, v, r in zip(output_names(y), outputs(y), outputs(y64))}
-    pairs |= {f"d{name}": (found[name], expected[name]) for name in names}
-    host = {name: (to_host(v).astype(float), to_host(r)) for name, (v, r) in pairs.items()}
-    broken = tuple(
-        f"{name} has shape {v.shape}, but {r.shape} in the plain op"
-        for name, (v, r) in host.items()
-        if v.shape != r.shape
-    )
-    same = {name: (v.reshape(-1), r.reshape(-1)) for name, (v, r) in host.items() if v.shape == r.shape}
-    floor = noise_floor([r for _, r in host.values()], dys)
-    tensors = {name: tensor_report(name, host[name][0].shape, v, r, rtol=rtol, floor=floor)
-               for name, (v, r) in same.items()}
-    gradients = {name: Elements(name, args[name].shape, np.arange(args[name].size), *same[f"d{name}"])
-                 for name in names if f"d{name}" in same}
-    hints = hints_of(list(gradients.values()), args, [tensors[f"d{name}"] for name in gradients], rtol, floor)
-    return Report("variant", dtype, device, rtol, seed, tuple(tensors.values()), broken, tuple(hints))
+    ys, gradients, dys = _run_both(plain, fused, args, names, dys, seed)
+    ys, gradients = _with_floors(ys, gradients, args, dys, rtol, dtype)
+    tensors = _reports(ys, rtol) + _reports(gradients, rtol)
+    hints = _hints(gradients, args, tensors, rtol)
+    broken = tuple(f"{p.name} has shape {p.fused.shape}, but {p.plain.shape} in the plain op"
+                   for p in (*ys, *gradients) if not p.fits)
+    return Report("variant", dtype, device, rtol, seed, tuple(tensors), broken, tuple(hints))
 
 
 def assert_variant(*args: Any, **kwargs: Any) -> Report:
     """`check_variant`, raising GradcheckError with the report if the two differ."""
     __tracebackhide__ = True
     return raise_if_wrong(check_variant(*args, **kwargs))
+
+
+def _run_both(plain: Op, fused: Op, args: Mapping[str, Any], names: Sequence[str], dys: Any,
+              seed: int) -> tuple[list[Pair], list[Pair], list[Array]]:
+    """(outputs, gradients, dys); of outputs that differ in shape no gradients."""
+    args64 = cast(args, "float64")
+    (y, cache), (y64, cache64) = run_forward(fused[0], args), run_forward(plain[0], args64)
+    if len(outputs(y)) != len(outputs(y64)):
+        raise ValueError(f"the plain op has {len(outputs(y64))} outputs with a gradient, "
+                         f"the fused one {len(outputs(y))}")
+    ys = [_pair(*three) for three in zip(output_names(y), outputs(y), outputs(y64))]
+    if not all(pair.fits for pair in ys):
+        return ys, [], []
+    dys = choose_dys(lambda **some: run_forward(plain[0], some)[0], args64, names, y, dys, method="central",
+                     seed=seed)
+    found = named_gradients(run_backward(fused[1], dys, cache), args, names)
+    dys64 = [dy.astype("float64") if is_float_array(dy) else dy for dy in dys]
+    expected = named_gradients(run_backward(plain[1], dys64, cache64), args, names)
+    return ys, [_pair(f"d{name}", found[name], expected[name], name) for name in names], dys
+
+
+def _with_floors(ys: Sequence[Pair], gradients: Sequence[Pair], args: Mapping[str, Any], dys: Sequence[Array],
+                 rtol: float, dtype: str) -> tuple[list[Pair], list[Pair]]:
+    """Outputs and gradients have different units: a large output says nothing of what a gradient's noise is."""
+    size = max(rms(pair.plain) for pair in ys)
+    floors = noise_floors({g.argument: g.plain for g in gradients}, args,
+                          [pair.plain for pair in ys] if dys else [], dys, rtol=rtol, dtype=dtype)
+    return ([pair._replace(floor=SMALL * size) for pair in ys],
+            [pair._replace(floor=floors[pair.argument]) for pair in gradients])
+
+
+def _pair(name: str, fused: Array, plain: Array, argument: str = "") -> Pair:
+    return Pair(name, argument, to_host(fused).astype(float), to_host(plain))
+
+
+def _reports(pairs: Sequence[Pair], rtol: float) -> list[TensorReport]:
+    return [tensor_report(p.name, p.fused.shape, p.fused.reshape(-1), p.plain.reshape(-1), rtol=rtol,
+                          floor=p.floor)
+            for p in pairs if p.fits]
+
+
+def _hints(gradients: Sequence[Pair], args: Mapping[str, Any], tensors: Sequence[TensorReport],
+           rtol: float) -> list[str]:
+    elements = [Elements(g.argument, args[g.argument].shape, np.arange(g.plain.size), g.fused.reshape(-1),
+                         g.plain.reshape(-1), floor=g.floor) for g in gradients if g.fits]
+    by_name = {tensor.name: tensor for tensor in tensors}
+    return hints_of(elements, args, [by_name[f"d{e.name}"] for e in elements], rtol)

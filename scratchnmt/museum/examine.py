@@ -20,13 +20,13 @@ class Verdict(NamedTuple):
     wrong: tuple[str, ...]  # names of gradients; sentences on the promises and invariants that do not hold
 
     def names(self, what: str) -> bool:
-        """Is `what` a gradient that was found wrong, or are these words in a sentence?"""
-        return any(what == entry or (" " in entry and what in entry) for entry in self.wrong)
+        """Is `what` a gradient that was found wrong, or are these words, more than one, in a sentence?"""
+        return any(what == entry or (" " in what and what in entry) for entry in self.wrong)
 
 
 def examine(bug: Bug, broken: bool = True) -> Verdict:
     """The verdict of the bug's check on a copy of the package that has the bug; broken=False: on the package."""
-    result = found(bug, broken)
+    result = run_check(bug, broken)
     if not isinstance(result, str):
         return Verdict(result.ok, str(result), (*result.wrong, *result.broken_promises))
     if result:
@@ -34,7 +34,7 @@ def examine(bug: Bug, broken: bool = True) -> Verdict:
     return Verdict(True, f"{sentence(bug.check)}: holds", ())
 
 
-def found(bug: Bug, broken: bool = True) -> Report | str:
+def run_check(bug: Bug, broken: bool = True) -> Report | str:
     """The report of the check; of an invariant the sentence that it complains with, "" if it holds."""
     with patched(bug) if broken else nullcontext(import_module(PACKAGE)) as package:
         try:
@@ -42,8 +42,12 @@ def found(bug: Bug, broken: bool = True) -> Report | str:
                 getattr(invariants, bug.check)(package)
                 return ""
             selfcheck = part(package, "selfcheck")
-            cases = {case.name: case for case in (*selfcheck.CASES, *selfcheck.MODELS)}
-            return cases[bug.check].report()
+            lines = (*selfcheck.CASES, *selfcheck.LAYERS, *selfcheck.MODELS)
+            cases = [case for case in lines if case.name == bug.check]
+            if not cases:
+                raise ValueError(f"the check of {bug.name} is {bug.check!r}, which is neither a line of "
+                                 "`scratchnmt gradcheck` nor an invariant")
+            return cases[0].report()
         except AssertionError as error:  # of an invariant, or because backward raised
             return str(error)
 

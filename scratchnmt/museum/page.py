@@ -8,7 +8,7 @@ from difflib import unified_diff
 from ..gradcheck import Report
 from .bug import Bug
 from .bugs import BUGS, SECTIONS
-from .examine import examine, found, is_invariant, sentence
+from .examine import examine, is_invariant, run_check, sentence
 from .patch import line_number
 
 WIDTH = 100
@@ -68,7 +68,7 @@ def _anchor(heading: str) -> str:
 
 
 def _entry(bug: Bug) -> str:
-    result = found(bug)
+    result = run_check(bug)
     where = (f"The invariant *{sentence(bug.check)}*" if is_invariant(bug.check)
              else f"`scratchnmt gradcheck {_quoted(bug.check)}`")
     said = result if isinstance(result, str) else abridged(result, bug.caught)

@@ -8,6 +8,7 @@ tensor by tensor.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -38,8 +39,9 @@ class Row(NamedTuple):
 def choose(names: Sequence[str] = ()) -> list[Case | ModelCase]:
     """The ops, layers and models that `names` choose, in the order of the lists; all, if none is given.
 
-    A name is an op's ("lstm": all of its configurations), a whole line's ("lstm, two directions"), or else
-    any part of a line's name ("directions").  InputError, with what is near, if one matches nothing.
+    A name chooses every line that holds all of its words, in any order; "_" and "," part words as blanks
+    do, and a part of a word will do: "attention" is also attention_step.  Of several names each chooses by
+    itself.  InputError, with what is near, if one matches nothing.
     """
     every = [*CASES, *LAYERS, *MODELS]
     chosen = [{case.name for case in every if not names}, *(_matches(name, every) for name in names)]
@@ -56,18 +58,17 @@ def rows(names: Sequence[str] = (), *, device: str = "cpu", dtype: str = "float6
 
 
 def _matches(name: str, every: Sequence[Case | ModelCase]) -> set[str]:
-    wanted = " ".join(name.lower().split())
-    wanted = _SYNONYMS.get(wanted, wanted)
-    found = ({case.name for case in every if wanted in (_op(case), case.name)}
-             or {case.name for case in every if wanted and wanted in case.name})
+    words = _words(" ".join(_SYNONYMS.get(word, word) for word in _words(name)))
+    found = {case.name for case in every if words and all(word in case.name for word in words)}
     if not found:
-        parts = dict.fromkeys(part for case in every for part in (*case.name.split(", "), case.name))
-        near = get_close_matches(wanted, [*parts, *_SYNONYMS], n=3)
+        parts = dict.fromkeys(part for case in every for part in (*_words(case.name), *case.name.split(", "), case.name))
+        near = get_close_matches(name.lower(), [*parts, *_SYNONYMS], n=3)
+        ops = dict.fromkeys(case.name.partition(",")[0] for case in every)
         hint = (f"did you mean {' or '.join(map(repr, near))}?" if near else
-                f"expected a part of a line's name, such as {', '.join(dict.fromkeys(map(_op, every)))}")
+                f"expected words of a line's name, such as {', '.join(ops)}")
         raise InputError(f"nothing to check is named {name!r}: {hint}")
     return found
 
 
-def _op(case: Case | ModelCase) -> str:
-    return case.name.partition(",")[0]
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\s_,]+", name.lower())

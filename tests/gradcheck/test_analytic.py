@@ -63,3 +63,20 @@ def test_a_kink_at_the_edge_of_where_the_forward_is_defined():
 
     with pytest.raises(NotAnalyticError), np.errstate(all="ignore"):
         check_analytic(edge, {"x": np.zeros(3)}, ["x"], dys=[np.ones(3)])
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-5, 1e-4, 1e-3, 1e3, 1e6])
+def test_a_relu_is_analytic_at_every_scale(scale):
+    x = scale * np.random.default_rng(0).standard_normal((20, 30))
+    dy = np.random.default_rng(1).standard_normal((20, 30))
+    for some in (x, np.full((20, 30), scale)):
+        check_analytic(lambda x: np.maximum(x, 0), {"x": some}, ["x"], dys=[dy])
+    with pytest.raises(NotAnalyticError, match="not complex-analytic"):
+        check_analytic(lambda x: np.maximum(x, 0) * np.abs(x), {"x": x}, ["x"], dys=[dy])
+
+
+def test_what_is_hidden_by_rounding_is_no_contradiction():
+    """The terms are of size 1e8, the result is not."""
+    for seed in range(40):
+        check_analytic(lambda x: (1e8 + np.tanh(x).sum()) - 1e8, {"x": X}, ["x"], dys=[1.0], seed=seed)
+        check_analytic(tanh_times, {"x": 30 * X}, ["x"], dys=[DY], seed=seed)

@@ -131,3 +131,16 @@ def test_a_generator_argument_is_randomness_under_control():
 
     args = {"x": ARGS["x"], "rng": np.random.default_rng(0)}
     assert assert_contract(drop_forward, lambda dy, mask: {"dx": dy * mask}, args).ok
+
+
+def test_a_long_sum_in_float32_is_linear():
+    def forward(x):
+        return np.cumsum(x * x), x
+
+    def backward(dy, x):
+        return {"dx": 2 * x * np.cumsum(dy[::-1])[::-1]}
+
+    x = np.random.default_rng(0).standard_normal(30_000).astype("float32")
+    assert_contract(forward, backward, {"x": x})
+    crooked = check_contract(forward, lambda dy, x: {"dx": backward(dy * (1 + abs(dy)), x)["dx"]}, {"x": x})
+    assert crooked.broken_promises == ("backward is not linear in dys: dx",)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layer import ARGS, layer_backward, layer_forward
 
-from scratchnmt.gradcheck import check_contract, check_gradients, check_variant
+from scratchnmt.gradcheck import assert_gradients, check_contract, check_gradients, check_variant
 
 
 @pytest.mark.parametrize("change, sentence", [
@@ -32,6 +32,7 @@ from scratchnmt.gradcheck import check_contract, check_gradients, check_variant
     (dict(backward=lambda dy, cache: None), "must return a NamedTuple, a dict or an array, got None"),
     (dict(backward=lambda dy, cache: (dy, dy)), "got a tuple of 2: gradients are matched by name"),
     (dict(backward=lambda dy, cache: dict.fromkeys(("dx", "dW", "db", "dc"), dy)), "'dc', which matches no arg"),
+    (dict(backward=lambda dy, cache: dict.fromkeys(("x", "dx", "dW", "db"), dy)), "both 'x' and 'dx' for the"),
     (dict(dys=[np.ones((3, 5))] * 2), "2 dys were given, but the forward pass has 1 output"),
     (dict(dys=[]), "0 dys were given"),
     (dict(dys=np.full((3, 5), np.nan)), r"dys\[0\] holds a value that is not finite at \(0, 0\)"),
@@ -57,3 +58,18 @@ def test_dys_are_looked_over_by_every_check(dys, sentence):
                   lambda: check_variant(pair, pair, ARGS, dys=dys)):
         with pytest.raises(ValueError, match=sentence):
             check()
+
+
+@pytest.mark.parametrize("keys", [("dt", "ddt"), ("ddt", "dt"), ("t", "dt"), ("dt", "t")])
+def test_an_argument_whose_name_is_d_and_anothers(keys, rng):
+    """By 'd' + argument, dt is the gradient of t; by the argument itself, that of dt."""
+    def forward(t, dt):
+        return t * t * dt, (t, dt)
+
+    def backward(dy, cache):
+        t, dt = cache
+        by_argument = {"t": 2 * t * dt * dy, "dt": t * t * dy}
+        return {key: by_argument[key if "t" in keys else key[1:]] for key in keys}
+
+    report = assert_gradients(forward, backward, {"t": rng.standard_normal(3), "dt": rng.standard_normal(3)})
+    assert [tensor.name for tensor in report.tensors] == ["dt", "ddt"]

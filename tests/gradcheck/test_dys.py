@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from scratchnmt.gradcheck import assert_gradients, check_gradients
+from scratchnmt.gradcheck import assert_gradients, check_gradients, check_variant
+from scratchnmt.gradcheck.quick import quick_check
 
 RNG = np.random.default_rng(0)
 ARGS = {"x": RNG.standard_normal((3, 4))}
@@ -31,7 +32,7 @@ def test_random_dy_sees_the_softmax_that_ones_do_not():
     assert_gradients(softmax_forward, softmax_backward, args)
     assert check_gradients(softmax_forward, wrong, args).wrong == ("dx",)
     for method in ("complex", "central"):
-        with pytest.raises(ValueError, match=r"dys\[0\] is the same everywhere and the sum of that"):
+        with pytest.raises(ValueError, match=r"by dys\[0\] the gradient is zero.* all elements of y whose sum"):
             check_gradients(softmax_forward, wrong, args, dys=np.ones((3, 4)), method=method)
 
 
@@ -51,7 +52,7 @@ def test_all_ones_are_refused_for_the_one_of_several_outputs_that_they_do_not_se
     for dys in ((ones, random), (random, 0 * ones), (0 * ones, random)):
         assert_gradients(forward, backward, args, dys=dys)
     for dys in ((random, ones), (ones, -3 * ones)):
-        with pytest.raises(ValueError, match=r"dys\[1\] is the same everywhere"):
+        with pytest.raises(ValueError, match=r"by dys\[1\] .* elements of y\[1\] "):
             check_gradients(forward, backward, args, dys=dys)
     with pytest.raises(ValueError, match="dys are all zero"):
         check_gradients(forward, backward, args, dys=(0 * ones, 0 * ones))
@@ -63,3 +64,24 @@ def test_a_number_for_a_scalar_output():
 
     assert_gradients(forward, lambda dloss, x: {"x": 2 * x * dloss}, ARGS, dys=3.0)
     assert check_gradients(forward, lambda dloss, x: {"x": 2 * x}, ARGS, dys=3.0).wrong == ("dx",)
+
+
+SOFTMAX = (softmax_forward, softmax_backward)
+BLIND = {"ones": np.ones((3, 4)), "the same in each row": np.repeat([[1.0], [2.0], [-3.0]], 4, axis=1)}
+
+
+@pytest.mark.parametrize("blind", BLIND)
+@pytest.mark.parametrize("check", [check_gradients, quick_check, check_variant])
+def test_dys_that_see_nothing_are_refused_by_every_check(check, blind):
+    op = (SOFTMAX, SOFTMAX) if check is check_variant else SOFTMAX
+    with pytest.raises(ValueError, match=r"by dys\[0\] the gradient is zero"):
+        check(*op, ARGS, dys=BLIND[blind])
+    assert check(*op, ARGS, dys=BLIND[blind] + RNG.standard_normal((3, 4))).ok
+
+
+def test_an_output_that_depends_on_nothing_takes_any_dy():
+    def forward(x):
+        return (x * x, np.ones_like(x)), x
+
+    dys = (RNG.standard_normal((3, 4)), np.ones((3, 4)))
+    assert_gradients(forward, lambda dy, _, x: {"x": 2 * x * dy}, ARGS, dys=dys)

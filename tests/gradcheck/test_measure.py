@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from scratchnmt.gradcheck.measure import noise_floor, relative_errors, rounding, tensor_report
+from scratchnmt.gradcheck.differences import EPS
+from scratchnmt.gradcheck.measure import noise_floors, relative_errors, rms, rounding, tensor_report
 
 
 def test_error_is_relative_to_rms_and_element():
@@ -52,5 +53,28 @@ def test_the_tolerance_follows_the_dtype():
     assert rounding("longdouble") == 1e-12
 
 
-def test_the_noise_floor_is_a_hundredth_of_the_largest():
-    assert noise_floor([np.zeros(3), np.full(2, 5.0)], [np.ones(4)]) == pytest.approx(0.05)
+def floors(y, rtol=1e-12, dtype="float64", **references):
+    args = {name: value for name, (value, _) in references.items()}
+    return noise_floors({name: g for name, (_, g) in references.items()}, args, [y], [np.ones_like(y)], rtol=rtol,
+                        dtype=dtype)
+
+
+def test_noise_follows_the_terms_and_not_the_tolerance():
+    y, x, g = np.ones(4), np.ones(4), np.zeros(4)
+    assert floors(y, x=(x, g))["x"] == pytest.approx(16 * EPS / 1e-12)
+    assert floors(1e-9 * y, x=(x, g))["x"] == pytest.approx(1e-9 * 16 * EPS / 1e-12)
+    assert floors(y, rtol=1e-6, x=(x, g))["x"] * 1e-6 == pytest.approx(16 * EPS), "a loose method is no noisier"
+    assert floors(y, rtol=7.6e-6, dtype="float32", x=(x, g))["x"] == pytest.approx(16 * 2.0**-23 / 7.6e-6)
+    assert floors(y, rtol=7.6e-6, dtype="float32", x=(1e3 * x, g))["x"] == pytest.approx(0.016 * 2.0**-23 / 7.6e-6)
+    assert floors(y, x=(np.ones(8), g))["x"] == pytest.approx(8 * EPS / 1e-12), "two elements share an output"
+
+
+def test_noise_beside_a_large_gradient_is_by_what_its_argument_adds_to_the_output():
+    y, b, g = np.ones(4), np.ones(4), np.zeros(4)
+    assert floors(y, b=(b, g), x=(np.ones(2), np.full(2, 1e3)))["b"] == pytest.approx(1e3 * 16 * EPS / 1e-12)
+    assert floors(y, b=(b, g), x=(np.full(2, 1e-8), np.full(2, 1e8)))["b"] < 16 * EPS / 1e-12 * 1.01
+
+
+def test_rms_does_not_underflow():
+    assert rms(np.array([3e-200, 4e-200])) == pytest.approx(np.sqrt(12.5) * 1e-200)
+    assert rms(np.zeros(0)) == rms(np.zeros(2)) == 0

@@ -116,3 +116,18 @@ def test_too_few_dys():
 def test_a_forward_that_drops_the_imaginary_part_is_named(f, sentence):
     with pytest.raises(NotAnalyticError, match=sentence):
         gradient(f, {"x": X}, "x", dys=[DY])
+
+
+@pytest.mark.parametrize("method, rtol", [("central", 1e-6), ("richardson", 1e-8)])
+@pytest.mark.parametrize("f, slope, x", [
+    (lambda x: np.sqrt(x), lambda x: 0.5 / np.sqrt(x), [1e-7, 1.0, 2.0]), (lambda x: np.log(x), lambda x: 1 / x, [1e-3, 1.0, 1e6]),
+    (lambda x: x * x, lambda x: 2 * x, [1e-6, 1.0, 1e6]), (lambda x: np.tanh(x - 1e6), lambda x: 1.0, [1e6])])
+def test_the_step_settles_where_the_function_is_resolved(f, slope, x, method, rtol):
+    x = np.array(x)
+    np.testing.assert_allclose(gradient(f, {"x": x}, "x", dys=[np.ones(len(x))], method=method), slope(x), rtol=rtol)
+
+
+@pytest.mark.parametrize("method", ["central", "richardson"])
+def test_where_no_difference_can_be_taken_there_is_a_sentence(method):
+    with pytest.raises(ValueError, match=rf"{method}: the forward pass is not finite on both sides of x\[1\] = 0"):
+        gradient(lambda x: np.sqrt(x), {"x": np.array([1.0, 0.0])}, "x", dys=[np.ones(2)], method=method)

@@ -31,8 +31,10 @@ def test_the_ten_smallest_margins(run):
 
 def test_one_line_when_quiet_and_none_without_a_check(run):
     failing = EACH + "        if k == 0:\n            gradcheck.assert_gradients(forward, wrong, args())"
-    (line,) = [line for line in run(failing, "-q").outlines if "smallest margin" in line]  # of those that passed
+    (line,) = [line for line in run(EACH, "-q").outlines if "smallest margin" in line]
     assert line.startswith("smallest margin: ") and float(line.split()[2]) > 1 and line.endswith("test_op[0]")
+    (line,) = [line for line in run(failing, "-q").outlines if "smallest margin" in line]
+    assert line.split()[2:5] == ["WRONG", "gradients", "dW"] and line.endswith("test_op[0]")
     assert not any("margin" in line for line in run("def test_nothing(): pass").outlines)
 
 
@@ -48,7 +50,11 @@ def test_what_failed_is_shown_first():
     found = ("a", True, 3.0), ("b", True, math.inf), ("c", False, math.inf), ("d", True, 2.0)
     some = [{"test": test, "check": "gradients", "gradient": "dx", "ok": ok, "margin": margin}
             for test, ok, margin in found]
-    assert [line.split()[0] for line in records.smallest_margins(some, 3)] == ["margin", "WRONG", "2", "3"]
+    some += [{"test": "e", "check": "gradients", "gradient": "", "ok": False, "error": "ValueError: no"},
+             {"test": "f", "check": "contract", "gradient": "", "ok": True, "margin": math.inf}]
+    table = records.smallest_margins(some, 9)
+    assert [line.split()[0] for line in table] == ["margin", "ERROR", "WRONG", "2", "3", "exact", "-"]
+    assert len(records.smallest_margins(some, 3)) == 4
 
 
 def test_the_file_is_whole_or_as_it_was(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import GradcheckError, assert_variant, check_variant
+from scratchnmt.ops.linear_cross_entropy import linear_cross_entropy_backward, linear_cross_entropy_forward
 
 RNG = np.random.default_rng(4)
 ARGS = {"x": RNG.standard_normal((3, 4), "float32"), "W": RNG.standard_normal((4, 5), "float32")}
@@ -65,5 +66,20 @@ def test_an_output_of_another_shape_is_named():
     def backward_of_sum(dy, cache):
         return backward(np.broadcast_to(dy, cache[2].shape), cache)
 
-    report = check_variant(PLAIN, (summed, backward_of_sum), ARGS, dys=np.ones(5, "float32"))
-    assert any("y has shape (5,), but (3, 5) in the plain op" in p for p in report.broken_promises)
+    for dys in (None, np.ones(5, "float32")):
+        report = check_variant(PLAIN, (summed, backward_of_sum), ARGS, dys=dys)
+        assert report.broken_promises == ("y has shape (5,), but (3, 5) in the plain op",) and report.tensors == ()
+
+
+def test_a_large_output_does_not_hide_an_error_of_a_gradient(rng):
+    """A loss summed over 2,000 words is 9,000, and dx of the size of 0.1."""
+    args = {"x": rng.standard_normal((2000, 6), "float32"), "W": rng.standard_normal((6, 50), "float32"),
+            "targets": rng.integers(1, 50, 2000)}
+    plain = (linear_cross_entropy_forward, linear_cross_entropy_backward)
+
+    def slip(dy, cache):
+        found = linear_cross_entropy_backward(dy, cache)
+        return found._replace(dx=found.dx * np.float32(1.0002))
+
+    assert_variant(plain, plain, args)
+    assert check_variant(plain, (plain[0], slip), args).wrong == ("dx",)

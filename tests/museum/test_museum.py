@@ -5,7 +5,7 @@ import pytest
 
 from scratchnmt.museum import BUGS, SECTIONS, examine
 from scratchnmt.museum.examine import Verdict, is_invariant
-from scratchnmt.selfcheck import CASES, MODELS
+from scratchnmt.selfcheck import CASES, LAYERS, MODELS
 
 by_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 
@@ -35,8 +35,16 @@ def test_there_is_enough_to_see():
 
 
 def test_every_check_that_is_named_exists():
-    lines = {case.name for case in (*CASES, *MODELS)}
+    lines = {case.name for case in (*CASES, *LAYERS, *MODELS)}
     assert [bug.check for bug in BUGS if bug.check not in lines and not is_invariant(bug.check)] == []
+
+
+def test_a_layer_is_a_check_too_and_a_name_of_nothing_has_its_sentence():
+    bug = next(bug for bug in BUGS if bug.name == "gradient-of-the-other-list")
+    verdict = examine(bug._replace(check="encoder, one direction"))
+    assert not verdict.ok and verdict.names("dinit.Wh")
+    with pytest.raises(ValueError, match="the check of gradient-of-the-other-list is 'encoder', which is neither"):
+        examine(bug._replace(check="encoder"))
 
 
 @pytest.mark.parametrize("file", [
@@ -50,8 +58,9 @@ def test_every_operation_has_a_wrong_gradient_on_show(file):
 
 def test_a_gradient_is_named_by_its_whole_name_and_a_sentence_by_some_of_its_words():
     verdict = Verdict(False, "", ("dWx", "backward writes into cache: p"))
-    assert verdict.names("dWx") and verdict.names("cache")
+    assert verdict.names("dWx") and verdict.names("backward writes into cache")
     assert not verdict.names("dW") and not verdict.names("Wx")
+    assert not verdict.names("cache"), "one word stands in many sentences"
 
 
 def test_examining_a_bug_leaves_the_package_as_it_was():

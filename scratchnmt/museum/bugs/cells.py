@@ -16,8 +16,8 @@ BUGS = (
         check="lstm_gates",
         caught="dc_prev",
         story="The cell is used twice: by the output of its own step and by the next step.  An LSTM among the "
-              "Python examples wrote `dc =` where it should be `dc +=`, and so forgot the next step.  Over a "
-              "sequence of one step nothing is wrong.",
+              "Python examples is reported to write `dc =` where `dc +=` seems right, and so to forget the next "
+              "step.  Over a sequence of one step nothing is wrong.",
     ),
     Bug(
         name="tanh-of-tanh",

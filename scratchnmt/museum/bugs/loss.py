@@ -24,7 +24,7 @@ BUGS = (
         right="    e /= xp.where(total.real > 0, total, 1)  # (2)",
         wrong="    e /= total  # (2)",
         check="a_row_that_is_all_masked_gives_zeros",
-        caught="nan",
+        caught="entirely gives [nan, nan]",
         story="One empty sentence in a batch, and a row of the softmax has nothing to choose from.  The NaN "
               "spreads through the sum of the loss to every weight, and the message, if there is one, comes a "
               "thousand lines later.",
@@ -37,7 +37,7 @@ BUGS = (
         right="    dlogits = p - s / V",
         wrong="    dlogits = p",
         check="cross_entropy",
-        caught="cache",
+        caught="backward writes into cache",
         story="dlogits is p with one number per row made smaller, so why not make it in place.  The gradient "
               "is right, and the cache holds something else from then on: the probabilities that are reported "
               "next are wrong, and so is a second backward pass.",

@@ -141,7 +141,8 @@ BUGS = (
         check="nmt, one direction",
         caught="init.Wh",
         story="There are parallel lists of things of one shape, `delta_f_list`, `delta_i_list`, "
-              "`delta_o_list`, and lines that were copied and not changed in every place.  All gradients have "
-              "the right shape and about the right size, and are another weight's.",
+              "`delta_o_list`, and lines that were copied and not changed in every place.  There three gradients "
+              "were one gate's; here two are exchanged.  All have the right shape and about the right size, and "
+              "are another weight's.",
     ),
 )
