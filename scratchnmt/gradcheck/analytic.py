@@ -34,12 +34,12 @@ def check_analytic(f: Callable, args: Mapping[str, Any], names: Sequence[str], *
     raise NotAnalyticError(
         f"along a random direction complex-step gives {exact:.6g}, a real difference {found:.6g}: "
         "the forward pass is not complex-analytic (abs, norm, var, conj, a complex comparison?); "
-        "rewrite that step on the real part, x * x for abs(x)**2, or check with method='central'"
+        "rewrite that step on the real part, x * x for abs(x)**2, or check with method='richardson'"
     )
 
 
 def compared(f: Line, exact: float, at: float) -> tuple[float, str]:
-    """(a real difference at 0, whether it and the derivative `exact` are the "same", "different" or it is "unclear")
+    """(a real difference at 0, a verdict on it beside the derivative `exact`: "same", "different" or "unclear")
 
     1e-6 is asked for, or what rounding leaves in doubt.  at: the size of what moves along the line.
     """

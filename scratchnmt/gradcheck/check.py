@@ -15,7 +15,7 @@ from .contract import broken_promises, misshapen, run_twice
 from .convention import call, copied, describe, differentiable, named_gradients, run_backward, unchecked
 from .dys import choose_dys
 from .elements import compare
-from .inputs import to_host
+from .inputs import check_callable, check_numbers, to_host
 from .measure import rounding
 from .numeric import check_method
 from .report import Report, TensorReport, raise_if_wrong
@@ -39,6 +39,9 @@ def check_gradients(forward: Callable, backward: Callable, args: Mapping[str, An
     ValueError: what was given does not fit; NotAnalyticError: complex-step cannot go through forward;
     GradcheckError: backward raised.
     """
+    check_numbers(rtol, seed)
+    check_callable("forward", forward)
+    check_callable("backward", backward)
     names = differentiable(args, wrt)
     labels = labels or {}
     _check_options(args, method, max_elements, labels)

@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Array, array_module
 from .convention import (describe, differentiable, draw_dys, given_dys, named_gradients, output_names, outputs,
                          run_backward, run_forward)
-from .inputs import first, is_array, to_host
+from .inputs import check_callable, check_numbers, first, is_array, to_host
 from .measure import differing, noise_floors, rms, rounding
 from .report import Report, raise_if_wrong
 from .trees import arrays, changed, same_bits, snapshot
@@ -26,6 +26,9 @@ def check_contract(forward: Callable, backward: Callable, args: Mapping[str, Any
     module and is finite; backward is linear in dys; the layout of the inputs in memory changes nothing.
     Whether sizes of 1 work is for the caller to try: which axes belong together the arrays do not tell.
     """
+    check_numbers(None, seed)
+    check_callable("forward", forward)
+    check_callable("backward", backward)
     names = differentiable(args, wrt)
     dtype, device = describe(args, names)
     y, _, broken = run_twice(forward, args)
@@ -118,7 +121,7 @@ def _aliases(gradients: Mapping[str, Array], args: Any, dys: Any, cache: Any) ->
     ]
     broken = []
     for i, (name, g) in enumerate(owned):
-        broken += [f"{name} shares memory with {other}" for other, a in owned[i + 1:] + others
+        broken += [f"{name} shares memory with {other}: return a .copy()" for other, a in owned[i + 1:] + others
                    if np.may_share_memory(g, a) and np.shares_memory(g, a)]
     return broken
 

@@ -46,7 +46,9 @@ def run_forward(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(f"forward must return (y, cache), got {kind(result)}")
     if not outputs(result[0]):
-        raise ValueError(f"forward has no output of floats, so nothing to differentiate: y is {kind(result[0])}")
+        instead = ": return a tuple, or a NamedTuple, of outputs" if isinstance(result[0], Mapping) else ""
+        raise ValueError(f"forward has no output of floats, so nothing to differentiate: y is {kind(result[0])}"
+                         + instead)
     return result
 
 
@@ -160,9 +162,15 @@ def unchecked(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> tup
     """A sentence for every gradient that backward returns for an argument that cannot be differentiated."""
     if is_array(result) or np.isscalar(result):
         return ()
-    return tuple(f"d{name} is not checked: {name} is {kind(args[name])}, only arrays of floats are"
+    return tuple(f"d{name} is not checked: {name} is {kind(args[name])}, {_instead(name, args[name])}"
                  for name, value in by_argument(result, args).items()
                  if value is not None and name not in names and not is_float_array(args[name]))
+
+
+def _instead(name: str, value: Any) -> str:
+    if isinstance(value, (float, np.floating)):
+        return f"not an array: pass np.array({name})"
+    return "only arrays of floats are"
 
 
 def _argument(key: str, args: Mapping[str, Any], bare: Collection[str]) -> str | None:

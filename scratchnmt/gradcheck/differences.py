@@ -73,7 +73,7 @@ def spread(f: Line, step: float) -> float:
 
 
 def extrapolated(slopes: list[float]) -> tuple[float, float]:
-    """Richardson's extrapolation to step 0 of central differences at step, step/2, ...: (value, estimate of error)"""
+    """Richardson's extrapolation to 0 of central differences at step, step/2, ...: (value, estimate of error)"""
     column, before = slopes, slopes[-1]
     for k in range(1, len(slopes)):  # each pass removes the error's term in step**(2k)
         before = column[-1]

@@ -17,12 +17,13 @@ from .analytic import check_analytic, compared
 from .clue import Clue
 from .convention import cast, describe, named_gradients, run_backward
 from .hints import hints_for
-from .inputs import check_array, is_array, kind, to_host
+from .inputs import check_array, check_callable, check_numbers, is_array, kind, to_host
 from .kinks import kink_at
 from .measure import rms
 from .numeric import element_lines, size_of
 from .probe import Probe
 from .report import Offender, Report, TensorReport, raise_if_wrong
+from .trees import changed, snapshot
 
 METHOD = "complex, directional"
 Measured = dict[tuple[str, ...], list[tuple[float, float]]]
@@ -40,13 +41,19 @@ def check_directional(loss: Callable, grads: Callable, params: Mapping[str, Any]
     ValueError: what was given does not fit; NotAnalyticError: complex-step cannot go through the loss;
     GradcheckError: grads raised.
     """
+    check_numbers(rtol, seed)
+    check_callable("loss", loss)
+    check_callable("grads", grads)
     _check_given(params, probes)
     _, device = describe(params, list(params))
     values = cast(params, "float64")
-    broken = _run_twice(loss, values)
+    given = snapshot(values)
+    broken = _writes("loss", given, values, _run_twice(loss, values))
+    gradients = {} if broken else _gradients(grads, values)
+    broken = broken or _writes("grads", given, values)
     if broken:
         return Report(METHOD, "float64", device, rtol, seed, (), broken)
-    probe = Probe(loss, values, _gradients(grads, values), rtol=rtol, seed=seed)
+    probe = Probe(loss, values, gradients, rtol=rtol, seed=seed)
     found = _measure(probe, probes, rtol, per_tensor)
     exact = sum(measured[0][1] for measured in found.values()) / probe.length
     if compared(probe.line(0), exact, size_of(values, values))[1] != "same":
@@ -65,6 +72,8 @@ def assert_directional(*args: Any, **kwargs: Any) -> Report:
 
 
 def _check_given(params: Mapping[str, Any], probes: int) -> None:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"params is {kind(params)}: expected a dict of arrays by name")
     if not params:
         raise ValueError("params is empty: there is nothing to check")
     if probes < 1:
@@ -73,10 +82,16 @@ def _check_given(params: Mapping[str, Any], probes: int) -> None:
         check_array(f"parameter {name}", value)
 
 
+def _writes(what: str, given: Mapping[str, np.ndarray], values: Mapping[str, Any],
+            otherwise: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """A sentence for every parameter that is no longer as it was given, else those of `otherwise`."""
+    return tuple(f"{what} writes into the parameter {name}" for name in changed(given, values)) or otherwise
+
+
 def _run_twice(loss: Callable, values: Mapping[str, Any]) -> tuple[str, ...]:
     """A sentence if the loss is random; ValueError if it is no finite number."""
     first, second = (loss(dict(values)) for _ in range(2))
-    if np.shape(first) != () or first is None:
+    if isinstance(first, (tuple, list, Mapping)) or first is None or np.shape(first) != ():
         what = f"an array of shape {first.shape}" if is_array(first) else kind(first)
         raise ValueError(f"loss must return one number, got {what}")
     first, second = float(first), float(second)

@@ -32,7 +32,8 @@ def zero(c: Clue) -> str | None:
     if c.backward.any():
         return None
     sampled = c.indices is not None and not c.complete
-    return f"{c.name} is zero {'in every element that was checked' if sampled else 'everywhere'}: is it ever written?"
+    where = "in every element that was checked" if sampled else "everywhere"
+    return f"{c.name} is zero {where}: is it ever written?"
 
 
 def plus_itself(c: Clue) -> str | None:
@@ -46,7 +47,9 @@ def factor(c: Clue) -> str | None:
     """A constant times the reference, named where it is -1, or 1/n or n for a size n of the arguments."""
     if not c.reference.any():
         return None
-    k = float(c.backward @ c.reference / (c.reference @ c.reference))
+    unit = np.abs(c.reference).max()  # squares of very large or small numbers are inf or 0
+    scaled = c.reference / unit
+    k = float(c.backward / unit @ scaled / (scaled @ scaled))
     if not c.is_rather(k * c.reference):
         return None
     words = _factor_in_words(k, c)

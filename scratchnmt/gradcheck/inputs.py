@@ -21,6 +21,20 @@ def to_host(array: Any) -> np.ndarray:
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
+def check_numbers(rtol: float | None, seed: int) -> None:
+    """ValueError unless a tolerance that is given is above 0, and the seed a whole number from 0 on."""
+    if rtol is not None and not rtol > 0:
+        raise ValueError(f"rtol is {rtol}, expected a number above 0")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 on")
+
+
+def check_callable(what: str, value: Any) -> None:
+    """TypeError unless it is a function."""
+    if not callable(value):
+        raise TypeError(f"{what} is {kind(value)}: expected a function")
+
+
 def check_array(what: str, value: Any) -> None:
     """ValueError unless it is a non-empty array of finite floats."""
     if not is_float_array(value):

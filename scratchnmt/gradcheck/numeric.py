@@ -27,7 +27,8 @@ from .inputs import to_host
 
 STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
 METHODS = ("complex", "central", "richardson")
-ADVICE = "use complex-safe array code (see docs), or method='central'"
+ADVICE = ("write that step in code for complex numbers (docs/gradcheck.md, section 7, says how), "
+          "or check with method='richardson'")
 
 
 class NotAnalyticError(RuntimeError):
@@ -143,7 +144,7 @@ def _flattened(args: Mapping[str, Any], name: str, dtype: str) -> tuple[dict[str
 
 def inner_complex(f: Callable, z: Mapping[str, Any], dys: Sequence[Array]) -> complex:
     """<f(**z), dys> for complex z; NotAnalyticError if f drops, refuses or loses the imaginary part."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # an overflow shows in the result, and is named
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
         try:
             ys = outputs(call(f, z))
@@ -159,7 +160,8 @@ def inner_complex(f: Callable, z: Mapping[str, Any], dys: Sequence[Array]) -> co
             raise NotAnalyticError(f"output {k} of the forward pass is real though its arguments are complex "
                                    f"(abs, norm, var, .real?): {ADVICE}")
     _check_count(ys, dys)
-    total = sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy) for y, dy in zip(ys, dys)), 0j)
+    with np.errstate(all="ignore"):
+        total = sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy) for y, dy in zip(ys, dys)), 0j)
     if not math.isfinite(total.real) or not math.isfinite(total.imag):
         raise NotAnalyticError(f"the forward pass gives {total} for complex arguments (1 / (1 + exp(-x)) far "
                                f"from zero, or mask * -inf?): {ADVICE}")

@@ -25,8 +25,11 @@ def some_groups(c: Clue) -> str | None:
 
 
 def steps(c: Clue) -> str | None:
-    """Axis 0 may be time: only its first or its last index, or all but that."""
-    if len(c.shape) < 2 or c.shape[0] < 2:
+    """Axis 0 of three or more may be time: only its first or its last index, or all but that.
+
+    Of two axes, as in a state (B, H), the first is the batch.
+    """
+    if len(c.shape) < 3 or c.shape[0] < 2:
         return None
     t, last = _coordinates(c)[0], c.shape[0] - 1
     if _only(c, t == 0, t):

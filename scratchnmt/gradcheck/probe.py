@@ -54,7 +54,7 @@ class Probe:
         self.values, self.seed = values, seed
         self.gradients = {name: g.reshape(-1) for name, g in gradients.items()}
         self.length = math.sqrt(sum(g.size for g in self.gradients.values()))  # of a direction in all tensors
-        self.norms = {name: float(np.linalg.norm(g)) for name, g in self.gradients.items()}
+        self.norms = {name: rms(g) * math.sqrt(g.size) for name, g in self.gradients.items()}
         self.floor = NOISE / rtol * max(self.norms.values())  # where the tolerance is as large as the noise
         self._complex = {name: array_module(v).ascontiguousarray(v).astype("complex128").reshape(v.shape)
                          for name, v in values.items()}
@@ -85,7 +85,7 @@ class Probe:
 
     def error(self, names: Sequence[str], predicted: float, derivative: float) -> float:
         """Relative to the norm of the gradient, or to what makes the tolerance as large as the noise."""
-        norm = math.sqrt(sum(self.norms[name] ** 2 for name in names))
+        norm = math.hypot(*(self.norms[name] for name in names))
         scale = max(norm, self.floor) + abs(derivative)
         gap = abs(predicted - derivative)
         return (gap / scale if scale else 0.0) if math.isfinite(gap) else math.inf

@@ -76,10 +76,20 @@ def _offenders(report: Report) -> list[str]:
     header = ("index", "where", "backward()", "reference", "ratio", "error")
     for tensor in report.tensors:
         if tensor.wrong and tensor.worst:
-            rows = [(str(o.index), o.label, f"{o.backward:+.6e}", f"{o.reference:+.6e}", _ratio(o),
-                     f"{o.error:.1e}") for o in tensor.worst]
-            lines += ["", f"  worst elements of {tensor.name}", *layout(header, rows, left=(0, 1))]
+            bisected = "directional" in report.method
+            shown = [o for o in tensor.worst if bisected or not o.error <= report.rtol]
+            title = f"one wrong element of {tensor.name}, found by bisection" if bisected else (
+                f"worst elements of {tensor.name}")
+            lines += ["", f"  {title}", *layout(header, _rows(shown), left=(0, 1))]
     return lines
+
+
+def _rows(offenders: Sequence[Offender]) -> list[tuple[str, ...]]:
+    """A line for each, with more digits where two numbers that differ would print alike."""
+    alike = any(f"{o.backward:.6e}" == f"{o.reference:.6e}" for o in offenders)
+    digits = 15 if alike else 6
+    return [(str(o.index), o.label, f"{o.backward:+.{digits}e}", f"{o.reference:+.{digits}e}", _ratio(o, digits),
+             f"{o.error:.1e}") for o in offenders]
 
 
 def _remarks(report: Report, color: bool) -> list[str]:
@@ -89,8 +99,8 @@ def _remarks(report: Report, color: bool) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _ratio(offender: Offender) -> str:
-    return f"{offender.backward / offender.reference:.6g}" if offender.reference else "-"
+def _ratio(offender: Offender, digits: int) -> str:
+    return f"{offender.backward / offender.reference:.{digits}g}" if offender.reference else "-"
 
 
 def paint(words: str, color: str, wanted: bool) -> str:

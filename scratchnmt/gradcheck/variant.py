@@ -12,7 +12,7 @@ from .convention import (cast, describe, differentiable, named_gradients, output
                          run_forward)
 from .dys import choose_dys
 from .elements import Elements, hints_of
-from .inputs import is_float_array, to_host
+from .inputs import check_callable, check_numbers, is_float_array, kind, to_host
 from .measure import noise_floors, rms, tensor_report
 from .report import Report, TensorReport, raise_if_wrong
 
@@ -41,6 +41,9 @@ def check_variant(plain: Op, fused: Op, args: Mapping[str, Any], *, wrt: Sequenc
     `fused` runs on args as they are; `plain` in float64 on the same values, so that the rounding of the
     inputs does not count as error.  The tolerance is 64 eps of the dtype of args, times the root of `steps`.
     """
+    check_numbers(rtol, seed)
+    _check_pair("plain", plain)
+    _check_pair("fused", fused)
     names = differentiable(args, wrt)
     dtype, device = describe(args, names)
     rtol = 64 * float(np.finfo(dtype).eps) * steps**0.5 if rtol is None else rtol
@@ -57,6 +60,13 @@ def assert_variant(*args: Any, **kwargs: Any) -> Report:
     """`check_variant`, raising GradcheckError with the report if the two differ."""
     __tracebackhide__ = True
     return raise_if_wrong(check_variant(*args, **kwargs))
+
+
+def _check_pair(what: str, op: Any) -> None:
+    if not isinstance(op, (tuple, list)) or len(op) != 2:
+        raise TypeError(f"{what} is {kind(op)}: expected a pair (forward, backward)")
+    for name, function in zip(("forward", "backward"), op):
+        check_callable(f"the {name} of {what}", function)
 
 
 def _run_both(plain: Op, fused: Op, args: Mapping[str, Any], names: Sequence[str], dys: Any,

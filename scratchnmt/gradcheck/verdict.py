@@ -11,7 +11,7 @@ from ..arrays import Array
 from .convention import call, cast, describe, outputs
 from .inputs import to_host
 from .kinks import at_kinks, direction, jointly, kink_at, size_at
-from .measure import noise_floors, relative_errors, with_doubt
+from .measure import noise_floors, relative_errors, rms, with_doubt
 from .numeric import complex_step, element_lines
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def _add_up(f: Callable, args: Mapping[str, Any], elements: Sequence[Elements], 
 
     At a tie it is not, since of two equal numbers that one is the larger whose imaginary part is.
     """
-    chosen = {e.name: (e.indices[k], e.backward[k]) for e in elements for k in [np.flatnonzero(_errors(e) <= rtol)]}
+    right = [np.flatnonzero(_errors(e) <= rtol) for e in elements]
+    chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(elements, right)}
     said = [g for _, backward in chosen.values() for g in backward]
     exact = complex_step(f, args, direction(args, chosen), dys=dys)
     return abs(exact - sum(said)) <= max(1e-9, rtol) * sum(map(abs, said))
@@ -75,7 +76,7 @@ def _between_sides(f: Callable, args: Mapping[str, Any], e: Elements, dys: Seque
 
 def doubtful(e: Elements, rtol: float) -> str | None:
     """A note on the elements that pass though rounding, or a real difference, hides an error of a thousandth."""
-    size = np.abs(e.reference) + np.sqrt(np.mean(np.square(e.reference)))
+    size = np.abs(e.reference) + rms(e.reference)
     noise = np.broadcast_to(e.floor * rtol, e.reference.shape)
     hidden = (noise > 1e-3 * size) & (e.backward != e.reference) & ~e.kinks
     if not hidden.any():

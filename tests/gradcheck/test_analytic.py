@@ -21,7 +21,7 @@ def tanh_times(x, scale=2.0):
     lambda x: x * x.conj(),
 ], ids=["abs", "norm", "var", "conj"])
 def test_a_forward_that_is_not_analytic_is_found_by_a_real_difference(f):
-    with pytest.raises(NotAnalyticError, match="not complex-analytic"):
+    with pytest.raises(NotAnalyticError, match="not complex-analytic.* with method='richardson'"):
         check_analytic(f, {"x": X}, ["x"], dys=[DY])
 
 

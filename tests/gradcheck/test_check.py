@@ -221,7 +221,7 @@ def test_a_gradient_that_is_not_checked_is_noted():
     args = {**ARGS, "n": np.arange(3), "scale": 1.0, "unused": None}
     report = assert_gradients(forward, backward, args)
     assert report.notes == ("dn is not checked: n is an array of int64, only arrays of floats are",
-                            "dscale is not checked: scale is a float, only arrays of floats are")
+                            "dscale is not checked: scale is a float, not an array: pass np.array(scale)")
     assert "note: dn is not checked" in str(report)
 
 

@@ -22,6 +22,12 @@ from scratchnmt.gradcheck import assert_gradients, check_contract, check_gradien
     (dict(forward=lambda x, W, b: x), r"forward must return \(y, cache\), got an array of float64"),
     (dict(forward=lambda x, W, b: (x, W, b)), r"forward must return \(y, cache\), got a tuple of 3"),
     (dict(forward=lambda x, W, b: (np.arange(3), 0)), "forward has no output of floats"),
+    (dict(forward=lambda x, W, b: ({"y": x}, 0)), "y is a dict: return a tuple, or a NamedTuple, of outputs"),
+    (dict(rtol=-1), "rtol is -1, expected a number above 0"),
+    (dict(rtol=0), "rtol is 0, expected a number above 0"),
+    (dict(rtol=float("nan")), "rtol is nan, expected a number above 0"),
+    (dict(seed=-1), "seed is -1, expected a whole number from 0 on"),
+    (dict(seed=0.5), "seed is 0.5, expected a whole number from 0 on"),
     (dict(args={**ARGS, "b": np.full(5, 1j)}), "argument b is an array of complex128: the check is for real"),
     (dict(wrt=[]), "wrt is empty: choose from x, W, b"),
     (dict(wrt=["W"], args={**ARGS, "W": np.arange(20).reshape(4, 5)}), "argument W is an array of int64: only"),
@@ -46,6 +52,16 @@ def test_what_does_not_fit_has_its_own_sentence(change, sentence):
 def test_arguments_that_are_not_a_dict():
     with pytest.raises(TypeError, match="args is a list: expected a dict"):
         check_gradients(layer_forward, layer_backward, list(ARGS.values()))
+
+
+@pytest.mark.parametrize("check", [check_gradients, check_contract])
+@pytest.mark.parametrize("change, sentence", [
+    (dict(forward=3), "forward is an int: expected a function"),
+    (dict(backward=None), "backward is None: expected a function"),
+])
+def test_what_is_no_function(check, change, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        check(**{"forward": layer_forward, "backward": layer_backward, "args": ARGS, **change})
 
 
 @pytest.mark.parametrize("dys, sentence", [

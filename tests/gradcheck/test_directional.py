@@ -54,7 +54,7 @@ def test_a_nan_is_located():
 
 def test_a_gradient_of_zeros_and_one_of_double_size_are_wrong():
     assert check_directional(loss, lambda p: {**grads(p), "b1": np.zeros(9)}, PARAMS).wrong == ("b1",)
-    with pytest.raises(GradcheckError, match="worst elements of W2"):
+    with pytest.raises(GradcheckError, match="one wrong element of W2, found by bisection"):
         assert_directional(loss, lambda p: {**grads(p), "W2": 2 * grads(p)["W2"]}, PARAMS)
 
 
@@ -98,6 +98,9 @@ def test_the_parameters_are_not_changed():
         (dict(params={}), "params is empty"),
         (dict(probes=0), "probes is 0, expected at least 1"),
         (dict(loss=lambda p: p["b1"]), r"loss must return one number, got an array of shape \(9,\)"),
+        (dict(loss=lambda p: (loss(p), p["W1"])), "loss must return one number, got a tuple of 2"),
+        (dict(rtol=-1), "rtol is -1, expected a number above 0"),
+        (dict(seed=-1), "seed is -1, expected a whole number from 0 on"),
         (dict(loss=lambda p: None), "loss must return one number, got None"),
         (dict(loss=lambda p: loss(p) * np.inf), "the loss is inf at these parameters"),
         (
@@ -109,6 +112,41 @@ def test_the_parameters_are_not_changed():
 def test_what_does_not_fit_has_its_own_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         check_directional(**{"loss": loss, "grads": grads, "params": PARAMS, **change})
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (dict(params=list(PARAMS.values())), "params is a list: expected a dict of arrays by name"),
+    (dict(loss=1.0), "loss is a float: expected a function"),
+    (dict(grads=PARAMS), "grads is a dict: expected a function"),
+])
+def test_what_is_no_dict_or_function(change, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        check_directional(**{"loss": loss, "grads": grads, "params": PARAMS, **change})
+
+
+@pytest.mark.parametrize("which", ["loss", "grads"])
+def test_who_writes_into_a_parameter_breaks_a_promise(which):
+    functions = {"loss": loss, "grads": grads}
+
+    def writing(params):
+        found = functions[which](params)
+        params["b1"] += 0.5
+        return found
+
+    report = check_directional(**{**functions, which: writing}, params=PARAMS)
+    assert not report.ok and report.broken_promises == (f"{which} writes into the parameter b1",)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-200, 1e160])
+def test_a_gradient_of_an_extreme_size(scale):
+    def scaled(factor):
+        return lambda p: {name: factor * scale * g for name, g in grads(p).items()}
+
+    def loss_of(p):
+        return scale * loss(p)
+    assert check_directional(loss_of, scaled(1), PARAMS).ok
+    assert check_directional(loss_of, scaled(7), PARAMS).wrong == ("W1", "b1", "W2")
 
 
 def test_grads_that_raise_are_named():

@@ -76,7 +76,8 @@ def test_the_most_special_hint_is_the_only_one():
     wrong = table * [[1.5], [2.5], [1], [1]]
     args = {"ids": np.array([0, 0, 1, 1, 2])}
     assert "more than once in ids" in hint(wrong, table, args=args)
-    assert hint(wrong, table) is None and "at the last index" in hint(R * [[3], [2], [5], [1]], R)
+    assert hint(wrong, table) is None and "at the last index" in hint(*(
+        a[..., None] for a in (R * [[3], [2], [5], [1]], R)))
 
 
 def test_what_is_no_constant_factor():

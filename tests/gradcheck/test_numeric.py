@@ -1,5 +1,7 @@
 """Numerical derivatives against derivatives known on paper."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -112,10 +114,16 @@ def test_too_few_dys():
     (lambda x: np.logaddexp(x, 0), "refuses complex numbers"),
     (lambda x: 1 / (1 + np.exp(-1000 * x)), "gives .*nan"),
 ])
-@pytest.mark.filterwarnings("ignore:(overflow|invalid):RuntimeWarning")
+@pytest.mark.filterwarnings("error")
 def test_a_forward_that_drops_the_imaginary_part_is_named(f, sentence):
-    with pytest.raises(NotAnalyticError, match=sentence):
+    with pytest.raises(NotAnalyticError, match=sentence) as caught:
         gradient(f, {"x": X}, "x", dys=[DY])
+    assert "docs/gradcheck.md, section 7" in str(caught.value) and "method='richardson'" in str(caught.value)
+
+
+def test_the_page_to_which_the_advice_sends_has_that_section():
+    page = (Path(__file__).parents[2] / "docs" / "gradcheck.md").read_text(encoding="utf-8")
+    assert "\n## 7. Where the complex step cannot go" in page
 
 
 @pytest.mark.parametrize("method, rtol", [("central", 1e-6), ("richardson", 1e-8)])

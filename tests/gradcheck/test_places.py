@@ -77,7 +77,13 @@ def test_a_step_that_was_left_out_is_zero():
 
 def test_a_vector_and_a_single_step_have_no_steps():
     assert steps(clue(np.arange(4) == 0, RNG.standard_normal(4))) is None
-    assert steps(clue(True, RNG.standard_normal((1, 4)))) is None
+    assert steps(clue(at(1, 2, 3)[:1], RNG.standard_normal((1, 4, 2)))) is None
+
+
+@pytest.mark.parametrize("steps_wrong", [(0,), (3,), (0, 1, 2), (1, 2, 3)])
+def test_a_batch_of_states_has_no_steps(steps_wrong):
+    """dh0 (B, H), right for the longest sentence alone."""
+    assert steps(clue(np.isin(np.arange(4), steps_wrong)[:, None], RNG.standard_normal((4, 5)))) is None
 
 
 LENGTHS = np.array([2, 4, 3])

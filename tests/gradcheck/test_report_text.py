@@ -19,6 +19,14 @@ def test_text_of_a_failure_names_gradient_element_and_ratio():
     assert text.endswith("hint: look here")
 
 
+def test_only_wrong_elements_are_listed_and_numbers_that_differ_look_different():
+    text = str(report(tensor("dx", backward=(1.0, 2.0, 3.0, 4.0 + 1e-9))))
+    rows = [line.split() for line in text.splitlines() if line.startswith("  (")]
+    assert [row[:2] for row in rows] == [["(1,", "1)"]]
+    assert [len(number) for number in rows[0][2:4]] == [22, 22] and rows[0][2] != rows[0][3]
+    assert float(rows[0][4]) == (4 + 1e-9) / 4
+
+
 def test_text_of_a_success_gives_the_margin():
     assert str(report(tensor())).startswith("gradient check ok: 1 gradient, margin inf")
     two = str(report(tensor(), tensor("dx", backward=(1.0, 2.0, 3.0, 4.0 + 1e-14))))

@@ -83,3 +83,13 @@ def vanishes(name, x_scale, y_scale):
     _, backward, args = op(name, x_scale, y_scale)
     return np.abs(backward(np.ones(8).reshape(2, 4)[:, 0] if name.startswith("max") else
                            np.random.default_rng(0).standard_normal((2, 4)), args["x"])["dx"]).max() < 1e-13 * y_scale
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-200, 1e155, 1e200])
+def test_a_gradient_whose_squares_overflow(scale):
+    def check(factor):
+        return check_gradients(lambda x: (scale * x * x, x), lambda dy, x: {"dx": factor * scale * 2 * x * dy},
+                               {"x": np.array([0.3, -1.2, 2.0])}, contract=False)
+    assert check(1).ok and check(7).wrong == ("dx",)
+    assert check(7).hints[0].startswith("dx is the reference times 7: is a constant")

@@ -58,6 +58,16 @@ def test_another_number_of_outputs_is_named():
         check_variant((two, backward), (fused_forward, backward), ARGS)
 
 
+@pytest.mark.parametrize("pairs, sentence", [
+    ((PLAIN, fused_forward), r"fused is a function: expected a pair \(forward, backward\)"),
+    ((backward, PLAIN), "plain is a function: expected a pair"),
+    ((PLAIN, (fused_forward, None)), "the backward of fused is None: expected a function"),
+])
+def test_what_is_no_pair_of_functions(pairs, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        check_variant(*pairs, ARGS)
+
+
 def test_an_output_of_another_shape_is_named():
     def summed(x, W):
         y, cache = fused_forward(x, W)
