@@ -27,12 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="vocabulary, E = H, sentences, S = T; repeatable "
                              f"(default {' and '.join(SIZES)})")
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each (default 20)")
+    parser.add_argument("--system-memory", action="store_true",
+                        help="give freed memory back to the system, as a program does that asks for nothing")
     parser.add_argument("--sgemm-size", type=int, default=2048, help="(default 2048)")
 
 
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads))
-    keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
+    if not options.system_memory:
+        keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
     for text in options.size or SIZES:
         V, H, B, T = map(int, text.split(","))
         print(f"\nV {V:,}, E = H = {H}, B {B}, S = T = {T}")
