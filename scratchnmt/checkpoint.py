@@ -142,8 +142,10 @@ def save_weights(folder: Folder, params: Mapping[str, Array]) -> None:
     write_tensors(Path(folder) / MODEL, params, {})
 
 
-def load_model(folder: Folder, device: str = "cpu") -> LoadedModel:
+def load_model(folder: Folder, device: str = "cpu", **computing: Any) -> LoadedModel:
     """The model of a run's folder with its vocabularies; unpacks as model, src_vocab, tgt_vocab.
+
+    computing: kernels and matmul, as NMT takes them.
 
     Raises InputError if the folder or a part of it is missing, damaged, or of a newer version.
     """
@@ -158,7 +160,7 @@ def load_model(folder: Folder, device: str = "cpu") -> LoadedModel:
         is_, should = found.get(name, "missing"), expected.get(name, "nothing of this name")
         if is_ != should:
             raise InputError(f"{path} does not fit {CONFIG}: {name} is {is_}, expected {should}")
-    model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device)
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device, **computing)
     for name, tensor in tensors.items():
         model.params[name][...] = to_device(tensor, device)
     return LoadedModel(model, run.src_vocab, run.tgt_vocab)

@@ -37,11 +37,14 @@ class Translator:
         self.tgt_vocab = tgt_vocab
 
     @classmethod
-    def load(cls, directory: str | os.PathLike, device: str = "cpu") -> Translator:
-        """The translator of a training run's folder; InputError if it is missing, incomplete or corrupt."""
+    def load(cls, directory: str | os.PathLike, device: str = "cpu", **computing: Any) -> Translator:
+        """The translator of a training run's folder; computing: kernels and matmul, as NMT takes them.
+
+        InputError if the folder is missing, incomplete or corrupt.
+        """
         from .checkpoint import load_model
 
-        return cls(*load_model(directory, device))
+        return cls(*load_model(directory, device, **computing))
 
     def translate(self, lines: Iterable[str], beam_size: int = 5, **options: Any) -> list[Any]:
         """Translate every line; one result for each, in order.  Options as in `stream`."""

@@ -117,7 +117,8 @@ def test_train_help_lists_every_choice_with_its_default(call, monkeypatch):
     out = call("train", "--help")[1]
     names = {f.name for f in (*fields(TrainingOptions), *fields(NMTConfig))}
     names -= {"src_vocab_size", "tgt_vocab_size", "bidirectional"}
-    for name in (*names, "one_direction", "vocab", "vocab_size", "min_count", "joint_vocab", "max_length"):
+    for name in (*names, "one_direction", "vocab", "vocab_size", "min_count", "joint_vocab", "max_length", "device",
+                 "kernels", "matmul"):
         assert f"--{name.replace('_', '-')} " in out
     for line in ("--batch-size N .*default: 32", "--vocab-size N .*default: 8000",
                  "--vocab .*default: unigram"):
@@ -125,7 +126,7 @@ def test_train_help_lists_every_choice_with_its_default(call, monkeypatch):
 
 
 def test_the_defaults_of_options_are_those_of_the_library():
-    offered = {**choices.TRAINING, **choices.STOPPING, **choices.OUTPUT}
+    offered = {**choices.TRAINING, **choices.STOPPING, **choices.OUTPUT, **choices.RECORDING}
     assert choices.defaults(offered) == TrainingOptions().to_dict()
     model = choices.defaults(choices.MODEL)
     assert model.pop("dtype") == "float32"
@@ -252,6 +253,8 @@ def test_text_that_cannot_be_used_is_refused_before_anything_is_written(call, da
     (["--max-length", 0], ["max_length must be at least 1"]),
     (["--embed-size", 6, "--tie-embeddings"], ["tie_embeddings needs embed_size = hidden_size"]),
     (["--device", "tpu"], ["device 'tpu' is not known"]),
+    (["--kernels", "fused"], ['kernels "fused" needs a GPU: choose device "cuda"']),
+    (["--matmul", "tf32"], ['matmul "tf32" is of kernels "fused" in float32 alone, not of plain in float32']),
     (["--hidden-size", 10**9], ["takes", "GB to train", "hidden_size"]),
     (["--seed", -1], ["seed is -1"]),
     (["--seed", 2**32], ["seed is 4294967296", "below 4294967296"]),

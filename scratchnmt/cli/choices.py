@@ -10,11 +10,11 @@ from ..models.config import FEEDS
 from ..models.initialization import INITIALIZERS
 from ..ops.attention import SCORES
 from ..training import TrainingOptions
-from .parser import Parser, add_device, add_option
+from .parser import Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
-              "learning_rate", "clip")
+              "learning_rate", "clip", "graphs")
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 
 
@@ -102,6 +102,10 @@ OUTPUT = {
     "save_minutes": _training("save_minutes", "minutes between saves"),
     "log_every": _training("log_every", "steps between lines, where there is no terminal for a bar"),
 }
+RECORDING = {
+    "graphs": _training("graphs", "steps of how many different sizes are recorded to be repeated, with fused "
+                        "kernels; 0: none"),
+}
 GROUPS = {
     "vocabulary": VOCABULARY, "model": MODEL, "training": TRAINING,
     "stopping (whatever comes first) and validation": STOPPING,
@@ -127,7 +131,9 @@ def add_arguments(parser: Parser) -> None:
     output.add_argument("--overwrite", action="store_true", default=False,
                         help="replace the run in that folder")
     _add(output, OUTPUT)
-    add_device(output, argument_default=argparse.SUPPRESS)
+    computing = parser.add_argument_group("computing, which may change from resume to resume")
+    add_computing(computing, argument_default=argparse.SUPPRESS)
+    _add(computing, RECORDING)
 
 
 def defaults(options: dict[str, Option]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from .parser import Parser, add_device, add_option, add_search_options, search_options
+from .parser import Parser, add_computing, add_option, add_search_options, computing, search_options
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
 USAGE = "scratchnmt evaluate --model DIR --src FILE --ref FILE [options]"
@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--output", metavar="FILE", help="write the translations to this file, too")
     add_option(output, "json", False, "print one JSON object instead of the table")
-    add_device(output)
+    add_computing(output)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.output)
     require("sacrebleu", extra="train")
     src, ref = read_parallel(args.src, args.ref)
-    translator = Translator.load(args.model, args.device)
+    translator = Translator.load(args.model, **computing(vars(args)))
     started = time.perf_counter()
     found = translator.translate(src, **search_options(args))
     seconds = time.perf_counter() - started

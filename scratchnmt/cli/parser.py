@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any, NoReturn
+
+from ..kernels import CHOICES, MATMULS
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -49,6 +52,23 @@ def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -
 
 def add_device(group: Any, **options: Any) -> None:
     add_option(group, "device", "cpu", "where to compute: cpu, cuda or cuda:N", metavar="NAME", **options)
+
+
+COMPUTING = ("device", "kernels", "matmul")
+
+
+def add_computing(group: Any, **options: Any) -> None:
+    """--device and the further options of how a model computes."""
+    add_device(group, **options)
+    add_option(group, "kernels", None, "plain array code, or kernels fused for a GPU (default: fused on a GPU)",
+               choices=CHOICES, **options)
+    add_option(group, "matmul", MATMULS[0], "precision of fused products: tf32 is faster and less exact",
+               choices=MATMULS, **options)
+
+
+def computing(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `add_computing` among others', as NMT takes them."""
+    return {name: given[name] for name in COMPUTING if name in given}
 
 
 def add_search_options(group: Any) -> None:

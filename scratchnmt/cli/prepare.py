@@ -12,23 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checkpoint
-from ..arrays import device_module
 from ..data.text import read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..training import TrainingData, TrainingOptions
-from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, STOPPING, TRAINING, VOCABULARY, defaults
+from .choices import (CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY,
+                      defaults)
+from .parser import COMPUTING, computing
 
-_TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT}
+_TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
 
 
 class Prepared(NamedTuple):
     model: NMT
     data: TrainingData
     options: TrainingOptions
-    device: str
 
 
 def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
@@ -40,30 +40,30 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
-    dtype, device = model_choices.pop("dtype"), given.get("device", "cpu")
+    dtype, how = model_choices.pop("dtype"), computing(given)
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)  # before the long work of reading
-    device_module(device)
+    NMT(8, 8, 8, 8, dtype=dtype, **how)
     train_lines, valid_lines = _read(given)
     src_vocab, tgt_vocab = build_vocabularies(*train_lines, **vocabulary, seed=options.seed)
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
     data = TrainingData.from_text(train_lines, valid_lines, src_vocab, tgt_vocab, **data_choices)
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
-    model = NMT(**config.to_dict(), dtype=dtype, device=device, seed=options.seed)
-    return Prepared(model, replace(data, origin=origin), options, device)
+    model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
+    return Prepared(model, replace(data, origin=origin), options)
 
 
 def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
     """The run in the folder `out`, as it was started; InputError for a choice that would change it.
 
-    Limits, intervals, the learning rate, clip and the device may change; so may the places of the files,
-    if they hold the same.
+    Limits, intervals, the learning rate, clip and how it is computed may change; so may the places of the
+    files, if they hold the same.
     """
     checkpoint.check_out_dir(out, resume=True, overwrite=overwrite)
     run = checkpoint.load_run(out)
     before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
-        if name not in (*DATA_FILES, *CHANGEABLE, "device") and before.get(name, value) != value:
+        if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{_flag(name)} is {value}, but the run in {out} was started with "
                              f"{before[name]}: leave it out, or start another run")
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
@@ -76,9 +76,8 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False)
     train_lines, valid_lines = _read(files)
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     data = TrainingData.from_text(train_lines, valid_lines, run.src_vocab, run.tgt_vocab, max_length)
-    device = given.get("device", "cpu")
-    model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device, seed=options.seed)
-    return Prepared(model, replace(data, origin={**run.data, **files}), options, device)
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given))
+    return Prepared(model, replace(data, origin={**run.data, **files}), options)
 
 
 def build_vocabularies(src_lines: Sequence[str], tgt_lines: Sequence[str], vocab: str, vocab_size: int,

@@ -65,7 +65,7 @@ def describe(ready: Prepared) -> str:
         ("validation", f"{len(data.valid):,} sentence pairs"),
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
-        ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.device}"),
+        ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
     ]
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .parser import Parser, add_device, add_option, add_search_options, search_options
+from .parser import Parser, add_computing, add_option, add_search_options, computing, search_options
 
 HELP = "translate standard input, or a file, with a trained model"
 USAGE = "scratchnmt translate --model DIR [--input FILE] [--output FILE] [options]"
@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
     add_search_options(search)
     add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of "
                "like length can go together (default: 16 batches; 1 on a terminal)", type=int)
-    add_device(search)
+    add_computing(search)
     more = parser.add_argument_group("more output")
     add_option(more, "n_best", None, "give the N best translations, with their scores", type=int)
     more.add_argument("--attention", metavar="FILE",
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         check_picture(args.attention)
     interactive = args.input is None and sys.stdin.isatty()
     lines: Iterable[str] = standard_input() if args.input is None else read_lines(args.input, blank_ok=True)
-    translator = Translator.load(args.model, args.device)
+    translator = Translator.load(args.model, **computing(vars(args)))
     window = args.read_ahead or (1 if interactive else None)
     if args.read_ahead is not None and args.read_ahead < 1:
         raise InputError(f"read_ahead must be at least 1, not {args.read_ahead}")

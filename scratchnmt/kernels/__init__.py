@@ -6,7 +6,8 @@
 
 A module here has functions of the same names as its plain twin in `ops`, with the same arguments, results
 and cache, so that one can stand in for the other; the equation numbers of the twin's docstring tie the lines
-of both together, and `python -m scratchnmt.kernels NAME` prints them side by side.
+of both together, and `python -m scratchnmt.kernels NAME` prints them side by side.  `choose` says which of the two a
+model uses.
 
 Tests and benchmarks walk this list: a kernel is tested by being listed.  They are held to the plain ops on
 the CPU (their text compiles as C++ too, see tests/kernels/shim.h), compiled for real cards, and compared
@@ -19,6 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
+
+from ..errors import InputError
+from ..ops.plain import PLAIN, Kernels
+
+CHOICES = ("plain", "fused")
+MATMULS = ("float32", "tf32")
 
 
 class _Modules(Mapping[str, ModuleType]):
@@ -39,4 +46,30 @@ class _Modules(Mapping[str, ModuleType]):
         return len(self.names)
 
 
-KERNELS = _Modules("lstm_gates", "cross_entropy", "attention", "embedding", "dropout", "optim")
+KERNELS = _Modules("lstm_gates", "attention", "tanh_dropout", "cross_entropy", "embedding", "dropout", "optim")
+
+
+def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels:
+    """The operations of a model on `device`, "cpu" or a GPU.
+
+    kernels: "plain" array code, or "fused" for a GPU, products by cuBLAS included; None: fused on a GPU.
+    matmul: "float32", or "tf32": fused products of float32 read only ten bits of their factors' fractions, on the
+    matrix units of a card (compute capability 8.0 or later).  Raises InputError for what does not go together.
+    """
+    on_gpu = device != "cpu"
+    kernels = kernels or CHOICES[on_gpu]
+    for name, value, known in (("kernels", kernels, CHOICES), ("matmul", matmul, MATMULS)):
+        if value not in known:
+            raise InputError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    if kernels == "fused" and not on_gpu:
+        raise InputError('kernels "fused" needs a GPU: choose device "cuda", or kernels "plain"')
+    if matmul == "tf32" and (kernels, dtype) != ("fused", "float32"):
+        raise InputError(f'matmul "tf32" is of kernels "fused" in float32 alone, not of {kernels} in {dtype}')
+    return fused(matmul) if kernels == "fused" else PLAIN
+
+
+def fused(matmul: str = "float32") -> Kernels:
+    """The kernels here, with products by cuBLAS."""
+    from .product import Products
+
+    return Kernels(product=Products(matmul), **{name: KERNELS[name] for name in Kernels._fields if name != "product"})

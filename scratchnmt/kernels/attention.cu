@@ -72,7 +72,7 @@ __global__ void attention_step_forward(Rows<const T> query, Rows<const T> keys, 
 template <typename T>
 __global__ void attention_step_backward(Rows<const T> dcontext, Rows<const T> keys, Rows<const T> values,
                                         Rows<const T> weights_rows, Rows<T> dquery, Rows<T> dscore_rows,
-                                        int S, int A, int M) {
+                                        int S, int A, int M, int add) {
     const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     const T* weights = weights_rows.row(b, q);
     T* dscore = dscore_rows.row(b, q);
@@ -90,7 +90,9 @@ __global__ void attention_step_backward(Rows<const T> dcontext, Rows<const T> ke
     for (int s = threadIdx.x; s < S; s += blockDim.x) dscore[s] = weights[s] * (dscore[s] - mean);
     __syncthreads();
 
-    // in the forward pass this was (1) score[s] = query . keys[s]
-    for (int k = threadIdx.x; k < A; k += blockDim.x)
-        dquery.row(b, q)[k] = sum_of_rows<T>(dscore, keys, b, S, k);
+    // in the forward pass this was (1) score[s] = query . keys[s]; with `add`, the query has other readers too
+    for (int k = threadIdx.x; k < A; k += blockDim.x) {
+        T* place = &dquery.row(b, q)[k];
+        *place = (add ? *place : T(0)) + sum_of_rows<T>(dscore, keys, b, S, k);
+    }
 }

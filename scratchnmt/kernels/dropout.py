@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..arrays import Array, array_module
@@ -14,20 +16,23 @@ EQUATIONS = plain
 TWINS = {"dropout_mask": plain.dropout_mask, "dropout_forward": plain.dropout_forward}
 
 
-def dropout_mask(shape: tuple[int, ...], rate: float, rng: Masks, dtype="float32") -> Array:
-    """The next mask of `rng` as an array of 0 and 1 / (1 - rate), 0 <= rate < 1."""
+def dropout_mask(shape: tuple[int, ...], rate: float, rng: Masks | Any, dtype="float32") -> Array:
+    """The next mask of `rng` as an array of 0 and 1 / (1 - rate), 0 <= rate < 1; a generator's by the plain op."""
+    if not isinstance(rng, Masks):
+        return plain.dropout_mask(shape, rate, rng, dtype)
     mask = array_module(rng.step).empty(shape, dtype)
     _launch("dropout_mask", mask.dtype, rng.next(rate), mask.size, mask.reshape(-1))
     return mask
 
 
-def dropout_forward(x: Array, rate: float, *, rng: Masks | None = None,
+def dropout_forward(x: Array, rate: float, *, rng: Masks | Any = None,
                     mask: Array | None = None) -> tuple[Array, DropoutCache]:
     """x with a share `rate` of its elements set to zero and the rest scaled up.
 
-    With `rng` the cache holds what the mask is a function of, and no array; a mask is left to the plain op.
+    With Masks for `rng` the cache holds what the mask is a function of, and no array; a mask, or a generator,
+    is left to the plain op.
     """
-    if rng is None or mask is not None:
+    if not isinstance(rng, Masks) or mask is not None:
         return plain.dropout_forward(x, rate, rng=rng, mask=mask)
     drawn = rng.next(rate)
     return _masked(x, drawn), DropoutCache(drawn)

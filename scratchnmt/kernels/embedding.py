@@ -10,19 +10,20 @@ from ..ops.embedding import EmbeddingCache, EmbeddingGradients
 from .launch import WARP, Plan, buffer, launch, readable
 
 EQUATIONS = plain
-TWINS = {"embedding_backward": plain.embedding_row_gradients}
+TWINS = {"embedding_backward": plain.embedding_backward}
 PARTS = 8  # as in embedding.cu
 
 
-def embedding_forward(ids: Array, W: Array) -> tuple[Array, EmbeddingCache]:
-    """The rows of W at ids, (..., E), which one launch of CuPy gathers.
+def embedding_forward(ids: Array, W: Array, *, tokens: tuple[Array, Array] | None = None
+                      ) -> tuple[Array, EmbeddingCache]:
+    """The rows of W at ids, (..., E), which one launch of CuPy gathers; tokens: their `sorted_tokens`, if known.
 
     IndexError if an id on the host is outside the table; of ids on the GPU nobody notices, since the host would
     have to wait to see.
     """
     if isinstance(ids, np.ndarray):
-        return plain.embedding_forward(ids, W)
-    return W[ids], EmbeddingCache(ids, W.shape)
+        return plain.embedding_forward(ids, W, tokens=tokens)
+    return W[ids], EmbeddingCache(ids, W.shape, tokens)
 
 
 def sorted_tokens(ids: Array) -> tuple[Array, Array]:
@@ -32,16 +33,12 @@ def sorted_tokens(ids: Array) -> tuple[Array, Array]:
     return order, ids[order]
 
 
-def embedding_backward(dy: Array, cache: EmbeddingCache, *, dW: Array | None = None,
-                       tokens: tuple[Array, Array] | None = None) -> EmbeddingGradients:
-    """The gradient of the whole table from dy (..., E).
-
-    dW (V, E) may be given, to be added to; so may the `sorted_tokens` of the ids, made before a captured step.
-    """
+def embedding_backward(dy: Array, cache: EmbeddingCache, *, dW: Array | None = None) -> EmbeddingGradients:
+    """The gradient of the whole table from dy (..., E); dW (V, E) may be a buffer to be added to."""
     xp = array_module(dy)
     V, E = cache.shape
     rows = dy.reshape(-1, dy.shape[-1])
-    order, ids = (beside(array, dy) for array in tokens or sorted_tokens(cache.ids))
+    order, ids = (beside(array, dy) for array in cache.tokens or sorted_tokens(cache.ids))
     N = check_shapes("embedding", dy=("N E", rows), ids=("N", ids), order=("N", order))["N"]
     if dW is None:
         dW = xp.zeros((V, E), dy.dtype)

@@ -33,14 +33,14 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
 
 
 def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
-                        dz: Array | None = None) -> LSTMGatesGradients:
-    """Gradients of z and c_prev from dh, dc (..., H), those of the outputs; dz may be a buffer to be filled."""
+                        dz: Array | None = None, dc_prev: Array | None = None) -> LSTMGatesGradients:
+    """Gradients of z and c_prev from dh, dc (..., H); dz and dc_prev, which may be dc itself, may be buffers."""
     gates, c_prev, tanh_c = cache
     xp = array_module(dh, dc, gates)
     H = _units(c_prev=c_prev, dh=dh, dc=dc)
     dtype = xp.result_type(dh, dc, gates)
     dz = buffer("lstm_gates: dz", dz, gates, gates.shape, dtype)
-    dc_prev = xp.empty(c_prev.shape, dtype)
+    dc_prev = buffer("lstm_gates: dc_prev", dc_prev, gates, c_prev.shape, dtype)
     inputs = (readable(array, dtype) for array in (dh, dc, gates, c_prev, tanh_c))
     launch("lstm_gates", "lstm_gates_backward", dtype, per_unit(c_prev.shape), *inputs, dz, dc_prev, np.int32(H))
     return LSTMGatesGradients(dz, dc_prev)

@@ -53,13 +53,13 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
 
 
 def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
-                        dz: Array | None = None) -> LSTMGatesGradients:
-    """Gradients of z and c_prev from dh, dc (..., H), those of the outputs; dz may be a buffer to be filled."""
+                        dz: Array | None = None, dc_prev: Array | None = None) -> LSTMGatesGradients:
+    """Gradients of z and c_prev from dh, dc (..., H); dz and dc_prev may be buffers to be filled."""
     gates, c_prev, tanh_c = cache
     xp = array_module(dh, dc, gates)
     dtype = xp.result_type(dh, dc, gates)
     dz = xp.empty(gates.shape, dtype) if dz is None else dz
-    dc_prev = xp.empty(c_prev.shape, dtype)
+    dc_prev = xp.empty(c_prev.shape, dtype) if dc_prev is None else dc_prev
     _kernel(*BACKWARD)(dh, dc, *_blocks(gates), c_prev, tanh_c, *_blocks(dz), dc_prev)  # (1)
     return LSTMGatesGradients(dz, dc_prev)
 

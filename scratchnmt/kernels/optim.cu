@@ -1,4 +1,4 @@
-// The norm of a gradient and Adam over the flat vector of weights, a launch each: the twin of optim.py.
+// The norm of a gradient, Adam and SGD over the flat vector of weights, a launch each: the twin of optim.py.
 //
 //     M = b1 M + g                                  M = m / (1 - b1)              (1)
 //     V = b2 V + g^2                                V = v / (1 - b2)              (2)
@@ -7,8 +7,8 @@
 //
 // w, g, M, V are vectors of `size` numbers; g is first multiplied by `scale` and by what clips its norm.  What
 // changes from step to step (t, the rate, the scale, the norm) is read from memory, so that a captured step can be
-// replayed.  What bounds both is memory: the norm reads 4 bytes for each weight in float32, Adam reads 16 and
-// writes 12.
+// replayed.  What bounds all is memory: the norm reads 4 bytes for each weight in float32, Adam reads 16 and
+// writes 12, SGD with momentum reads 12 and writes 8.
 //
 // Versions:  plain arrays           optim.py                      2 launches for the norm, 11 for Adam
 //            ElementwiseKernel      Adam as here, with the numbers of (4) as arguments, so not to be captured
@@ -42,6 +42,8 @@ __global__ void global_norm(Rows<const T> g, Rows<double> partial, Rows<unsigned
     if (threadIdx.x == 0) norm.data[0] = sqrt(total);
 }
 
+__device__ inline double clip_factor(double norm, double max_norm) { return fmin(1.0, max_norm / (norm + 1e-6)); }
+
 // numbers: t, the learning rate, the scale.
 template <typename T>
 __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<const double> numbers,
@@ -54,7 +56,7 @@ __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<cons
         const double c = rate * (1 - b1) / ((1 - pow(b1, t)) * s);
         shared[0] = c;
         shared[1] = eps / s;
-        shared[2] = scale * fmin(1.0, max_norm / (norm.data[0] * fabs(scale) + 1e-6));
+        shared[2] = scale * clip_factor(norm.data[0] * fabs(scale), max_norm);
     }
     __syncthreads();
     const Real<T> c = shared[0], eps_s = shared[1], scale = shared[2], keep1 = b1, keep2 = b2;
@@ -66,5 +68,23 @@ __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<cons
         const T v = keep2 * v_old + t * t;  // (2)
         V.data[k] = v;
         w.data[k] = w_old - c * m / (sqrt(v) + eps_s);  // (3)
+    }
+}
+
+// numbers as above; momentum 0: the velocity is neither read nor written.
+template <typename T>
+__global__ void sgd(Rows<T> w, Rows<const T> g, Rows<T> velocity, Rows<const double> numbers,
+                    Rows<const double> norm, double max_norm, double momentum, long long size) {
+    const double scale = numbers.data[2];
+    const Real<T> rate = numbers.data[1], keep = momentum;
+    const Real<T> factor = scale * clip_factor(norm.data[0] * fabs(scale), max_norm);
+    for (long long k = (long long)blockIdx.x * blockDim.x + threadIdx.x; k < size;
+         k += (long long)gridDim.x * blockDim.x) {
+        T move = g.data[k] * factor;
+        if (momentum > 0) {
+            move += keep * velocity.data[k];
+            velocity.data[k] = move;
+        }
+        w.data[k] -= rate * move;
     }
 }

@@ -1,4 +1,4 @@
-"""The norm of a gradient and Adam, one launch each, without waiting for the GPU: the twin of optim.py."""
+"""The norm of a gradient, Adam and SGD, one launch each, without waiting for the GPU: the twin of optim.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..models.parameters import Parameters
 from .launch import Plan, buffer, launch
 
 EQUATIONS = plain
-TWINS = {"global_norm": plain.global_norm, "adam": plain.Adam.step}
+TWINS = {"global_norm": plain.global_norm, "adam": plain.Adam.step, "sgd": plain.SGD.step}
 THREADS = 256
 BLOCKS = 1024  # at most; fixed, so that every card adds up the same partial sums
 
@@ -27,36 +27,51 @@ def global_norm(grads: Parameters) -> Array:
     return norm
 
 
-class Adam(plain.Adam):
-    """`scratchnmt.optim.Adam` with the update in one launch; its state is the same.
-
-    `step` is `announce`, which tells the GPU what changes from step to step, and `update`, the launch, which a
-    captured step can hold.
-    """
-
-    def __init__(self, params: Parameters, learning_rate: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
-        super().__init__(params, learning_rate, betas, eps)
-        self.numbers = array_module(params.flat).zeros(3, "float64")  # t, learning rate, scale
+class _InOneLaunch:
+    """A step is `advance`, which counts it on the host, and `update`, the launch, which a recorded step can hold."""
 
     def step(self, grads: Parameters, scale: float = 1.0) -> None:
         """Move the weights along `scale` times the gradients, which are left as they are."""
-        self.announce(scale)
-        self.update(grads)
+        self.update(grads, array_module(grads.flat).asarray(self.advance(scale)))
 
-    def announce(self, scale: float = 1.0) -> None:
-        """Begin the next step: its number, the learning rate and the scale go to the GPU."""
+    def advance(self, scale: float = 1.0) -> np.ndarray:
+        """Begin the next step: what changes from one to the next, (3,) of float64: its number, rate and scale."""
         self.step_count += 1
-        numbers = np.array([self.step_count, self.learning_rate, scale])
-        self.numbers[...] = array_module(self.numbers).asarray(numbers)
+        return np.array([self.step_count, self.learning_rate, scale])
 
-    def update(self, grads: Parameters, norm: Array | None = None, max_norm: float = inf) -> None:
-        """The launch.  With its norm, (1,) from `global_norm`, the scaled gradient is clipped to max_norm."""
+    def update(self, grads: Parameters, numbers: Array, norm: Array | None = None, max_norm: float = inf) -> None:
+        """The launch, with what `advance` returned, (3,), on the GPU.
+
+        With the norm of the gradient, (1,) from `global_norm`, the scaled gradient is clipped to max_norm.
+        """
         w, g = self.params.flat, grads.flat
-        buffer("Adam: the gradient", g, w, w.shape, w.dtype)
-        launch("optim", "adam", w.dtype, over_vector(w.size), w, g, self.m, self.v, self.numbers,
-               self.numbers if norm is None else norm, *np.float64((max_norm, *self.betas, self.eps)),
-               np.int64(w.size))
+        buffer(f"{self.kernel}: the gradient", g, w, w.shape, w.dtype)
+        launch("optim", self.kernel, w.dtype, over_vector(w.size), w, g, *self._moments(), numbers,
+               numbers if norm is None else norm, *np.float64((max_norm, *self._constants())), np.int64(w.size))
+
+
+class Adam(_InOneLaunch, plain.Adam):
+    """`scratchnmt.optim.Adam` with the update in one launch; its state is the same."""
+
+    kernel = "adam"
+
+    def _moments(self) -> tuple[Array, ...]:
+        return self.m, self.v
+
+    def _constants(self) -> tuple[float, ...]:
+        return *self.betas, self.eps
+
+
+class SGD(_InOneLaunch, plain.SGD):
+    """`scratchnmt.optim.SGD` with the update in one launch; its state is the same."""
+
+    kernel = "sgd"
+
+    def _moments(self) -> tuple[Array, ...]:
+        return (self.params.flat if self.velocity is None else self.velocity,)  # without momentum it is not read
+
+    def _constants(self) -> tuple[float, ...]:
+        return (self.momentum,)
 
 
 def over_vector(size: int) -> Plan:

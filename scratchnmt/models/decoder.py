@@ -4,26 +4,26 @@
     (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, or nothing
     (3)  h[t], c[t] = lstm_gates(z[t], c[t-1])    further layers: z = dropout(h below) Wx + b + h[t-1] Wh
     (4)  a[t] = attention(h[t], h_enc)
-    (5)  o[t] = dropout(tanh(p[t])),   p[t] = [a[t]; h[t]] W_combine
+    (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)
 
 Rows are packed by target length (see ops/packing): step t computes only the sentences that still
-have a word to predict.  Backward walks the same loop from its end and keeps, for every row, the
-gradients that reach each product; the weights' gradients follow in one product each after the loop.
+have a word to predict.  a, h of the last layer and o stand side by side in one row of `top`, so that [a; h] of
+(5) and, with input feeding, [h; o] of (2) are columns of it and nothing is copied from step to step.
+Backward walks the same loop from its end over an array of the same layout, into which each product adds what it
+hands back; the gradients of all rows are kept, and the weights' gradients follow in one product each after it.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..arrays import Array, array_module
 from ..ops.attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,
-                             attention_query_backward, attention_step_backward, attention_step_forward)
-from ..ops.dropout import dropout_mask
-from ..ops.linear import transposed_product
-from ..ops.lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
-from ..ops.packing import Packing, pack, place, steps
+                             attention_query_backward)
+from ..ops.lstm_gates import LSTMGatesCache
+from ..ops.packing import Packing, Step, packed, steps, steps_back
+from ..ops.plain import PLAIN, Kernels
+from ..ops.tanh_dropout import TanhDropoutCache
 from .config import NMTConfig, layer_name
 from .encoder import State
 
@@ -37,106 +37,118 @@ class Memory(NamedTuple):
 
 
 class LayerRows(NamedTuple):
-    """One layer's rows over all steps, packed."""
+    """One layer's rows over all steps, packed; states have B rows more in front (see packing)."""
 
     x: Array  # (N, I) input from below
-    before: Array  # (N, R) what the step before handed on: [h; fed] for the first layer, h above
-    gates: LSTMGatesCache  # (N, ...)
+    z: Array  # (N, 4H) pre-activations, then the gates
+    h: Array  # (B + N, H)
+    c: Array  # (B + N, H)
+    tanh_c: Array  # (N, H)
     mask: Array | None  # (N, I) dropout of x, layers above the first
 
 
 class DecoderCache(NamedTuple):
     packing: Packing
-    words: np.ndarray  # (N,) packing.rows, on the host: which of the T * B words each row predicts
     shape: tuple[int, int, int]  # (T, B, E) of the embedded target
     layers: list[LayerRows]
-    attention: list[AttentionStepCache]  # of each step
-    u: Array  # (N, M + H) rows [a; h]
-    slope: Array  # (N, H) do/dp of (5): (1 - tanh^2) * dropout mask
+    memory: Memory
+    top: Array  # (B + N, M + 2H) rows [a; h; o]
+    query: Array  # (N, A) what is compared with the keys: h, or what the concat score makes of it
+    weights: Array  # (N, S) of the attention
+    slope: Array  # (N, H) do/dp of (5)
+    kernels: Kernels
 
 
-def memorize(params, h_enc: Array, mask: Array) -> Memory:
+def memorize(params, h_enc: Array, mask: Array, kernels: Kernels = PLAIN) -> Memory:
     """Keys and values of h_enc (S, B, M) and the mask (S, B), sentence by sentence."""
     xp = array_module(h_enc)
     values = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
-    keys = attention_keys(values, params.get("attention.W"), params.get("attention.v"))
+    keys = attention_keys(values, params.get("attention.W"), params.get("attention.v"), kernels.product.product)
     return Memory(keys, values, xp.ascontiguousarray(mask.T))
 
 
-def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Array, h_enc: Array, mask: Array,
-                    states: list[State], rng=None):
+def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing, h_enc: Array,
+                    mask: Array, states: list[State], rng=None, kernels: Kernels = PLAIN):
     """Packed attentional outputs o (N, H), cache; embedded (T, B, E) of the words before each target."""
     xp = array_module(embedded)
-    T, B, E = embedded.shape
-    on_host = pack(tgt_lengths, T)
-    packing = place(on_host, xp)
-    order, N = packing.order, packing.offsets[-1]
-    memory = memorize(params, h_enc[:, order], mask[:, order])
-    M, H = config.memory_size, config.hidden_size
+    packing = packed(tgt_lengths, len(embedded), xp)
+    order, B, N = packing.order, packing.sentences, packing.offsets[-1]
+    memory = memorize(params, h_enc[:, order], mask[:, order], kernels)
+    M, H, S = config.memory_size, config.hidden_size, len(h_enc)
     dtype = xp.result_type(embedded, h_enc, params["combine.W"])
-    empty = lambda columns: xp.empty((N, columns), dtype)
+    empty = lambda rows, columns: xp.empty((rows, columns), dtype)
     dropout = config.dropout if rng is not None else 0.0
-    layers = [_layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng)
+    top = empty(B + N, M + 2 * H)
+    top[:B] = 0
+    layers = [_layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels)
               for l, state in enumerate(states)]
-    u, o, tanh_p = empty(M + H), empty(H), empty(H)
-    scale = dropout_mask((N, H), dropout, rng, tanh_p.real.dtype) if dropout else None
+    mask_o = kernels.dropout.dropout_mask((N, H), dropout, rng, top.real.dtype) if dropout else None
+    weights, slope, p = empty(N, S), empty(N, H), empty(B, H)
     W, v = params.get("attention.W"), params.get("attention.v")
-    attention = []
-    for now, following, n_next in steps(packing):
-        n = now.stop - now.start
-        h = _layers_forward(params, layers, now, following, n_next, top=u[now, M:])
+    query = top[B:, M : M + H] if v is None else empty(N, H)
+    handed_on = _handed_on(config, layers[0].h, top)
+    for step in steps(packing):
+        now, after, n = step.now, step.after, step.now.stop - step.now.start
+        h = _layers_forward(params, layers, step, handed_on, kernels)
         part = Memory(*(array[:n] for array in memory))
-        context, cache = attention_step_forward(attention_query(h, W, v)[:, None], *part, v)  # (4)
-        attention.append(cache)
-        u[now, :M] = context[:, 0]
-        xp.tanh(xp.matmul(u[now], params["combine.W"]), out=tanh_p[now])  # (5)
-        o[now] = tanh_p[now] if scale is None else tanh_p[now] * scale[now]
-        fed = {"output": o[now], "context": u[now, :M], "none": o[now, :0]}[config.feed]
-        layers[0].before[following, H:] = fed[:n_next]
-    slope = 1 - tanh_p * tanh_p
-    if scale is not None:
-        slope *= scale
-    return o, DecoderCache(packing, on_host.rows, embedded.shape, layers, attention, u, slope)
+        if v is not None:
+            query[now] = attention_query(h, W, v)
+        kernels.attention.attention_step_forward(query[now][:, None], *part, v, context=top[after, :M][:, None],
+                                                 weights=weights[now][:, None])  # (4)
+        kernels.product.product(top[after, : M + H], params["combine.W"], out=p[:n])  # (5)
+        kernels.tanh_dropout.tanh_dropout_forward(p[:n], None if mask_o is None else mask_o[now],
+                                                  o=top[after, M + H :], slope=slope[now])  # (5)
+    cache = DecoderCache(packing, embedded.shape, layers, memory, top, query, weights, slope, kernels)
+    return top[B:, M + H :], cache
 
 
-def _layer_rows(params, config, l, packing, state, embedded, empty, dropout, rng) -> LayerRows:
+def _handed_on(config: NMTConfig, h: Array, top: Array) -> list[tuple[Array, slice]]:
+    """What the first layer receives of the step before, or its gradient: columns, and the rows of Wh for them.
+
+    h (B + N, H) of the first layer.  Columns that stand side by side are one product.
+    """
+    M, H = config.memory_size, config.hidden_size
+    if config.feed == "output" and config.layers == 1:
+        return [(top[:, M:], slice(None))]
+    fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "none": []}[config.feed]
+    return [(h, slice(0, H)), *((columns, slice(H, None)) for columns in fed)]
+
+
+def _layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels) -> LayerRows:
     """The rows of layer l with everything in place that is known before the loop."""
-    xp = array_module(embedded)
-    H = config.hidden_size
+    M, H = config.memory_size, config.hidden_size
     name = layer_name("decoder", l)
-    B = len(packing.order)
-    before, c_prev = empty(len(params[f"{name}.Wh"])), empty(H)
-    before[:B, :H], before[:B, H:], c_prev[:B] = state[0][packing.order], 0, state[1][packing.order]
-    mask = None
+    B, N = packing.sentences, packing.offsets[-1]
+    h = top[:, M : M + H] if l == config.layers - 1 else empty(B + N, H)
+    c = empty(B + N, H)
+    h[:B], c[:B] = state[0][packing.order], state[1][packing.order]
+    x, z, mask = empty(N, H), empty(N, 4 * H), None
     if l == 0:
         x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
-        z = xp.matmul(x, params[f"{name}.Wx"])  # (1)
+        kernels.product.product(x, params[f"{name}.Wx"], out=z)  # (1)
         z += params[f"{name}.b"]
-    else:
-        x, z = empty(H), empty(4 * H)
-        mask = dropout_mask(x.shape, dropout, rng, x.real.dtype) if dropout else None
-    return LayerRows(x, before, LSTMGatesCache(z, c_prev, tanh_c=empty(H)), mask)
+    elif dropout:
+        mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
+    return LayerRows(x, z, h, c, empty(N, H), mask)
 
 
-def _layers_forward(params, layers: list[LayerRows], now: slice, following: slice, n_next: int,
-                    top: Array) -> Array:
-    """(2), (3) of one step through all layers; the last one's h is written into `top` and returned."""
-    xp = array_module(top)
-    H = top.shape[1]
-    h = None  # of the layer below
+def _layers_forward(params, layers: list[LayerRows], step: Step, handed_on, kernels: Kernels) -> Array:
+    """(2), (3) of one step through all layers; the last one's h."""
+    xp, product = array_module(layers[0].z), kernels.product.product
+    now, before, after = step
     for l, rows in enumerate(layers):
         name = layer_name("decoder", l)
-        z = rows.gates.gates[now]
+        z = rows.z[now]
         if l:
-            rows.x[now] = h if rows.mask is None else h * rows.mask[now]
-            xp.matmul(rows.x[now], params[f"{name}.Wx"], out=z)
+            below = layers[l - 1].h[after]
+            xp.multiply(below, 1 if rows.mask is None else rows.mask[now], out=rows.x[now])
+            product(rows.x[now], params[f"{name}.Wx"], out=z)
             z += params[f"{name}.b"]
-        z += xp.matmul(rows.before[now], params[f"{name}.Wh"])  # (2)
-        (h, c), _ = lstm_gates_forward(z, rows.gates.c_prev[now], h=top if l == len(layers) - 1 else None,
-                                       tanh_c=rows.gates.tanh_c[now], overwrite=True)  # (3)
-        rows.before[following, :H] = h[:n_next]
-        rows.gates.c_prev[following] = c[:n_next]
-    return h
+        for array, part in [(rows.h, slice(None))] if l else handed_on:
+            product(array[before], params[f"{name}.Wh"][part], out=z, add=True)  # (2)
+        kernels.lstm_gates.lstm_gates_forward(z, rows.c[before], h=rows.h[after], c=rows.c[after],
+                                              tanh_c=rows.tanh_c[now], overwrite=True)  # (3)
+    return rows.h[after]
 
 
 def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, grads):
@@ -145,101 +157,105 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     do (N, H) is the gradient of the packed outputs.
     """
     xp = array_module(do)
-    packing, layers, order = cache.packing, cache.layers, cache.packing.order
+    packing, layers, order, kernels = cache.packing, cache.layers, cache.packing.order, cache.kernels
     N, H = do.shape
-    M, B = config.memory_size, len(order)
+    M, B = config.memory_size, packing.sentences
     W, v = params.get("attention.W"), params.get("attention.v")
-    do = do.copy()  # fed-back gradients are added to it
-    dp_rows, du, dquery_rows = xp.empty_like(do), xp.empty_like(cache.u), xp.empty_like(do)
-    dz_rows = [xp.empty_like(rows.gates.gates) for rows in layers]
-    dbefore: list[Array] = [None] * len(layers)
+    product, transposed_product = kernels.product.product, kernels.product.transposed_product
+    dtop = xp.zeros(cache.top.shape, do.dtype)
+    dtop[B:, M + H :] = do
+    dh = [xp.zeros((B + N, H), do.dtype) for _ in layers[1:]] + [dtop[:, M : M + H]]
     dc = [xp.zeros((B, H), do.dtype) for _ in layers]
-    dscores = []
-    dkeys = dv = None
-    if v is not None:
-        dkeys, dv = xp.zeros_like(cache.attention[0].keys), xp.zeros_like(v)
-    for t, (now, _, n_next) in reversed(list(enumerate(steps(packing)))):
-        if config.feed == "output" and n_next:
-            do[now][:n_next] += dbefore[0][:, H:]
-        # in the forward pass this was (5) o = dropout(tanh(p)),  p = u W_combine
-        xp.multiply(do[now], cache.slope[now], out=dp_rows[now])
-        du[now] = transposed_product(dp_rows[now], params["combine.W"])
-        if config.feed == "context" and n_next:
-            du[now][:n_next, :M] += dbefore[0][:, H:]
+    dz = [xp.empty(rows.z.shape, do.dtype) for rows in layers]
+    dp, dscore = xp.empty((N, H), do.dtype), xp.empty(cache.weights.shape, do.dtype)
+    # of the concat score, whose query is not h itself
+    dquery, dkeys, dv = (None,) * 3 if v is None else map(xp.zeros_like, (dp, cache.memory.keys, v))
+    handed_on = _handed_on(config, dh[0], dtop)
+    for step in steps_back(packing):
+        now, after, n = step.now, step.after, step.now.stop - step.now.start
+        # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
+        kernels.tanh_dropout.tanh_dropout_backward(dtop[after, M + H :], TanhDropoutCache(cache.slope[now]),
+                                                   dp=dp[now])
+        transposed_product(dp[now], params["combine.W"], out=dtop[after, : M + H], add=True)
         # in the forward pass this was (4) a = attention(h, h_enc)
-        step = attention_step_backward(du[now][:, None, :M], cache.attention[t])
-        dquery_rows[now] = step.dquery[:, 0]
-        dscores.append(step.dscore[:, 0])
+        part = _attention_step(cache, now, v)
+        found = kernels.attention.attention_step_backward(
+            dtop[after, :M][:, None], part, dquery=(dh[-1][after] if v is None else dquery[now])[:, None],
+            dscore=dscore[now][:, None])
         if v is not None:
-            dkeys[: now.stop - now.start] += step.dkeys
-            dv += step.dv
-        dh = attention_query_backward(dquery_rows[now], W, v, H) + du[now][:, M:]
-        _layers_backward(dh, layers, now, n_next, dbefore, dc, dz_rows, params)
-    dscore_rows = xp.concatenate(dscores[::-1])
+            dkeys[:n] += found.dkeys
+            dv += found.dv
+            dh[-1][after] += attention_query_backward(dquery[now], W, v, H)
+        _layers_backward(layers, step, handed_on, dh, dc, dz, params, kernels)
     dstates = []
-    for l in range(len(layers)):
-        dh0, dc0 = xp.empty_like(dc[l]), xp.empty_like(dc[l])
-        dh0[order], dc0[order] = dbefore[l][:, :H], dc[l]
+    for dh_layer, dc_layer in zip(dh, dc):
+        dh0, dc0 = xp.empty_like(dc_layer), xp.empty_like(dc_layer)
+        dh0[order], dc0[order] = dh_layer[:B], dc_layer
         dstates.append((dh0, dc0))
-    dembedded = _weight_gradients(cache, params, dz_rows, dp_rows, grads)
-    dh_enc = _memory_gradients(cache, params, dscore_rows, dquery_rows, du[:, :M], dkeys, dv, grads)
+    dembedded = _weight_gradients(cache, params, config, dz, dp, grads)
+    dh_enc = _memory_gradients(cache, params, dscore, dquery, dtop[B:, :M], dkeys, dv, grads)
     return dembedded, dh_enc, dstates
 
 
-def _layers_backward(dh: Array, layers: list[LayerRows], now: slice, n_next: int, dbefore: list[Array],
-                     dc: list[Array], dz_rows: list[Array], params) -> None:
-    """(3), (2) of one step through all layers; dbefore and dc are carried to the step before."""
-    n, H = dh.shape
+def _attention_step(cache: DecoderCache, now: slice, v: Array | None) -> AttentionStepCache:
+    """The attention's cache of one step."""
+    n = now.stop - now.start
+    return AttentionStepCache(cache.query[now][:, None], cache.memory.keys[:n], cache.memory.values[:n],
+                              cache.weights[now][:, None], v)
+
+
+def _layers_backward(layers: list[LayerRows], step: Step, handed_on, dh: list[Array], dc: list[Array],
+                     dz: list[Array], params, kernels: Kernels) -> None:
+    """(3), (2) of one step through all layers; what reaches the step before is added to its rows of dh."""
+    now, before, after = step
+    n, transposed_product = now.stop - now.start, kernels.product.transposed_product
     for l in reversed(range(len(layers))):
-        name, rows = layer_name("decoder", l), layers[l]
-        if n_next:  # the state was handed on to the next step
-            dh[:n_next] += dbefore[l][:, :H]
+        name, rows, dz_now = layer_name("decoder", l), layers[l], dz[l][now]
         # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
-        dz = dz_rows[l][now]
-        part = LSTMGatesCache(*(array[now] for array in rows.gates))
-        dc[l][:n] = lstm_gates_backward(dh, dc[l][:n], part, dz=dz).dc_prev
+        part = LSTMGatesCache(rows.z[now], rows.c[before], rows.tanh_c[now])
+        kernels.lstm_gates.lstm_gates_backward(dh[l][after], dc[l][:n], part, dz=dz_now, dc_prev=dc[l][:n])
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
-        dbefore[l] = transposed_product(dz, params[f"{name}.Wh"])
-        if l:
-            dh = transposed_product(dz, params[f"{name}.Wx"])
-            if rows.mask is not None:
-                dh *= rows.mask[now]
+        for array, part in [(dh[l], slice(None))] if l else handed_on:
+            transposed_product(dz_now, params[f"{name}.Wh"][part], out=array[before], add=True)
+        if l and rows.mask is None:
+            transposed_product(dz_now, params[f"{name}.Wx"], out=dh[l - 1][after], add=True)
+        elif l:
+            dh[l - 1][after] += transposed_product(dz_now, params[f"{name}.Wx"]) * rows.mask[now]
 
 
-def _weight_gradients(cache: DecoderCache, params, dz_rows: list[Array], dp_rows: Array, grads) -> Array:
+def _weight_gradients(cache: DecoderCache, params, config: NMTConfig, dz: list[Array], dp: Array, grads) -> Array:
     """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
-    xp = array_module(dp_rows)
-    xp.matmul(cache.u.T, dp_rows, out=grads["combine.W"])
-    for l, (rows, dz) in enumerate(zip(cache.layers, dz_rows)):
+    xp, product, packing = array_module(dp), cache.kernels.product.product, cache.packing
+    M, H, B = config.memory_size, config.hidden_size, cache.packing.sentences
+    product(cache.top[B:, : M + H].T, dp, out=grads["combine.W"])
+    for l, (rows, dz_layer) in enumerate(zip(cache.layers, dz)):
         name = layer_name("decoder", l)
-        xp.matmul(rows.x.T, dz, out=grads[f"{name}.Wx"])
-        xp.matmul(rows.before.T, dz, out=grads[f"{name}.Wh"])
-        xp.sum(dz, axis=0, out=grads[f"{name}.b"])
-    dembedded = xp.zeros((cache.shape[0] * cache.shape[1], cache.shape[2]), dp_rows.dtype)
-    dembedded[cache.packing.rows] = xp.matmul(dz_rows[0], params["decoder.Wx"].T)  # (1)
+        product(rows.x.T, dz_layer, out=grads[f"{name}.Wx"])
+        for array, part in [(rows.h, slice(None))] if l else _handed_on(config, rows.h, cache.top):
+            product(array[packing.previous].T, dz_layer, out=grads[f"{name}.Wh"][part])
+        xp.sum(dz_layer, axis=0, out=grads[f"{name}.b"])
+    dembedded = xp.zeros((cache.shape[0] * cache.shape[1], cache.shape[2]), dp.dtype)
+    dembedded[packing.rows] = product(dz[0], params["decoder.Wx"].T)  # (1)
     return dembedded.reshape(cache.shape)
 
 
-def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_rows: Array,
-                      dcontext_rows: Array, dkeys, dv, grads) -> Array:
+def _memory_gradients(cache: DecoderCache, params, dscore: Array, dquery: Array | None, dcontext: Array, dkeys, dv,
+                      grads) -> Array:
     """dh_enc (S, B, M) from all steps at once: one batched product each for the values and the keys."""
-    xp = array_module(dscore_rows)
+    xp, product = array_module(dscore), cache.kernels.product.product
     W, v = params.get("attention.W"), params.get("attention.v")
-    M = dcontext_rows.shape[1]
     by_sentence = lambda rows: _by_sentence(rows, cache.packing)
-    weights = by_sentence(xp.concatenate([step.weights[:, 0] for step in cache.attention]))  # (B, T, S)
-    dvalues = xp.matmul(weights.transpose(0, 2, 1), by_sentence(dcontext_rows))
-    h_rows = cache.u[:, M:]
+    dvalues = product(by_sentence(cache.weights).transpose(0, 2, 1), by_sentence(dcontext))
     if v is None:
-        dkeys = xp.matmul(by_sentence(dscore_rows).transpose(0, 2, 1), by_sentence(h_rows))
-    values_part, dW = attention_keys_backward(dkeys, cache.attention[0].values, W, v)
+        dkeys = product(by_sentence(dscore).transpose(0, 2, 1), by_sentence(cache.query))
+    values_part, dW = attention_keys_backward(dkeys, cache.memory.values, W, v, product)
     if v is not None:
-        dW = xp.concatenate([h_rows.T @ dquery_rows, dW])
+        dW = xp.concatenate([product(cache.layers[-1].h[cache.packing.sentences :].T, dquery), dW])
         grads["attention.v"][...] = dv
     if W is not None:
         grads["attention.W"][...] = dW
     dvalues += values_part
-    B, S, _ = dvalues.shape
+    B, S, M = dvalues.shape
     dh_enc = xp.empty((S, B, M), dvalues.dtype)
     dh_enc[:, cache.packing.order] = dvalues.transpose(1, 0, 2)
     return dh_enc
@@ -247,9 +263,10 @@ def _memory_gradients(cache: DecoderCache, params, dscore_rows: Array, dquery_ro
 
 def _by_sentence(rows: Array, packing: Packing) -> Array:
     """Packed rows (N, X) -> (B, T', X) in sorted order, zeros where a sentence has ended."""
-    xp = array_module(rows)
-    T, B = len(packing.counts), len(packing.order)
-    array = xp.zeros((B, T, rows.shape[1]), rows.dtype)
-    for t, (now, _, _) in enumerate(steps(packing)):
-        array[: packing.counts[t], t] = rows[now]
+    T, B = len(packing.counts), packing.sentences
+    if packing.counts[-1] == B:  # every step has all sentences
+        return rows.reshape(T, B, -1).transpose(1, 0, 2)
+    array = array_module(rows).zeros((B, T, rows.shape[1]), rows.dtype)
+    for t, step in enumerate(steps(packing)):
+        array[: packing.counts[t], t] = rows[step.now]
     return array

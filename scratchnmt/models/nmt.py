@@ -18,18 +18,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes, device_module, to_device
+from ..arrays import Array, array_module, beside, check_shapes, device_module, device_of, to_device
 from ..errors import InputError
-from ..ops.cross_entropy import PAD
-from ..ops.dropout import DropoutCache, dropout_backward, dropout_forward
-from ..ops.embedding import EmbeddingCache, embedding_forward, embedding_row_gradients
+from ..kernels import choose
+from ..ops.dropout import DropoutCache
+from ..ops.embedding import EmbeddingCache
 from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
+from ..ops.packing import pack, place
+from ..ops.plain import PLAIN
 from .config import NMTConfig
 from .decoder import DecoderCache, decoder_backward, decoder_forward
 from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
+from .inputs import Inputs, lay_out
 from .parameters import Parameters
-from .stepper import SearchState, first_state, next_state
+from .stepper import SearchState, first_state, next_state, rows_times
 
 
 class NMTCache(NamedTuple):
@@ -44,15 +47,19 @@ class NMT:
 
     src_vocab_size, tgt_vocab_size, embed_size, hidden_size and the further fields of NMTConfig;
     dtype "float32" or "float64"; device "cpu", "cuda" or "cuda:N"; the same seed gives the same
-    weights whatever the dtype.  Raises InputError if a size or a choice is out of range.
+    weights whatever the dtype.  kernels "plain" or "fused" (on a GPU alone, and the default there) and
+    matmul "float32" or "tf32" are those of `scratchnmt.kernels.choose`.  Raises InputError if a size or a choice
+    is out of range.
     """
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
-                 dtype: str = "float32", device: str = "cpu", seed: int = 0, **choices):
+                 dtype: str = "float32", device: str = "cpu", seed: int = 0, kernels: str | None = None,
+                 matmul: str = "float32", **choices):
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
         self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
         xp = device_module(device)
+        self.kernels = choose(kernels, matmul, device, dtype)
         try:
             self.params = Parameters(self.config.shapes(), dtype, xp)
         except MemoryError as error:
@@ -60,10 +67,22 @@ class NMT:
                              "lower hidden_size, embed_size or the vocabularies' sizes") from error
         initialize(self.params, self.config.init, seed)
 
+    @property
+    def computing(self) -> str:
+        """Where and how, for people: "cpu", "cuda:0, fused kernels, products in tf32"."""
+        device = device_of(self.params.flat)
+        if device == "cpu":
+            return device
+        if self.kernels is PLAIN:
+            return f"{device}, plain kernels"
+        return f"{device}, fused kernels, products in {self.kernels.product.matmul}"
+
     def with_params(self, params: Mapping[str, Array]) -> NMT:
-        """The same model over other weights (not copied), of any dtype."""
+        """The same model over other weights (not copied), of any dtype; complex ones, to check it, run plain."""
         other = copy.copy(self)
         other.params = params
+        if any(array.dtype.kind == "c" for array in params.values()):
+            other.kernels = PLAIN
         return other
 
     def forward(self, src: Array, src_lengths: Array, tgt: Array, rng=None,
@@ -76,27 +95,31 @@ class NMT:
         given to backward, for the gradient of the vocabulary's weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
+        return self.forward_inputs(lay_out(src, src_lengths, tgt), rng, out)
+
+    def forward_inputs(self, inputs: Inputs, rng=None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
+        """`forward` of a batch that is laid out already."""
         # not with a tied table: backward adds the embedding's gradient to it, and may be called twice
         dW = None if out is None else out.get("vocab.W")
-        return self._forward(src, src_lengths, tgt, rng, label_smoothing=self.config.label_smoothing, dW=dW)
+        return self._forward(inputs, rng, label_smoothing=self.config.label_smoothing, dW=dW)
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""
-        return float(self._forward(src, src_lengths, tgt, None, gradients=False)[0])
+        inputs = lay_out(src, src_lengths, tgt)
+        return float(self._forward(inputs, None, gradients=False)[0])
 
-    def _forward(self, src, src_lengths, tgt, rng, **options):
-        src, tgt = to_device(src, "cpu"), to_device(tgt, "cpu")
-        check_shapes("NMT.forward", src=("S B", src), tgt=("U B", tgt))
-        tgt_lengths = _target_lengths(tgt)
+    def _forward(self, inputs: Inputs, rng, **options):
+        params, config, kernels = self.params, self.config, self.kernels
+        xp = array_module(params["combine.W"])
+        src_packing, tgt_packing = place(inputs.src_packing, xp), place(inputs.tgt_packing, xp)
         embeddings: dict[str, tuple[EmbeddingCache, DropoutCache | None]] = {}
-        x = self._embed("embed.src", src, rng, embeddings)  # (1)
-        (h_enc, states), encoder = encoder_forward(self.params, self.config, x, src_lengths, rng)  # (2)
-        y = self._embed("embed.tgt", tgt[:-1], rng, embeddings)  # (3)
-        mask = beside(_source_mask(src, src_lengths), h_enc)
-        o, decoder = decoder_forward(self.params, self.config, y, tgt_lengths, h_enc, mask, states, rng)  # (4)
-        targets = tgt[1:].reshape(-1)[decoder.words]
-        W_vocab = self._vocab_weight(self.params)
-        loss, output = linear_cross_entropy_forward(o, W_vocab, targets, **options)  # (5)
+        x = self._embed("embed.src", inputs.src, inputs.src_tokens, rng, embeddings)  # (1)
+        (h_enc, states), encoder = encoder_forward(params, config, x, src_packing, rng, kernels)  # (2)
+        y = self._embed("embed.tgt", inputs.tgt, inputs.tgt_tokens, rng, embeddings)  # (3)
+        o, decoder = decoder_forward(params, config, y, tgt_packing, h_enc, beside(inputs.mask, h_enc), states, rng,
+                                     kernels)  # (4)
+        loss, output = linear_cross_entropy_forward(o, self._vocab_weight(params), inputs.targets,
+                                                    rows=inputs.target_rows, kernels=kernels, **options)  # (5)
         return loss, NMTCache(embeddings, encoder, decoder, output)
 
     def backward(self, cache: NMTCache, out: Parameters | None = None) -> Parameters:
@@ -114,29 +137,30 @@ class NMT:
         if not xp.may_share_memory(dW, cache.output.dW):
             dW[...] = cache.output.dW  # (5)
         dy, dh_enc, dstates = decoder_backward(cache.output.dx, cache.decoder, self.params, self.config, out)  # (4)
-        dx = encoder_backward(dh_enc, dstates, cache.encoder, out)  # (2)
+        dx = encoder_backward(dh_enc, dstates, cache.encoder, self.params, out)  # (2)
         for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)
             lookup, dropout = cache.embeddings[name]
             if dropout is not None:
-                gradient = dropout_backward(gradient, dropout).dx
-            rows, sums = embedding_row_gradients(gradient, lookup)
-            out[name][rows] += sums
+                gradient = self.kernels.dropout.dropout_backward(gradient, dropout).dx
+            self.kernels.embedding.embedding_backward(gradient, lookup, dW=out[name])
         return out
 
     def start(self, src: Array, src_lengths: Array) -> SearchState:
         """Encode src (S, B) once; the state of B sentences with one beam each, before <s>."""
-        src = to_device(src, "cpu")
-        x = self._embed("embed.src", src, None, {})
-        (h_enc, states), _ = encoder_forward(self.params, self.config, x, src_lengths)
-        mask = beside(_source_mask(src, src_lengths), h_enc)
-        return first_state(self.params, self.config, h_enc, mask, states)
+        src, src_lengths = to_device(src, "cpu"), to_device(src_lengths, "cpu")
+        xp = array_module(self.params["combine.W"])
+        x = self._embed("embed.src", src, None, None, {})
+        check_shapes("NMT.start", src=("S B", src), src_lengths=("B", src_lengths))
+        packing = place(pack(src_lengths, len(src)), xp)
+        (h_enc, states), _ = encoder_forward(self.params, self.config, x, packing, kernels=self.kernels)
+        mask = beside(np.arange(len(src))[:, None] < src_lengths, h_enc)
+        return first_state(self.params, self.config, h_enc, mask, states, self.kernels)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
         """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K)."""
-        o, attention, state = next_state(self.params, self.config, state, self.params["embed.tgt"][y_prev])
-        B, K, H = o.shape
-        logits = o.reshape(B * K, H) @ self._vocab_weight(self.params)
-        return logits.reshape(B, K, -1), attention, state
+        y = self.params["embed.tgt"][y_prev]
+        o, attention, state = next_state(self.params, self.config, state, y, self.kernels)
+        return rows_times(o, self._vocab_weight(self.params), self.kernels), attention, state
 
     def beam_search(self, src_ids, beam_size: int = 5, max_decoding_time_step: int = 70, **options):
         """Translations of one sentence of source ids, list[Hypothesis(value, score)], best first.
@@ -153,24 +177,10 @@ class NMT:
         """W_vocab (H, V), or its gradient."""
         return params["embed.tgt"].T if self.config.tie_embeddings else params["vocab.W"]
 
-    def _embed(self, name: str, ids: Array, rng, caches: dict) -> Array:
-        x, cache = embedding_forward(ids, self.params[name])
+    def _embed(self, name: str, ids: Array, tokens: tuple[Array, Array] | None, rng, caches: dict) -> Array:
+        x, cache = self.kernels.embedding.embedding_forward(ids, self.params[name], tokens=tokens)
         dropout = None
         if rng is not None and self.config.embed_dropout:
-            x, dropout = dropout_forward(x, self.config.embed_dropout, rng=rng)
+            x, dropout = self.kernels.dropout.dropout_forward(x, self.config.embed_dropout, rng=rng)
         caches[name] = cache, dropout
         return x
-
-
-def _source_mask(src: np.ndarray, src_lengths: Array) -> np.ndarray:
-    """(S, B), True where there is a token."""
-    return np.arange(len(src))[:, None] < to_device(src_lengths, "cpu")
-
-
-def _target_lengths(tgt: np.ndarray) -> np.ndarray:
-    """How many words each sentence of tgt (T+1, B) has to predict; ValueError if padding precedes a word."""
-    is_word = tgt[1:] != PAD
-    lengths = is_word.sum(axis=0)
-    if not (is_word == (np.arange(len(is_word))[:, None] < lengths)).all():
-        raise ValueError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
-    return lengths

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arrays import Array, array_module
-from ..ops.attention import attention_query, attention_step_forward
-from ..ops.lstm_gates import lstm_gates_forward
+from ..ops.attention import attention_query
+from ..ops.plain import PLAIN, Kernels
 from .config import NMTConfig, layer_name
 from .decoder import Memory, memorize
 from .encoder import State
@@ -32,33 +32,37 @@ class SearchState(NamedTuple):
         return SearchState(memory, [(pick(h), pick(c)) for h, c in self.layers], pick(self.fed))
 
 
-def first_state(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State]) -> SearchState:
+def first_state(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State],
+                kernels: Kernels = PLAIN) -> SearchState:
     """One hypothesis per sentence, from h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H)."""
     xp = array_module(h_enc)
     fed = xp.zeros((h_enc.shape[1], 1, config.fed_size), h_enc.dtype)
-    return SearchState(memorize(params, h_enc, mask), [(h[:, None], c[:, None]) for h, c in states], fed)
+    return SearchState(memorize(params, h_enc, mask, kernels), [(h[:, None], c[:, None]) for h, c in states], fed)
 
 
-def next_state(params, config: NMTConfig, state: SearchState, y: Array) -> tuple[Array, Array, SearchState]:
+def next_state(params, config: NMTConfig, state: SearchState, y: Array,
+               kernels: Kernels = PLAIN) -> tuple[Array, Array, SearchState]:
     """o (B, K, H), attention (B, K, S), state after the embedded words y (B, K, E)."""
     xp = array_module(y)
+    times = lambda x, W: rows_times(x, W, kernels)
     layers = []
     x = y
     for l, (h, c) in enumerate(state.layers):
         name = layer_name("decoder", l)
         before = xp.concatenate([h, state.fed], axis=-1) if l == 0 else h
-        z = _rows_times(x, params[f"{name}.Wx"]) + params[f"{name}.b"]  # (1)
-        z += _rows_times(before, params[f"{name}.Wh"])  # (2)
-        (h, c), _ = lstm_gates_forward(z, c, overwrite=True)  # (3)
+        z = times(x, params[f"{name}.Wx"]) + params[f"{name}.b"]  # (1)
+        z += times(before, params[f"{name}.Wh"])  # (2)
+        (h, c), _ = kernels.lstm_gates.lstm_gates_forward(z, c, overwrite=True)  # (3)
         layers.append((h, c))
         x = h
     W, v = params.get("attention.W"), params.get("attention.v")
-    context, cache = attention_step_forward(attention_query(h, W, v), *state.memory, v)  # (4)
-    o = xp.tanh(_rows_times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)
+    step = kernels.attention.attention_step_forward
+    context, cache = step(attention_query(h, W, v), *state.memory, v)  # (4)
+    o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)
     fed = {"output": o, "context": context, "none": state.fed}[config.feed]
     return o, cache.weights, SearchState(state.memory, layers, fed)
 
 
-def _rows_times(x: Array, W: Array) -> Array:
+def rows_times(x: Array, W: Array, kernels: Kernels) -> Array:
     """x (B, K, I) times W as one product over all B K rows; a stack of B small ones is far slower."""
-    return (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], W.shape[1])
+    return kernels.product.product(x.reshape(-1, x.shape[-1]), W).reshape(*x.shape[:-1], W.shape[1])

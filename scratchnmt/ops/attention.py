@@ -15,12 +15,15 @@ query (B, Q, A), keys (B, S, A), values (B, S, M), mask (B, S), context (B, Q, M
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..arrays import Array, array_module, check_shapes
+from .product import product
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 
 SCORES = ("dot", "general", "concat")
+Product = Callable[[Array, Array], Array]  # that of the kernels in use
 
 
 class AttentionStepCache(NamedTuple):
@@ -38,37 +41,50 @@ class AttentionStepGradients(NamedTuple):
     dv: Array | None  # (A,) concat only
 
 
-def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array, v: Array | None = None):
-    """context, cache; the score is concat if v is given, else the inner product with the keys."""
+def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array, v: Array | None = None, *,
+                           context: Array | None = None, weights: Array | None = None):
+    """context, cache; the score is concat if v is given, else the inner product with the keys.
+
+    context and weights may be given as buffers to be filled.
+    """
     xp = array_module(query, keys, values)
     if v is None:
         score = query @ keys.transpose(0, 2, 1)  # (1)
     else:
         score = xp.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
-    weights, _ = softmax_forward(score, mask[:, None])  # (2)
-    context = weights @ values  # (3)
+    weights, _ = softmax_forward(score, mask[:, None], out=weights)  # (2)
+    context = xp.matmul(weights, values, out=context)  # (3)
     return context, AttentionStepCache(query, keys, values, weights, v)
 
 
-def attention_step_backward(dcontext: Array, cache: AttentionStepCache) -> AttentionStepGradients:
+def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquery: Array | None = None,
+                            dscore: Array | None = None) -> AttentionStepGradients:
     """The part that cannot wait: the query's gradient, and the scores'; dcontext (B, Q, M).
 
     keys and values receive dkeys = dscore.T query (dot, general) and dvalues = weights.T dcontext,
-    which a loop over time leaves to one product at its end.
+    which a loop over time leaves to one product at its end.  dquery may be a buffer to be *added* to, since a
+    query has other readers; dscore one to be filled.
     """
     query, keys, values, weights, v = cache
     xp = array_module(query)
     # in the forward pass this was (3) context = weights values
     dweights = dcontext @ values.transpose(0, 2, 1)
     # in the forward pass this was (2) weights = softmax(score)
-    dscore = softmax_backward(dweights, SoftmaxCache(weights)).dx
+    dscore = softmax_backward(dweights, SoftmaxCache(weights), out=dscore).dx
     # in the forward pass this was (1)
     if v is None:
-        return AttentionStepGradients(dquery=dscore @ keys, dscore=dscore, dkeys=None, dv=None)
+        return AttentionStepGradients(_added(dquery, dscore @ keys), dscore, dkeys=None, dv=None)
     tanh = xp.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
     dv = xp.tensordot(dscore, tanh, axes=3)
     dsum = dscore[..., None] * v * (1 - tanh * tanh)
-    return AttentionStepGradients(dquery=dsum.sum(axis=2), dscore=dscore, dkeys=dsum.sum(axis=1), dv=dv)
+    return AttentionStepGradients(_added(dquery, dsum.sum(axis=2)), dscore, dkeys=dsum.sum(axis=1), dv=dv)
+
+
+def _added(buffer: Array | None, value: Array) -> Array:
+    if buffer is None:
+        return value
+    buffer += value
+    return buffer
 
 
 class AttentionCache(NamedTuple):
@@ -132,23 +148,23 @@ def attention_query_backward(dquery: Array, W: Array | None, v: Array | None, H:
     return dquery if v is None else dquery @ W[:H].T
 
 
-def attention_keys(values: Array, W: Array | None, v: Array | None) -> Array:
+def attention_keys(values: Array, W: Array | None, v: Array | None, product: Product = product) -> Array:
     """(B, S, A) from the encoder's states sentence by sentence, values (B, S, M): once per sentence."""
     if W is None:
         return values
     B, S, M = values.shape
-    return (values.reshape(B * S, M) @ _key_rows(W, v, M)).reshape(B, S, -1)
+    return product(values.reshape(B * S, M), _key_rows(W, v, M)).reshape(B, S, -1)
 
 
-def attention_keys_backward(dkeys: Array, values: Array, W: Array | None,
-                            v: Array | None) -> tuple[Array, Array | None]:
+def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Array | None,
+                            product: Product = product) -> tuple[Array, Array | None]:
     """dvalues (B, S, M) and the gradient of W's rows for the keys (None for dot)."""
     if W is None:
         return dkeys, None
     B, S, M = values.shape
     dkeys = dkeys.reshape(B * S, -1)
-    dvalues = dkeys @ _key_rows(W, v, M).T
-    return dvalues.reshape(B, S, M), values.reshape(B * S, M).T @ dkeys
+    dvalues = product(dkeys, _key_rows(W, v, M).T)
+    return dvalues.reshape(B, S, M), product(values.reshape(B * S, M).T, dkeys)
 
 
 def _key_rows(W: Array, v: Array | None, M: int) -> Array:

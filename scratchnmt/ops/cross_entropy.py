@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..arrays import Array, array_module, beside, check_shapes
+import numpy as np
+
+from ..arrays import Array, array_module, beside, check_shapes, for_ranges
 
 PAD = 0  # the target that is not one: padding
+BLOCK_BYTES = 1 << 20  # logits that a core works on at a time: small enough for its cache
 
 
 class CrossEntropyCache(NamedTuple):
@@ -58,3 +61,39 @@ def cross_entropy_backward(dloss: Array, cache: CrossEntropyCache) -> CrossEntro
     dlogits = p - s / V
     dlogits[xp.arange(N), targets] -= 1 - s
     return CrossEntropyGradients(xp.where((targets != PAD)[:, None], dloss * dlogits, 0))
+
+
+def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, losses: Array) -> None:
+    """Forward and backward at once: fill losses (n,), replace the logits z (n, V) by p - wanted distribution.
+
+    Rows whose target is PAD get zeros.  Targets (n,) must be below V, on z's device: nobody looks.
+    """
+    n, V = z.shape
+    if array_module(z) is not np:  # a GPU takes all rows at once, and its current device belongs to this thread
+        _in_place(z, targets, label_smoothing, losses)
+        return
+    block = max(1, BLOCK_BYTES // (V * z.itemsize))
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, block):
+            part = slice(first, min(first + block, stop))
+            _in_place(z[part], targets[part], label_smoothing, losses[part])
+
+    for_ranges(work, n, grain=block)
+
+
+def _in_place(z: Array, targets: Array, smoothing: float, losses: Array) -> None:
+    xp = array_module(z)
+    V = z.shape[1]
+    index, is_word = xp.arange(len(z)), (targets != PAD).astype(z.real.dtype)
+    z -= z.real.max(axis=1, keepdims=True)
+    log_p = (1 - smoothing) * z[index, targets]
+    if smoothing:
+        log_p += smoothing * z.mean(axis=1)
+    xp.exp(z, out=z)
+    total = z.sum(axis=1)
+    losses[...] = (xp.log(total) - log_p) * is_word  # (1), (2)
+    z *= (is_word / total)[:, None]
+    if smoothing:
+        z -= (smoothing / V * is_word)[:, None]
+    z[index, targets] -= (1 - smoothing) * is_word

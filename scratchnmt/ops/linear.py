@@ -41,12 +41,3 @@ def linear_backward(dy: Array, cache: LinearCache) -> LinearGradients:
     rows_dy = dy.reshape(-1, dy.shape[-1])
     # in the forward pass this was (1) y = x W + b
     return LinearGradients(dx=dy @ W.T, dW=rows_x.T @ rows_dy, db=rows_dy.sum(axis=0))
-
-
-def transposed_product(dy: Array, W: Array) -> Array:
-    """dy W.T for a few rows and a large W, (..., n, I) from dy (..., n, O) and W (..., I, O).
-
-    Computed as (W dy.T).T: BLAS reads the large matrix along its rows, which is up to 1.4 times as
-    fast as dy @ W.T when there are only a batch of rows.
-    """
-    return (W @ dy.swapaxes(-1, -2)).swapaxes(-1, -2)

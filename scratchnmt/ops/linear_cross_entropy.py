@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes, for_ranges
+from ..arrays import Array, array_module, beside, check_shapes
 from .cross_entropy import PAD, check_targets
+from .plain import PLAIN, Kernels
 
-CHUNK_BYTES = 48 << 20  # logits in memory at a time: large enough for a fast product
-BLOCK_BYTES = 1 << 20  # of which each core works on so much at a time: small enough for its cache
+CHUNK_BYTES = {True: 48 << 20, False: 192 << 20}  # logits at a time, CPU or not: enough for a fast product
 COLUMNS = 16384  # columns of dW added at a time, so that no second array of its size is needed
 
 
@@ -37,41 +37,52 @@ class LinearCrossEntropyGradients(NamedTuple):
 
 
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
-                                 gradients: bool = True, dW: Array | None = None, chunk_bytes: int = CHUNK_BYTES):
+                                 gradients: bool = True, dW: Array | None = None, rows: Array | None = None,
+                                 chunk_bytes: int | None = None, kernels: Kernels = PLAIN):
     """loss, cache; with gradients=False the cache is None and only the loss is computed.
 
-    dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.
+    dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.  rows (n,), all
+    different, says which rows of x the targets (n,) belong to; those of padding are computed then, for nothing.
     """
     xp = array_module(x, W)
-    check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N", targets))
-    check_targets("linear_cross_entropy", targets, W.shape[1])
-    rows = array_module(targets).flatnonzero(targets != PAD)
-    x_rows = x
-    if len(rows) < len(targets):
-        rows, targets = beside(rows, x), targets[rows]
-        x_rows = x[rows]
-    targets = beside(targets, x)
-    N, V = len(rows), W.shape[1]
+    all_rows = rows is None
+    check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N" if all_rows else "M", targets))
+    if all_rows:
+        check_targets("linear_cross_entropy", targets, W.shape[1])
+        rows = array_module(targets).flatnonzero(targets != PAD)
+        all_rows = len(rows) == len(targets)
+        rows, targets = (None, targets) if all_rows else (beside(rows, x), targets[rows])
+    x_rows = x if all_rows else x[rows]
+    losses, dx_rows, dW = _by_chunks(x_rows, W, beside(targets, x), label_smoothing, gradients, dW,
+                                     chunk_bytes or CHUNK_BYTES[xp is np], kernels)
+    if not gradients:
+        return losses.sum(), None
+    dx = dx_rows
+    if not all_rows:
+        dx = xp.zeros(x.shape, dx_rows.dtype)
+        dx[rows] = dx_rows
+    return losses.sum(), LinearCrossEntropyCache(dx, dW)
+
+
+def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, gradients: bool, dW: Array | None,
+               chunk_bytes: int, kernels: Kernels) -> tuple[Array, Array | None, Array | None]:
+    """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another."""
+    xp, product = array_module(x, W), kernels.product.product
+    N, V = len(targets), W.shape[1]
     dtype = xp.result_type(x, W)
-    if gradients:
-        dx_rows = xp.empty(x_rows.shape, dtype)
-        dW = xp.empty_like(W, dtype=dtype) if dW is None else dW
+    dx = xp.empty(x.shape, dtype) if gradients else None
+    if gradients and dW is None:
+        dW = xp.empty_like(W, dtype=dtype)
     losses = xp.zeros(N, dtype)
     parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize))))
     logits = xp.empty((parts[0].stop, V), dtype)
     for part in parts:
-        z = xp.matmul(x_rows[part], W, out=logits[: part.stop - part.start])  # (1)
-        _loss_and_gradient_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
+        z = product(x[part], W, out=logits[: part.stop - part.start])  # (1)
+        kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
         if gradients:
-            xp.matmul(z, W.T, out=dx_rows[part])
-            _add_product(dW, x_rows[part], z, first=part.start == 0)
-    if not gradients:
-        return losses.sum(), None
-    dx = dx_rows
-    if len(rows) < len(x):
-        dx = xp.zeros(x.shape, dtype)
-        dx[rows] = dx_rows
-    return losses.sum(), LinearCrossEntropyCache(dx, dW)
+            product(z, W.T, out=dx[part])
+            _add_product(dW, x[part], z, first=part.start == 0, kernels=kernels)
+    return losses, dx, dW
 
 
 def linear_cross_entropy_backward(dloss: Array, cache: LinearCrossEntropyCache) -> LinearCrossEntropyGradients:
@@ -79,46 +90,16 @@ def linear_cross_entropy_backward(dloss: Array, cache: LinearCrossEntropyCache) 
     return LinearCrossEntropyGradients(dx=cache.dx * dloss, dW=cache.dW * dloss)
 
 
-def _loss_and_gradient_in_place(z: Array, targets: Array, smoothing: float, losses: Array) -> None:
-    """Fill losses (n,) and replace the logits z (n, V) by p - wanted distribution, a few rows at a time."""
-    xp = array_module(z)
-    n, V = z.shape
-    on_cpu = xp is np
-    block = max(1, BLOCK_BYTES // (V * z.itemsize)) if on_cpu else n
-
-    def work(start: int, stop: int) -> None:
-        for first in range(start, stop, block):
-            part = slice(first, min(first + block, stop))
-            rows, wanted = z[part], targets[part]
-            index = xp.arange(len(rows))
-            rows -= rows.real.max(axis=1, keepdims=True)
-            log_p = (1 - smoothing) * rows[index, wanted]
-            if smoothing:
-                log_p += smoothing * rows.mean(axis=1)
-            xp.exp(rows, out=rows)
-            total = rows.sum(axis=1)
-            losses[part] = xp.log(total) - log_p
-            rows *= (1 / total)[:, None]
-            if smoothing:
-                rows -= smoothing / V
-            rows[index, wanted] -= 1 - smoothing
-
-    if on_cpu:
-        for_ranges(work, n, grain=block)
-    else:  # a GPU takes all rows at once, and its current device belongs to this thread
-        work(0, n)
-
-
-def _add_product(dW: Array, x: Array, dlogits: Array, first: bool) -> None:
+def _add_product(dW: Array, x: Array, dlogits: Array, first: bool, kernels: Kernels) -> None:
     """dW += x.T dlogits (dW = for the first chunk), in the memory order of dW: a tied table's is transposed."""
-    xp = array_module(dW)
     if not dW.flags.c_contiguous:
         dW, x, dlogits = dW.T, dlogits, x
-    if first:
-        xp.matmul(x.T, dlogits, out=dW)
+    product = kernels.product.product
+    if first or array_module(dW) is not np:
+        product(x.T, dlogits, out=dW, add=not first)
         return
     for columns in _even_slices(dW.shape[1], COLUMNS):
-        dW[:, columns] += x.T @ dlogits[:, columns]
+        product(x.T, dlogits[:, columns], out=dW[:, columns], add=True)
 
 
 def _even_slices(size: int, most: int) -> Iterator[slice]:

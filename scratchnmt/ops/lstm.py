@@ -10,6 +10,9 @@ Direction 0 reads a sentence from its first token to its last, direction 1 from 
 packed (see packing): step t computes only the sentences that are longer than t.  Backward keeps
 the gradients of z and makes every weight gradient in one product after the loop.
 
+Where padding is computed too, its gates are closed by (1): i = o = 0 and f = 1 exactly, so that c passes
+through it unchanged, forward and backward, and everything else about it is zero, the gradient of z included.
+
 x (T, B, I), lengths (B,), Wx (D, I, 4H), Wh (D, H, 4H), b (D, 4H), h0, c0 (D, B, H) or None for zeros,
 y (T, B, DH) with zeros at padding, h_last, c_last (D, B, H); D is 1 or 2.
 The cell is that of lstm_cell; the bidirectional reading is Schuster & Paliwal 1997.
@@ -17,23 +20,31 @@ The cell is that of lstm_cell; the bidirectional reading is Schuster & Paliwal 1
 
 from __future__ import annotations
 
+from functools import lru_cache
+from types import ModuleType
 from typing import NamedTuple
 
-from ..arrays import Array, array_module, check_shapes, to_device
-from .linear import transposed_product
-from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
-from .packing import Packing, pack, place, steps, steps_back
+import numpy as np
+
+from ..arrays import Array, array_module, check_shapes, device_of, to_device
+from .lstm_gates import LSTMGatesCache
+from .packing import Packing, packed, steps, steps_back
+from .plain import PLAIN, Kernels
+
+SHUT = 1e4  # a pre-activation at which sigmoid is 0 or 1 to the last digit
 
 
 class LSTMCache(NamedTuple):
     packing: Packing
-    reading: Array  # (D, N) which row of (T * B, ...) each direction reads as its packed row
     shape: tuple[int, int, int]  # (T, B, I) of x
     x: Array  # (D, N, I) packed rows, each direction in its reading order
-    h_prev: Array  # (D, N, H) the state that each row started from
-    gates: LSTMGatesCache  # of all rows, (D, N, ...)
+    h: Array  # (D, B + N, H) the first states and those of all rows, see packing
+    c: Array  # (D, B + N, H)
+    gates: Array  # (D, N, 4H)
+    tanh_c: Array  # (D, N, H)
     Wx: Array  # (D, I, 4H)
     Wh: Array  # (D, H, 4H)
+    kernels: Kernels
 
 
 class LSTMGradients(NamedTuple):
@@ -45,67 +56,82 @@ class LSTMGradients(NamedTuple):
     dc0: Array  # (D, B, H)
 
 
-def lstm_forward(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array,
-                 h0: Array | None = None, c0: Array | None = None):
-    """(y, h_last, c_last), cache.  Lengths may come in any order; ValueError if a shape does not fit."""
+def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array,
+                 h0: Array | None = None, c0: Array | None = None, *, kernels: Kernels = PLAIN):
+    """(y, h_last, c_last), cache.  Lengths may come in any order, or as a Packing that is on x's device.
+
+    ValueError if a shape does not fit.
+    """
     xp = array_module(x, Wx, Wh, b)
-    lengths = to_device(lengths, "cpu")
+    lengths = lengths if isinstance(lengths, Packing) else to_device(lengths, "cpu")
     starts = {name: ("D B H", state) for name, state in (("h0", h0), ("c0", c0)) if state is not None}
     sizes = check_shapes("lstm", x=("T B I", x), lengths=("B", lengths), Wh=("D H 4H", Wh), Wx=("D I 4H", Wx),
                          b=("D 4H", b), **starts)
-    T, B, D, H = (sizes[letter] for letter in "TBDH")
-    packing = place(pack(lengths, T), xp)
+    T, B, D, H, I = (sizes[letter] for letter in "TBDHI")
+    packing = packed(lengths, T, xp)
     order, N = packing.order, packing.offsets[-1]
+    readings = (packing.rows, packing.reversed_rows)[:D]
     dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
-    reading = xp.stack([packing.rows, packing.reversed_rows][:D])
-    x_rows = x.reshape(T * B, -1)[reading]
-    z = xp.matmul(x_rows, Wx).astype(dtype, copy=False)  # (1)
+    x_rows = xp.empty((D, N, I), x.dtype)
+    for d, rows in enumerate(readings):
+        x_rows[d] = x.reshape(T * B, I)[rows]
+    z = kernels.product.product(x_rows, Wx).astype(dtype, copy=False)  # (1)
     z += b[:, None]
-    h, c, tanh_c, h_prev, c_prev = (xp.empty((D, N, H), dtype) for _ in range(5))
-    for prev, start in ((h_prev, h0), (c_prev, c0)):
-        prev[:, :B] = 0 if start is None else start[:, order]
-    for now, following, n_next in steps(packing):
-        z[:, now] += xp.matmul(h_prev[:, now], Wh)  # (2)
-        lstm_gates_forward(z[:, now], c_prev[:, now], h=h[:, now], c=c[:, now], tanh_c=tanh_c[:, now],
-                           overwrite=True)  # (3)
-        for prev, state in ((h_prev, h), (c_prev, c)):
-            prev[:, following] = state[:, now][:, :n_next]
+    if packing.ended is not None:
+        z += packing.ended * _shut(xp, device_of(z), H, z.real.dtype)
+    h, c = (xp.empty((D, B + N, H), dtype) for _ in range(2))
+    tanh_c = xp.empty((D, N, H), dtype)
+    for states, start in ((h, h0), (c, c0)):
+        states[:, :B] = 0 if start is None else start[:, order]
+    for now, before, after in steps(packing):
+        kernels.product.product(h[:, before], Wh, out=z[:, now], add=True)  # (2)
+        kernels.lstm_gates.lstm_gates_forward(z[:, now], c[:, before], h=h[:, after], c=c[:, after],
+                                              tanh_c=tanh_c[:, now], overwrite=True)  # (3)
     y = xp.zeros((T * B, D, H), dtype)
     h_last, c_last = xp.empty((D, B, H), dtype), xp.empty((D, B, H), dtype)
-    for d, rows in enumerate(reading):
-        y[rows, d] = h[d]
+    for d, rows in enumerate(readings):
+        y[rows, d] = h[d, B:]
     h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)
-    cache = LSTMCache(packing, reading, x.shape, x_rows, h_prev, LSTMGatesCache(z, c_prev, tanh_c), Wx, Wh)
+    cache = LSTMCache(packing, x.shape, x_rows, h, c, z, tanh_c, Wx, Wh, kernels)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
 
 
 def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -> LSTMGradients:
     """All gradients from dy (T, B, DH), dh_last and dc_last (D, B, H)."""
-    packing, reading, (T, B, I), x_rows, h_prev, gates, Wx, Wh = cache
+    packing, (T, B, I), x_rows, h, c, gates, tanh_c, Wx, Wh, kernels = cache
     xp = array_module(dy, Wx)
-    D, N, H = h_prev.shape
-    order = packing.order
+    D, N, H = tanh_c.shape
+    order, readings = packing.order, (packing.rows, packing.reversed_rows)[:D]
     dy_rows = dy.reshape(T * B, D, H)
-    dh = xp.stack([dy_rows[rows, d] for d, rows in enumerate(reading)])
+    dh = xp.zeros(h.shape, xp.result_type(dy, h))
+    for d, rows in enumerate(readings):
+        dh[d, B:] = dy_rows[rows, d]
     # in the forward pass this was (4): the last token's state is also an output
     dh[:, packing.last] += dh_last[:, order]
-    dc = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last
-    dz = xp.empty(gates.gates.shape, dh.dtype)
-    for now, before in steps_back(packing):
+    dc = xp.empty_like(dc_last)
+    dc[...] = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last
+    dz = xp.empty(gates.shape, dh.dtype)
+    for now, before, after in steps_back(packing):
         n = now.stop - now.start
-        part = LSTMGatesCache(*(array[:, now] for array in gates))
+        part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
         # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
-        _, dc[:, :n] = lstm_gates_backward(dh[:, now], dc[:, :n], part, dz=dz[:, now])
+        kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
         # in the forward pass this was (2) z[t] += h[t-1] Wh
-        dh_prev = transposed_product(dz[:, now], Wh)
-        if before is not None:
-            dh[:, before] += dh_prev
-    dh0, dc0 = xp.empty_like(dh_prev), xp.empty_like(dc)
-    dh0[:, order], dc0[:, order] = dh_prev, dc
+        kernels.product.transposed_product(dz[:, now], Wh, out=dh[:, before], add=True)
+    dh0, dc0 = xp.empty_like(dc), xp.empty_like(dc)
+    dh0[:, order], dc0[:, order] = dh[:, :B], dc
     # in the forward pass this was (1) z[t] = x[t] Wx + b, and (2) once more: all steps at once
-    dx_rows = xp.matmul(dz, Wx.transpose(0, 2, 1))
+    product = kernels.product.product
+    dx_rows = product(dz, Wx.transpose(0, 2, 1))
     dx = xp.zeros((T * B, I), dz.dtype)
-    for d, rows in enumerate(reading):
+    for d, rows in enumerate(readings):
         dx[rows] += dx_rows[d]
-    return LSTMGradients(dx.reshape(T, B, I), dWx=xp.matmul(x_rows.transpose(0, 2, 1), dz),
-                         dWh=xp.matmul(h_prev.transpose(0, 2, 1), dz), db=dz.sum(axis=1), dh0=dh0, dc0=dc0)
+    return LSTMGradients(dx.reshape(T, B, I), dWx=product(x_rows.transpose(0, 2, 1), dz),
+                         dWh=product(h[:, packing.previous].transpose(0, 2, 1), dz), db=dz.sum(axis=1),
+                         dh0=dh0, dc0=dc0)
+
+
+@lru_cache
+def _shut(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> Array:
+    """What is added to the pre-activations of padding, (4H,); kept on each device."""
+    return xp.asarray(np.repeat(np.array([-SHUT, SHUT, 0, -SHUT], dtype), H))

@@ -56,8 +56,11 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
 
 
 def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
-                        dz: Array | None = None) -> LSTMGatesGradients:
-    """Gradients of z and c_prev from dh, dc (..., H), those of the outputs; dz may be a buffer to be filled."""
+                        dz: Array | None = None, dc_prev: Array | None = None) -> LSTMGatesGradients:
+    """Gradients of z and c_prev from dh, dc (..., H), those of the outputs.
+
+    dz and dc_prev may be buffers to be filled; dc_prev may be dc itself.
+    """
     xp = array_module(dh, dc)
     gates, c_prev, tanh_c = cache
     H = c_prev.shape[-1]
@@ -86,7 +89,7 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
     df *= c_prev
     dg *= dc
     dg *= i
-    return LSTMGatesGradients(dz, dc_prev=dc * f)
+    return LSTMGatesGradients(dz, dc_prev=xp.multiply(dc, f, out=dc_prev))
 
 
 @lru_cache

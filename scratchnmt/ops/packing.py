@@ -1,12 +1,18 @@
-"""Sentences of different lengths without their padding: rows sorted so that no step computes a pad.
+"""Sentences of different lengths: which rows of a batch each step computes.
 
 A batch (T, B, ...) with lengths (3, 1, 2) holds six tokens.  Sorted by decreasing length, the tokens
-of step t are the first n_t sentences, and stacking the steps gives six packed rows:
+of step t are the first n_t sentences, and stacking the steps gives six packed rows, none of them padding:
 
     step 0: sentences 0 2 1      step 1: sentences 0 2      step 2: sentence 0
 
 The rows of step t start at offsets[t], and sentence j of step t stands at offsets[t] + j: the same
 j at every step, so "the state of the step before" is simply the first n_t rows of that step.
+
+States are kept in arrays of B + N rows: in front the states that the batch begins with, then those after each
+packed row.  So a step finds what it starts from, `before`, and leaves what it made, `after`, in one array.
+
+`lay_out_whole` computes padding too: n_t = B at every step, in the order given, so that every shape follows from
+T and B alone.  A GPU needs that to repeat one recorded step for other sentences.
 """
 
 from __future__ import annotations
@@ -19,21 +25,40 @@ import numpy as np
 
 from ..arrays import Array, to_device
 
+Index = Array | slice  # what an array is indexed by; a slice of everything is no copy
+
 
 class Packing(NamedTuple):
-    order: Array  # (B,) sentence at each sorted place
-    counts: list[int]  # [T'] n_t, how many sentences are longer than t, T' = max length
+    order: Index  # (B,) sentence at each sorted place
+    counts: list[int]  # [T'] n_t, how many sentences step t computes; T' steps have any
     offsets: list[int]  # [T' + 1] where the rows of step t start; the last is N, the number of rows
-    rows: Array  # (N,) t * B + b: which row of the (T * B, ...) array each packed row is
-    reversed_rows: Array  # (N,) the same, every sentence read from its last token to its first
-    last: Array  # (B,) packed row of each sorted sentence's last step
+    rows: Index  # (N,) t * B + b: which row of the (T * B, ...) array each packed row is
+    reversed_rows: Index  # (N,) the same, every sentence read from its last token to its first
+    last: Array  # (B,) row of B + N of each sorted sentence's state after its last token
+    previous: Index  # (N,) row of B + N of the state that each packed row starts from
+    ended: Array | None  # (N, 1) 1.0 where a row is padding, else 0.0; None: none is
+
+    @property
+    def sentences(self) -> int:
+        return self.counts[0]
+
+    @property
+    def shape(self) -> tuple[int]:
+        """As if it were the lengths (B,)."""
+        return (self.sentences,)
+
+
+class Step(NamedTuple):
+    """The rows of one step."""
+
+    now: slice  # of the N packed rows
+    before: slice  # of B + N states: what it starts from
+    after: slice  # of B + N states: what it makes
 
 
 def pack(lengths: np.ndarray, T: int) -> Packing:
     """How to pack B sentences of `lengths` (B,), 1 <= length <= T; ValueError otherwise."""
-    lengths = to_device(lengths, "cpu")
-    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1 or lengths.max() > T:
-        raise ValueError(f"lengths are {lengths.tolist()}, expected one from 1 to T = {T} for each sentence")
+    lengths = _checked(lengths, T)
     B = len(lengths)
     order = np.argsort(-lengths, kind="stable")
     sorted_lengths = lengths[order]
@@ -43,28 +68,50 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
     t = np.repeat(steps, counts)
     j = np.arange(offsets[-1]) - offsets[t]
     b = order[j]
-    return Packing(order=order, counts=counts.tolist(), offsets=offsets.tolist(), rows=t * B + b,
+    return Packing(order, counts.tolist(), offsets.tolist(), rows=t * B + b,
                    reversed_rows=(lengths[b] - 1 - t) * B + b,
-                   last=offsets[sorted_lengths - 1] + np.arange(B))
+                   last=B + offsets[sorted_lengths - 1] + np.arange(B),
+                   previous=np.where(t, B + offsets[t - 1], 0) + j, ended=None)
+
+
+def lay_out_whole(lengths: np.ndarray, T: int) -> Packing:
+    """Every step computes all B sentences, those that have ended too; ValueError as in `pack`."""
+    lengths = _checked(lengths, T)
+    B = len(lengths)
+    t, b = np.divmod(np.arange(T * B), B)
+    is_token = t < lengths[b]
+    everything = slice(None)
+    return Packing(everything, [B] * T, list(range(0, (T + 1) * B, B)), rows=everything,
+                   reversed_rows=np.where(is_token, lengths[b] - 1 - t, t) * B + b,
+                   last=lengths * B + np.arange(B), previous=slice(0, T * B), ended=(~is_token[:, None]).astype("float32"))
+
+
+def _checked(lengths: Array, T: int) -> np.ndarray:
+    lengths = np.asarray(to_device(lengths, "cpu"))
+    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1 or lengths.max() > T:
+        raise ValueError(f"lengths are {lengths.tolist()}, expected one from 1 to T = {T} for each sentence")
+    return lengths
+
+
+def packed(lengths: Array | Packing, T: int, xp: ModuleType) -> Packing:
+    """The packing of `lengths` for arrays of `xp`; one that is given as it is."""
+    return lengths if isinstance(lengths, Packing) else place(pack(lengths, T), xp)
 
 
 def place(packing: Packing, xp: ModuleType) -> Packing:
-    """The same with its four arrays as those of `xp`, so that indexing by them copies nothing to a GPU."""
-    arrays = {name: xp.asarray(getattr(packing, name)) for name in ("order", "rows", "reversed_rows", "last")}
+    """The same with its arrays as those of `xp`, so that indexing by them copies nothing to a GPU."""
+    arrays = {name: xp.asarray(value) for name, value in packing._asdict().items() if isinstance(value, np.ndarray)}
     return packing._replace(**arrays)
 
 
-def steps(packing: Packing) -> Iterator[tuple[slice, slice, int]]:
-    """For every step: its rows, the next step's rows, and how many sentences go on to it."""
-    offsets = packing.offsets + packing.offsets[-1:]
-    for t in range(len(packing.counts)):
-        following = slice(offsets[t + 1], offsets[t + 2])
-        yield slice(offsets[t], offsets[t + 1]), following, following.stop - following.start
+def steps(packing: Packing) -> Iterator[Step]:
+    """The rows of every step, from the first to the last."""
+    B, start = packing.sentences, 0
+    for count, offset in zip(packing.counts, packing.offsets):
+        yield Step(slice(offset, offset + count), slice(start, start + count), slice(B + offset, B + offset + count))
+        start = B + offset
 
 
-def steps_back(packing: Packing) -> Iterator[tuple[slice, slice | None]]:
-    """From the last step to the first: its rows, and those of the same sentences one step before (None at 0)."""
-    for t in reversed(range(len(packing.counts))):
-        start, stop = packing.offsets[t], packing.offsets[t + 1]
-        before = packing.offsets[t - 1] if t else None
-        yield slice(start, stop), slice(before, before + stop - start) if t else None
+def steps_back(packing: Packing) -> Iterator[Step]:
+    """The same from the last to the first."""
+    return reversed(list(steps(packing)))

@@ -21,20 +21,21 @@ class SoftmaxGradients(NamedTuple):
     dx: Array  # (..., S)
 
 
-def softmax_forward(x: Array, mask: Array | None = None) -> tuple[Array, SoftmaxCache]:
-    """Softmax of x (..., S); mask is boolean and broadcasts to x, True = takes part."""
+def softmax_forward(x: Array, mask: Array | None = None, *, out: Array | None = None) -> tuple[Array, SoftmaxCache]:
+    """Softmax of x (..., S); mask is boolean and broadcasts to x, True = takes part; out: a buffer to be filled."""
     xp = array_module(x)
     if mask is not None:
         x = xp.where(mask, x, -xp.inf)
     peak = x.real.max(axis=-1, keepdims=True)  # any constant would do; the largest keeps exp from overflowing
-    e = xp.exp(x - xp.where(xp.isfinite(peak), peak, 0))  # (1)
+    e = xp.exp(x - xp.where(xp.isfinite(peak), peak, 0), out=out)  # (1)
     total = e.sum(axis=-1, keepdims=True)
     e /= xp.where(total.real > 0, total, 1)  # (2)
     return e, SoftmaxCache(e)
 
 
-def softmax_backward(dy: Array, cache: SoftmaxCache) -> SoftmaxGradients:
+def softmax_backward(dy: Array, cache: SoftmaxCache, *, out: Array | None = None) -> SoftmaxGradients:
     """dx_j = y_j (dy_j - sum_k dy_k y_k); zero wherever y is, so masked places receive nothing."""
     y = cache.y
     # in the forward pass this was (1), (2): every output depends on every input through the sum
-    return SoftmaxGradients(dx=y * (dy - (dy * y).sum(axis=-1, keepdims=True)))
+    dx = array_module(y).multiply(y, dy - (dy * y).sum(axis=-1, keepdims=True), out=out)
+    return SoftmaxGradients(dx)

@@ -65,7 +65,7 @@ def _encoder(choices: dict[str, Any]) -> tuple[Callable, Callable, Callable]:
         *dstates, (cache, weights) = dstates_and_cache
         grads = _buffers(weights)
         pairs = list(zip(dstates[::2], dstates[1::2]))
-        return {"embedded": encoder_backward(dh_enc, pairs, cache, grads), **grads}
+        return {"embedded": encoder_backward(dh_enc, pairs, cache, weights, grads), **grads}
 
     return arguments, forward, backward
 

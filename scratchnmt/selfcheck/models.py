@@ -21,11 +21,11 @@ class ModelCase(NamedTuple):
     name: str  # "nmt, score dot"
     choices: dict[str, Any]  # further fields of NMTConfig
 
-    def model(self, device: str = "cpu", seed: int = 0) -> NMT:
+    def model(self, device: str = "cpu", seed: int = 0, kernels: str = "plain") -> NMT:
         """A small float64 model, its weights larger than a training starts from: no gradient is negligible."""
         vocab, H = SIZES["V"], 4  # score "dot" wants an even number of units
         model = NMT(vocab + 4, vocab + 5, H if self.choices.get("tie_embeddings") else 5, H, dtype="float64",
-                    device=device, seed=seed, **self.choices)
+                    device=device, seed=seed, kernels=kernels, **self.choices)
         normal = 0.5 * np.random.default_rng(seed).standard_normal(model.params.flat.size)
         model.params.flat[...] = to_device(normal, device)
         return model

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..arrays import Array, array_module
 from ..ops import (activations, attention, cross_entropy, dropout, embedding, linear, linear_cross_entropy,
-                   lstm, lstm_cell, lstm_gates, softmax)
+                   lstm, lstm_cell, lstm_gates, softmax, tanh_dropout)
 from .arguments import ids, lengths, mask, normal, scaled_mask, targets
 from .case import Case, cases
 
@@ -69,6 +69,10 @@ CASES: tuple[Case, ...] = (
         "product": ("B Q S A M", normal(*_QUERY, mask=mask("B S"), v=None)),
         "concat": ("B Q S A M", normal(*_QUERY, "v A", mask=mask("B S"))),
     }),
+    *cases("tanh_dropout", tanh_dropout.tanh_dropout_forward, tanh_dropout.tanh_dropout_backward, {
+        "": ("B I", normal("p B I", mask=None)),
+        "a mask": ("B I", normal("p B I", mask=scaled_mask)),
+    }, wrt=("p",)),
     *cases("lstm_gates", lstm_gates.lstm_gates_forward, lstm_gates.lstm_gates_backward, {
         "": ("B H", normal("z B 4H", "c_prev B H")),
     }),

@@ -27,6 +27,7 @@ from ..data.batches import Batch
 from ..data.text import write_atomically
 from ..errors import InputError, require
 from ..models.nmt import NMT
+from . import step
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
 from .memory import out_of_memory
@@ -76,16 +77,21 @@ class _Trainer:
         self.xp = array_module(model.params.flat)
         self.batch: Batch | None = None  # the one at hand
         self.saved_step: int | None = None
-        self.grads = model.params.like()
         self.state = State()
-        adam = options.optimizer == "adam"
-        self.optimizer = (optim.Adam(model.params, options.learning_rate) if adam
-                          else optim.SGD(model.params, options.learning_rate, options.momentum))
-        self.average = optim.Average(model.params, options.average) if options.average else None
         self.plan = Plan(data, options)
+        self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp), self._finite)
+        self.optimizer = self.steps.optimizer
+        self.average = optim.Average(model.params, options.average) if options.average else None
         self.batches = self.plan.batches(0)
         self.interrupts = Interrupts()
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check)
+
+    def _make_optimizer(self, module: Any) -> Any:
+        """Of the module `optim`, or of its fused twin."""
+        options, params = self.options, self.model.params
+        if options.optimizer == "adam":
+            return module.Adam(params, options.learning_rate)
+        return module.SGD(params, options.learning_rate, options.momentum)
 
     # the loop
 
@@ -127,30 +133,29 @@ class _Trainer:
     def _step(self) -> None:
         options, state = self.options, self.state
         self.batch = batch = self.data.train.batch(self.batches[state.position])
-        sentences, tokens = len(batch.src_lengths), int(batch.tgt_lengths.sum())
-        rng = self.plan.generator(self.xp, state.step)
-        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
-        self.model.backward(cache, out=self.grads)
-        nats = self._finite("loss", float(loss), state.step + 1)  # only now: a GPU has work while we wait for it
-        norm = self._finite("gradient's norm", optim.global_norm(self.grads), state.step + 1) / sentences
-        clip = optim.clip_factor(norm, options.clip) if options.clip else 1.0
-        self.optimizer.learning_rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
-        self.optimizer.step(self.grads, scale=clip / sentences)
+        tokens = int(batch.tgt_lengths.sum())
+        rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
+        self.steps.take(batch, step.Place(state.step + 1, state.epoch + 1, tokens), rate)
         state.step += 1
         state.tokens += tokens
-        state.nats += nats
-        state.nats_tokens += tokens
         if self.average and state.step % _AVERAGE_EVERY == 0:
             self.average.update()
-        self.progress.update(state.step, state.epoch + 1, nats, tokens)
+        self._note_results()
         state.position += 1
         if state.position == len(self.batches):
             state.epoch, state.position = state.epoch + 1, 0
             self.batches = self.plan.batches(state.epoch)
 
-    def _finite(self, name: str, value: float, step: int) -> float:
+    def _note_results(self, wait: bool = False) -> None:
+        """Count and show what is known of the steps; with `wait`, of all that were taken."""
+        for place, nats, _ in self.steps.results(wait):
+            self.state.nats += nats
+            self.state.nats_tokens += place.tokens
+            self.progress.update(place.step, place.epoch, nats, place.tokens)
+
+    def _finite(self, name: str, value: float, place: step.Place) -> float:
         if not math.isfinite(value):
-            raise NotFiniteError(f"the {name} is {value} at step {step}, epoch {self.state.epoch + 1}: "
+            raise NotFiniteError(f"the {name} is {value} at step {place.step}, epoch {place.epoch}: "
                                  f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
         return value
 
@@ -182,9 +187,11 @@ class _Trainer:
     def _validate(self) -> None:
         """Measure, record, keep the best, and decide whether to decay; nothing changes if interrupted."""
         options, state, model = self.options, self.state, self.model
+        self._note_results(wait=True)
         if self.average:
             model = model.with_params(model.params.like(self.average.flat))
-        ppl = self._finite("validation perplexity", self.validation.perplexity(model), state.step)
+        here = step.Place(state.step, state.epoch + 1, 0)
+        ppl = self._finite("validation perplexity", self.validation.perplexity(model), here)
         bleu = self.validation.bleu(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
@@ -255,6 +262,7 @@ class _Trainer:
 
     def save(self) -> None:
         """Write everything that the next step depends on."""
+        self._note_results(wait=True)
         state = self.state
         state.seconds = self._seconds()
         tensors = {"params": self.model.params.flat}

@@ -13,6 +13,7 @@ from .. import optim
 from ..data.batches import Examples, epoch_batches
 from .data import TrainingData
 from .options import TrainingOptions
+from .step import Recipe
 
 _ORDER, _DROPOUT = 1, 2  # which stream of random numbers
 _FIXED = ("seed", "batch_size", "batch_by", "pool", "optimizer", "momentum", "average", "metric")
@@ -35,9 +36,11 @@ class Plan:
         options = self.options
         return epoch_batches(self.lengths, options.batch_size, options.batch_by, rng, options.pool)
 
-    def generator(self, xp: Any, step: int) -> Any:
-        """The generator of a step's dropout masks, of numpy or cupy."""
-        return xp.random.default_rng([self.options.seed, _DROPOUT, step])
+    def recipe(self, xp: Any) -> Recipe:
+        """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
+        options = self.options
+        return Recipe(options.clip, options.seed, options.graphs,
+                      generator=lambda step: xp.random.default_rng([options.seed, _DROPOUT, step]))
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""

@@ -1,13 +1,33 @@
-"""A GPU for every test here: CuPy's stand-in (see fake_cupy)."""
+"""A GPU for every test here: CuPy's stand-in (see fake_cupy), with kernels by g++ and cuBLAS by NumPy."""
+
+import shutil
 
 import fake_cupy
 import pytest
+from fake_cupy.cublas import DLL
+from fake_cupy.recording import recorded
+from kernels.shim import Shim
+
+from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import cublas
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to run the kernels on the CPU")
+    return Shim(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(autouse=True)
-def cupy():
-    with fake_cupy.installed() as module:
+def cupy(shim):
+    # not by the fixture monkeypatch, which a test may use to take cupy away: it must be undone before this
+    with pytest.MonkeyPatch.context() as patch, fake_cupy.installed() as module:
+        patch.setattr(compiler, "kernel", lambda *what: recorded(shim.kernel(*what)))
+        patch.setattr(cublas, "_loaded", lambda major: DLL())
+        cublas.library.cache_clear()
         yield module
+        cublas.library.cache_clear()
 
 
 @pytest.fixture

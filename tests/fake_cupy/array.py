@@ -13,6 +13,7 @@ import numpy as np
 
 from .cuda import MACHINE, Device
 from .indexing import assign, pick
+from .recording import recorded
 
 SCALARS = (bool, int, float, complex, np.generic)  # cupy/_core/_scalar.pyx, scalar_type_set
 
@@ -47,9 +48,23 @@ class ndarray:
 
     # To the host: each of these waits for the card
 
-    def get(self) -> np.ndarray:
-        MACHINE.wait("get")
-        return self._array.copy()
+    def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None,
+            blocking: bool = True) -> np.ndarray:
+        if blocking:
+            MACHINE.wait("get")
+        MACHINE.refuse_while_recording("get")
+        if out is None:
+            return self._array.copy()
+        if self.dtype != out.dtype or self.shape != out.shape:
+            raise TypeError(f"{self.dtype} {self.shape} cannot be obtained from {out.dtype} {out.shape}")
+        out[...] = self._array
+        return out
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        MACHINE.upload("set")
+        if self.dtype != arr.dtype or self.shape != arr.shape:
+            raise TypeError(f"{arr.dtype} {arr.shape} cannot be set to {self.dtype} {self.shape}")
+        self._array[...] = arr
 
     def _number(self, what: str) -> np.ndarray:
         MACHINE.wait(what)
@@ -89,6 +104,8 @@ class ndarray:
     dtype = property(lambda self: self._array.dtype)
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
+    strides = property(lambda self: self._array.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self._array.ctypes.data))
     itemsize = property(lambda self: self._array.itemsize)
     nbytes = property(lambda self: self._array.nbytes)
     device = property(lambda self: Device(self._card))
@@ -117,6 +134,9 @@ class ndarray:
 
     def reshape(self, *shape: Any) -> ndarray:
         return view(self._array.reshape(*shape), self)
+
+    def view(self, dtype: Any) -> ndarray:
+        return view(self._array.view(dtype), self)
 
     def ravel(self) -> ndarray:
         return view(self._array.ravel(), self)
@@ -192,13 +212,20 @@ class ndarray:
         return tuple(new(a) for a in on_this_card(self).nonzero())
 
 
+for _name in ("reshape ravel astype copy fill __getitem__ __setitem__ _reduce argsort").split():
+    setattr(ndarray, _name, recorded(getattr(ndarray, _name)))
+
+
 def new(values: Any) -> ndarray:
     """A new array on the current card; takes its memory."""
     values = np.asarray(values)
     if values.dtype.kind not in "biufc":  # docs/source/user_guide/difference.rst, "Data types"
         raise ValueError(f"Unsupported dtype {values.dtype}")
     MACHINE.allocate(values.nbytes)
-    return _made(values if values.flags.owndata else values.copy(), MACHINE.card)
+    array = _made(values if values.flags.owndata else values.copy(), MACHINE.card)
+    if MACHINE.recording is not None:
+        MACHINE.recording.made.append(array)
+    return array
 
 
 def view(values: np.ndarray, of: ndarray) -> ndarray:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import linecache
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 
 
 class CUDARuntimeError(RuntimeError):
     """cupy_backends/cuda/api/runtime.pyx: made from a status, says "name: sentence"."""
 
-    _TEXTS = {35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
+    _TEXTS = {2: "cudaErrorMemoryAllocation: out of memory",
+              35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
               100: "cudaErrorNoDevice: no CUDA-capable device is detected",
               101: "cudaErrorInvalidDevice: invalid device ordinal"}
 
@@ -40,6 +46,10 @@ class Machine:
         self.allocated = 0  # bytes of all arrays so far
         self.waits: list[str] = []  # where the host waited for a card
         self.uploads: list[str] = []  # where something was copied from the host, which does not wait
+        self.recording: Any = None  # of a stream (see recording.py)
+        self.launches = 0  # of graphs
+        self.playing = False  # a graph runs
+        self.events = 0  # recorded
         self.current = threading.local()  # CUDA keeps the current card per thread and starts with 0
 
     @property
@@ -47,12 +57,20 @@ class Machine:
         return getattr(self.current, "card", 0)
 
     def wait(self, what: str) -> None:
+        self.refuse_while_recording(what)
         self.waits.append(f"{what}: {caller()}")
 
+    def refuse_while_recording(self, what: str) -> None:  # memory.pyx, copy_from_host, copy_to_host_async ...
+        if self.recording is not None:
+            raise RuntimeError(f"the current stream is capturing, so {what} is disallowed: {caller()}")
+
     def upload(self, what: str) -> None:
+        self.refuse_while_recording(what)
         self.uploads.append(f"{what}: {caller()}")
 
     def allocate(self, size: int) -> None:
+        if self.playing:  # a graph finds its memory where it was
+            return
         if self.most is not None and size > self.most:
             raise OutOfMemoryError(size, self.allocated)
         self.allocated += size
@@ -114,6 +132,117 @@ def _get_device_count() -> int:
     return MACHINE.cards
 
 
+class Stream:
+    """cupy/cuda/stream.pyx; the default one has the number 0 and records nothing."""
+
+    null: Stream
+    count = 0
+
+    def __init__(self, null: bool = False, non_blocking: bool = False):
+        Stream.count += not null
+        self.ptr = 0 if null else 1000 + Stream.count
+        self._before: list[Stream] = []
+
+    def __enter__(self) -> Stream:
+        self._before.append(get_current_stream())
+        MACHINE.current.stream = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        MACHINE.current.stream = self._before.pop()
+
+    def synchronize(self) -> None:
+        MACHINE.wait("stream.synchronize")
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        from .recording import Recording
+
+        if not self.ptr:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        MACHINE.recording = Recording()
+
+    def end_capture(self) -> Graph:
+        recording, MACHINE.recording = MACHINE.recording, None
+        recording.take_back()
+        return Graph(recording)
+
+    def is_capturing(self) -> bool:
+        return MACHINE.recording is not None
+
+
+Stream.null = Stream(null=True)
+
+
+def get_current_stream() -> Stream:
+    return getattr(MACHINE.current, "stream", Stream.null)
+
+
+class Graph:
+    """cupy/cuda/graph.pyx."""
+
+    def __init__(self, recording: Any):
+        self._recording = recording
+
+    def launch(self, stream: Stream | None = None) -> None:
+        MACHINE.launches += 1
+        MACHINE.playing = True
+        try:
+            self._recording.play()
+        finally:
+            MACHINE.playing = False
+
+
+class Event:
+    """cupy/cuda/stream.pyx; it happens when two more have been recorded, or when it is waited for."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False):
+        self._number = 0
+
+    def record(self, stream: Stream | None = None) -> None:
+        MACHINE.refuse_while_recording("an event")
+        MACHINE.events += 1
+        self._number = MACHINE.events
+
+    @property
+    def done(self) -> bool:
+        return MACHINE.events - self._number >= 2
+
+    def synchronize(self) -> None:
+        MACHINE.wait(f"event, {MACHINE.events - self._number} behind")
+
+
+class Memory:
+    """cupy/cuda/memory.pyx."""
+
+    def __init__(self, size: int):
+        try:
+            MACHINE.allocate(size)
+        except OutOfMemoryError as error:  # which only a pool makes of it
+            raise CUDARuntimeError(2) from error
+        self._bytes = np.zeros(min(size, 1), "uint8")
+        self.ptr = self._bytes.ctypes.data
+
+
+class MemoryPointer:
+    def __init__(self, mem: Memory, offset: int):
+        self.mem, self.ptr = mem, mem.ptr + offset
+
+
+class MemoryPool:
+    def __init__(self, allocator: Any = None):
+        self.malloc = allocator
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    yield
+
+
+def alloc_pinned_memory(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
 runtime = SimpleNamespace(getDeviceCount=_get_device_count, getDevice=lambda: MACHINE.card,
-                          CUDARuntimeError=CUDARuntimeError)
+                          runtimeGetVersion=lambda: 12090, CUDARuntimeError=CUDARuntimeError)
 memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+device = SimpleNamespace(get_cublas_handle=lambda: 1)

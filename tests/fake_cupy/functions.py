@@ -110,7 +110,13 @@ def swapaxes(a: ndarray, axis1: int, axis2: int) -> ndarray:
 # Products
 
 
+def _not_while_recording() -> None:  # cupy_backends/cuda/libs/cublas.pyx, setStream
+    if MACHINE.recording is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+
+
 def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
+    _not_while_recording()
     if out is None:
         return new(np.matmul(on_this_card(a), on_this_card(b)))
     np.matmul(on_this_card(a), on_this_card(b), out=on_this_card(out))
@@ -118,6 +124,7 @@ def matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
 
 
 def tensordot(a: ndarray, b: ndarray, axes: Any = 2) -> ndarray:
+    _not_while_recording()
     return new(np.tensordot(on_this_card(a), on_this_card(b), axes))
 
 

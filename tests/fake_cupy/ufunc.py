@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .array import SCALARS, ndarray, new, on_this_card
+from .recording import recorded
 
 
 class ufunc:
@@ -16,6 +17,7 @@ class ufunc:
         self.__name__ = self.name = name
         self._numpy = getattr(np, name)
 
+    @recorded
     def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind",
                  **kwargs: Any) -> Any:
         if kwargs:  # `where` among them: ufunc.__call__, "Wrong arguments"
@@ -31,6 +33,7 @@ class ufunc:
         self._numpy(*values, out=on_this_card(out), dtype=dtype, casting=casting)
         return out
 
+    @recorded
     def reduceat(self, array: ndarray, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> ndarray:
         """For add alone, as differences of running sums (_routines_indexing.pyx, _add_reduceat)."""
         if self.name != "add":

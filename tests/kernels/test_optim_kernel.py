@@ -1,4 +1,4 @@
-"""The fused norm and Adam against the plain ones, step after step, with clipping decided by the kernel."""
+"""The fused norm, Adam and SGD against the plain ones, step after step, with clipping decided by the kernel."""
 
 from math import inf
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scratchnmt import optim as plain
-from scratchnmt.kernels.optim import BLOCKS, THREADS, Adam, global_norm, over_vector
+from scratchnmt.kernels.optim import BLOCKS, SGD, THREADS, Adam, global_norm, over_vector
 from scratchnmt.models.parameters import Parameters
 
 SIZES = [1, 7, 257, 5000]
@@ -40,13 +40,19 @@ def test_norm_of_more_than_all_threads_at_once(on_cpu, rng, monkeypatch):
     assert float(global_norm(grads)[0]) == pytest.approx(float(np.linalg.norm(grads.flat)), rel=1e-14)
 
 
+KINDS = {"adam": (Adam, plain.Adam, {"learning_rate": 0.1, "betas": (0.8, 0.95), "eps": 1e-4}),
+         "sgd": (SGD, plain.SGD, {"learning_rate": 0.1}),
+         "sgd, momentum": (SGD, plain.SGD, {"learning_rate": 0.1, "momentum": 0.7})}
+by_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
 @by_size
 @by_dtype
-def test_adam_step_after_step(size, dtype, on_cpu, rng):
+@by_kind
+def test_step_after_step(size, dtype, kind, on_cpu, rng):
     weights = rng.standard_normal(size)
     params, expected = parameters(weights, dtype), parameters(weights, dtype)
-    fused, reference = (kind(p, learning_rate=0.1, betas=(0.8, 0.95), eps=1e-4)
-                        for kind, p in ((Adam, params), (plain.Adam, expected)))
+    fused, reference = (make(p, **kind[2]) for make, p in zip(kind, (params, expected)))
     for scale in 1.0, 0.5, 2.0:
         grads = draw(rng, size, dtype)
         kept = grads.flat.copy()
@@ -55,21 +61,23 @@ def test_adam_step_after_step(size, dtype, on_cpu, rng):
             optimizer.learning_rate *= 0.9
         np.testing.assert_array_equal(grads.flat, kept)
     eps = np.finfo(dtype).eps
-    for found, wanted in zip((params.flat, fused.m, fused.v), (expected.flat, reference.m, reference.v)):
-        np.testing.assert_allclose(found, wanted, rtol=16 * eps, atol=16 * eps)
-    assert fused.step_count == 3 and set(fused.state()) == set(reference.state())
+    state, wanted = fused.state(), reference.state()
+    assert fused.step_count == 3 and set(state) == set(wanted)
+    for found, plain_one in [(params.flat, expected.flat), *((state[name], wanted[name]) for name in state)]:
+        np.testing.assert_allclose(found, plain_one, rtol=16 * eps, atol=16 * eps)
 
 
 @pytest.mark.parametrize("max_norm, scale", [(0.5, 1.0), (0.5, 0.1), (1e9, 0.25), (inf, 1.0)])
-def test_clipping_without_the_host(max_norm, scale, on_cpu, rng):
+@by_kind
+def test_clipping_without_the_host(max_norm, scale, kind, on_cpu, rng):
     weights, grads = rng.standard_normal(300), draw(rng, 300, "float64")
     params, expected = parameters(weights, "float64"), parameters(weights, "float64")
-    fused, reference = Adam(params), plain.Adam(expected)
-    fused.announce(scale)
-    fused.update(grads, global_norm(grads), max_norm)
+    fused, reference = (make(p, **kind[2]) for make, p in zip(kind, (params, expected)))
+    fused.update(grads, fused.advance(scale), global_norm(grads), max_norm)
     reference.step(grads, scale=scale * plain.clip_factor(plain.global_norm(grads) * scale, max_norm))
     np.testing.assert_allclose(params.flat, expected.flat, rtol=1e-13)
-    np.testing.assert_allclose(fused.m, reference.m, rtol=1e-13)
+    for name, wanted in reference.state().items():
+        np.testing.assert_allclose(fused.state()[name], wanted, rtol=1e-13)
 
 
 def test_state_moves_between_the_two(on_cpu, rng):
@@ -80,7 +88,7 @@ def test_state_moves_between_the_two(on_cpu, rng):
 
 
 def test_a_gradient_that_does_not_fit(on_cpu, rng):
-    with pytest.raises(ValueError, match=r"Adam: the gradient is float32 \(4,\) .*, expected float64 \(3,\)"):
+    with pytest.raises(ValueError, match=r"adam: the gradient is float32 \(4,\) .*, expected float64 \(3,\)"):
         Adam(draw(rng, 3, "float64")).step(draw(rng, 4, "float32"))
 
 
@@ -98,8 +106,7 @@ def test_on_a_gpu(size, dtype, cupy, rng):
     fused, reference, g = Adam(params), plain.Adam(expected), parameters(grads, dtype, cupy)
     norm = global_norm(g)
     assert (global_norm(g) == norm).all()
-    fused.announce()
-    fused.update(g, norm, max_norm=0.5)
+    fused.update(g, cupy.asarray(fused.advance()), norm, max_norm=0.5)
     plain_grads = parameters(grads, dtype)
     plain.clip_global_norm(plain_grads, 0.5)
     reference.step(plain_grads)

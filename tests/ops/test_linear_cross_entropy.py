@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from scratchnmt.ops import cross_entropy
 from scratchnmt.ops import linear_cross_entropy as fused
 from scratchnmt.ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from scratchnmt.ops.linear import linear_backward, linear_forward
@@ -16,13 +17,13 @@ TARGETS = {"some padding": [3, 0, 10, 0, 1, 1, 7], "no padding": [3, 4, 10, 1, 1
 
 def plain_forward(x, W, targets, label_smoothing=0.0, chunk_bytes=None):
     logits, linear = linear_forward(x, W)
-    loss, cross_entropy = cross_entropy_forward(logits, targets, label_smoothing=label_smoothing)
-    return loss, (linear, cross_entropy)
+    loss, softmax = cross_entropy_forward(logits, targets, label_smoothing=label_smoothing)
+    return loss, (linear, softmax)
 
 
 def plain_backward(dloss, cache):
-    linear, cross_entropy = cache
-    dx, dW, _ = linear_backward(cross_entropy_backward(dloss, cross_entropy).dlogits, linear)
+    linear, softmax = cache
+    dx, dW, _ = linear_backward(cross_entropy_backward(dloss, softmax).dlogits, linear)
     return {"dx": dx, "dW": dW}
 
 
@@ -41,7 +42,7 @@ def arguments(rng, targets, dtype="float64", tied=False):
 @pytest.mark.parametrize("tied", [False, True])
 def test_fused_is_linear_and_cross_entropy(targets, smoothing, tied, monkeypatch, rng, gradcheck):
     monkeypatch.setattr(fused, "COLUMNS", 3)
-    monkeypatch.setattr(fused, "BLOCK_BYTES", 2 * V * 8)  # two rows
+    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 2 * V * 8)  # two rows
     args = {**arguments(rng, targets, tied=tied), "label_smoothing": smoothing}
     for rows in range(1, len(targets) + 2):
         gradcheck.assert_variant(PLAIN, FUSED, {**args, "chunk_bytes": rows * V * 8}, steps=len(targets))
@@ -52,6 +53,18 @@ def test_fused_is_linear_and_cross_entropy(targets, smoothing, tied, monkeypatch
     _, given = FUSED[0](**args, dW=buffer)
     assert given.dW is buffer
     np.testing.assert_array_equal(buffer, cache.dW)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rows_that_are_named_and_padding_among_them(smoothing, rng):
+    args = {**arguments(rng, TARGETS["some padding"]), "label_smoothing": smoothing}
+    loss, cache = FUSED[0](**args)
+    rows = np.array([6, 1, 0, 2, 5, 4])  # all words, and one of the two rows of padding
+    again, named = FUSED[0](**{**args, "targets": args["targets"][rows]}, rows=rows)
+    np.testing.assert_allclose(again, loss, rtol=1e-14)
+    for found, expected in zip(named, cache):
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
+    assert not named.dx[[1, 3]].any()
 
 
 def test_in_float32(rng, gradcheck):

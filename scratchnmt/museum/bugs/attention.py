@@ -9,8 +9,8 @@ BUGS = (
         origin="pytorch/tutorials, issues 593 and 2840; MaximumEntropy/Seq2Seq-PyTorch, issue 6; in "
                "pcyin/pytorch_nmt the mask is an argument that training never passes",
         file="ops/attention.py",
-        right="    weights, _ = softmax_forward(score, mask[:, None])  # (2)",
-        wrong="    weights, _ = softmax_forward(score)  # (2)",
+        right="    weights, _ = softmax_forward(score, mask[:, None], out=weights)  # (2)",
+        wrong="    weights, _ = softmax_forward(score, out=weights)  # (2)",
         check="a_sentence_alone_is_what_it_is_in_a_batch",
         caught="together in a padded batch",
         story="The softmax runs over all rows of the batch's longest sentence, so that part of the attention "
@@ -50,8 +50,8 @@ BUGS = (
         title="a sum over time steps is computed and not kept",
         origin="a fork of karpathy's min-char-rnn, with `dbh + dhraw` for `dbh += dhraw`",
         file="models/decoder.py",
-        right="            dv += step.dv",
-        wrong="            dv + step.dv",
+        right="            dv += found.dv",
+        wrong="            dv + found.dv",
         check="nmt, score concat, feeding output",
         caught="attention.v",
         story="An expression is a statement in Python, and nobody complains.  The gradient stays zero and the "
@@ -62,8 +62,8 @@ BUGS = (
         title="input feeding runs forward only",
         origin="a classic of hand-written decoders: the attentional output has two readers",
         file="models/decoder.py",
-        right="            do[now][:n_next] += dbefore[0][:, H:]",
-        wrong="            pass",
+        right="    handed_on = _handed_on(config, dh[0], dtop)",
+        wrong="    handed_on = [(dh[0], slice(0, H))]",
         check="nmt, score general, feeding output",
         caught="combine.W",
         story="The attentional output goes to the vocabulary and, with input feeding, into the next step's "
@@ -72,11 +72,11 @@ BUGS = (
     ),
     Bug(
         name="writes-into-its-argument",
-        title="the backward pass adds to the array that it was given",
+        title="the backward pass works in an array that it was given",
         origin="MXNet, pull request 18203: dx overwrote dy before the other direction had read it",
         file="models/decoder.py",
-        right="    do = do.copy()  # fed-back gradients are added to it",
-        wrong="",
+        right="    dp, dscore = xp.empty((N, H), do.dtype), xp.empty(cache.weights.shape, do.dtype)",
+        wrong="    dp, dscore = cache.slope, xp.empty(cache.weights.shape, do.dtype)",
         check="backward_twice_is_the_same",
         caught="the first one wrote into it",
         story="There, gradients of bidirectional LSTMs with more than two layers were wrong, since the reverse "
@@ -88,9 +88,9 @@ BUGS = (
         name="sees-the-answer",
         title="the decoder reads the word that it is to predict",
         origin="jadore801120/attention-is-all-you-need-pytorch, issue 19: 98 % accuracy",
-        file="models/nmt.py",
-        right='        y = self._embed("embed.tgt", tgt[:-1], rng, embeddings)  # (3)',
-        wrong='        y = self._embed("embed.tgt", tgt[1:], rng, embeddings)  # (3)',
+        file="models/inputs.py",
+        right="    words = tgt[:-1]  # of step t, which predicts tgt[t + 1]",
+        wrong="    words = tgt[1:]",
         check="what_is_to_be_predicted_is_not_read",
         caught="embedding of its last word",
         story="There it was suspected of the mask over later positions; here the target is not shifted.  A "

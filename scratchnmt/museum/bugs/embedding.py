@@ -8,7 +8,7 @@ BUGS = (
         title="a word that occurs twice receives the gradient of one occurrence",
         origin="a classic of NumPy: `dW[ids] += dy`, where numpy.add.at is meant",
         file="ops/embedding.py",
-        right="    dW[ids] = sums",
+        right="    dW[ids] += xp.add.reduceat(rows, starts, axis=0).astype(dy.dtype, copy=False)",
         wrong="    dW[cache.ids] += dy",
         check="embedding",
         caught="dW",
@@ -21,12 +21,12 @@ BUGS = (
         title="of a table that is used twice, one use's gradient replaces the other's",
         origin="a classic of tied embeddings",
         file="models/nmt.py",
-        right="            out[name][rows] += sums",
-        wrong="            out[name][rows] = sums",
+        right="            self.kernels.embedding.embedding_backward(gradient, lookup, dW=out[name])",
+        wrong="            out[name][...] = self.kernels.embedding.embedding_backward(gradient, lookup).dW",
         check="nmt, tied embeddings, label smoothing",
         caught="embed.tgt",
         story="With tied embeddings the target's table is also the matrix in front of the softmax.  Without "
-              "them `=` is as good as `+=`, since the rows were zero; with them it wipes out what the softmax "
+              "them `=` is as good as adding, since the table was zero; with them it wipes out what the softmax "
               "wanted, for the very words that occur in the batch.",
     ),
     Bug(

@@ -8,8 +8,8 @@ BUGS = (
         title="softmax's backward pass subtracts the plain mean of dy",
         origin="a classic; checks that sum the output, as CUDA examples and course code do, let it pass",
         file="ops/softmax.py",
-        right="    return SoftmaxGradients(dx=y * (dy - (dy * y).sum(axis=-1, keepdims=True)))",
-        wrong="    return SoftmaxGradients(dx=y * (dy - dy.mean(axis=-1, keepdims=True)))",
+        right="    dx = array_module(y).multiply(y, dy - (dy * y).sum(axis=-1, keepdims=True), out=out)",
+        wrong="    dx = array_module(y).multiply(y, dy - dy.mean(axis=-1, keepdims=True), out=out)",
         check="softmax",
         caught="dx",
         story="The mean must be weighted by y.  A check whose loss is the sum of the outputs feeds dy = 1: "
@@ -59,13 +59,14 @@ BUGS = (
         name="padding-in-the-loss",
         title="padding is counted as a word to predict",
         origin="pytorch/tutorials, issue 3643",
-        file="ops/linear_cross_entropy.py",
-        right="    rows = array_module(targets).flatnonzero(targets != PAD)",
-        wrong="    rows = array_module(targets).arange(len(targets))",
+        file="ops/cross_entropy.py",
+        right="PAD = 0  # the target that is not one: padding",
+        wrong="PAD = -100  # the target that is not one",
         check="padding_does_not_count_in_the_loss",
         caught="rows of padding below them",
         story="After `</s>` comes padding, and padding is very easy to predict.  The loss per token looks the "
-              "better the more padding there is, and much of the gradient goes into learning nothing.  Each "
+              "better the more padding there is, and much of the gradient goes into learning nothing.  Or "
+              "the loss does leave padding out and takes another number for it: PyTorch's default is -100.  Each "
               "gradient is right for the loss as it is.",
     ),
     Bug(

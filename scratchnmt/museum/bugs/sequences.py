@@ -22,10 +22,9 @@ BUGS = (
         title="the gradient is added up in a buffer that already holds the weights",
         origin="thinc 8.3.14, the Cython LSTM for the CPU",
         file="ops/lstm.py",
-        right="                         dWh=xp.matmul(h_prev.transpose(0, 2, 1), dz), db=dz.sum(axis=1), "
-              "dh0=dh0, dc0=dc0)",
-        wrong="                         dWh=Wh + xp.matmul(h_prev.transpose(0, 2, 1), dz), db=dz.sum(axis=1), "
-              "dh0=dh0, dc0=dc0)",
+        right="                         dWh=product(h[:, packing.previous].transpose(0, 2, 1), dz), db=dz.sum(axis=1),",
+        wrong="                         dWh=Wh + product(h[:, packing.previous].transpose(0, 2, 1), dz), "
+              "db=dz.sum(axis=1),",
         check="lstm",
         caught="dWh",
         story="The function that cuts the flat vector of parameters into matrices was called for the "
@@ -51,8 +50,8 @@ BUGS = (
         title="a step's gradient does not reach the step before it",
         origin="Element-Research/rnn, issue 31, reports what it looks like: right for one step, wrong for many",
         file="ops/lstm.py",
-        right="            dh[:, before] += dh_prev",
-        wrong="            pass",
+        right="        kernels.product.transposed_product(dz[:, now], Wh, out=dh[:, before], add=True)",
+        wrong="        pass",
         check="lstm",
         caught="dx",
         story="Each step is given the gradient of its own output and nothing of the steps after it.  In a "
@@ -64,8 +63,8 @@ BUGS = (
         title="the gradient that arrives at the last cell state is dropped",
         origin="deeplearning4j, issue 8838",
         file="ops/lstm.py",
-        right="    dc = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last",
-        wrong="    dc = xp.zeros_like(dc_last)",
+        right="    dc[...] = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last",
+        wrong="    dc[...] = 0",
         check="lstm, two directions, initial states",
         caught="dc0",
         story="A layer returns its outputs and its last cell; its backward pass was given the gradients of "
@@ -123,8 +122,8 @@ BUGS = (
         title="the two directions' final states are reshaped where they should be put side by side",
         origin="a classic: `h_n.view(batch, -1)` of PyTorch's (directions, batch, hidden)",
         file="models/encoder.py",
-        right="    return array_module(last).concatenate(list(last), axis=-1)",
-        wrong="    return last.reshape(last.shape[1], -1)",
+        right="    return last.transpose(1, 0, 2).reshape(B, D * G)",
+        wrong="    return last.reshape(B, D * G)",
         check="a_sentence_alone_is_what_it_is_in_a_batch",
         caught="together in a padded batch",
         story="An array of (directions, batch, hidden) viewed as (batch, directions x hidden) has the wanted "
@@ -136,8 +135,8 @@ BUGS = (
         title="two gradients are each stored under the other's name",
         origin="hanbt/learn_dl, issue 53: three gates' biases all took the forget gate's gradient",
         file="models/encoder.py",
-        right='        for weight, dstate, linear in zip(("Wh", "Wc"), dstates[l], cache.inits[l]):',
-        wrong='        for weight, dstate, linear in zip(("Wc", "Wh"), dstates[l], cache.inits[l]):',
+        right='        for weight, dstate, state in zip(("Wh", "Wc"), dstates[l], cache.last[l]):',
+        wrong='        for weight, dstate, state in zip(("Wc", "Wh"), dstates[l], cache.last[l]):',
         check="nmt, one direction",
         caught="init.Wh",
         story="There are parallel lists of things of one shape, `delta_f_list`, `delta_i_list`, "

@@ -8,10 +8,10 @@ BUGS = (
         title="perplexity is measured with label smoothing",
         origin="OpenNMT-py, repaired by pull request 464; pcyin/pytorch_basic_nmt",
         file="models/nmt.py",
-        right="        return float(self._forward(src, src_lengths, tgt, None, gradients=False)[0])",
+        right="        return float(self._forward(inputs, None, gradients=False)[0])",
         wrong="""\
         smoothing = self.config.label_smoothing
-        return float(self._forward(src, src_lengths, tgt, None, gradients=False, label_smoothing=smoothing)[0])""",
+        return float(self._forward(inputs, None, gradients=False, label_smoothing=smoothing)[0])""",
         check="the_validation_loss_is_without_dropout_and_smoothing",
         caught="in validation",
         story="The loss that is trained is the one at hand, and validation calls it.  Its exponential is not a "
@@ -22,10 +22,10 @@ BUGS = (
         title="the model is validated as it is trained, with dropout",
         origin="a classic: PyTorch's model.eval() forgotten",
         file="models/nmt.py",
-        right="        return float(self._forward(src, src_lengths, tgt, None, gradients=False)[0])",
+        right="        return float(self._forward(inputs, None, gradients=False)[0])",
         wrong="""\
         rng = np.random.default_rng(0)
-        return float(self._forward(src, src_lengths, tgt, rng, gradients=False)[0])""",
+        return float(self._forward(inputs, rng, gradients=False)[0])""",
         check="the_validation_loss_is_without_dropout_and_smoothing",
         caught="in validation",
         story="A switch that is kept on the model has to be thrown before validation and back after it.  "

@@ -1,0 +1,144 @@
+"""A batch as the model computes it: ids checked, lengths turned into rows, everything where it is needed.
+
+`lay_out` prepares a batch for one use, with no padded row.
+
+A `Bucket` is for steps that are recorded and repeated: sizes rounded up, so that few different ones occur.
+`fill` writes a batch into whole numbers of a bucket's `fields`, one vector that is copied to a GPU at once, and
+`laid_out` says how the model reads them there.  Every sentence then takes every step (see ops/packing), missing
+ones are made up by empty ones, and of the target's rows only `target_rows` go to the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, array_module, check_shapes, to_device
+from ..ops import packing
+from ..ops.cross_entropy import PAD
+from ..ops.packing import Packing
+
+FINE, COARSE, FINE_UP_TO = 4, 8, 32  # lengths are rounded up to multiples of 4, above 32 of 8
+SENTENCES = 8  # their number likewise
+WORDS = 8  # target words likewise, to eighths of T * B
+
+
+class Inputs(NamedTuple):
+    src: Array  # (S, B) ids
+    tgt: Array  # (T, B) ids of the words before each target
+    src_packing: Packing
+    tgt_packing: Packing
+    mask: Array  # (S, B) True where there is a source token
+    targets: Array  # (n,) ids to predict: of each packed row, or of `target_rows`
+    target_rows: Array | None = None  # (n,)
+    src_tokens: tuple[Array, Array] | None = None  # of an embedding's gradient on a GPU: see kernels/embedding.py
+    tgt_tokens: tuple[Array, Array] | None = None
+
+
+def lay_out(src: Array, src_lengths: Array, tgt: Array) -> Inputs:
+    """Inputs of a batch, on the host; ValueError for lengths or padding that do not fit."""
+    src, src_lengths, tgt, tgt_lengths = _on_host(src, src_lengths, tgt)
+    src_packing, tgt_packing = packing.pack(src_lengths, len(src)), packing.pack(tgt_lengths, len(tgt) - 1)
+    mask = np.arange(len(src))[:, None] < src_lengths
+    words = tgt[:-1]  # of step t, which predicts tgt[t + 1]
+    return Inputs(src, words, src_packing, tgt_packing, mask, tgt[1:].reshape(-1)[tgt_packing.rows])
+
+
+def _on_host(src: Array, src_lengths: Array, tgt: Array) -> tuple[np.ndarray, ...]:
+    """src (S, B), src_lengths (B,), tgt (T+1, B), tgt_lengths (B,); ValueError for what does not fit."""
+    src, src_lengths, tgt = (to_device(array, "cpu") for array in (src, src_lengths, tgt))
+    check_shapes("NMT.forward", src=("S B", src), src_lengths=("B", src_lengths), tgt=("U B", tgt))
+    is_word = tgt[1:] != PAD
+    lengths = is_word.sum(axis=0)
+    if not (is_word == (np.arange(len(is_word))[:, None] < lengths)).all():
+        raise ValueError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
+    return src, src_lengths, tgt, lengths
+
+
+class Bucket(NamedTuple):
+    """The sizes that every shape of a step follows from."""
+
+    S: int
+    T: int
+    B: int
+    N: int  # rows of the target that go to the vocabulary
+
+    @classmethod
+    def of(cls, src: np.ndarray, tgt: np.ndarray) -> Bucket:
+        """The smallest bucket that holds src (S, B) and tgt (T+1, B)."""
+        S, T = (_up(n, FINE if n <= FINE_UP_TO else COARSE) for n in (len(src), len(tgt) - 1))
+        B = _up(src.shape[1], SENTENCES)
+        return cls(S, T, B, _up(int((tgt[1:] != PAD).sum()), max(1, T * B // WORDS)))
+
+
+def _up(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def fields(bucket: Bucket) -> dict[str, tuple[int, ...]]:
+    """What a batch is made of in memory, name -> shape."""
+    S, T, B, N = bucket
+    tokens = {f"{side}_{what}": (size,) for side, size in (("src", S * B), ("tgt", T * B))
+              for what in ("order", "sorted")}
+    return {"src": (S, B), "tgt": (T, B), "src_lengths": (B,), "reversed_rows": (S * B,), "last": (B,),
+            "targets": (N,), "target_rows": (N,), **tokens}
+
+
+def views(vector: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Arrays of these shapes that lie one behind the other in a vector."""
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        found[name] = vector[start : start + prod(shape)].reshape(shape)
+        start += prod(shape)
+    return found
+
+
+def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int, int], src: Array,
+         src_lengths: Array, tgt: Array) -> None:
+    """Write a batch into the `views` of a vector of int64 on the host.
+
+    vocabularies: the sizes of source and target.  ValueError for lengths or padding that do not fit, IndexError
+    for ids outside a vocabulary.
+    """
+    src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt)
+    _check_ids("source", src, vocabularies[0])
+    _check_ids("target", tgt, vocabularies[1])
+    S, T, B, N = bucket
+    empty = B - src.shape[1]  # sentences that are not there: one source token, no target
+    lengths = np.pad(src_lengths, (0, empty), constant_values=1)
+    whole = packing.lay_out_whole(lengths, S)
+    src = np.pad(src, ((0, S - len(src)), (0, empty)), constant_values=PAD)
+    tgt = np.pad(tgt, ((0, T + 1 - len(tgt)), (0, empty)), constant_values=PAD)
+    targets = tgt[1:].reshape(-1)
+    rows = np.argsort(targets == PAD, kind="stable")[:N]  # the words, then as much padding as makes up N
+    values = {"src": src, "tgt": tgt[:-1], "src_lengths": lengths, "reversed_rows": whole.reversed_rows,
+              "last": whole.last, "targets": targets[rows], "target_rows": rows}
+    for side, ids in ("src", src.reshape(-1)), ("tgt", tgt[:-1].reshape(-1)):
+        order = np.argsort(ids, kind="stable")
+        values |= {f"{side}_order": order, f"{side}_sorted": ids[order]}
+    for name, value in values.items():
+        into[name][...] = value
+
+
+def _check_ids(side: str, ids: np.ndarray, V: int) -> None:
+    if not 0 <= int(ids.min()) <= int(ids.max()) < V:
+        raise IndexError(f"NMT: {side} ids run from {int(ids.min())} to {int(ids.max())}, expected 0 to V - 1 = {V - 1}")
+
+
+def laid_out(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
+    """Inputs from the `views` of a filled vector, wherever it lies; only arithmetic on it, no copy of the host's."""
+    S, T, B, _ = bucket
+    xp = array_module(there["src"])
+    ended = xp.arange(S)[:, None] >= there["src_lengths"]
+    everything = slice(None)
+    layout = lambda steps, **rest: Packing(
+        everything, [B] * steps, list(range(0, (steps + 1) * B, B)), rows=everything,
+        previous=slice(0, steps * B), **{"reversed_rows": None, "last": None, "ended": None, **rest})
+    src_packing = layout(S, reversed_rows=there["reversed_rows"], last=there["last"],
+                         ended=ended.reshape(S * B, 1).astype("float32"))
+    tokens = lambda side: (there[f"{side}_order"], there[f"{side}_sorted"])
+    return Inputs(there["src"], there["tgt"], src_packing, layout(T), ~ended, there["targets"],
+                  there["target_rows"], tokens("src"), tokens("tgt"))

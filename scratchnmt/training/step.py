@@ -1,0 +1,177 @@
+"""One training step, from a batch to moved weights: at once, or on a GPU without waiting for it.
+
+Both have the same two functions: `take` does a step, `results` tells what is known of the steps since it was
+last asked.  `StepAtOnce` reads loss and norm before it moves the weights.  `StepAhead` is for fused kernels: the
+host lays batches out and sends them ahead, one copy each; loss and norm stay on the GPU, where clipping needs
+them, and come back a few steps late; what a step launches is recorded and repeated (see kernels/graph.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import optim
+from ..arrays import Array, array_module
+from ..data.batches import Batch
+from ..models import inputs
+from ..models.inputs import Bucket
+from ..models.nmt import NMT
+from ..ops.plain import PLAIN
+
+AHEAD = 4  # steps that the host may be ahead of the GPU
+_NUMBERS = {"step": (1,), "numbers": (3,)}  # beside a batch: which step's dropout; what Adam.advance returned
+
+
+class Place(NamedTuple):
+    """A step in its run."""
+
+    step: int  # from 1
+    epoch: int  # from 1
+    tokens: int  # target tokens
+
+
+class Result(NamedTuple):
+    place: Place
+    nats: float
+    norm: float  # of the gradient, summed over tokens, averaged over sentences
+
+
+class Recipe(NamedTuple):
+    """What a step does besides the gradient."""
+
+    clip: float  # 0: not at all
+    seed: int  # of dropout
+    graphs: int  # steps of how many different sizes are recorded, at most
+    generator: Callable[[int], Any]  # step from 0 -> the generator of its dropout masks
+
+
+def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe,
+         finite: Callable[[str, float, Place], float]) -> StepAtOnce | StepAhead:
+    """The way to take steps that fits the model's kernels.
+
+    optimizer: makes one, of the module optim or its fused twin.  finite: called with "loss" or "gradient's norm", its
+    value and the place, raises an error if it is not finite, else returns it.
+    """
+    if model.kernels is PLAIN:
+        return StepAtOnce(model, optimizer(optim), recipe, finite)
+    from ..kernels import KERNELS
+
+    return StepAhead(model, optimizer(KERNELS["optim"]), recipe, finite)
+
+
+class StepAtOnce:
+    """A step that ends before the next begins."""
+
+    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, finite: Callable):
+        self.model, self.optimizer, self.recipe, self.finite = model, optimizer, recipe, finite
+        self.grads = model.params.like()
+        self.found: list[Result] = []
+
+    def take(self, batch: Batch, place: Place, rate: float) -> None:
+        """Move the weights along the gradient of a batch, at this learning rate."""
+        sentences, clip = len(batch.src_lengths), self.recipe.clip
+        rng = self.recipe.generator(place.step - 1)
+        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
+        self.model.backward(cache, out=self.grads)
+        nats = self.finite("loss", float(loss), place)  # only now: a GPU has work while we wait for it
+        norm = self.finite("gradient's norm", optim.global_norm(self.grads), place) / sentences
+        self.optimizer.learning_rate = rate
+        self.optimizer.step(self.grads, scale=(optim.clip_factor(norm, clip) if clip else 1.0) / sentences)
+        self.found.append(Result(place, nats, norm))
+
+    def results(self, wait: bool = False) -> list[Result]:
+        """Those of the steps since the last call."""
+        found, self.found = self.found, []
+        return found
+
+
+class _Slot:
+    """Pinned memory of the host for one step on its way: the GPU copies from and to it while the host goes on."""
+
+    def __init__(self, cupy: Any):
+        self.cupy, self.size = cupy, 0
+        self.event = cupy.cuda.Event(disable_timing=True)
+        self.found = self._pinned(2, "float64")  # loss, norm
+
+    def vector(self, size: int) -> np.ndarray:
+        """Room for `size` whole numbers."""
+        if self.size < size:
+            self.numbers, self.size = self._pinned(size, "int64"), size
+        return self.numbers[:size]
+
+    def _pinned(self, size: int, dtype: str) -> np.ndarray:
+        memory = self.cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        return np.frombuffer(memory, dtype, size)
+
+
+class StepAhead:
+    """Steps on a GPU, for models of fused kernels; the host is up to AHEAD steps further."""
+
+    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, finite: Callable):
+        from ..kernels.graph import Graphs
+
+        self.model, self.optimizer, self.recipe, self.finite = model, optimizer, recipe, finite
+        self.xp = array_module(model.params.flat)
+        self.grads = model.params.like()
+        # the products of the concat score are CuPy's own, which cannot be recorded
+        self.graphs = Graphs(0 if model.config.score == "concat" else recipe.graphs)
+        self.there: dict[Bucket, Array] = {}  # where on the GPU a bucket's batch lies
+        self.found = self.xp.zeros(2, "float64")  # loss, norm of the gradient
+        self.free = deque(_Slot(self.xp) for _ in range(AHEAD))
+        self.sent: deque[tuple[_Slot, Place, int]] = deque()  # and how many sentences
+        self.done: list[Result] = []
+
+    def take(self, batch: Batch, place: Place, rate: float) -> None:
+        """Send the step that moves the weights along the gradient of a batch; waits if AHEAD others are on the way."""
+        if not self.free:
+            self._receive()
+        slot, sentences = self.free.popleft(), len(batch.src_lengths)
+        self.optimizer.learning_rate = rate
+        bucket = Bucket.of(batch.src, batch.tgt)
+        shapes = _NUMBERS | inputs.fields(bucket)
+        host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
+        here = inputs.views(host, shapes)
+        config = self.model.config
+        inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3])
+        here["step"][0] = place.step - 1
+        here["numbers"].view("float64")[...] = self.optimizer.advance(1 / sentences)
+        if bucket not in self.there:
+            self.there[bucket] = self.xp.empty(len(host), "int64")
+        there = self.there[bucket]
+        there.set(host, self.graphs.stream)
+        self.graphs.run(bucket, lambda: self._work(inputs.views(there, shapes), bucket))
+        self.found.get(self.graphs.stream, out=slot.found, blocking=False)
+        slot.event.record(self.graphs.stream)
+        self.sent.append((slot, place, sentences))
+
+    def results(self, wait: bool = False) -> list[Result]:
+        """Those that have come back since the last call; with `wait`, of all steps."""
+        while self.sent and (wait or self.sent[0][0].event.done):
+            self._receive()
+        found, self.done = self.done, []
+        return found
+
+    def _work(self, there: dict[str, Array], bucket: Bucket) -> None:
+        """All launches of a step; nothing here may depend on what is in the batch but through `there`."""
+        from ..kernels.optim import global_norm
+        from ..kernels.philox import Masks
+
+        masks = Masks(self.recipe.seed, there["step"].view("uint64"))
+        loss, cache = self.model.forward_inputs(inputs.laid_out(there, bucket), masks, out=self.grads)
+        self.model.backward(cache, out=self.grads)
+        norm = global_norm(self.grads)
+        self.optimizer.update(self.grads, there["numbers"].view("float64"), norm, self.recipe.clip or np.inf)
+        self.found[0], self.found[1:] = loss, norm
+
+    def _receive(self) -> None:
+        """Wait for the oldest step that is on the way."""
+        slot, place, sentences = self.sent.popleft()
+        slot.event.synchronize()
+        loss, norm = map(float, slot.found)
+        self.free.append(slot)
+        self.done.append(Result(place, self.finite("loss", loss, place),
+                                self.finite("gradient's norm", norm, place) / sentences))

@@ -1,0 +1,163 @@
+"""Steps of fused kernels: ahead of the host's reading, recorded as graphs, the same whichever way they run."""
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_cupy.cuda import Stream
+from test_device_training import EXACT, Losses
+from training import tiny_run
+from training.tiny_run import At, Killed, essence, kill, model, options, run
+
+from scratchnmt.data.batches import make_batch
+from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
+from scratchnmt.training import NotFiniteError
+from scratchnmt.training.loop import _Trainer
+from scratchnmt.training.step import AHEAD
+
+FUSED = {"device": "cuda", "embed_dropout": 0.2}
+CONFIGURATIONS = {
+    "default": {}, "two layers": {"layers": 2, "feed": "context", "label_smoothing": 0.1},
+    "tied, dot, none": {"tie_embeddings": True, "score": "dot", "feed": "none", "bidirectional": False},
+    "two layers, output": {"layers": 2},
+}
+by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+
+
+def trainer(choices=(), **changes):
+    made = _Trainer(model(**FUSED, **dict(choices)), tiny_run.data(), options(**changes), Path("no folder"))
+    made.progress = Losses()
+    return made
+
+
+@by_configuration
+def test_a_recorded_step_waits_for_none_but_one_long_ago(machine, choices):
+    made = trainer(choices)
+    for _ in range(12):
+        made._step()
+    machine.waits.clear()
+    machine.uploads.clear()
+    launches, steps = machine.launches, len(made.progress.nats_of_steps)
+    for _ in range(5):
+        made._step()
+    assert machine.launches - launches >= 4
+    assert all(int(wait.split()[1]) >= AHEAD - 2 for wait in machine.waits), "\n".join(machine.waits)
+    assert len(machine.uploads) == 5, "one copy a step: " + "\n".join(machine.uploads)
+    assert len(made.progress.nats_of_steps) - steps == 5  # as many come back as go
+    made._note_results(wait=True)
+    assert len(made.progress.nats_of_steps) == 17
+
+
+@by_configuration
+def test_recorded_or_not_the_bits_are_the_same(tmp_path, machine, choices):
+    found, launches = [], []
+    for graphs in (64, 1, 0):
+        before, progress = machine.launches, Losses()
+        run(tmp_path / str(graphs), progress=progress, choices=FUSED | choices, graphs=graphs, average=0.9)
+        found.append((essence(tmp_path / str(graphs)), progress.nats_of_steps))
+        launches.append(machine.launches - before)
+    assert found[0] == found[1] == found[2]
+    assert launches[0] > launches[1] > launches[2] == 0
+
+
+def test_a_killed_run_that_is_resumed_ends_in_the_same_bits(tmp_path, machine):
+    run(tmp_path / "whole", choices=FUSED)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", choices=FUSED, progress=At(11, kill), save_every=4)
+    run(tmp_path / "killed", choices=FUSED, resume=True, save_every=4)
+    assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
+
+
+@by_configuration
+@pytest.mark.parametrize("rows", [None, 3])
+def test_a_batch_in_a_bucket_is_the_batch(choices, rows, rng, cupy):
+    """Loss and gradients of sizes rounded up, sentences made up, against the batch as it is on the CPU."""
+    on_cpu, on_device = (model(**EXACT, **choices, device=device) for device in ("cpu", "cuda"))
+    on_cpu.params.flat[...] = rng.standard_normal(on_cpu.params.flat.size) / 2
+    on_device.params.flat[...] = cupy.asarray(on_cpu.params.flat)
+    src, tgt = ([rng.integers(4, 12, n).tolist() for n in lengths] for lengths in ((3, 5, 1), (4, 1, 6)))
+    batch = make_batch(src[:rows], tgt[:rows])
+    loss, cache = on_cpu.forward(batch.src, batch.src_lengths, batch.tgt)
+    grads = on_cpu.backward(cache)
+    bucket = Bucket.of(batch.src, batch.tgt)
+    assert (bucket.S, bucket.T, bucket.B) == (8, 8, 8) and 14 <= bucket.N < 64
+    host = np.zeros(sum(map(math.prod, fields(bucket).values())), "int64")
+    fill(views(host, fields(bucket)), bucket, (12, 12), *batch[:3])
+    inputs = laid_out(views(cupy.asarray(host), fields(bucket)), bucket)
+    device_loss, cache = on_device.forward_inputs(inputs)
+    found = on_device.backward(cache)
+    np.testing.assert_allclose(float(device_loss), loss, rtol=1e-13)
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(found[name].get(), gradient, rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("ids, message", [
+    (([[4, 99]], [[5]]), "source ids run from 4 to 99, expected 0 to V - 1 = 11"),
+    (([[4]], [[5, 12]]), "target ids run from 1 to 12, expected 0 to V - 1 = 11"),
+])
+def test_ids_outside_a_vocabulary(ids, message):
+    batch = make_batch(*ids)
+    bucket = Bucket.of(batch.src, batch.tgt)
+    vector = np.zeros(sum(map(math.prod, fields(bucket).values())), "int64")
+    with pytest.raises(IndexError, match=message):
+        fill(views(vector, fields(bucket)), bucket, (12, 12), *batch[:3])
+
+
+@pytest.mark.parametrize("shape, words, expected", [
+    ((20, 26, 64), 900, (20, 28, 64, 1120)), ((33, 33, 5), 5, (40, 40, 8, 40)), ((1, 1, 1), 1, (4, 4, 8, 4)),
+    ((32, 32, 128), 4096, (32, 32, 128, 4096)),
+])
+def test_buckets(shape, words, expected):
+    S, T, B = shape
+    tgt = np.zeros((T + 1, B), int)
+    tgt[1:].reshape(-1)[:words] = 5
+    assert Bucket.of(np.ones((S, B)), tgt) == expected
+
+
+def test_the_concat_score_is_not_recorded(machine):
+    made = trainer({"score": "concat"})
+    for _ in range(8):
+        made._step()
+    assert not machine.launches
+
+
+def test_a_loss_that_overflows_names_its_own_step(tmp_path, machine):
+    with pytest.raises(NotFiniteError, match=r"at step (\d+), epoch \d: training stopped") as error:
+        run(tmp_path / "run", choices=FUSED, optimizer="sgd", learning_rate=1e30, clip=0.0)
+    at_once = tmp_path / "plain"
+    with pytest.raises(NotFiniteError) as expected, np.errstate(all="ignore"):
+        run(at_once, choices=FUSED | {"kernels": "plain", "dropout": 0.0, "embed_dropout": 0.0}, optimizer="sgd",
+            learning_rate=1e30, clip=0.0)
+    assert "step 2," in str(error.value) and "step 2," in str(expected.value)
+    assert "the last good state is kept in" in str(error.value)
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_with_a_warning(tmp_path, machine, monkeypatch):
+    run(tmp_path / "recorded", choices=FUSED)
+    original = Stream.end_capture
+
+    def refuse(self):
+        original(self)
+        raise RuntimeError("cudaErrorStreamCaptureInvalidated: operation failed")
+
+    monkeypatch.setattr(Stream, "end_capture", refuse)
+    launches = machine.launches
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(tmp_path / "refused", choices=FUSED)
+    assert [str(w.message)[:47] for w in caught] == ["a step cannot be recorded as a CUDA graph (cuda"]
+    assert machine.launches == launches and essence(tmp_path / "refused") == essence(tmp_path / "recorded")
+
+
+def test_memory_that_is_given_back_takes_the_graphs_with_it(cupy, machine):
+    made = trainer()
+    for _ in range(8):
+        made._step()
+    graphs = made.steps.graphs
+    assert graphs.graphs
+    machine.most = 0
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
+        graphs._allocate(1 << 20)
+    assert not graphs.graphs
