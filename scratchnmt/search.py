@@ -76,7 +76,7 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The (up to) n_best translations of each of B sentences, best first.
 
-    src (S, B) token ids on the model's device, src_lengths (B,) in any order.  max_steps bounds the
+    src (S, B) token ids, best on the host, src_lengths (B,) in any order.  max_steps bounds the
     tokens of a translation, </s> included: one number, or one for each sentence.  Translations without
     </s> are returned only for a sentence of which none has ended within max_steps.  length_penalty is
     the alpha of (3); the scores returned are without it.
@@ -84,14 +84,15 @@ def beam_search(
     The model encodes once: state = model.start(src, src_lengths).  Then, with y (B, K) the newest tokens,
     logits (B, K, V), attention (B, K, S), state = model.step(state, y); the logits are overwritten here.
     state.select(sentences (B',), beams (B', K')) keeps sentences and, for each, the hypotheses to go on with.
+    model.params.flat tells the device.
 
     Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty;
     FloatingPointError if the logits of a sentence are not finite.
     """
     check_options(max_steps, beam_size, length_penalty, n_best)
-    xp = array_module(src)
     limits = np.broadcast_to(to_device(max_steps, "cpu"), src.shape[1])
     most, last_steps = int(limits.max()), set(limits.tolist())
+    xp = array_module(model.params.flat)
     limits = xp.asarray(limits)
     penalty = xp.asarray(((5.0 + np.arange(most + 1)) / 6.0) ** length_penalty)  # (3)
 

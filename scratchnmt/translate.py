@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import array_module
 from .data.batches import make_batch
 from .data.vocab import EOS, SPECIALS, Vocabulary
 from .errors import InputError
@@ -97,14 +96,12 @@ class Translator:
         """The best hypotheses of each sentence; the empty translation, of score 0, of one without tokens."""
         found = [[Hypothesis([], 0.0)] for _ in sentences]
         order = sorted((i for i, ids in enumerate(sentences) if ids), key=lambda i: len(sentences[i]))
-        xp = array_module(self.model.params.flat)
         sizes = [self._search_size(ids, max_length, search) for ids in sentences]
         for chosen in _batches(order, sizes, batch_size):
             batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
             limits = _limit(batch.src_lengths, max_length)
             try:
-                src = xp.asarray(batch.src)
-                results = beam_search(self.model, src, batch.src_lengths, max_steps=limits, **search)
+                results = beam_search(self.model, batch.src, batch.src_lengths, max_steps=limits, **search)
             except MemoryError as error:
                 raise InputError(f"out of memory ({error}) in the search of {len(chosen)} sentences of up to "
                                  f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}, "

@@ -7,6 +7,7 @@ line and those below it, up to the next number, a blank line, a return or the en
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 import textwrap
@@ -16,6 +17,12 @@ from typing import NamedTuple
 from . import KERNELS
 from . import compile as compiler
 
+# operations that are a kernel and products of matrices, which are cuBLAS': what to say of them, and the kernel
+PARTS = {
+    "lstm_cell": "lstm_cell: z = x Wx + h_prev Wh + b are two products by cuBLAS, which adds the second to the first;\n"
+                 "the rest of the cell is lstm_gates, one launch for all rows of a step and both directions.",
+}
+PART_OF = {"lstm_cell": "lstm_gates"}
 _NUMBERS = re.compile(r"\((\d+)\)")
 _FUNCTION = r"^(?:template <typename T>\n)?__global__ void {}\(.*?^}}$"
 
@@ -107,10 +114,15 @@ def _block(language: str, code: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Print the pages of the kernels named; the exit status."""
-    wrong = [name for name in arguments if name not in KERNELS]
+    wrong = [name for name in arguments if name not in KERNELS and name not in PARTS]
     if wrong or not arguments:
         given = f"no kernel is named {wrong[0]!r}; " if wrong else ""
-        print(f"{given}usage: python -m scratchnmt.kernels NAME ..., of {', '.join(KERNELS)}", file=sys.stderr)
+        print(f"{given}usage: python -m scratchnmt.kernels NAME ..., of {', '.join([*KERNELS, *PARTS])}",
+              file=sys.stderr)
         return 2
-    print("\n\n".join(page(name) for name in arguments))
+    try:
+        print("\n\n".join(page(name) if name in KERNELS else PARTS[name] + "\n\n" + page(PART_OF[name])
+                          for name in arguments), flush=True)
+    except BrokenPipeError:  # of a reader such as head, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails too
     return 0

@@ -44,6 +44,8 @@ class Products:
             out, add = xp.empty(shape, dtype), False
         if out.shape != shape or out.dtype != dtype:
             raise ValueError(f"product: out is {out.dtype} {out.shape}, expected {dtype} {shape}")
+        if 0 in shape:
+            return out
         if matrix(out) is None:
             raise ValueError(f"product: out has strides {out.strides}, expected one of its last two axes contiguous")
         a, b = (_readable(array.astype(dtype, copy=False)) for array in (a, b))
@@ -51,8 +53,6 @@ class Products:
             a, b, out_rows = b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2)
         else:
             out_rows = out
-        if 0 in shape:
-            return out
         self._gemm(a, b, out_rows, add)
         return out
 

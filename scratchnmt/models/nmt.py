@@ -169,7 +169,7 @@ class NMT:
         """
         from ..search import beam_search
 
-        src = array_module(self.params.flat).asarray(src_ids, dtype="int64")[:, None]
+        src = np.asarray(src_ids, dtype="int64")[:, None]
         options = {"n_best": beam_size, "max_steps": max_decoding_time_step, **options}
         return beam_search(self, src, np.array([len(src)]), beam_size=beam_size, **options)[0]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..arrays import array_module
 from ..data.batches import Batch, epoch_batches
 from ..metrics import corpus_bleu, perplexity
 from ..search import greedy_search
@@ -26,11 +25,10 @@ class Validation:
 
     def bleu(self, model: Any) -> float:
         """Of greedy translations, at most 2 S + 10 tokens long, detokenised, against the raw references."""
-        xp = array_module(model.params.flat)
         found = [""] * len(self.data.valid)
         for indices, batch in zip(self.indices, self._batches()):
             limits = 2 * batch.src_lengths + 10
-            hypotheses = greedy_search(model, xp.asarray(batch.src), batch.src_lengths, max_steps=limits)
+            hypotheses = greedy_search(model, batch.src, batch.src_lengths, max_steps=limits)
             for index, hypothesis in zip(indices, hypotheses):
                 found[index] = self.data.tgt_vocab.decode(hypothesis.value)
         return corpus_bleu(found, self.data.valid_references).score

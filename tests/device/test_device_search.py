@@ -66,7 +66,7 @@ def test_a_step_of_a_search_waits_once_for_the_device(machine):
     searched, waits = model(device="cuda"), {}
     for steps in (4, 9):
         machine.waits.clear()
-        found = beam_search(searched, to_device(src, "cuda"), src_lengths, beam_size=3, max_steps=steps)
+        found = beam_search(searched, src, src_lengths, beam_size=3, max_steps=steps)
         assert max(len(h.attention) for some in found for h in some) == steps
         waits[steps] = len(machine.waits)
     assert waits[9] - waits[4] == 5, "\n".join(machine.waits)

@@ -91,8 +91,17 @@ def test_the_command(capsys):
     assert main(["lstm_gates"]) == 0
     printed = capsys.readouterr().out
     assert "array | i, f, g, o = (gates[" in printed and "      | const T f = sigmoid(z[H]);" in printed
+    assert main(["lstm_cell"]) == 0
+    assert capsys.readouterr().out.endswith("lstm_gates, one launch for all rows of a step and both directions.\n\n"
+                                            + printed)
     assert main(["lstm_cells"]) == 2 and main([]) == 2
     assert "no kernel is named 'lstm_cells'; usage: " in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough():
+    command = f"{sys.executable} -m scratchnmt.kernels {' '.join(KERNELS)} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("lstm_gates: ") and (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_needs_no_cupy():
