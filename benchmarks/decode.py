@@ -20,7 +20,7 @@ from scratchnmt.models.nmt import NMT
 from scratchnmt.search import Hypothesis, beam_search
 from scratchnmt.translate import Translator
 
-from . import measure
+from . import measure, rows
 from .ours import random_sentences
 from .peers import peer
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    print(measure.machine(options.threads))
+    print(measure.machine(options.threads, options.device))
     model, sentences = trained(options) if options.model else random(options)
     rng = np.random.default_rng(0)
     print(f"{len(sentences):,} sentences, beam {options.beam}, at most {options.max_steps} steps")
@@ -60,6 +60,12 @@ def run(options: argparse.Namespace) -> int:
             for name, rate in found.items():
                 rates[name].append(rate)
     fastest = np.median(rates["scratchnmt"])
+    measure.write_rows([rows.rates(np.array(rate), command="decode", what=f"sentences, beam {options.beam}",
+                                   contestant=name, dtype=str(model.params.flat.dtype),
+                                   device=measure.device_name(options.device),
+                                   sizes=f"V={model.config.tgt_vocab_size} H={model.config.hidden_size} "
+                                         f"sentences={len(sentences)}")
+                        for name, rate in rates.items()], options)
     measure.print_table(
         ["", "sentences/s", "quartiles", "scratchnmt is faster by"],
         [[name, f"{np.median(rate):.1f}", measure.spread(np.array(rate)),
@@ -71,16 +77,20 @@ def run(options: argparse.Namespace) -> int:
 def trained(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
     if not options.src:
         raise InputError("--model needs --src, a file of sentences to translate")
-    translator = Translator.load(options.model)
+    translator = Translator.load(options.model, **computing(options))
     encoded = map(translator.src_vocab.encode, read_lines(options.src))
     return translator.model, [ids for ids in encoded if ids]
 
 
 def random(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
     V, H, N, S = map(int, options.random_size.split(","))
-    model = NMT(V, V, H, H, dtype="float32", seed=0)
+    model = NMT(V, V, H, H, dtype="float32", seed=0, **computing(options))
     model.params.flat *= 3  # sharper choices: with fewer near-ties two searches can agree
     return model, random_sentences(np.random.default_rng(0), V, N, S)
+
+
+def computing(options: argparse.Namespace) -> dict[str, str]:
+    return dict(device=options.device, kernels=options.kernels, matmul=options.matmul or "float32")
 
 
 def ours(model: NMT, sentences: list[list[int]], options: argparse.Namespace) -> list[Hypothesis]:

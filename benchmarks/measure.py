@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from scratchnmt.arrays import device_module
+
+from .clock import Seconds, clock
+
 REST = 0.05  # seconds between contestants, for the idle threads of the last one to fall asleep
 NOISY = 0.2  # quartiles this far apart, as a share of the median: other work was on the machine
 
 
-def machine(threads: int) -> str:
-    """One line: processor, cores, threads, versions."""
+def machine(threads: int, device: str = "cpu") -> str:
+    """One line: processor, cores, threads, versions; the card, if it is one that measures."""
+    card = "" if device == "cpu" else f"{device_name(device)}; "
+    return f"{card}{machine_facts()}, {threads} threads each"
+
+
+def machine_facts() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return (f"{processor()}, {cores} cores, {threads} threads each; Python {platform.python_version()}, "
-            f"NumPy {np.__version__} with {blas['name']} {blas['version']}")
+    cupy = sys.modules.get("cupy")
+    gpu = "" if cupy is None else f", CuPy {cupy.__version__}, CUDA {cupy.cuda.runtime.runtimeGetVersion()}"
+    return (f"{processor()}, {cores} cores; Python {platform.python_version()}, NumPy {np.__version__} with "
+            f"{blas['name']} {blas['version']}{gpu}")
+
+
+def device_name(device: str) -> str:
+    """What the processor, or the card, calls itself."""
+    if device == "cpu":
+        return processor()
+    cuda = device_module(device).cuda
+    return cuda.runtime.getDeviceProperties(cuda.Device().id)["name"].decode()
 
 
 def processor() -> str:
@@ -37,22 +57,22 @@ def sgemm(size: int = 2048) -> Callable[[], None]:
     return lambda: np.matmul(a, b, out=out)
 
 
-def alternate(contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3,
-              ) -> dict[str, np.ndarray]:
-    """Seconds of every call, (rounds,) for each contestant.
+def alternate(contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 3, device: str = "cpu",
+              calls: int = 1) -> dict[str, list[Seconds]]:
+    """Host's and device's seconds of a call, `rounds` of them for each contestant, each of `calls` in a row.
 
     They take turns, every other round in reverse order, so that a slow spell of the machine falls on
     all of them.
     """
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    timer = clock(device)
+    times: dict[str, list[Seconds]] = {name: [] for name in contestants}
     for turn in range(-warmup, rounds):
         for name in list(contestants)[:: -1 if turn % 2 else 1]:
             time.sleep(REST)
-            start = time.perf_counter()
-            contestants[name]()
+            seconds = timer.time(contestants[name], calls)
             if turn >= 0:
-                times[name].append(time.perf_counter() - start)
-    return {name: np.array(seconds) for name, seconds in times.items()}
+                times[name].append(seconds)
+    return times
 
 
 def spread(values: np.ndarray) -> str:
@@ -67,3 +87,25 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
     for row in (header, ["-" * width for width in widths], *rows):
         print("  ".join(cell.rjust(width) if i else cell.ljust(width)
                         for i, (cell, width) in enumerate(zip(row, widths, strict=True))), flush=True)
+
+
+def print_rows(rows: list, times: Mapping[str, list[Seconds]]) -> None:
+    """A table of one size: the first row is ours, which the others are compared with."""
+    on_gpu = any(s.host != s.device for seconds in times.values() for s in seconds)
+    ours = rows[0]
+    header = ["", "ms", *(["host ms"] if on_gpu else []), "quartiles", "GFLOP/s", "share", "tokens/s",
+              "scratchnmt is faster by"]
+    print_table(header, [
+        [row.contestant, f"{row.ms:.4g}", *([f"{row.host_ms:.4g}"] if on_gpu else []),
+         spread(np.array([s.device for s in times[row.contestant]])), f"{row.gflop_per_s:.0f}",
+         f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "", f"{row.tokens_per_s:,}",
+         "" if row is ours else f"{row.ms / ours.ms:.2f}"] for row in rows])
+
+
+def write_rows(rows: list, options, limits=None) -> None:
+    """Into the folder of --out; on a GPU benchmarks/results if it was not given."""
+    from . import rows as files
+
+    folder = options.out or (files.RESULTS if options.device != "cpu" else None)
+    if rows and folder:
+        print(f"\nrows: {files.write(rows, folder, limits)}")

@@ -3,6 +3,9 @@
 Total is what the process grew by, from before the model was made to the highest point of a step
 (Linux: VmHWM, reset after the weights are there).  Every contestant must hold weights, gradient and
 two moments of Adam, 16 bytes for each weight; the last column is what it holds beyond those.
+
+On a GPU total is what the card's free memory shrank by, the pools of CuPy and PyTorch included, and the CUDA
+libraries that a first small step has loaded not.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import json
 import subprocess
 import sys
 
+from scratchnmt.arrays import device_module
 from scratchnmt.models.nmt import NMT
 
-from . import measure
+from . import measure, rows
 from .ours import Contestant, random_batch
 from .peers import peer
 
@@ -36,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if options.contestant:
         print(json.dumps(peak(options.contestant, options, options.batch[0])))
         return 0
-    print(measure.machine(options.threads))
+    print(measure.machine(options.threads, options.device))
+    found = []
     for batch in options.batch or [32, 128]:
         print(f"\nV {options.vocab:,}, E = H = {options.hidden}, B {batch}, S = T = {options.steps}")
         results = {name: in_subprocess(name, options, batch) for name in ["scratchnmt", *options.peers]}
@@ -49,35 +54,51 @@ def run(options: argparse.Namespace) -> int:
             [[name, f"{row['total'] / MIB:.0f}", f"{row['beyond'] / MIB:.0f}",
               f"{ours['total'] / row['total']:.2f}", f"{ours['beyond'] / row['beyond']:.2f}"]
              for name, row in results.items()])
+        found += [rows.Row("memory", "peak of a step", name, measure.device_name(options.device), "float32",
+                           f"V={options.vocab} H={options.hidden} B={batch} T={options.steps}", "", "", "",
+                           gbyte=round(row["total"] / 1e9, 4)) for name, row in results.items()]
+    measure.write_rows(found, options)
     return 0
 
 
 def in_subprocess(contestant: str, options: argparse.Namespace, batch: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks", "memory", "--contestant", contestant, "--batch", batch,
                "--vocab", options.vocab, "--hidden", options.hidden, "--steps", options.steps,
-               "--threads", options.threads]
+               "--threads", options.threads, "--device", options.device,
+               *(["--kernels", options.kernels] if options.kernels else [])]
     done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 
 def peak(name: str, options: argparse.Namespace, batch: int) -> dict[str, float]:
-    """Bytes at the highest point of two steps, and the first loss, of one contestant in this process."""
+    """Bytes at the highest point of some steps, and the first loss, of one contestant in this process."""
     make = Contestant if name == "scratchnmt" else lambda model: peer(name).Contestant(model, options.threads)
-    make(NMT(50, 50, 8, 8)).step(random_batch(50, 50, 4, 5, 5))  # threads and libraries' own buffers
+    how = {"device": options.device, "kernels": options.kernels}
+    on_gpu = options.device != "cpu"
+    make(NMT(50, 50, 8, 8, **how)).step_loss(random_batch(50, 50, 4, 5, 5))  # threads and libraries' own buffers
     collect()
-    before = status("VmRSS")
-    model = NMT(options.vocab, options.vocab, options.hidden, options.hidden, dtype="float32", seed=0)
+    before = used(options.device) if on_gpu else status("VmRSS")
+    model = NMT(options.vocab, options.vocab, options.hidden, options.hidden, dtype="float32", seed=0, **how)
     contestant = make(model)
     weights = sum(array.size for array in model.params.values())
     if name != "scratchnmt":
         contestant.params = None
         del model
     collect()
-    reset_peak()
+    if on_gpu:
+        device_module(options.device).get_default_memory_pool().free_all_blocks()  # the copy that PyTorch took over
+    else:
+        reset_peak()
     work = random_batch(options.vocab, options.vocab, batch, options.steps, options.steps)
-    losses = [contestant.step(work) for _ in range(2)]
-    total = status("VmHWM") - before
+    losses = [contestant.step_loss(work) for _ in range(3)]  # the second is recorded, the third repeated, on a GPU
+    total = (used(options.device) if on_gpu else status("VmHWM")) - before
     return {"total": total, "beyond": total - 16 * weights, "loss": losses[0]}
+
+
+def used(device: str) -> int:
+    """Bytes of a card that are taken, by whomever."""
+    free, total = device_module(device).cuda.runtime.memGetInfo()
+    return total - free
 
 
 def collect() -> None:

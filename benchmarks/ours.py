@@ -1,4 +1,4 @@
-"""scratchnmt as a contestant: one training step, written as scratchnmt.training does it."""
+"""scratchnmt as a contestant: the training step of scratchnmt.training, on batches that are made here."""
 
 from __future__ import annotations
 
@@ -6,31 +6,44 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scratchnmt.models.nmt import NMT
+from scratchnmt.arrays import array_module, to_device
 from scratchnmt.data.batches import Batch, make_batch
-from scratchnmt.optim import Adam, clip_factor, global_norm
+from scratchnmt.models.nmt import NMT
+from scratchnmt.training import step
+
+# Multi30k, 8,000 subwords a side: deciles of the source lengths, and of how much longer the target is (</s> counted)
+MULTI30K_SRC = (4, 9, 10, 11, 12, 13, 14, 16, 17, 20, 46)
+MULTI30K_MORE = (-13, -2, -1, 0, 1, 1, 2, 3, 3, 5, 24)
 
 
 class Contestant:
-    """Owns a model and its optimizer."""
+    """Owns a model and the way to take its steps."""
 
-    def __init__(self, model: NMT, clip: float = 5.0) -> None:
-        self.model, self.clip = model, clip
-        self.grads = model.params.like()
-        self.optimizer = Adam(model.params, learning_rate=1e-3)
+    name = "scratchnmt"
+
+    def __init__(self, model: NMT, clip: float = 5.0, graphs: int = 64) -> None:
+        self.model, self.count = model, 0
+        xp = array_module(model.params.flat)
+        recipe = step.Recipe(clip, seed=0, graphs=graphs, generator=lambda number: xp.random.default_rng(number))
+        self.steps = step.make(model, lambda module: module.Adam(model.params, learning_rate=1e-3), recipe,
+                               finite=lambda name, value, place: value)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
+        """Loss and gradients, on the host, without dropout."""
         loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt)
-        return float(loss), self.model.backward(cache, out=self.grads)
+        return float(loss), {name: to_device(gradient, "cpu") for name, gradient in self.model.backward(cache).items()}
 
-    def step(self, batch: Batch, rng: np.random.Generator | None = None) -> float:
-        """Forward, backward, clip, update; the loss per sentence."""
-        sentences = batch.src.shape[1]
-        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng=rng, out=self.grads)
-        grads = self.model.backward(cache, out=self.grads)
-        mean = 1 / sentences
-        self.optimizer.step(grads, scale=mean * clip_factor(mean * global_norm(grads), self.clip))
-        return float(loss) / sentences
+    def step(self, batch: Batch) -> None:
+        """Forward, backward, clip, update; on a GPU it may come back before that is done."""
+        self.count += 1
+        self.steps.take(batch, step.Place(self.count, 1, int(batch.tgt_lengths.sum())), 1e-3)
+        self.steps.results()
+
+    def step_loss(self, batch: Batch) -> float:
+        """The same, waited for; the loss per sentence."""
+        self.count += 1
+        self.steps.take(batch, step.Place(self.count, 1, int(batch.tgt_lengths.sum())), 1e-3)
+        return self.steps.results(wait=True)[-1].nats / len(batch.src_lengths)
 
 
 def random_batch(src_vocab_size: int, tgt_vocab_size: int, sentences: int, src_steps: int,
@@ -48,3 +61,16 @@ def random_sentences(rng: np.random.Generator, vocab_size: int, sentences: int,
     lengths = rng.integers((steps + 1) // 2, steps + 1, sentences)
     lengths[rng.integers(sentences)] = steps
     return [rng.integers(4, vocab_size, length).tolist() for length in lengths]
+
+
+def multi30k_batches(vocab_size: int, sentences: int, count: int, seed: int = 0) -> list[Batch]:
+    """Random tokens, with lengths as random batches of Multi30k have them."""
+    rng = np.random.default_rng(seed)
+    draw = lambda deciles: np.interp(rng.random(sentences), np.linspace(0, 1, 11), deciles).round().astype(int)
+    tokens = lambda lengths: [rng.integers(4, vocab_size, n).tolist() for n in lengths]
+    batches = []
+    for _ in range(count):
+        src = draw(MULTI30K_SRC)
+        tgt = np.maximum(src + draw(MULTI30K_MORE), 2)
+        batches.append(make_batch(tokens(src), tokens(tgt - 1)))
+    return batches

@@ -1,4 +1,4 @@
-"""PyTorch as a contestant: CS224N's model and usage, from the tests."""
+"""PyTorch as a contestant: CS224N's model and usage, from the tests; on the device of the model that it is given."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scratchnmt.models.nmt import NMT
+from scratchnmt.arrays import device_of
 from scratchnmt.data.batches import Batch
+from scratchnmt.models.nmt import NMT
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -27,32 +28,40 @@ class Contestant:
 
     name = "PyTorch"
     version = torch.__version__
+    compiled = False
 
     def __init__(self, model: NMT, threads: int, clip: float = 5.0) -> None:
         torch.set_num_threads(threads)
         config = model.config.to_dict()
         self.model = TorchNMT(config["src_vocab_size"], config["tgt_vocab_size"], config["embed_size"],
                               config["hidden_size"], **{name: config[name] for name in MODEL_OPTIONS})
+        self.device = device_of(model.params.flat)
+        self.model.to(self.device)
         copy_weights(model.params, self.model)
         self.params, self.clip = model.params, clip
+        torch.backends.cuda.matmul.allow_tf32 = getattr(model.kernels.product, "matmul", "float32") == "tf32"
+        self.forward = torch.compile(self.model) if self.compiled else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         self.model.eval()
         self.optimizer.zero_grad()
-        loss = self.model(*self.tensors(batch))
+        loss = self.forward(*self.tensors(batch))
         loss.backward()
         grads = gradients(self.params, self.model)
         self.model.train()
         return loss.item(), grads
 
     def step(self, batch: Batch) -> float:
-        return training_step(self.model, self.optimizer, *self.tensors(batch), clip=self.clip)
+        return training_step(self.forward, self.optimizer, *self.tensors(batch), clip=self.clip)
 
-    @staticmethod
-    def tensors(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return tuple(torch.from_numpy(np.asarray(array, np.int64))
-                     for array in (batch.src, batch.src_lengths, batch.tgt))
+    step_loss = step
+
+    def tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """src, src_lengths, which PyTorch wants on the host, and tgt."""
+        src, lengths, tgt = (torch.from_numpy(np.asarray(array, np.int64))
+                             for array in (batch.src, batch.src_lengths, batch.tgt))
+        return src.to(self.device), lengths, tgt.to(self.device)
 
     def epochs(self, src_ids: list[list[int]], tgt_ids: list[list[int]], batch_size: int,
                seed: int = 0) -> Iterator[int]:

@@ -1,7 +1,8 @@
 """Who can run beside us, and the check that they compute what we compute.
 
 A peer NAME is a module benchmarks/peer_NAME.py with a class Contestant(model: NMT, threads: int)
-that starts from the model's weights and has `name`, `loss_and_gradients(batch)` and `step(batch)`.
+that starts from the model's weights, on its device, and has `name`, `loss_and_gradients(batch)`, `step(batch)` and
+`step_loss(batch)`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ AGREEMENT = 1e-4  # float32, of each gradient's norm: other orders of summation
 def peer(name: str) -> ModuleType:
     """The module of a peer; InputError if it is not written or not installed."""
     try:
-        return importlib.import_module(f"benchmarks.peer_{name}")
+        return importlib.import_module(f"benchmarks.peer_{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         raise InputError(f"peer {name}: {error}: is it installed (pip install '.[peers]')?") from error
 

@@ -19,7 +19,7 @@ from scratchnmt.data.text import read_parallel
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.models.nmt import NMT
 
-from . import measure
+from . import measure, rows
 from .ours import Contestant
 from .peers import check_agreement, peer
 
@@ -32,21 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=100, help="in tokens; longer pairs are left out")
     parser.add_argument("--hidden", type=int, default=256, help="E = H (default 256)")
     parser.add_argument("--batch-size", type=int, default=32, help="sentences (default 32)")
+    parser.add_argument("--pool", type=int, default=1, help="our batches among which lengths are sorted (default 1)")
     parser.add_argument("--dropout", type=float, default=0.2, help="(default 0.2)")
     parser.add_argument("--seconds", type=float, default=10, help="of a slice (default 10)")
     parser.add_argument("--slices", type=int, default=6, help="of each contestant (default 6)")
 
 
 def run(options: argparse.Namespace) -> int:
-    print(measure.machine(options.threads))
+    print(measure.machine(options.threads, options.device))
     keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
     examples, sizes = read(options)
-    model = NMT(*sizes, options.hidden, options.hidden, dropout=options.dropout, dtype="float32", seed=0)
+    model = NMT(*sizes, options.hidden, options.hidden, dropout=options.dropout, dtype="float32", seed=0,
+                device=options.device, kernels=options.kernels, matmul=options.matmul or "float32")
     tokens = examples.lengths[:, 1]
     print(f"{len(examples):,} pairs, vocabularies {sizes[0]:,} and {sizes[1]:,}, E = H = {options.hidden}, "
           f"batches of {options.batch_size}, {tokens.mean():.1f} target tokens a sentence")
     ours = Contestant(model)
-    loops = {"scratchnmt": epochs(ours, examples, options.batch_size)}
+    loops = {"scratchnmt": epochs(ours, examples, options.batch_size, options.pool)}
     batch = examples.batch(range(min(options.batch_size, len(examples))))
     for name in options.peers:
         theirs = peer(name).Contestant(model, options.threads)
@@ -54,6 +56,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
         loops[theirs.name] = theirs.epochs(examples.src, examples.tgt, options.batch_size)
     rates = alternate_slices(loops, options.seconds, options.slices)
+    what = f"training, {options.train_src}"
+    measure.write_rows([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",
+                                   device=measure.device_name(options.device),
+                                   sizes=f"V={sizes[1]} H={options.hidden} B={options.batch_size}")
+                        for name, rate in rates.items()], options)
     fastest = np.median(rates["scratchnmt"])
     measure.print_table(
         ["", "target tokens/s", "quartiles", "scratchnmt is faster by"],
@@ -74,14 +81,14 @@ def read(options: argparse.Namespace) -> tuple[Examples, tuple[int, int]]:
     return examples, (len(vocabs[0]), len(vocabs[1]))
 
 
-def epochs(ours: Contestant, examples: Examples, batch_size: int, seed: int = 0) -> Iterator[int]:
+def epochs(ours: Contestant, examples: Examples, batch_size: int, pool: int, seed: int = 0) -> Iterator[int]:
     """Our loop, for ever; yields the target tokens of every step."""
     rng = np.random.default_rng(seed)
     lengths = examples.lengths
     while True:
-        for indices in epoch_batches(lengths, batch_size, by="sentences", rng=rng):
+        for indices in epoch_batches(lengths, batch_size, "sentences", rng, pool):
             batch = examples.batch(indices)
-            ours.step(batch, rng)
+            ours.step(batch)
             yield int(batch.tgt_lengths.sum())
 
 
@@ -94,7 +101,7 @@ def alternate_slices(loops: dict[str, Iterator[int]], seconds: float, slices: in
     for turn in range(slices):
         for name in list(loops)[:: -1 if turn % 2 else 1]:
             time.sleep(measure.REST)
-            rates[name].append(slice_rate(loops[name], seconds))
+            rates[name].append(slice_rate(loops[name], seconds))  # a GPU is some steps behind at both ends
     return {name: np.array(rate) for name, rate in rates.items()}
 
 

@@ -52,13 +52,14 @@ def beam_search(model: TorchNMT, src_ids: list[int], beam_size: int = 5, max_ste
     two must agree: the beam keeps its width, <pad> and <s> are never taken, a hypothesis finishes if
     it is among the beam_size best, and the search ends when no open one can beat the best finished.
     """
-    src = torch.tensor(src_ids).unsqueeze(1)
+    device = model.target_vocab_projection.weight.device
+    src = torch.tensor(src_ids, device=device).unsqueeze(1)
     enc, keys, _, states = model.encode(src, torch.tensor([len(src_ids)]))
     fed = enc.new_zeros(1, model.fed_size)
     open_ids, scores, finished = [[BOS]], enc.new_zeros(1), []
     for _ in range(max_steps):
         live = len(open_ids)
-        y = model.model_embeddings["target"](torch.tensor([ids[-1] for ids in open_ids]))
+        y = model.model_embeddings["target"](torch.tensor([ids[-1] for ids in open_ids], device=device))
         output, _, fed, states = model.step(
             y, fed, states, enc.expand(live, -1, -1), keys.expand(live, -1, -1), None)
         log_p = torch.log_softmax(model.target_vocab_projection(output), dim=1)

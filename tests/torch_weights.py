@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scratchnmt.arrays import to_device
 from torch_model import TorchNMT
 
 Index = tuple[int | slice, ...]
@@ -20,14 +21,14 @@ def copy_weights(params: Mapping[str, np.ndarray], model: TorchNMT) -> None:
             if "bias_hh" in name:
                 parameter.zero_()
         for name, index, view in views(model, lambda parameter: parameter):
-            view.copy_(torch.from_numpy(np.ascontiguousarray(params[name][index])))
+            view.copy_(torch.from_numpy(np.ascontiguousarray(to_device(params[name], "cpu")[index])))
 
 
 def gradients(params: Mapping[str, np.ndarray], model: TorchNMT) -> dict[str, np.ndarray]:
     """The .grad of every PyTorch parameter, under our names and in our shapes."""
-    grads = {name: np.zeros_like(array) for name, array in params.items()}
+    grads = {name: np.zeros(array.shape, array.dtype) for name, array in params.items()}
     for name, index, view in views(model, lambda parameter: parameter.grad):
-        grads[name][index] = view.numpy()
+        grads[name][index] = view.cpu().numpy()
     return grads
 
 

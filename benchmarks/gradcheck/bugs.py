@@ -98,7 +98,7 @@ def times(checkers: Sequence[Checker], ops: Sequence[Op], rounds: int) -> dict[s
     for op in ops:
         turns = {c.name: lambda c=c, op=op: verdict(c, op) for c in checkers}
         for name, seconds in measure.alternate(turns, rounds, warmup=1).items():
-            total[name] += float(np.median(seconds))
+            total[name] += float(np.median([s.device for s in seconds]))
     return total
 
 
