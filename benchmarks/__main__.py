@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("step", "memory", "train", "decode", "gradcheck")
+COMMANDS = ("ops", "step", "memory", "train", "decode", "timeline", "gradcheck")
 
 
 def main(arguments: list[str] | None = None) -> int:

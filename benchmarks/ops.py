@@ -1,0 +1,189 @@
+"""Time of every operation, forward, backward and both: NumPy, or CuPy's array code beside the fused kernel.
+
+The operations are those that `scratchnmt gradcheck` walks, with arguments of any size: one that is added there is
+here too, and a kernel is found by the names of its functions.  Before anything is timed, results and gradients are
+compared with the plain operation's in float64.  GB counts the least that must move, each array read or written
+once; the share is of the rate of copying.  With --peers torch the LSTM runs beside torch.nn.LSTM (oneDNN, cuDNN).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratchnmt.arrays import array_module, to_device
+from scratchnmt.errors import InputError
+from scratchnmt.kernels import KERNELS, choose
+from scratchnmt.ops.lstm import lstm_backward, lstm_forward
+from scratchnmt.ops.plain import Kernels
+from scratchnmt.selfcheck import CASES, choose as chosen
+from scratchnmt.selfcheck.case import Case, placed
+
+from . import limits, measure, rows
+from .lstm_flop import lstm_flop
+from .trees import arrays, flat
+
+# Sizes of all letters at once, those of a training step; --sweep varies one of them.
+SIZES = dict(T=25, S=25, B=64, Q=1, N=1600, I=256, O=256, E=256, H=256, M=512, A=256, V=8000)
+SWEEPS = dict(T=(5, 10, 25, 50, 100), B=(1, 8, 32, 64, 128, 256), H=(64, 128, 256, 512, 1024),
+              V=(1000, 8000, 20000, 50000))
+# The LSTMs of DeepBench (Baidu Research 2016): hidden units, sentences, steps
+DEEPBENCH = ((512, 16, 25), (512, 32, 25), (512, 64, 25), (512, 128, 25), (1024, 16, 25), (1024, 32, 25),
+             (1024, 64, 25), (1024, 128, 25), (2048, 16, 25), (2048, 32, 25), (2048, 64, 25), (2048, 128, 25),
+             (4096, 16, 25), (4096, 32, 25), (4096, 64, 25), (4096, 128, 25), (1536, 8, 50), (1536, 16, 50),
+             (1536, 32, 50), (256, 16, 150), (256, 32, 150), (256, 64, 150))
+PARTS = ("forward", "backward", "both")
+AGREEMENT = 1e-4  # of a result's norm, float32 against float64
+
+
+class Op(NamedTuple):
+    """One way to compute an operation."""
+
+    name: str
+    forward: Callable
+    backward: Callable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="words of the operations' names (default: all)")
+    parser.add_argument("--size", action="append", default=[], metavar="LETTER=N",
+                        help=f"of one letter; repeatable (default {' '.join(f'{k}={v}' for k, v in SIZES.items())})")
+    parser.add_argument("--sweep", choices=SWEEPS, help="sizes of one letter, one after the other")
+    parser.add_argument("--deepbench", action="store_true", help="the LSTM at DeepBench's sizes")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="(default float32)")
+    parser.add_argument("--rounds", type=int, default=15, help="(default 15)")
+
+
+def run(options: argparse.Namespace) -> int:
+    print(measure.machine(options.threads, options.device))
+    bounds = limits.measure(options.device)
+    print(bounds)
+    found = []
+    for case in [case for case in chosen(options.names) if case in CASES]:
+        for sizes in all_sizes(options):
+            if options.deepbench and not case.name.startswith("lstm, two"):
+                continue
+            if options.sweep is None or options.sweep in case.letters.split():
+                found += one_case(case, sizes, options, bounds)
+    if not found:
+        raise InputError("no operation of that name has that size")
+    measure.write_rows(found, options, bounds)
+    return 0
+
+
+def all_sizes(options: argparse.Namespace) -> list[dict[str, int]]:
+    """Sizes of every letter, one dict for each measurement."""
+    given = dict(SIZES)
+    for text in options.size:
+        letter, _, number = text.partition("=")
+        if letter not in given or not number.isdigit() or not int(number):
+            raise InputError(f"--size is {text!r}, expected one of the letters {', '.join(given)}, = and a whole number")
+        given[letter] = int(number)
+    if options.deepbench:
+        return [given | {"H": H, "I": H, "B": B, "T": T} for H, B, T in DEEPBENCH]
+    return [given | {options.sweep: n} for n in SWEEPS[options.sweep]] if options.sweep else [given]
+
+
+def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
+    args = tame(case.arguments(dict(sizes), np.random.default_rng(0)))
+    ways = ways_to_compute(case, args, options)
+    here = placed(args, options.device, options.dtype)
+    shown = " ".join(f"{letter}={sizes[letter]}" for letter in case.letters.split())
+    print(f"\n{case.name}, {shown}")
+    calls = {(way.name, part): call for way in ways for part, call in parts(way, here).items()}
+    compare(ways, here, args)
+    moved = least_bytes(ways[0], here)
+    in_a_row = 1 if options.device == "cpu" else 20  # one alone would be timed with the wait for its launch
+    times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)
+    flop = lstm_flop(sizes, here) if case.name.startswith("lstm, ") or case.name == "lstm" else None
+    found = []
+    for (name, part), seconds in times.items():
+        work = None if flop is None else flop * {"forward": 1, "backward": 2, "both": 3}[part]
+        found.append(rows.row(seconds, command="ops", what=f"{case.name}, {part}", contestant=name, sizes=shown,
+                              device=measure.device_name(options.device), dtype=options.dtype, flop=work,
+                              bytes=moved[part], limits=bounds if options.dtype == "float32" else None,
+                              matmul=options.matmul or "float32"))
+    measure.print_table(["", *[f"{part} ms" for part in PARTS], *[f"{part} GB/s" for part in PARTS], "of the bound"],
+                        [[way.name, *[f"{row.ms:.4g}" for row in own], *[f"{row.gbyte_per_s:.3g}" for row in own],
+                          ", ".join(f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "-" for row in own)]
+                         for way in ways for own in [[row for row in found if row.contestant == way.name]]])
+    return found
+
+
+def tame(args: dict[str, Any]) -> dict[str, Any]:
+    """Weights of the size that a training starts from: an LSTM of large ones magnifies its rounding at every step."""
+    return {name: value / value.shape[-2] ** 0.5 if name.startswith("W") and value is not None else value
+            for name, value in args.items()}
+
+
+def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Namespace) -> list[Op]:
+    """The plain operation, on a GPU its kernel, and whoever runs beside."""
+    plain = "NumPy" if options.device == "cpu" else "CuPy, plain"
+    found = [Op(plain, case.forward, case.backward)]
+    if options.device != "cpu" and (fused := kernel_of(case, options)) is not None:
+        found.append(fused)
+    if case.forward is lstm_forward:
+        for name in options.peers:
+            if name == "torch":
+                from .torch_lstm import lstm
+
+                found += [Op(*way) for way in lstm(args, options)]
+    return found
+
+
+def kernel_of(case: Case, options: argparse.Namespace) -> Op | None:
+    """The fused twin of a case's operation, if there is one."""
+    if case.forward is lstm_forward:
+        kernels: Kernels = choose("fused", options.matmul or "float32", options.device, options.dtype)
+        return Op("CuPy, fused", lambda **args: lstm_forward(**args, kernels=kernels), lstm_backward)
+    for name in KERNELS:
+        module = KERNELS[name]
+        names = (case.forward.__name__, case.backward.__name__)
+        if all(getattr(module, n, None) is not None for n in names) and "concat" not in case.name:
+            return Op("CuPy, fused", *(getattr(module, n) for n in names))
+    return None
+
+
+def parts(way: Op, args: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
+    """The calls to time; dy is drawn once, like the first result."""
+    result, cache = way.forward(**args)
+    rng = np.random.default_rng(1)
+    xp = array_module(*arrays(result))
+    dys = [xp.asarray(rng.standard_normal(y.shape).astype(y.dtype)) for y in flat(result)]
+
+    def both() -> None:
+        _, cache = way.forward(**args)
+        way.backward(*dys, cache)
+
+    return {"forward": lambda: way.forward(**args), "backward": lambda: way.backward(*dys, cache), "both": both}
+
+
+def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -> None:
+    """ValueError if a way's result or gradients are not those of the plain operation in float64."""
+    expected = None
+    for way in [ways[0]._replace(name="float64"), *ways]:
+        result, cache = way.forward(**(exact if way.name == "float64" else args))
+        rng = np.random.default_rng(1)
+        dys = [rng.standard_normal(y.shape) for y in flat(result)]
+        xp = array_module(*arrays(result))
+        grads = way.backward(*(xp.asarray(dy.astype(y.dtype)) for dy, y in zip(dys, flat(result))), cache)
+        found = [np.asarray(to_device(array, "cpu"), "float64") for array in (*arrays(result), *arrays(grads))]
+        if expected is None:
+            expected = found
+            continue
+        for a, b in zip(found, expected, strict=True):
+            if not np.linalg.norm(a - b) <= AGREEMENT * max(np.linalg.norm(b), 1e-30):
+                raise ValueError(f"{way.name} disagrees with the plain operation in float64 by "
+                                 f"{np.linalg.norm(a - b) / np.linalg.norm(b):.1e}; nothing is timed")
+
+
+def least_bytes(way: Op, args: Mapping[str, Any]) -> dict[str, int]:
+    """What must be read and written at least: arguments and results of each pass, its cache included, once."""
+    result, cache = way.forward(**args)
+    grads = way.backward(*flat(result), cache)
+    size = lambda *trees: sum({id(a): a.nbytes for tree in trees for a in arrays(tree)}.values())
+    forward, backward = size(args, result, cache), size(result, cache, grads)
+    return {"forward": forward, "backward": backward, "both": forward + backward}
