@@ -11,9 +11,10 @@ from scratchnmt.data.batches import Batch, make_batch
 from scratchnmt.models.nmt import NMT
 from scratchnmt.training import step
 
-# Multi30k, 8,000 subwords a side: deciles of the source lengths, and of how much longer the target is (</s> counted)
-MULTI30K_SRC = (4, 9, 10, 11, 12, 13, 14, 16, 17, 20, 46)
-MULTI30K_MORE = (-13, -2, -1, 0, 1, 1, 2, 3, 3, 5, 24)
+# Multi30k, 8,000 subwords a side: quantiles of the source lengths, and of how much longer the target is (</s> counted)
+QUANTILES = (0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
+MULTI30K_SRC = (4, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 20, 22, 28, 37, 46)
+MULTI30K_MORE = (-13, -5, -3, -2, -1, 0, 1, 1, 2, 3, 3, 5, 6, 10, 14, 24)
 
 
 class Contestant:
@@ -66,7 +67,7 @@ def random_sentences(rng: np.random.Generator, vocab_size: int, sentences: int,
 def multi30k_batches(vocab_size: int, sentences: int, count: int, seed: int = 0) -> list[Batch]:
     """Random tokens, with lengths as random batches of Multi30k have them."""
     rng = np.random.default_rng(seed)
-    draw = lambda deciles: np.interp(rng.random(sentences), np.linspace(0, 1, 11), deciles).round().astype(int)
+    draw = lambda values: np.interp(rng.random(sentences), QUANTILES, values).round().astype(int)
     tokens = lambda lengths: [rng.integers(4, vocab_size, n).tolist() for n in lengths]
     batches = []
     for _ in range(count):

@@ -15,7 +15,7 @@ from scratchnmt.data.batches import make_batch
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
 from scratchnmt.training import NotFiniteError
 from scratchnmt.training.loop import _Trainer
-from scratchnmt.training.step import AHEAD
+from scratchnmt.training.step import AHEAD, Place
 
 FUSED = {"device": "cuda", "embed_dropout": 0.2}
 CONFIGURATIONS = {
@@ -161,3 +161,25 @@ def test_memory_that_is_given_back_takes_the_graphs_with_it(cupy, machine):
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
         graphs._allocate(1 << 20)
     assert not graphs.graphs
+
+
+def launches(machine, steps, **choices):
+    """How many launches a training step takes, of sentences of so many source and target tokens."""
+    on_device = model(**{**FUSED, "dropout": 0.3, **choices})
+    S, T = steps
+    made = _Trainer(on_device, tiny_run.data(), options(graphs=0), Path("no folder"))
+    batch = make_batch([[5] * S] * 8, [[5] * (T - 1)] * 8)
+    counted = []
+    for number in range(1, 3):  # the first makes what is kept
+        before = machine.work
+        made.steps.take(batch, Place(number, 1, 8 * T), 1e-3)
+        counted.append(machine.work - before)
+    return counted[1]
+
+
+def test_a_fused_step_has_few_launches(machine):
+    """Four for each source token, ten for each target token, and some that do not depend on the lengths."""
+    base = launches(machine, (8, 8))
+    assert launches(machine, (12, 8)) - base == 4 * 4
+    assert launches(machine, (8, 12)) - base == 4 * 10
+    assert base - 8 * 4 - 8 * 10 <= 104

@@ -49,6 +49,8 @@ class Machine:
         self.recording: Any = None  # of a stream (see recording.py)
         self.launches = 0  # of graphs
         self.playing = False  # a graph runs
+        self.work = 0  # kernels, products and copies on the card that were launched, those of graphs left out
+        self.inside = False  # a function of the stand-in
         self.events = 0  # recorded
         self.current = threading.local()  # CUDA keeps the current card per thread and starts with 0
 
@@ -136,11 +138,11 @@ class Stream:
     """cupy/cuda/stream.pyx; the default one has the number 0 and records nothing."""
 
     null: Stream
-    count = 0
+    _count = 0
 
     def __init__(self, null: bool = False, non_blocking: bool = False):
-        Stream.count += not null
-        self.ptr = 0 if null else 1000 + Stream.count
+        Stream._count += not null
+        self.ptr = 0 if null else 1000 + Stream._count
         self._before: list[Stream] = []
 
     def __enter__(self) -> Stream:

@@ -21,7 +21,6 @@ class Recording:
     def __init__(self) -> None:
         self.calls: list[tuple[Callable, tuple, dict, Any]] = []
         self.made: list[Any] = []  # arrays, which also keeps the memory that kernels were told about
-        self.inside = False  # a function of the stand-in that calls others is noted once
         self.before = [(array, array.copy()) for array in _memory()]
 
     def take_back(self) -> None:
@@ -48,18 +47,29 @@ def recorded(function: Callable) -> Callable:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        recording = MACHINE.recording
-        if recording is None or recording.inside:
+        if MACHINE.inside:  # a function of the stand-in that another one calls
             return function(*args, **kwargs)
-        recording.inside = True
+        MACHINE.inside = True
         try:
             result = function(*args, **kwargs)
         finally:
-            recording.inside = False
-        recording.calls.append((function, args, kwargs, result))
+            MACHINE.inside = False
+        MACHINE.work += not _only_a_view(function.__name__, args, result)
+        if MACHINE.recording is not None:
+            MACHINE.recording.calls.append((function, args, kwargs, result))
         return result
 
     return call
+
+
+def _only_a_view(name: str, args: tuple, result: Any) -> bool:
+    """Whether nothing was launched: another look at an array, or memory without a value."""
+    if result is not None and args and result is args[0] and name in ("astype", "asarray", "ascontiguousarray"):
+        return True
+    if name in ("empty", "empty_like", "result_type", "may_share_memory", "shape", "size"):
+        return True
+    views = ("reshape", "ravel", "__getitem__", "swapaxes", "broadcast_to")
+    return name in views and np.may_share_memory(result._array, getattr(args[0], "_array", np.empty(0)))
 
 
 def _memory() -> list[np.ndarray]:

@@ -91,6 +91,13 @@ def test_every_name_is_one_of_cupys():
     inside = {"_array", "_card", "_number", "_reduce", "__bool__"}  # Cython's name of the last is __nonzero__
     assert set(vars(ndarray)) - inside <= {*dir(cupy.ndarray), "__module__", "__weakref__", "__slots__"}
     assert {type(getattr(cupy, name)).__name__ for name in UFUNCS} == {"ufunc"}
+    for name in ("Device", "Event", "Graph", "Memory", "MemoryPointer", "MemoryPool", "Stream"):
+        public = {attribute for attribute in vars(getattr(fake_cupy.CUPY.cuda, name)) if not attribute.startswith("_")}
+        assert public <= set(dir(getattr(cupy.cuda, name))), name
+    for name in ("alloc_pinned_memory", "get_current_stream", "using_allocator"):
+        assert callable(getattr(cupy.cuda, name))
+    assert {*vars(fake_cupy.CUPY.cuda.runtime)} <= {*dir(cupy.cuda.runtime)}
+    assert callable(cupy.cuda.device.get_cublas_handle)
     for name, function in vars(functions).items():
         if name in ours - {"ndarray", "size", "matmul", "einsum"}:  # compiled, or with *operands
             known = inspect.signature(getattr(cupy, name)).parameters

@@ -1,0 +1,151 @@
+"""Every benchmark runs at tiny sizes, its rows can be read, and what it refuses has a sentence."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import limits, measure, rows
+from benchmarks.clock import HostClock, Seconds
+from benchmarks.ours import Contestant, multi30k_batches
+from benchmarks.timeline import Line, Span, draw, write
+from scratchnmt.models.nmt import NMT
+
+
+@pytest.fixture
+def call(capsys, monkeypatch, tmp_path):
+    """main([...]) -> exit status, output, the rows that were written; the limits made up, to save seconds."""
+    monkeypatch.setattr(limits, "measure", lambda *_: limits.Limits(1e11, None, 1e10, 1e-6))
+    monkeypatch.setattr(measure, "REST", 0)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))  # restored when the test ends
+
+    def run(*arguments):
+        status = benchmarks.main([*map(str, arguments), "--out", str(tmp_path / "rows")])
+        found = [row for path in sorted((tmp_path / "rows").glob("*.csv"))
+                 for row in csv.DictReader(path.open(encoding="utf-8"))]
+        return status, capsys.readouterr(), found
+
+    return run
+
+
+@pytest.mark.parametrize("lengths", ["half", "multi30k"])
+def test_step(call, lengths):
+    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "", "--lengths", lengths)
+    assert status == 0 and "GFLOP of matrix products" in out and "scratchnmt" in out
+    (row,) = found
+    assert row["command"] == "step" and row["contestant"] == "scratchnmt" and row["dtype"] == "float32"
+    assert 0 < float(row["low_ms"]) <= float(row["ms"]) <= float(row["high_ms"]) and float(row["tokens_per_s"]) > 0
+    assert row["bound"] == "sgemm" and 0 < float(row["share"]) < 1 and row["commit"] and "NumPy" in row["machine"]
+
+
+def test_step_beside_pytorch(call):
+    pytest.importorskip("torch")
+    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "torch")
+    assert status == 0 and "loss and gradients agree with PyTorch" in out and "faster by" in out
+    assert [row["contestant"] for row in found] == ["scratchnmt", "PyTorch"]
+
+
+SMALL = [part for letter in "T=3 S=3 B=2 N=4 I=4 O=3 E=4 H=4 M=5 A=4 V=9".split() for part in ("--size", letter)]
+
+
+def test_every_op(call):
+    status, (out, _), found = call("ops", *SMALL, "--rounds", 1, "--peers", "", "--dtype", "float64")
+    assert status == 0 and "lstm_gates, B=2 H=4" in out
+    names = {row["what"].rpartition(", ")[0].partition(",")[0] for row in found}
+    assert {"lstm", "attention", "embedding", "tanh_dropout"} <= names
+    assert {row["what"].rpartition(", ")[2] for row in found} == {"forward", "backward", "both"}
+    assert all(float(row["gbyte"]) > 0 for row in found)
+
+
+def test_the_lstm_beside_pytorchs(call):
+    pytest.importorskip("torch")
+    status, (out, _), found = call("ops", "lstm, two directions", *SMALL, "--rounds", 1)
+    assert status == 0 and {row["contestant"] for row in found} == {"NumPy", "PyTorch"}
+
+
+def test_a_sweep(call):
+    _, _, found = call("ops", "tanh", *SMALL, "--rounds", 1, "--peers", "", "--sweep", "B")
+    sizes = [row["sizes"] for row in found if row["what"] == "tanh, forward"]
+    assert sizes == [f"B={n} I=4" for n in (1, 8, 32, 64, 128, 256)]
+
+
+def test_memory_and_decode(call):
+    pytest.importorskip("torch")
+    assert call("memory", "--vocab", 200, "--hidden", 8, "--steps", 4, "--batch", 3, "--peers", "")[0] == 0
+    status, (out, _), found = call("decode", "--random-size", "50,8,6,4", "--rounds", 1, "--sample", 2, "--check", 2,
+                                   "--max-steps", 5)
+    assert status == 0 and "2 of 2 translations are those of PyTorch" in out
+    assert {row["command"] for row in found} == {"decode", "memory"}
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["ops", "tanh", "--size", "B=none"], "--size is 'B=none', expected one of the letters T, S, B"),
+    (["ops", "tanh", "--sweep", "V"], "no operation of that name has that size"),
+    (["step", "--peers", "chainer"], "peer chainer: No module named 'benchmarks.peer_chainer'"),
+    (["timeline"], "timeline shows what a GPU does: choose --device cuda"),
+    (["step", "--device", "tpu"], "device 'tpu' is not known"),
+])
+def test_what_is_refused(call, arguments, message):
+    status, (_, err), found = call(*arguments)
+    assert status == 2 and f"benchmarks: error: {message}" in err and not found
+
+
+def test_results_that_disagree_are_not_timed(call, monkeypatch):
+    from benchmarks import ops
+
+    monkeypatch.setattr(ops, "ways_to_compute", lambda case, *_: [
+        ops.Op("NumPy", case.forward, case.backward),
+        ops.Op("wrong", case.forward, lambda dy, cache: case.backward(1.01 * dy, cache))])
+    with pytest.raises(ValueError, match="wrong disagrees with the plain operation in float64 by 1.0e-02; nothing"):
+        call("ops", "sigmoid", *SMALL, "--rounds", 1)
+
+
+def test_a_row_counts_against_the_bound_that_applies():
+    seconds = [Seconds(0.001, s) for s in (0.01, 0.02, 0.04)]
+    bounds = limits.Limits(sgemm=1e10, tf32=1e11, copy=1e9, launch=1e-6)
+    names = dict(command="c", what="w", contestant="x", device="d", dtype="float32", sizes="")
+    of_products = rows.row(seconds, flop=1e8, bytes=1e6, limits=bounds, tokens=50, **names)
+    assert (of_products.ms, of_products.host_ms, of_products.bound, of_products.share) == (20, 1, "sgemm", 0.5)
+    assert (of_products.gflop_per_s, of_products.tokens_per_s) == (5, 2500)
+    in_tf32 = rows.row(seconds, flop=1e8, bytes=1e7, limits=bounds, matmul="tf32", **names)
+    assert (in_tf32.bound, in_tf32.share, in_tf32.gbyte_per_s) == ("copy", 0.5, 0.5)
+
+
+def test_limits_of_this_machine():
+    found = limits.measure("cpu", size=64, copied=1 << 16)
+    assert found.sgemm > 1e8 and found.copy > 1e7 and 0 < found.launch < 1e-3 and found.tf32 is None
+    assert "GFLOP/s; copy " in str(found)
+
+
+def test_contestants_take_turns_and_a_clock_counts_all_calls():
+    called = []
+    times = measure.alternate({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2, warmup=1, calls=2)
+    assert "".join(called) == "bbaa" + "aabb" + "bbaa" and len(times["a"]) == 2
+    assert HostClock().time(lambda: None).host >= 0
+
+
+def test_batches_with_the_lengths_of_multi30k():
+    batches = multi30k_batches(50, 64, 8)
+    src, tgt = (np.concatenate([getattr(b, name) for b in batches]) for name in ("src_lengths", "tgt_lengths"))
+    assert 13 < src.mean() < 16 and 14 < tgt.mean() < 17 and tgt.min() >= 1 and src.max() <= 46
+
+
+def test_a_contestants_step_is_that_of_training():
+    contestant, (batch,) = Contestant(NMT(50, 50, 8, 8)), multi30k_batches(50, 4, 1)
+    losses = [contestant.step_loss(batch) for _ in range(20)]
+    assert losses[-1] < losses[0]
+
+
+def test_the_timeline(tmp_path):
+    spans = [Span("ampere_sgemm_64", 10, 20), Span("void lstm_gates_forward<float>", 15, 30), Span("cupy_add", 50, 60)]
+    line = Line("fused", spans)
+    assert [span.kind for span in spans] == ["products", "LSTM gates", "other"]
+    assert line.length == 50 and line.idle == pytest.approx(0.4)
+    write([line], tmp_path / "t.csv")
+    assert "fused,LSTM gates,void lstm_gates_forward<float>,5,20" in (tmp_path / "t.csv").read_text()
+    pytest.importorskip("matplotlib")
+    draw([line, line], [tmp_path / "t.png", tmp_path / "t.svg"], "a card")
+    assert (tmp_path / "t.png").stat().st_size > 1000 and "<svg" in (tmp_path / "t.svg").read_text()[:500]
