@@ -9,6 +9,7 @@ once; the share is of the rate of copying.  With --peers torch the LSTM runs bes
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +24,6 @@ from scratchnmt.selfcheck import CASES, choose as chosen
 from scratchnmt.selfcheck.case import Case, placed
 
 from . import limits, measure, rows
-from .lstm_flop import lstm_flop
 from .trees import arrays, flat
 
 # Sizes of all letters at once, those of a training step; --sweep varies one of them.
@@ -98,12 +98,11 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace, 
     moved = least_bytes(ways[0], here)
     in_a_row = 1 if options.device == "cpu" else 20  # one alone would be timed with the wait for its launch
     times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)
-    flop = lstm_flop(sizes, here) if case.name.startswith("lstm, ") or case.name == "lstm" else None
+    flop = operations(case, args)
     found = []
     for (name, part), seconds in times.items():
-        work = None if flop is None else flop * {"forward": 1, "backward": 2, "both": 3}[part]
         found.append(rows.row(seconds, command="ops", what=f"{case.name}, {part}", contestant=name, sizes=shown,
-                              device=measure.device_name(options.device), dtype=options.dtype, flop=work,
+                              device=measure.device_name(options.device), dtype=options.dtype, flop=flop[part],
                               bytes=moved[part], limits=bounds if options.dtype == "float32" else None,
                               matmul=options.matmul or "float32"))
     measure.print_table(["", *[f"{part} ms" for part in PARTS], *[f"{part} GB/s" for part in PARTS], "of the bound"],
@@ -111,6 +110,14 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace, 
                           ", ".join(f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "-" for row in own)]
                          for way in ways for own in [[row for row in found if row.contestant == way.name]]])
     return found
+
+
+def operations(case: Case, args: Mapping[str, Any]) -> dict[str, int]:
+    """Floating operations of each part, as the function X_flop beside the operation states them; 0: no products."""
+    name = case.forward.__name__.removesuffix("_forward") + "_flop"
+    flop = getattr(sys.modules[case.forward.__module__], name, None)
+    forward, backward = flop(**args) if flop else (0, 0)
+    return {"forward": forward, "backward": backward, "both": forward + backward}
 
 
 def tame(args: dict[str, Any]) -> dict[str, Any]:
