@@ -1,4 +1,4 @@
-"""Measure scratchnmt beside its peers: python -m benchmarks step|memory|train|decode|gradcheck."""
+"""Measure scratchnmt, on a CPU and a GPU, beside its peers and the machine's limits (see benchmarks/README.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("ops", "step", "memory", "train", "decode", "timeline", "gradcheck")
+COMMANDS = ("ops", "step", "memory", "train", "scaling", "decode", "timeline", "report", "compare", "gradcheck")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import itertools
 import json
 import subprocess
 import sys
+from typing import NamedTuple
 
 from scratchnmt.arrays import device_module
 from scratchnmt.models.nmt import NMT
@@ -27,10 +29,17 @@ from .peers import peer
 MIB = 2**20
 
 
+class Sizes(NamedTuple):
+    V: int
+    H: int
+    B: int
+    T: int
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vocab", type=int, default=50_000, help="(default 50000)")
+    parser.add_argument("--vocab", type=int, action="append", help="repeatable (default 50000)")
     parser.add_argument("--hidden", type=int, default=256, help="E = H (default 256)")
-    parser.add_argument("--steps", type=int, default=25, help="S = T (default 25)")
+    parser.add_argument("--steps", type=int, action="append", help="S = T; repeatable (default 25)")
     parser.add_argument("--batch", type=int, action="append",
                         help="sentences; repeatable (default 32 and 128)")
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
@@ -38,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.contestant:
-        print(json.dumps(peak(options.contestant, options, options.batch[0])))
+        sizes = Sizes(options.vocab[0], options.hidden, options.batch[0], options.steps[0])
+        print(json.dumps(peak(options.contestant, options, sizes)))
         return 0
     print(measure.machine(options.threads, options.device))
     found = []
-    for batch in options.batch or [32, 128]:
-        print(f"\nV {options.vocab:,}, E = H = {options.hidden}, B {batch}, S = T = {options.steps}")
-        results = {name: in_subprocess(name, options, batch) for name in ["scratchnmt", *options.peers]}
+    given = (options.vocab or [50_000], [options.hidden], options.batch or [32, 128], options.steps or [25])
+    for sizes in itertools.starmap(Sizes, itertools.product(*given)):
+        print(f"\nV {sizes.V:,}, E = H = {sizes.H}, B {sizes.B}, S = T = {sizes.T}")
+        results = {name: in_subprocess(name, options, sizes) for name in ["scratchnmt", *options.peers]}
         ours = results["scratchnmt"]
         for name, row in results.items():
             if abs(row["loss"] / ours["loss"] - 1) > 1e-4:
@@ -55,22 +66,22 @@ def run(options: argparse.Namespace) -> int:
               f"{ours['total'] / row['total']:.2f}", f"{ours['beyond'] / row['beyond']:.2f}"]
              for name, row in results.items()])
         found += [rows.Row("memory", "peak of a step", name, measure.device_name(options.device), "float32",
-                           f"V={options.vocab} H={options.hidden} B={batch} T={options.steps}", "", "", "",
+                           f"V={sizes.V} H={sizes.H} B={sizes.B} T={sizes.T}", "", "", "",
                            gbyte=round(row["total"] / 1e9, 4)) for name, row in results.items()]
     measure.write_rows(found, options)
     return 0
 
 
-def in_subprocess(contestant: str, options: argparse.Namespace, batch: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks", "memory", "--contestant", contestant, "--batch", batch,
-               "--vocab", options.vocab, "--hidden", options.hidden, "--steps", options.steps,
+def in_subprocess(contestant: str, options: argparse.Namespace, sizes: Sizes) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks", "memory", "--contestant", contestant, "--batch", sizes.B,
+               "--vocab", sizes.V, "--hidden", sizes.H, "--steps", sizes.T,
                "--threads", options.threads, "--device", options.device,
                *(["--kernels", options.kernels] if options.kernels else [])]
     done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 
-def peak(name: str, options: argparse.Namespace, batch: int) -> dict[str, float]:
+def peak(name: str, options: argparse.Namespace, sizes: Sizes) -> dict[str, float]:
     """Bytes at the highest point of some steps, and the first loss, of one contestant in this process."""
     make = Contestant if name == "scratchnmt" else lambda model: peer(name).Contestant(model, options.threads)
     how = {"device": options.device, "kernels": options.kernels}
@@ -78,7 +89,7 @@ def peak(name: str, options: argparse.Namespace, batch: int) -> dict[str, float]
     make(NMT(50, 50, 8, 8, **how)).step_loss(random_batch(50, 50, 4, 5, 5))  # threads and libraries' own buffers
     collect()
     before = used(options.device) if on_gpu else status("VmRSS")
-    model = NMT(options.vocab, options.vocab, options.hidden, options.hidden, dtype="float32", seed=0, **how)
+    model = NMT(sizes.V, sizes.V, sizes.H, sizes.H, dtype="float32", seed=0, **how)
     contestant = make(model)
     weights = sum(array.size for array in model.params.values())
     if name != "scratchnmt":
@@ -89,7 +100,7 @@ def peak(name: str, options: argparse.Namespace, batch: int) -> dict[str, float]
         device_module(options.device).get_default_memory_pool().free_all_blocks()  # the copy that PyTorch took over
     else:
         reset_peak()
-    work = random_batch(options.vocab, options.vocab, batch, options.steps, options.steps)
+    work = random_batch(sizes.V, sizes.V, sizes.B, sizes.T, sizes.T)
     losses = [contestant.step_loss(work) for _ in range(3)]  # the second is recorded, the third repeated, on a GPU
     total = (used(options.device) if on_gpu else status("VmHWM")) - before
     return {"total": total, "beyond": total - 16 * weights, "loss": losses[0]}

@@ -10,6 +10,7 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import limits, measure, rows
 from benchmarks.clock import HostClock, Seconds
 from benchmarks.ours import Contestant, multi30k_batches
+from benchmarks.scaling import exponent
 from benchmarks.timeline import Line, Span, draw, write
 from scratchnmt.models.nmt import NMT
 
@@ -60,16 +61,73 @@ def test_every_op(call):
     assert all(float(row["gbyte"]) > 0 for row in found)
 
 
-def test_the_lstm_beside_pytorchs(call):
-    pytest.importorskip("torch")
-    status, (out, _), found = call("ops", "lstm, two directions", *SMALL, "--rounds", 1)
-    assert status == 0 and {row["contestant"] for row in found} == {"NumPy", "PyTorch"}
+@pytest.mark.parametrize("peer, name", [("torch", "PyTorch"), ("keras", "Keras"), ("jax", "JAX"),
+                                        ("onnxruntime", "ONNX Runtime")])
+@pytest.mark.parametrize("directions", ["lstm", "lstm, two directions"])
+def test_the_lstm_beside_that_of(peer, name, directions, call, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # read when keras is first imported
+    for module in (peer, *({"keras": ["torch"], "onnxruntime": ["onnx"]}.get(peer, []))):
+        pytest.importorskip(module)
+    status, (out, _), found = call("ops", directions, *SMALL, "--rounds", 1, "--peers", peer)
+    others = {row["contestant"] for row in found} - {"NumPy"}
+    assert status == 0 and others and all(other.startswith(name) for other in others)
 
 
 def test_a_sweep(call):
     _, _, found = call("ops", "tanh", *SMALL, "--rounds", 1, "--peers", "", "--sweep", "B")
     sizes = [row["sizes"] for row in found if row["what"] == "tanh, forward"]
     assert sizes == [f"B={n} I=4" for n in (1, 8, 32, 64, 128, 256)]
+
+
+def test_scaling(call):
+    status, (out, _), found = call("scaling", "--letter", "B", "--letter", "H", "--base", "60,8,4,5", "--points", 2,
+                                   "--rounds", 1, "--peers", "")
+    assert status == 0 and "scratchnmt: time grows as B^" in out and "from H = 64 to 128" in out
+    assert [row["what"] for row in found] == ["training step by B"] * 2 + ["training step by H"] * 2
+
+
+def test_the_exponent_of_growth():
+    assert exponent([(n, 3 * n**1.5) for n in (1, 2, 4, 8)]) == pytest.approx(1.5) and np.isnan(exponent([(1, 2)]))
+
+
+def made_rows(folder, scale=1.0):
+    """Rows as several commands would write them, of a CPU and of a GPU."""
+    bounds, turns = limits.Limits(1e11, None, 1e10, 1e-6), lambda ms: [Seconds(ms / 1e3, ms / 1e3 * k) for k in (0.99, 1, 1.01)]
+    found = []
+    for device, contestant, speed in (("a CPU", "NumPy", 1), ("a card", "CuPy, fused", 30)):
+        for B in (1, 8, 64):
+            ms = scale * (0.5 + B / speed)
+            found.append(rows.row(turns(ms), command="ops", what="lstm, both", contestant=contestant, device=device,
+                                  dtype="float32", sizes=f"B={B} H=8", flop=1e6 * B, bytes=1e5 * B, limits=bounds))
+    for n in (32, 64, 128):
+        found.append(rows.row(turns(scale * n), command="scaling", what="training step by B", contestant="scratchnmt",
+                              device="a CPU", dtype="float32", sizes=f"V=60 H=8 B={n} T=5"))
+        found.append(rows.Row("memory", "peak of a step", "scratchnmt", "a CPU", "float32", f"V=60 H=8 B={n} T=5", "",
+                              "", "", gbyte=n / 100))
+    for command in dict.fromkeys((row.command, row.device) for row in found):
+        rows.write([row for row in found if (row.command, row.device) == command], folder, bounds)
+
+
+def test_report(call, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    made_rows(tmp_path / "made")
+    assert benchmarks.main(["report", str(tmp_path / "made")]) == 0
+    assert "15 rows" not in capsys.readouterr().out
+    text = (tmp_path / "made" / "report.md").read_text()
+    for picture in ("speed-up", "roofline", "scaling", "memory"):
+        assert f"![{picture}]({picture}.svg)" in text
+        assert (tmp_path / "made" / f"{picture}.png").stat().st_size > 5000
+    assert "## ops, a card" in text and "| lstm, both | CuPy, fused | B=64 H=8 |" in text and "% of sgemm" in text
+
+
+def test_compare(tmp_path, capsys):
+    for name, scale in (("old", 1.0), ("same", 1.001), ("slow", 1.3)):
+        made_rows(tmp_path / name, scale)
+    compare = lambda *names: benchmarks.main(["compare", *(str(tmp_path / name) for name in names)])
+    assert compare("old", "same") == 0 and "0 slower, 0 faster, 9 within the noise" in capsys.readouterr().out
+    assert compare("old", "slow") == 1 and "9 slower" in capsys.readouterr().out
+    assert compare("slow", "old") == 0 and "0.77  faster" in capsys.readouterr().out
+    assert compare("old", "nowhere") == 2 and "nowhere" in capsys.readouterr().err
 
 
 def test_memory_and_decode(call):

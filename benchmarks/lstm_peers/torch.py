@@ -1,4 +1,4 @@
-"""torch.nn.LSTM beside our LSTM over a sequence: oneDNN on a CPU, cuDNN on a GPU; and a loop of torch.nn.LSTMCell."""
+"""PyTorch: nn.LSTM on packed sequences (cuDNN on a GPU), and a loop of nn.LSTMCell."""
 
 from __future__ import annotations
 
@@ -15,8 +15,47 @@ from scratchnmt.arrays import device_module, to_device
 
 def lstm(args: Mapping[str, Any], options: argparse.Namespace) -> Iterator[tuple[str, Callable, Callable]]:
     """(name, forward, backward) with our arguments and gradients, which the arrays are shared with, not copied."""
-    if args.get("h0") is None:
-        yield "PyTorch", *_packed(args, options)
+    if args.get("h0") is not None:
+        return
+    yield f"PyTorch {torch.__version__}, nn.LSTM", *_packed(args, options)
+    if len(args["Wx"]) == 1:
+        yield "PyTorch, LSTMCells", *_cells(args, options)
+
+
+def _cells(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Callable, Callable]:
+    """One direction, a cell a step, its states kept where a sentence has ended."""
+    (I, H), made = (args["Wx"].shape[1], args["Wh"].shape[1]), {}
+
+    def module(dtype: str) -> torch.nn.LSTMCell:
+        if dtype not in made:
+            made[dtype] = torch.nn.LSTMCell(I, H).to(getattr(torch, dtype)).to(options.device)
+            with torch.no_grad():
+                for theirs, ours in (("weight_ih", "Wx"), ("weight_hh", "Wh"), ("bias_ih", "b")):
+                    getattr(made[dtype], theirs).copy_(torch.from_numpy(np.ascontiguousarray(args[ours][0].T)))
+                made[dtype].bias_hh.zero_()
+        return made[dtype]
+
+    def forward(x, lengths, **_):
+        cell, x = module(str(x.dtype)), _tensor(x).requires_grad_()
+        is_token = (torch.arange(len(x))[:, None] < torch.from_numpy(to_device(lengths, "cpu"))).to(x.device)
+        starts = [torch.zeros((x.shape[1], H), dtype=x.dtype, device=x.device, requires_grad=True) for _ in "hc"]
+        h, c, ys = *starts, []
+        for step, keep in zip(x.unbind(0), is_token[:, :, None].unbind(0)):
+            new_h, new_c = cell(step, (h, c))
+            h, c = torch.where(keep, new_h, h), torch.where(keep, new_c, c)
+            ys.append(torch.where(keep, new_h, 0))
+        outputs = torch.stack(ys), h[None], c[None]
+        return tuple(_array(output.detach()) for output in outputs), (cell, (x, *starts), outputs)
+
+    def backward(dy, dh, dc, cache):
+        cell, inputs, outputs = cache
+        dx, dh0, dc0, dWx, dWh, db = torch.autograd.grad(
+            outputs, (*inputs, cell.weight_ih, cell.weight_hh, cell.bias_ih), tuple(map(_tensor, (dy, dh, dc))),
+            retain_graph=True)
+        found = dx, dWx.T[None], dWh.T[None], db[None], dh0[None], dc0[None]
+        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, found)))
+
+    return forward, backward
 
 
 def _packed(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Callable, Callable]:

@@ -1,0 +1,135 @@
+"""The pictures of a report: each function draws from rows if they hold what it needs, and says whether it did."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .read import Key, Table, sizes
+from .scaling import exponent
+
+MARKERS, LINES = "osD^vPX*<>", ("-", "--", ":", "-.")
+
+
+@contextmanager
+def _figure(paths: Sequence[Path], panels: int = 1) -> Iterator[Any]:
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"axes.prop_cycle": plt.cycler(color=["black", "0.35", "0.55"]), "font.size": 9,
+                         "axes.spines.top": False, "axes.spines.right": False}):
+        figure, axes = plt.subplots(1, panels, figsize=(max(6.4, 3.4 * panels), 3.8), squeeze=False,
+                                    layout="constrained")
+        yield axes[0]
+        for path in paths:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        plt.close(figure)
+
+
+def _style(k: int) -> dict[str, Any]:
+    return {"marker": MARKERS[k % len(MARKERS)], "linestyle": LINES[k % len(LINES)], "markersize": 5}
+
+
+def scaling(table: Table, paths: Sequence[Path]) -> bool:
+    """Time against each size on log axes."""
+    panels: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for key, row in table.items():
+        if key.command == "scaling":
+            letter = key.what[-1]
+            panels[letter][f"{key.contestant}, {key.device}"].append((sizes(key)[letter], float(row["ms"])))
+    if not panels:
+        return False
+    with _figure(paths, len(panels)) as axes:
+        for place, (letter, lines) in zip(axes, panels.items()):
+            for k, (name, points) in enumerate(lines.items()):
+                place.loglog(*zip(*sorted(points)), label=f"{name}: {letter}^{exponent(points):.2f}", **_style(k))
+            place.set_xlabel(letter)
+            place.legend(frameon=False, fontsize=7)
+        axes[0].set_ylabel("milliseconds of a training step")
+    return True
+
+
+def roofline(table: Table, paths: Sequence[Path]) -> bool:
+    """Operations per second of every op with products, below the limits of its machine."""
+    rows = [(key, row) for key, row in table.items() if key.command == "ops" and row["gflop"] and row["gbyte"]
+            and key.dtype == "float32"]
+    devices = list(dict.fromkeys(key.device for key, _ in rows))
+    if not devices:
+        return False
+    with _figure(paths, len(devices)) as axes:
+        for place, device in zip(axes, devices):
+            _roof(place, device, [(key, row) for key, row in rows if key.device == device])
+    return True
+
+
+def _roof(place: Any, device: str, rows: list[tuple[Key, dict[str, str]]]) -> None:
+    sgemm, copy = (float(rows[0][1][name]) / 1e9 for name in ("sgemm", "copy"))
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for key, row in rows:
+        points[key.what.partition(",")[0]].append((float(row["gflop"]) / float(row["gbyte"]), float(row["gflop_per_s"])))
+    intensities = [x for own in points.values() for x, _ in own]
+    x = np.geomspace(min(intensities) / 2, max(*intensities, 2 * sgemm / copy) * 2, 100)
+    place.loglog(x, np.minimum(sgemm, copy * x), color="black", linewidth=1.5)
+    for k, (name, own) in enumerate(points.items()):
+        place.loglog(*zip(*own), label=name, **_style(k) | {"linestyle": ""})
+    place.set_xlabel("operations for each byte that must move")
+    place.set_ylabel("GFLOP/s")
+    place.set_title(f"{device}: sgemm {sgemm:,.0f} GFLOP/s, copy {copy:,.0f} GB/s", fontsize=8)
+    place.legend(frameon=False, fontsize=7)
+
+
+def speed_up(table: Table, paths: Sequence[Path]) -> bool:
+    """How much faster the fastest way on a GPU is than NumPy, by the size that was swept; 1 is the crossover."""
+    best: dict[tuple[str, str, str], dict[bool, float]] = defaultdict(dict)
+    for key, row in table.items():
+        if key.command == "ops" and key.what.endswith(", both") and key.contestant.startswith(("NumPy", "CuPy")):
+            on_gpu = key.contestant.startswith("CuPy")
+            own = best[key.what, key.dtype, key.sizes]
+            own[on_gpu] = min(float(row["ms"]), own.get(on_gpu, np.inf))
+    lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for (what, dtype, text), times in best.items():
+        if len(times) == 2:
+            swept = sizes(Key("", "", "", "", "", text)).get("B", 0)
+            lines[f"{what.removesuffix(', both')}, {dtype}"].append((swept, times[False] / times[True]))
+    lines = {name: sorted(points) for name, points in lines.items() if len(points) > 1}
+    if not lines:
+        return False
+    with _figure(paths) as (place, *_):
+        place.axhline(1, color="black", linewidth=0.7)
+        for k, (name, points) in enumerate(lines.items()):
+            place.loglog(*zip(*points), label=name, **_style(k))
+        place.set_xlabel("B")
+        place.set_ylabel("times as fast as NumPy (above 1: the GPU wins)")
+        place.legend(frameon=False, fontsize=7, ncols=2)
+    return True
+
+
+def memory(table: Table, paths: Sequence[Path]) -> bool:
+    """Peak memory of a step against the swept size."""
+    panels: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    rows = [(key, sizes(key), row) for key, row in table.items() if key.command == "memory"]
+    for letter in "BVT":
+        values = {own[letter] for _, own, _ in rows}
+        for key, own, row in rows:
+            others = {name: n for name, n in own.items() if name != letter}
+            same = [o for _, o, _ in rows if {name: n for name, n in o.items() if name != letter} == others]
+            if len(values) > 2 and len({o[letter] for o in same}) > 2:
+                panels[letter][f"{key.contestant}, {key.device}"].append((own[letter], float(row["gbyte"])))
+    if not panels:
+        return False
+    with _figure(paths, len(panels)) as axes:
+        for place, (letter, lines) in zip(axes, panels.items()):
+            for k, (name, points) in enumerate(lines.items()):
+                place.loglog(*zip(*sorted(points)), label=name, **_style(k))
+            place.set_xlabel(letter)
+            place.legend(frameon=False, fontsize=7)
+        axes[0].set_ylabel("GB at the peak of a step")
+    return True
+
+
+PICTURES: dict[str, Callable[[Table, Sequence[Path]], bool]] = {
+    "speed-up": speed_up, "roofline": roofline, "scaling": scaling, "memory": memory}
