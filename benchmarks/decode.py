@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import product
 
 import numpy as np
 
@@ -30,9 +31,10 @@ CLOSE = 1e-3  # nats per token between two searches in float32
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="a trained model's folder")
     parser.add_argument("--src", metavar="FILE", help="sentences to translate")
-    parser.add_argument("--beam", type=int, default=5, help="(default 5)")
+    parser.add_argument("--beam", type=int, action="append", help="repeatable (default 5)")
     parser.add_argument("--max-steps", type=int, default=70, help="(default 70)")
-    parser.add_argument("--batch-size", type=int, default=64, help="our sentences at a time (default 64)")
+    parser.add_argument("--batch-size", type=int, action="append",
+                        help="our sentences at a time; repeatable (default 64)")
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
     parser.add_argument("--sample", type=int, default=60,
                         help="sentences that the peer translates in a round (default 60)")
@@ -44,8 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     model, sentences = trained(options) if options.model else random(options)
+    found = []
+    for options.beam, options.batch_size in product(options.beam or [5], options.batch_size or [64]):
+        print(f"\n{len(sentences):,} sentences, beam {options.beam}, {options.batch_size} at a time, at most "
+              f"{options.max_steps} steps")
+        found += one_beam(model, sentences, options)
+    measure.write_rows(found, options)
+    return 0
+
+
+def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace) -> list[rows.Row]:
     rng = np.random.default_rng(0)
-    print(f"{len(sentences):,} sentences, beam {options.beam}, at most {options.max_steps} steps")
     rates: dict[str, list[float]] = {"scratchnmt": []}
     peers = [peer(name).Contestant(model, options.threads) for name in options.peers]
     for theirs in peers:
@@ -60,18 +71,16 @@ def run(options: argparse.Namespace) -> int:
             for name, rate in found.items():
                 rates[name].append(rate)
     fastest = np.median(rates["scratchnmt"])
-    measure.write_rows([rows.rates(np.array(rate), command="decode", what=f"sentences, beam {options.beam}",
-                                   contestant=name, dtype=str(model.params.flat.dtype),
-                                   device=measure.device_name(options.device),
-                                   sizes=f"V={model.config.tgt_vocab_size} H={model.config.hidden_size} "
-                                         f"sentences={len(sentences)}")
-                        for name, rate in rates.items()], options)
     measure.print_table(
         ["", "sentences/s", "quartiles", "scratchnmt is faster by"],
         [[name, f"{np.median(rate):.1f}", measure.spread(np.array(rate)),
           "" if name == "scratchnmt" else f"{fastest / np.median(rate):.2f}"]
          for name, rate in rates.items()])
-    return 0
+    sizes = f"V={model.config.tgt_vocab_size} H={model.config.hidden_size} sentences={len(sentences)}"
+    return [rows.rates(np.array(rate), command="decode", contestant=name, dtype=str(model.params.flat.dtype),
+                       what=f"sentences, beam {options.beam}", device=measure.device_name(options.device),
+                       sizes=f"{sizes} B={options.batch_size if name == 'scratchnmt' else 1}")
+            for name, rate in rates.items()]
 
 
 def trained(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:

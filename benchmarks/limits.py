@@ -2,7 +2,7 @@
 
     sgemm       GFLOP/s of a product of two square float32 matrices
     tf32        the same where products read only ten bits of the fractions (GPU)
-    copy        GB/s of copying one large array to another, bytes read and bytes written together
+    copy        GB/s of copying one large array to another on all threads, bytes read and bytes written together
     launch      microseconds between two launches of next to nothing (GPU), or of a call of NumPy
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scratchnmt.arrays import device_module
+from scratchnmt.arrays import device_module, for_ranges
 from scratchnmt.kernels import choose
 
 from .clock import clock
@@ -44,7 +44,8 @@ def measure(device: str, size: int | None = None, copied: int | None = None) -> 
     seconds = lambda call, calls=1: _fastest(device, call, calls)
     sgemm = flop / seconds(lambda: product("float32")(a, b, out=out))
     tf32 = flop / seconds(lambda: product("tf32")(a, b, out=out)) if on_gpu else None
-    copy = 2 * new.nbytes / seconds(lambda: xp.add(old, 0, out=new) if on_gpu else np.copyto(new, old))
+    by_threads = lambda: for_ranges(lambda start, stop: np.copyto(new[start:stop], old[start:stop]), new.size, 1)
+    copy = 2 * new.nbytes / seconds((lambda: xp.add(old, 0, out=new)) if on_gpu else by_threads)
     return Limits(sgemm, tf32, copy, seconds(lambda: xp.add(small, 1, out=small), 1000))
 
 

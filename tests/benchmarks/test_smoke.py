@@ -79,6 +79,16 @@ def test_a_sweep(call):
     assert sizes == [f"B={n} I=4" for n in (1, 8, 32, 64, 128, 256)]
 
 
+def test_profile(call, tmp_path):
+    status, (out, _), _ = call("profile", "--size", "60,8,4,5", "--rounds", 1)
+    assert status == 0
+    for part in ("encoder: products forward", "decoder: weights' gradients", "vocabulary: products", "Adam", "norm",
+                 "LSTM gates", "attention: steps", "embedding", "indexing, sums, Python"):
+        assert part in out
+    assert "other products" not in out
+    assert (tmp_path / "rows" / "profile.png").exists()
+
+
 def test_scaling(call):
     status, (out, _), found = call("scaling", "--letter", "B", "--letter", "H", "--base", "60,8,4,5", "--points", 2,
                                    "--rounds", 1, "--peers", "")
@@ -134,8 +144,8 @@ def test_memory_and_decode(call):
     pytest.importorskip("torch")
     assert call("memory", "--vocab", 200, "--hidden", 8, "--steps", 4, "--batch", 3, "--peers", "")[0] == 0
     status, (out, _), found = call("decode", "--random-size", "50,8,6,4", "--rounds", 1, "--sample", 2, "--check", 2,
-                                   "--max-steps", 5)
-    assert status == 0 and "2 of 2 translations are those of PyTorch" in out
+                                   "--max-steps", 5, "--beam", 1, "--beam", 3, "--batch-size", 4)
+    assert status == 0 and out.count("2 of 2 translations are those of PyTorch") == 2 and "beam 3, 4 at a time" in out
     assert {row["command"] for row in found} == {"decode", "memory"}
 
 
