@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 
 import numpy as np
 import pytest
@@ -87,6 +88,11 @@ def test_profile(call, tmp_path):
         assert part in out
     assert "other products" not in out
     assert (tmp_path / "rows" / "profile.png").exists()
+
+
+def test_tricks(call):
+    status, (out, _), _ = call("tricks", "--size", "60,8,4,5", "--rounds", 1)
+    assert status == 0 and len(re.findall(r"^\w+.*\d\.\d\d$", out, re.MULTILINE)) == 9
 
 
 def test_scaling(call):
