@@ -1,6 +1,7 @@
 """What got slower, or faster, beyond the noise: the rows of one folder or file against those of another.
 
-Times alone: rows of memory have none.  A difference counts if the quartiles of both do not overlap and the medians are more than 5 % apart.
+Times alone: rows of memory have none.  A difference counts if the quartiles of both do not overlap and the
+medians are more than 5 % apart.
 """
 
 from __future__ import annotations

@@ -80,14 +80,16 @@ def all_sizes(options: argparse.Namespace) -> list[dict[str, int]]:
     for text in options.size:
         letter, _, number = text.partition("=")
         if letter not in given or not number.isdigit() or not int(number):
-            raise InputError(f"--size is {text!r}, expected one of the letters {', '.join(given)}, = and a whole number")
+            raise InputError(f"--size is {text!r}, expected one of the letters {', '.join(given)}, = and a whole "
+                             "number")
         given[letter] = int(number)
     if options.deepbench:
         return [given | {"H": H, "I": H, "B": B, "T": T} for H, B, T in DEEPBENCH]
     return [given | {options.sweep: n} for n in SWEEPS[options.sweep]] if options.sweep else [given]
 
 
-def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
+def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
+             bounds: limits.Limits) -> list[rows.Row]:
     args = tame(case.arguments(dict(sizes), np.random.default_rng(0)))
     ways = ways_to_compute(case, args, options)
     here = placed(args, options.device, options.dtype)

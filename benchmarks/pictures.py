@@ -70,7 +70,8 @@ def _roof(place: Any, device: str, rows: list[tuple[Key, dict[str, str]]]) -> No
     sgemm, copy = (float(rows[0][1][name]) / 1e9 for name in ("sgemm", "copy"))
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for key, row in rows:
-        points[key.what.partition(",")[0]].append((float(row["gflop"]) / float(row["gbyte"]), float(row["gflop_per_s"])))
+        intensity = float(row["gflop"]) / float(row["gbyte"])
+        points[key.what.partition(",")[0]].append((intensity, float(row["gflop_per_s"])))
     intensities = [x for own in points.values() for x, _ in own]
     x = np.geomspace(min(intensities) / 2, max(*intensities, 2 * sgemm / copy) * 2, 100)
     place.loglog(x, np.minimum(sgemm, copy * x), color="black", linewidth=1.5)

@@ -24,7 +24,7 @@ Table = dict[Key, dict[str, str]]
 
 
 def read(path: str | Path) -> Table:
-    """The timed rows of a CSV file, or of all in a folder; InputError if there are none or a file is of another kind."""
+    """The rows of a CSV file, or of all in a folder; InputError if there are none, or the file is of another kind."""
     path = Path(path)
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     found: Table = {}

@@ -50,8 +50,8 @@ def tables(table: Table) -> Iterable[str]:
         columns = [name for name in COLUMNS if any(row.get(name) for row in rows)]
         about = rows[0]
         yield from ("", f"## {command}, {device}", "",
-                    f"{about['machine']}; {about['date']}, commit {about['commit']}. Times are medians in milliseconds, "
-                    "from one quartile to the other.", "",
+                    f"{about['machine']}; {about['date']}, commit {about['commit']}. Times are medians in "
+                    "milliseconds, from one quartile to the other.", "",
                     "| " + " | ".join(COLUMNS[name] for name in columns) + " |", "|" + "---|" * len(columns))
         for row in rows:
             cells = (f"{float(row[name]):.0%} of {row['bound']}" if name == "share" and row[name] else row[name]

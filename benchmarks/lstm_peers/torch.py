@@ -103,4 +103,6 @@ def _tensor(array: Any) -> torch.Tensor:
 
 
 def _array(tensor: torch.Tensor) -> Any:
-    return tensor.numpy() if tensor.device.type == "cpu" else device_module(f"cuda:{tensor.device.index}").from_dlpack(tensor)
+    if tensor.device.type == "cpu":
+        return tensor.numpy()
+    return device_module(f"cuda:{tensor.device.index}").from_dlpack(tensor)

@@ -43,10 +43,10 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
                          dcontext=("B Q M", dcontext))
     B, Q, S, A, M = (sizes[letter] for letter in "BQSAM")
     dtype = xp.result_type(dcontext, weights)
-    before = np.int32(0 if dquery is None else 1)  # what of dquery's buffer stays
+    add = np.int32(dquery is not None)
     dquery = buffer("attention_step: dquery", dquery, query, (B, Q, A), dtype)
     dscore = buffer("attention_step: dscore", dscore, query, (B, Q, S), dtype)
     launch("attention", "attention_step_backward", dtype, per_row((B, Q), max(A, M), most=512),
            *(readable(array, dtype) for array in (dcontext, keys, values, weights)), dquery, dscore,
-           *np.int32((S, A, M)), before)
+           *np.int32((S, A, M)), add)
     return AttentionStepGradients(dquery, dscore, dkeys=None, dv=None)

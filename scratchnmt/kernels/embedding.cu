@@ -2,7 +2,8 @@
 //
 //     (1)  y[n] = W[ids[n]]
 //
-// dy (N, E), ids (N,) sorted, order (N,) where each stood before sorting, dW (V, E), which is added to.
+// dy (N, E), ids (N,) sorted, order (N,) where each stood before sorting, dW (V, E), which is added to.  Ids below
+// zero stand for rows that are left out.
 //
 // The usual kernel lets every token add to its row of dW with atomicAdd, in whatever order they come, and rounds
 // differently each time.  Here the tokens are sorted by id (stably, so by position within an id), and each
@@ -25,6 +26,7 @@ __global__ void embedding_backward(Rows<const T> dy, Rows<const long long> order
     const long long* ids = sorted_ids.data;
     const int first = blockIdx.x, column = blockIdx.y * blockDim.x + threadIdx.x, part = threadIdx.y;
     const long long id = ids[first];
+    if (id < 0) return;  // no token
     if (first > 0 && ids[first - 1] == id) return;  // the block where this id begins does it all
     int low = first + 1, high = N;  // the end of this id's tokens lies between them
     while (low < high) {

@@ -34,7 +34,10 @@ def sorted_tokens(ids: Array) -> tuple[Array, Array]:
 
 
 def embedding_backward(dy: Array, cache: EmbeddingCache, *, dW: Array | None = None) -> EmbeddingGradients:
-    """The gradient of the whole table from dy (..., E); dW (V, E) may be a buffer to be added to."""
+    """The gradient of the whole table from dy (..., E); dW (V, E) may be a buffer to be added to.
+
+    Rows whose id in the cache's tokens is below zero are left out.
+    """
     xp = array_module(dy)
     V, E = cache.shape
     rows = dy.reshape(-1, dy.shape[-1])

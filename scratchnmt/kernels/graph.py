@@ -4,68 +4,94 @@ What is recorded are addresses and sizes, so the same work can be repeated for o
 for nothing else.  Arrays that are made on the way come from a pool of their own, which keeps their memory for
 as long as a graph may write there; all graphs share it, since only one runs at a time, and so nothing may be read
 from such an array afterwards: work leaves its results in arrays that were there before.
+
+Recording wants a stream that no other thread's work can touch, so everything runs on one that does not take turns
+with the default stream by itself; `turn` makes them wait for each other.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from ..errors import require
+from . import cublas
 
 
 class Graphs:
-    """Runs work on one stream; what comes back often enough is recorded, up to `most` different works."""
+    """Runs work on one stream; what comes back is recorded, up to `most` different works; 0: nothing is.
+
+    The pool heeds no limit that CuPy was given: to keep within one it would give back memory that a graph
+    writes to.  With most = 0 there is no pool of its own.
+    """
 
     def __init__(self, most: int):
         self.cupy = require("cupy", "cuda12")
-        # not a non-blocking one: it keeps its turn with the default stream, on which everything else is done
-        self.stream = self.cupy.cuda.Stream()
-        self.pool = self.cupy.cuda.MemoryPool(self._allocate)
+        self.stream = self.cupy.cuda.Stream(non_blocking=True)
+        self.pool = self.cupy.cuda.MemoryPool(self._allocate) if most else None
+        if self.pool:
+            self.pool.set_limit(size=0)
         self.most = most
         self.seen: set[Hashable] = set()
         self.graphs: dict[Hashable, Any] = {}
+        self.gave_back = False  # memory, since the flag was last lowered
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Inside, the stream is the current one; its work comes after what the caller's stream has, and before
+        what it gets."""
+        outside, before, after = self.cupy.cuda.get_current_stream(), *(self._event() for _ in range(2))
+        before.record(outside)
+        self.stream.wait_event(before)
+        with self.stream:
+            yield
+        after.record(self.stream)
+        outside.wait_event(after)
 
     def run(self, key: Hashable, work: Callable[[], None]) -> None:
         """Do `work`, which has no effect on the host and is the same launches whenever the key is the same.
 
-        The first time it runs as it is, which also compiles its kernels and fills the pool; the second time
-        it is recorded.  When there are `most` graphs the others go on to run as they are.
+        To be called in a turn.  The first time it runs as it is, which also compiles its kernels and fills
+        the pool; the second time it is recorded.  When there are `most` graphs the others go on as they are.
         """
-        with self.stream:
-            if key not in self.graphs and key in self.seen and len(self.graphs) < self.most:
-                self._record(key, work)
-            if key in self.graphs:
-                self.graphs[key].launch(self.stream)
-                return
-            self.seen.add(key)
-            with self.cupy.cuda.using_allocator(self.pool.malloc):
-                work()
+        if key not in self.graphs and key in self.seen and len(self.graphs) < self.most:
+            self._record(key, work)
+        if key in self.graphs:
+            self.graphs[key].launch(self.stream)
+            return
+        with self._memory():
+            work()
+        self.seen.add(key)
+
+    def close(self) -> None:
+        """Wait, and give all memory back: CuPy's pools never do so by themselves."""
+        self.stream.synchronize()
+        self.graphs.clear()
+        cublas.library().release(self.stream.ptr)
+        if self.pool:
+            self.pool.free_all_blocks()
 
     def _record(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Record it; if the driver or CuPy refuses, say so once and go on without graphs."""
-        self.stream.begin_capture()
-        refusal = None
+        """Record it; if the driver or CuPy refuses, say so once and go on without further graphs."""
+        self.gave_back = False
         try:
-            with self.cupy.cuda.using_allocator(self.pool.malloc):
+            self.stream.begin_capture()
+            with self._memory():
                 work()
-        except MemoryError:
+            graph = self.stream.end_capture()
+        except RuntimeError as error:
+            self._abandon()
+            self.most = 0
+            warnings.warn(f"a step cannot be recorded as a CUDA graph ({error}); steps go on one launch at a time, "
+                          "with the same results", RuntimeWarning, stacklevel=3)
+            return
+        except BaseException:
             self._abandon()
             raise
-        except (RuntimeError, NotImplementedError) as error:
-            refusal = error
-        if refusal is None:
-            try:
-                self.graphs[key] = self.stream.end_capture()
-                return
-            except RuntimeError as error:
-                refusal = error
-        else:
-            self._abandon()
-        self.most = 0
-        warnings.warn(f"a step cannot be recorded as a CUDA graph ({refusal}); steps go on one launch at a time, "
-                      "with the same results", RuntimeWarning, stacklevel=3)
+        if not self.gave_back:  # else it may write to memory that is others' by now
+            self.graphs[key] = graph
 
     def _abandon(self) -> None:
         """End a recording that went wrong, whatever state it is in."""
@@ -74,12 +100,24 @@ class Graphs:
         except RuntimeError:  # what invalidated it is told by the error that brought us here
             pass
 
+    def _memory(self) -> Any:
+        """Where arrays are made."""
+        return self.cupy.cuda.using_allocator(self.pool.malloc) if self.pool else nullcontext()
+
     def _allocate(self, size: int) -> Any:
-        """New memory for the pool.  When there is none, the pool gives back what is free before it asks again:
-        then no graph may write there any more."""
+        """New memory for the pool.  When there is none, what others keep in reserve is freed; when there is none
+        then, the pool gives back what it has and asks again, and so no graph may write there any more."""
         cuda = self.cupy.cuda
         try:
             return cuda.MemoryPointer(cuda.Memory(size), 0)
         except cuda.runtime.CUDARuntimeError:
+            self.cupy.get_default_memory_pool().free_all_blocks()
+        try:
+            return cuda.MemoryPointer(cuda.Memory(size), 0)
+        except cuda.runtime.CUDARuntimeError:
             self.graphs.clear()
+            self.gave_back = True
             raise
+
+    def _event(self) -> Any:
+        return self.cupy.cuda.Event(disable_timing=True)

@@ -11,7 +11,7 @@
 // threads touch neighbouring addresses.  What bounds it is memory: forward reads 5 numbers for each unit
 // and writes 7, backward reads 8 and writes 5, 48 and 52 bytes in float32, for some 50 operations.
 //
-// Versions:  plain arrays           ops/lstm_gates.py             10 launches forward, 18 backward
+// Versions:  plain arrays           ops/lstm_gates.py             9 launches forward, 18 backward
 //            ElementwiseKernel      lstm_gates_elementwise.py     1; CuPy divides to find a strided element
 //            this one               a RawKernel in CuPy's words   1; a row's address once, then plain sums
 

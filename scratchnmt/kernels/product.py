@@ -3,7 +3,7 @@
     (1)  out = a b        or  out += a b            (..., m, n) from (..., m, k) and (..., k, n)
     (2)  out = a b.T      or  out += a b.T          (..., m, n) from (..., m, k) and (..., n, k)
 
-One launch each, the sum included, of slices and transposes where they lie, and allowed in a captured step, which
+One launch each, the sum included, of slices and transposes where they lie, and allowed in a recorded step, which
 CuPy's own products are not (they refuse while a stream is captured, cupy_backends/cuda/libs/cublas.pyx,
 setStream, version 14.2).
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-
 from ..arrays import Array, array_module
 from . import compile as compiler
 from . import cublas
+from .cublas import Operand
 
 
 class Matrix(NamedTuple):
-    """How cuBLAS is told about a matrix, or a stack of them, numbers counted in elements."""
+    """How a matrix, or a stack of them, lies in memory; counted in elements."""
 
     transposed: bool  # the last axis is not the contiguous one
     step: int  # between rows, or columns if transposed
@@ -36,24 +36,32 @@ class Products:
         self.matmul = matmul
 
     def product(self, a: Array, b: Array, *, out: Array | None = None, add: bool = False) -> Array:
-        """(1), of at most three axes; ValueError if a shape does not fit or `out` has no contiguous axis."""
-        xp = array_module(a, b)
-        shape = _shape(a, b)
+        """(1), of at most three axes.
+
+        ValueError if a shape does not fit, `out` has no contiguous axis, or there is nothing to add to; TypeError for
+        other numbers than float32 and float64.
+        """
+        xp, shape = array_module(a, b), _shape(a, b)
         dtype = xp.result_type(a, b)
-        if out is None:
-            out, add = xp.empty(shape, dtype), False
+        if dtype.name not in cublas.LETTERS:
+            raise TypeError(f"product: arrays of {dtype}, expected {' or '.join(cublas.LETTERS)}")
+        if out is None and add:
+            raise ValueError("product: add without out, expected an array to add to")
+        out = xp.empty(shape, dtype) if out is None else out
         if out.shape != shape or out.dtype != dtype:
             raise ValueError(f"product: out is {out.dtype} {out.shape}, expected {dtype} {shape}")
-        if 0 in shape:
+        if 0 in (*shape, a.shape[-1]):  # a sum of nothing
+            if not add:
+                out[...] = 0
             return out
-        if matrix(out) is None:
+        found = matrix(out)
+        if found is None:
             raise ValueError(f"product: out has strides {out.strides}, expected one of its last two axes contiguous")
         a, b = (_readable(array.astype(dtype, copy=False)) for array in (a, b))
-        if matrix(out).transposed:  # out.T = b.T a.T has contiguous rows
-            a, b, out_rows = b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2)
+        if found.transposed:  # out.T = b.T a.T has contiguous rows
+            self._gemm(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2), add)
         else:
-            out_rows = out
-        self._gemm(a, b, out_rows, add)
+            self._gemm(a, b, out, add)
         return out
 
     def transposed_product(self, a: Array, b: Array, *, out: Array | None = None, add: bool = False) -> Array:
@@ -64,11 +72,10 @@ class Products:
         """out (+)= a b, all three readable, rows of `out` contiguous."""
         (m, n), k = out.shape[-2:], a.shape[-1]
         first, second, result = matrix(b), matrix(a), matrix(out)
-        count = out.shape[0] if out.ndim == 3 else 1
-        cublas.library().gemm(
-            self.matmul, out.dtype, (first.transposed, second.transposed), (n, m, k),
-            (compiler.address(b), first.step, first.stack), (compiler.address(a), second.step, second.stack), add,
-            (compiler.address(out), result.step, result.stack), count)
+        operand = lambda array, found: Operand(compiler.address(array), found.step, found.stack)
+        cublas.library().gemm(self.matmul, out.dtype, (first.transposed, second.transposed), (n, m, k),
+                              operand(b, first), operand(a, second), add, operand(out, result),
+                              count=out.shape[0] if out.ndim == 3 else 1)
 
 
 def matrix(array: Array) -> Matrix | None:

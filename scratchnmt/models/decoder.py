@@ -161,7 +161,7 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     N, H = do.shape
     M, B = config.memory_size, packing.sentences
     W, v = params.get("attention.W"), params.get("attention.v")
-    product, transposed_product = kernels.product.product, kernels.product.transposed_product
+    transposed_product = kernels.product.transposed_product
     dtop = xp.zeros(cache.top.shape, do.dtype)
     dtop[B:, M + H :] = do
     dh = [xp.zeros((B + N, H), do.dtype) for _ in layers[1:]] + [dtop[:, M : M + H]]

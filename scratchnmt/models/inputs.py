@@ -24,6 +24,7 @@ from ..ops.packing import Packing
 FINE, COARSE, FINE_UP_TO = 4, 8, 32  # lengths are rounded up to multiples of 4, above 32 of 8
 SENTENCES = 8  # their number likewise
 WORDS = 8  # target words likewise, to eighths of T * B
+NO_TOKEN = -1  # among sorted ids: see kernels/embedding.cu
 
 
 class Inputs(NamedTuple):
@@ -34,7 +35,7 @@ class Inputs(NamedTuple):
     mask: Array  # (S, B) True where there is a source token
     targets: Array  # (n,) ids to predict: of each packed row, or of `target_rows`
     target_rows: Array | None = None  # (n,)
-    src_tokens: tuple[Array, Array] | None = None  # of an embedding's gradient on a GPU: see kernels/embedding.py
+    src_tokens: tuple[Array, Array] | None = None  # for the embedding's gradient: see kernels/embedding.py
     tgt_tokens: tuple[Array, Array] | None = None
 
 
@@ -71,7 +72,7 @@ class Bucket(NamedTuple):
         """The smallest bucket that holds src (S, B) and tgt (T+1, B)."""
         S, T = (_up(n, FINE if n <= FINE_UP_TO else COARSE) for n in (len(src), len(tgt) - 1))
         B = _up(src.shape[1], SENTENCES)
-        return cls(S, T, B, _up(int((tgt[1:] != PAD).sum()), max(1, T * B // WORDS)))
+        return cls(S, T, B, _up(int((tgt[1:] != PAD).sum()), T * B // WORDS))
 
 
 def _up(n: int, step: int) -> int:
@@ -104,6 +105,7 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
     for ids outside a vocabulary.
     """
     src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt)
+    packing.check_lengths(src_lengths, len(src))
     _check_ids("source", src, vocabularies[0])
     _check_ids("target", tgt, vocabularies[1])
     S, T, B, N = bucket
@@ -117,6 +119,7 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
     values = {"src": src, "tgt": tgt[:-1], "src_lengths": lengths, "reversed_rows": whole.reversed_rows,
               "last": whole.last, "targets": targets[rows], "target_rows": rows}
     for side, ids in ("src", src.reshape(-1)), ("tgt", tgt[:-1].reshape(-1)):
+        ids = np.where(ids == PAD, NO_TOKEN, ids)  # its gradient is zero: thousands of rows need not be added up
         order = np.argsort(ids, kind="stable")
         values |= {f"{side}_order": order, f"{side}_sorted": ids[order]}
     for name, value in values.items():
@@ -125,7 +128,8 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
 
 def _check_ids(side: str, ids: np.ndarray, V: int) -> None:
     if not 0 <= int(ids.min()) <= int(ids.max()) < V:
-        raise IndexError(f"NMT: {side} ids run from {int(ids.min())} to {int(ids.max())}, expected 0 to V - 1 = {V - 1}")
+        raise IndexError(f"NMT: {side} ids run from {int(ids.min())} to {int(ids.max())}, "
+                         f"expected 0 to V - 1 = {V - 1}")
 
 
 def laid_out(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
@@ -133,12 +137,8 @@ def laid_out(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     S, T, B, _ = bucket
     xp = array_module(there["src"])
     ended = xp.arange(S)[:, None] >= there["src_lengths"]
-    everything = slice(None)
-    layout = lambda steps, **rest: Packing(
-        everything, [B] * steps, list(range(0, (steps + 1) * B, B)), rows=everything,
-        previous=slice(0, steps * B), **{"reversed_rows": None, "last": None, "ended": None, **rest})
-    src_packing = layout(S, reversed_rows=there["reversed_rows"], last=there["last"],
-                         ended=ended.reshape(S * B, 1).astype("float32"))
+    src_packing = packing.whole(S, B, there["reversed_rows"], there["last"],
+                                ended.reshape(S * B, 1).astype("float32"))
     tokens = lambda side: (there[f"{side}_order"], there[f"{side}_sorted"])
-    return Inputs(there["src"], there["tgt"], src_packing, layout(T), ~ended, there["targets"],
+    return Inputs(there["src"], there["tgt"], src_packing, packing.whole(T, B), ~ended, there["targets"],
                   there["target_rows"], tokens("src"), tokens("tgt"))

@@ -31,7 +31,7 @@ from .lstm_gates import LSTMGatesCache
 from .packing import Packing, packed, steps, steps_back
 from .plain import PLAIN, Kernels
 
-SHUT = 1e4  # a pre-activation at which sigmoid is 0 or 1 to the last digit
+SHUT = 1e4  # added to pre-activations, which are far smaller: then sigmoid is 0 or 1 to the last digit
 
 
 class LSTMCache(NamedTuple):
@@ -78,7 +78,7 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     z = kernels.product.product(x_rows, Wx).astype(dtype, copy=False)  # (1)
     z += b[:, None]
     if packing.ended is not None:
-        z += packing.ended * _shut(xp, device_of(z), H, z.real.dtype)
+        z += packing.ended * shut(xp, device_of(z), H, z.real.dtype)
     h, c = (xp.empty((D, B + N, H), dtype) for _ in range(2))
     tanh_c = xp.empty((D, N, H), dtype)
     for states, start in ((h, h0), (c, c0)):
@@ -132,8 +132,8 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
 
 
 @lru_cache
-def _shut(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> Array:
-    """What is added to the pre-activations of padding, (4H,); kept on each device."""
+def shut(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> Array:
+    """What is added to the pre-activations of padding, (4H,); made once for each device and kept."""
     return xp.asarray(np.repeat(np.array([-SHUT, SHUT, 0, -SHUT], dtype), H))
 
 

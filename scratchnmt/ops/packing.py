@@ -33,8 +33,8 @@ class Packing(NamedTuple):
     counts: list[int]  # [T'] n_t, how many sentences step t computes; T' steps have any
     offsets: list[int]  # [T' + 1] where the rows of step t start; the last is N, the number of rows
     rows: Index  # (N,) t * B + b: which row of the (T * B, ...) array each packed row is
-    reversed_rows: Index  # (N,) the same, every sentence read from its last token to its first
-    last: Array  # (B,) row of B + N of each sorted sentence's state after its last token
+    reversed_rows: Index | None  # (N,) the same, every sentence read from its last token to its first
+    last: Array | None  # (B,) row of B + N of each sorted sentence's state after its last token
     previous: Index  # (N,) row of B + N of the state that each packed row starts from
     ended: Array | None  # (N, 1) 1.0 where a row is padding, else 0.0; None: none is
 
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
 def pack(lengths: np.ndarray, T: int) -> Packing:
     """How to pack B sentences of `lengths` (B,), 1 <= length <= T; ValueError otherwise."""
-    lengths = _checked(lengths, T)
+    lengths = check_lengths(lengths, T)
     B = len(lengths)
     order = np.argsort(-lengths, kind="stable")
     sorted_lengths = lengths[order]
@@ -76,17 +76,24 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
 
 def lay_out_whole(lengths: np.ndarray, T: int) -> Packing:
     """Every step computes all B sentences, those that have ended too; ValueError as in `pack`."""
-    lengths = _checked(lengths, T)
+    lengths = check_lengths(lengths, T)
     B = len(lengths)
     t, b = np.divmod(np.arange(T * B), B)
     is_token = t < lengths[b]
+    return whole(T, B, reversed_rows=np.where(is_token, lengths[b] - 1 - t, t) * B + b,
+                 last=lengths * B + np.arange(B), ended=(~is_token[:, None]).astype("float32"))
+
+
+def whole(T: int, B: int, reversed_rows: Array | None = None, last: Array | None = None,
+          ended: Array | None = None) -> Packing:
+    """The layout in which T steps have all B sentences; the arrays, which an encoder needs, as in Packing."""
     everything = slice(None)
-    return Packing(everything, [B] * T, list(range(0, (T + 1) * B, B)), rows=everything,
-                   reversed_rows=np.where(is_token, lengths[b] - 1 - t, t) * B + b,
-                   last=lengths * B + np.arange(B), previous=slice(0, T * B), ended=(~is_token[:, None]).astype("float32"))
+    return Packing(everything, [B] * T, list(range(0, (T + 1) * B, B)), everything, reversed_rows, last,
+                   previous=slice(0, T * B), ended=ended)
 
 
-def _checked(lengths: Array, T: int) -> np.ndarray:
+def check_lengths(lengths: Array, T: int) -> np.ndarray:
+    """The lengths (B,) on the host; ValueError unless each is from 1 to T."""
     lengths = np.asarray(to_device(lengths, "cpu"))
     if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1 or lengths.max() > T:
         raise ValueError(f"lengths are {lengths.tolist()}, expected one from 1 to T = {T} for each sentence")

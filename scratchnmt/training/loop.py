@@ -69,6 +69,9 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     except MemoryError as error:
         batch, kept = (trainer.batch, trainer.kept()) if trainer else (None, "nothing was written")
         raise out_of_memory(error, options, batch, kept) from error
+    finally:
+        if trainer:
+            trainer.steps.close()
 
 
 class _Trainer:

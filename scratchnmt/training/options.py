@@ -20,7 +20,8 @@ _RANGES = {
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
     "max_minutes": (False, 0, False, inf), "save_every": (True, 0, True, inf),
-    "save_minutes": (False, 0, False, inf), "graphs": (True, 0, True, inf), "log_every": (True, 1, True, inf), "seed": (True, 0, True, 2**32),
+    "save_minutes": (False, 0, False, inf), "graphs": (True, 0, True, inf), "log_every": (True, 1, True, inf),
+    "seed": (True, 0, True, 2**32),
 }
 
 
@@ -42,7 +43,7 @@ class TrainingOptions:
     batch_size: int = 32
     batch_by: str = "sentences"  # or "tokens": target tokens, padding included
     # Batches among which sentences of like length are brought together.  1, batches as chance makes them, learns
-    # more from an epoch, and as padding is never computed it takes no longer.
+    # more from an epoch, and where padding is never computed, on a CPU, it takes no longer.
     pool: int = 1
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128

@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import optim
-from ..arrays import Array, array_module
+from ..arrays import Array, array_module, device_of
 from ..data.batches import Batch
 from ..models import inputs
 from ..models.inputs import Bucket
 from ..models.nmt import NMT
+from ..ops.lstm import shut
 from ..ops.plain import PLAIN
 
 AHEAD = 4  # steps that the host may be ahead of the GPU
-_NUMBERS = {"step": (1,), "numbers": (3,)}  # beside a batch: which step's dropout; what Adam.advance returned
+_COURSE = {"step": (1,), "course": (3,)}  # beside a batch: whose dropout; what the optimizer's `advance` returned
 
 
 class Place(NamedTuple):
@@ -88,20 +89,23 @@ class StepAtOnce:
         found, self.found = self.found, []
         return found
 
+    def close(self) -> None:
+        """Nothing is kept."""
+
 
 class _Slot:
     """Pinned memory of the host for one step on its way: the GPU copies from and to it while the host goes on."""
 
     def __init__(self, cupy: Any):
-        self.cupy, self.size = cupy, 0
+        self.cupy, self.memory = cupy, np.empty(0, "int64")
         self.event = cupy.cuda.Event(disable_timing=True)
         self.found = self._pinned(2, "float64")  # loss, norm
 
     def vector(self, size: int) -> np.ndarray:
         """Room for `size` whole numbers."""
-        if self.size < size:
-            self.numbers, self.size = self._pinned(size, "int64"), size
-        return self.numbers[:size]
+        if len(self.memory) < size:
+            self.memory = self._pinned(size, "int64")
+        return self.memory[:size]
 
     def _pinned(self, size: int, dtype: str) -> np.ndarray:
         memory = self.cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
@@ -119,6 +123,8 @@ class StepAhead:
         self.grads = model.params.like()
         # the products of the concat score are CuPy's own, which cannot be recorded
         self.graphs = Graphs(0 if model.config.score == "concat" else recipe.graphs)
+        # what is kept for good must not come from the pool of what is made on the way
+        shut(self.xp, device_of(model.params.flat), model.config.encoder_size, model.params.flat.dtype)
         self.there: dict[Bucket, Array] = {}  # where on the GPU a bucket's batch lies
         self.found = self.xp.zeros(2, "float64")  # loss, norm of the gradient
         self.free = deque(_Slot(self.xp) for _ in range(AHEAD))
@@ -132,20 +138,21 @@ class StepAhead:
         slot, sentences = self.free.popleft(), len(batch.src_lengths)
         self.optimizer.learning_rate = rate
         bucket = Bucket.of(batch.src, batch.tgt)
-        shapes = _NUMBERS | inputs.fields(bucket)
+        shapes = _COURSE | inputs.fields(bucket)
         host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
         here = inputs.views(host, shapes)
         config = self.model.config
         inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3])
         here["step"][0] = place.step - 1
-        here["numbers"].view("float64")[...] = self.optimizer.advance(1 / sentences)
+        here["course"].view("float64")[...] = self.optimizer.advance(1 / sentences)
         if bucket not in self.there:
             self.there[bucket] = self.xp.empty(len(host), "int64")
         there = self.there[bucket]
-        there.set(host, self.graphs.stream)
-        self.graphs.run(bucket, lambda: self._work(inputs.views(there, shapes), bucket))
-        self.found.get(self.graphs.stream, out=slot.found, blocking=False)
-        slot.event.record(self.graphs.stream)
+        with self.graphs.turn():
+            there.set(host)
+            self.graphs.run(bucket, lambda: self._work(inputs.views(there, shapes), bucket))
+            self.found.get(out=slot.found, blocking=False)
+            slot.event.record()
         self.sent.append((slot, place, sentences))
 
     def results(self, wait: bool = False) -> list[Result]:
@@ -154,6 +161,10 @@ class StepAhead:
             self._receive()
         found, self.done = self.done, []
         return found
+
+    def close(self) -> None:
+        """Give back what only steps need."""
+        self.graphs.close()
 
     def _work(self, there: dict[str, Array], bucket: Bucket) -> None:
         """All launches of a step; nothing here may depend on what is in the batch but through `there`."""
@@ -164,7 +175,7 @@ class StepAhead:
         loss, cache = self.model.forward_inputs(inputs.laid_out(there, bucket), masks, out=self.grads)
         self.model.backward(cache, out=self.grads)
         norm = global_norm(self.grads)
-        self.optimizer.update(self.grads, there["numbers"].view("float64"), norm, self.recipe.clip or np.inf)
+        self.optimizer.update(self.grads, there["course"].view("float64"), norm, self.recipe.clip or np.inf)
         self.found[0], self.found[1:] = loss, norm
 
     def _receive(self) -> None:

@@ -108,7 +108,8 @@ def test_the_exponent_of_growth():
 
 def made_rows(folder, scale=1.0):
     """Rows as several commands would write them, of a CPU and of a GPU."""
-    bounds, turns = limits.Limits(1e11, None, 1e10, 1e-6), lambda ms: [Seconds(ms / 1e3, ms / 1e3 * k) for k in (0.99, 1, 1.01)]
+    bounds = limits.Limits(1e11, None, 1e10, 1e-6)
+    turns = lambda ms: [Seconds(ms / 1e3, ms / 1e3 * k) for k in (0.99, 1, 1.01)]
     found = []
     for device, contestant, speed in (("a CPU", "NumPy", 1), ("a card", "CuPy, fused", 30)):
         for B in (1, 8, 64):

@@ -103,22 +103,35 @@ def test_what_does_not_fit(a, b, out, message, cupy):
 
 def test_nothing_to_multiply(cupy):
     assert Products().product(cupy.zeros((0, 3)), cupy.zeros((3, 2))).shape == (0, 2)
+    assert not Products().product(cupy.zeros((2, 0)), cupy.zeros((0, 3))).get().any()
+    kept = cupy.ones((2, 3))
+    assert (Products().product(cupy.zeros((2, 0)), cupy.zeros((0, 3)), out=kept, add=True).get() == 1).all()
+
+
+def test_what_cannot_be_asked(cupy):
+    for dtype in ("complex128", "int64"):
+        with pytest.raises(TypeError, match=f"product: arrays of {dtype}, expected float32 or float64"):
+            Products().product(cupy.zeros((1, 1), dtype), cupy.zeros((1, 1), dtype))
+    with pytest.raises(ValueError, match="add without out"):
+        Products().product(cupy.zeros((1, 1)), cupy.zeros((1, 1)), add=True)
 
 
 def test_a_precision_has_a_handle_of_its_own_and_keeps_its_workspace(cupy):
     one, dll = cupy.ones((2, 2), "float32"), cublas.library().dll
     Products("float32").product(one, one)
     Products("tf32").product(one, one)
-    assert dll.math_modes == {7: 0, 8: 3}  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+    assert dll.math_modes == {7: 0, 8: 3}  # of handles, by their addresses: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
     stream = cupy.cuda.Stream()
     with stream:
         Products("tf32").product(one, one)
-    assert dll.streams == {7: 0, 8: stream.ptr} and dll.workspaces == {7, 8}
+    assert dll.streams == {7: 0, 8: 0, 9: stream.ptr} and dll.workspaces == {7, 8, 9}
+    cublas.library().release(stream.ptr)
+    assert dll.streams == {7: 0, 8: 0}
 
 
 def test_a_failure_of_the_library_is_an_error(cupy, monkeypatch):
     monkeypatch.setattr(cublas.library().dll, "cublasSgemmStridedBatched", lambda *_: 13, raising=False)
-    with pytest.raises(RuntimeError, match="cuBLAS: cublasSgemmStridedBatched failed with status 13"):
+    with pytest.raises(RuntimeError, match="cublasSgemmStridedBatched failed with status 13, CUBLAS_STATUS_EXECUT"):
         Products().product(cupy.ones((1, 1), "float32"), cupy.ones((1, 1), "float32"))
 
 

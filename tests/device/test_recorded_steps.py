@@ -12,6 +12,8 @@ from training import tiny_run
 from training.tiny_run import At, Killed, essence, kill, model, options, run
 
 from scratchnmt.data.batches import make_batch
+from scratchnmt.kernels import cublas
+from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
 from scratchnmt.training import NotFiniteError
 from scratchnmt.training.loop import _Trainer
@@ -43,7 +45,7 @@ def test_a_recorded_step_waits_for_none_but_one_long_ago(machine, choices):
     for _ in range(5):
         made._step()
     assert machine.launches - launches >= 4
-    assert all(int(wait.split()[1]) >= AHEAD - 2 for wait in machine.waits), "\n".join(machine.waits)
+    assert all(int(wait.split()[1]) >= 3 * (AHEAD - 2) for wait in machine.waits), "\n".join(machine.waits)
     assert len(machine.uploads) == 5, "one copy a step: " + "\n".join(machine.uploads)
     assert len(made.progress.nats_of_steps) - steps == 5  # as many come back as go
     made._note_results(wait=True)
@@ -155,12 +157,97 @@ def test_memory_that_is_given_back_takes_the_graphs_with_it(cupy, machine):
     made = trainer()
     for _ in range(8):
         made._step()
-    graphs = made.steps.graphs
+    graphs, freed = made.steps.graphs, machine.freed
     assert graphs.graphs
     machine.most = 0
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
         graphs._allocate(1 << 20)
+    assert not graphs.graphs and machine.freed == freed + 1, "the other pool's reserve goes first"
+
+
+def some_graphs(cupy):
+    """Graphs, and an array with work that adds 1 to it."""
+    array = cupy.zeros(3)
+    return Graphs(4), array, lambda: cupy.add(array, cupy.ones(3), out=array)
+
+
+def times(graphs, count, work):
+    for _ in range(count):
+        with graphs.turn():
+            graphs.run("key", work)
+
+
+def test_work_runs_once_for_each_time_it_is_asked_for(cupy, machine):
+    graphs, array, work = some_graphs(cupy)
+    times(graphs, 5, work)
+    assert array.get().tolist() == [5, 5, 5] and machine.launches == 4
+    graphs.close()
+    assert not graphs.graphs and machine.freed and machine.waits[-1].startswith("stream.synchronize")
+
+
+def test_memory_that_runs_out_while_recording_leaves_no_graph(cupy, machine):
+    graphs, array, work = some_graphs(cupy)
+    times(graphs, 1, work)
+
+    def with_little_memory():
+        with pytest.raises(MemoryError):
+            machine.most = 8
+            cupy.ones(1000)
+        machine.most = None
+        work()
+
+    times(graphs, 1, with_little_memory)  # the pool gave back what this recording wrote to
+    assert not graphs.graphs and graphs.gave_back
+    assert array.get().tolist() == [2, 2, 2] and machine.launches == 0
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("cuBLAS API during stream capture"), KeyboardInterrupt(),
+                                   ValueError("a shape")])
+def test_an_error_while_recording_ends_the_recording(cupy, machine, error):
+    graphs, array, work = some_graphs(cupy)
+    times(graphs, 1, work)
+
+    def broken():
+        if graphs.stream.is_capturing():
+            raise error
+        work()
+
+    if isinstance(error, RuntimeError):  # a refusal: it goes on without
+        with pytest.warns(RuntimeWarning, match="cuBLAS API during stream capture"):
+            times(graphs, 3, broken)
+        assert array.get().tolist() == [4, 4, 4]
+    else:
+        with pytest.raises(type(error)):
+            times(graphs, 1, broken)
+        assert array.get().tolist() == [1, 1, 1]
+    assert not graphs.stream.is_capturing() and cupy.cuda.get_current_stream().ptr == 0
     assert not graphs.graphs
+
+
+def test_work_that_failed_has_not_been_seen(cupy):
+    graphs, array, work = some_graphs(cupy)
+
+    def fails():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        times(graphs, 1, fails)
+    times(graphs, 1, work)
+    assert not graphs.graphs and array.get().tolist() == [1, 1, 1]
+
+
+def test_a_run_gives_back_what_its_steps_held(tmp_path, machine):
+    before = machine.freed
+    run(tmp_path / "run", choices=FUSED, max_steps=3)
+    assert machine.freed > before and not [key for key in cublas.library().handles if key[1]]
+
+
+def test_a_length_beyond_the_batch_is_refused():
+    batch = make_batch([[4, 5]], [[5]])
+    bucket = Bucket.of(batch.src, batch.tgt)
+    vector = np.zeros(sum(map(math.prod, fields(bucket).values())), "int64")
+    with pytest.raises(ValueError, match=r"lengths are \[3\], expected one from 1 to T = 2"):
+        fill(views(vector, fields(bucket)), bucket, (12, 12), batch.src, np.array([3]), batch.tgt)
 
 
 def launches(machine, steps, **choices):

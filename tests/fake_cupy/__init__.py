@@ -31,6 +31,7 @@ def _module() -> ModuleType:
     module.__dict__.update(names, ndarray=ndarray, random=random, inf=np.inf, nan=np.nan, newaxis=None,
                            bool_=np.bool_, int32=np.int32, int64=np.int64, float32=np.float32, float64=np.float64,
                            complex128=np.complex128, dtype=np.dtype, finfo=np.finfo, iinfo=np.iinfo)
+    module.get_default_memory_pool = lambda: cuda.MemoryPool()
     module.cuda = SimpleNamespace(**{n: v for n, v in vars(cuda).items() if not n.startswith("_")})
     return module
 

@@ -65,6 +65,7 @@ class ndarray:
         if self.dtype != arr.dtype or self.shape != arr.shape:
             raise TypeError(f"{arr.dtype} {arr.shape} cannot be set to {self.dtype} {self.shape}")
         self._array[...] = arr
+        MACHINE.in_flight.append((arr, arr.copy()))
 
     def _number(self, what: str) -> np.ndarray:
         MACHINE.wait(what)

@@ -51,7 +51,10 @@ class Machine:
         self.playing = False  # a graph runs
         self.work = 0  # kernels, products and copies on the card that were launched, those of graphs left out
         self.inside = False  # a function of the stand-in
+        self.freed = 0  # how often a pool gave back what it had
         self.events = 0  # recorded
+        self.in_flight: list = []  # pinned memory that is being copied from
+        self.allocator: Any = None  # that of using_allocator
         self.current = threading.local()  # CUDA keeps the current card per thread and starts with 0
 
     @property
@@ -70,9 +73,12 @@ class Machine:
         self.refuse_while_recording(what)
         self.uploads.append(f"{what}: {caller()}")
 
-    def allocate(self, size: int) -> None:
+    def allocate(self, size: int, of_a_pool: bool = True) -> None:
         if self.playing:  # a graph finds its memory where it was
             return
+        assert not self.recording or self.allocator, "memory of the common pool is others' when the graph runs"
+        if of_a_pool and self.allocator and self.most is not None and size > self.most:
+            self.allocator(size)
         if self.most is not None and size > self.most:
             raise OutOfMemoryError(size, self.allocated)
         self.allocated += size
@@ -142,6 +148,7 @@ class Stream:
 
     def __init__(self, null: bool = False, non_blocking: bool = False):
         Stream._count += not null
+        self.is_non_blocking = non_blocking
         self.ptr = 0 if null else 1000 + Stream._count
         self._before: list[Stream] = []
 
@@ -156,15 +163,22 @@ class Stream:
     def synchronize(self) -> None:
         MACHINE.wait("stream.synchronize")
 
+    def wait_event(self, event: Event) -> None:
+        assert event._number, "an event that was never recorded"
+
     def begin_capture(self, mode: int | None = None) -> None:
         from .recording import Recording
 
         if not self.ptr:
             raise RuntimeError("cannot capture on the default (legacy) stream")
+        # with a blocking one any other thread's work on the default stream would fail
+        assert self.is_non_blocking and get_current_stream() is self
         MACHINE.recording = Recording()
 
     def end_capture(self) -> Graph:
         recording, MACHINE.recording = MACHINE.recording, None
+        if recording is None:
+            raise RuntimeError("cudaErrorIllegalState: the operation cannot be performed in the present state")
         recording.take_back()
         return Graph(recording)
 
@@ -195,21 +209,35 @@ class Graph:
 
 
 class Event:
-    """cupy/cuda/stream.pyx; it happens when two more have been recorded, or when it is waited for."""
+    """cupy/cuda/stream.pyx; it happens when `_late` more have been recorded, or when it is waited for."""
+
+    _late = 6
 
     def __init__(self, block: bool = False, disable_timing: bool = False):
         self._number = 0
+        self._in_flight: list = []
 
     def record(self, stream: Stream | None = None) -> None:
         MACHINE.refuse_while_recording("an event")
         MACHINE.events += 1
         self._number = MACHINE.events
+        self._in_flight, MACHINE.in_flight = MACHINE.in_flight, []
 
     @property
     def done(self) -> bool:
-        return MACHINE.events - self._number >= 2
+        if MACHINE.events - self._number < self._late:
+            return False
+        self._landed()
+        return True
+
+    def _landed(self) -> None:
+        """What was copied from pinned memory is there, and that memory was left alone until now."""
+        for host, values in self._in_flight:
+            assert np.array_equal(host, values), "pinned memory was written to while it was copied from"
+        self._in_flight = []
 
     def synchronize(self) -> None:
+        self._landed()
         MACHINE.wait(f"event, {MACHINE.events - self._number} behind")
 
 
@@ -218,7 +246,7 @@ class Memory:
 
     def __init__(self, size: int):
         try:
-            MACHINE.allocate(size)
+            MACHINE.allocate(size, of_a_pool=False)
         except OutOfMemoryError as error:  # which only a pool makes of it
             raise CUDARuntimeError(2) from error
         self._bytes = np.zeros(min(size, 1), "uint8")
@@ -231,13 +259,34 @@ class MemoryPointer:
 
 
 class MemoryPool:
+    """cupy/cuda/memory.pyx, as far as a test asks: new memory comes from the allocator."""
+
     def __init__(self, allocator: Any = None):
-        self.malloc = allocator
+        self._allocator, self._limit = allocator, None
+
+    def malloc(self, size: int) -> MemoryPointer:
+        try:
+            return self._allocator(size)
+        except CUDARuntimeError as error:  # _try_malloc: gives back what is free, then asks again
+            try:
+                return self._allocator(size)
+            except CUDARuntimeError:
+                raise OutOfMemoryError(size, MACHINE.allocated) from error
+
+    def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
+        self._limit = size
+
+    def free_all_blocks(self, stream: Any = None) -> None:
+        MACHINE.freed += 1
 
 
 @contextmanager
 def using_allocator(allocator: Any = None) -> Iterator[None]:
-    yield
+    before, MACHINE.allocator = MACHINE.allocator, allocator
+    try:
+        yield
+    finally:
+        MACHINE.allocator = before
 
 
 def alloc_pinned_memory(size: int) -> memoryview:

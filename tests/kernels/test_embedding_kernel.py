@@ -47,6 +47,9 @@ def test_the_gradient_is_added_to_one_that_is_there(on_cpu, rng):
     np.testing.assert_allclose(dW, before + plain.embedding_backward(dy, cache).dW, rtol=1e-14)
     again = embedding_backward(dy, cache._replace(tokens=sorted_tokens(ids)), dW=before.copy()).dW
     np.testing.assert_array_equal(again, dW)
+    left_out = cache._replace(tokens=(np.array([1, 0, 2]), np.array([-1, 3, 3])))
+    expected = plain.embedding_backward(dy[[0, 2]], plain.EmbeddingCache(ids[[0, 2]], (5, 4))).dW
+    np.testing.assert_allclose(embedding_backward(dy, left_out).dW, expected, rtol=1e-14)
     with pytest.raises(ValueError, match=r"embedding: dW is float64 \(4, 5\) .*, expected float64 \(5, 4\)"):
         embedding_backward(dy, cache, dW=np.zeros((4, 5)))
 
