@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,10 +39,15 @@ def read(path: str | Path) -> Table:
             if path.is_dir():  # a file of another kind beside them, such as a timeline
                 continue
             raise InputError(f"{file} holds no rows of benchmarks: expected the columns {', '.join(Key._fields)}, ms")
-        found |= {Key(*(row[name] for name in Key._fields)): row for row in table}
+        found |= {key(row): row for row in table}
     if not found:
         raise InputError(f"{path} holds no rows: write some with --out")
     return found
+
+
+def key(row: Mapping[str, str]) -> Key:
+    """Which measurement a row is of."""
+    return Key(*(row[name] for name in Key._fields))
 
 
 def sizes(key: Key) -> dict[str, int]:

@@ -16,6 +16,7 @@ import scratchnmt
 
 from . import measure
 from .limits import Limits
+from .read import key, read
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -72,17 +73,22 @@ def rates(per_second: np.ndarray, **names: str) -> Row:
 
 
 def write(rows: Sequence[Row], folder: str | Path, limits: Limits | None = None) -> Path:
-    """Write the rows of one command to FOLDER/COMMAND-DEVICE.csv, with what they were measured on; the path."""
+    """Write the rows of one command to FOLDER/COMMAND-DEVICE.csv, with what they were measured on; the path.
+
+    Rows of the same measurement that are there are replaced, others stay.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", f"{rows[0].command}-{rows[0].device}".lower()).strip("-")
     about = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": measure.machine_facts(),
              "scratchnmt": scratchnmt.__version__, **(limits._asdict() if limits else {})}
     path = folder / f"{name}.csv"
+    table = (read(path) if path.exists() else {}) | {key(made): made for made in (asdict(r) | about for r in rows)}
+    columns = dict.fromkeys([*(field.name for field in fields(Row)), *(name for made in table.values() for name in made)])
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)] + list(about))
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows({**asdict(item), **about} for item in rows)
+        writer.writerows(table.values())
     return path
 
 

@@ -189,6 +189,15 @@ def test_a_row_counts_against_the_bound_that_applies():
     assert (in_tf32.bound, in_tf32.share, in_tf32.gbyte_per_s) == ("copy", 0.5, 0.5)
 
 
+def test_a_measurement_that_is_repeated_replaces_its_row(tmp_path):
+    make = lambda ms, sizes: rows.row([Seconds(ms, ms)], command="c", what="w", contestant="x", device="d",
+                                      dtype="float32", sizes=sizes)
+    rows.write([make(1, "B=1"), make(2, "B=2")], tmp_path)
+    path = rows.write([make(3, "B=2"), make(4, "B=3")], tmp_path)
+    assert [(row["sizes"], float(row["ms"])) for row in csv.DictReader(path.open(encoding="utf-8"))] == [
+        ("B=1", 1000), ("B=2", 3000), ("B=3", 4000)]
+
+
 def test_limits_of_this_machine():
     found = limits.measure("cpu", size=64, copied=1 << 16)
     assert found.sgemm > 1e8 and found.copy > 1e7 and 0 < found.launch < 1e-3 and found.tf32 is None
