@@ -13,6 +13,7 @@ import numpy as np
 from .read import Key, Table, sizes
 from .scaling import exponent
 
+OURS = ("NumPy", "CuPy")  # contestants of `ops`
 MARKERS, LINES = "osD^vPX*<>", ("-", "--", ":", "-.")
 
 
@@ -34,6 +35,17 @@ def _style(k: int) -> dict[str, Any]:
     return {"marker": MARKERS[k % len(MARKERS)], "linestyle": LINES[k % len(LINES)], "markersize": 5}
 
 
+def _plain_numbers(place: Any, at: Sequence[float]) -> None:
+    """Ticks of logarithmic axes that are read without arithmetic: the sizes themselves, and 1, 2, 5, 10 ..."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    place.set_xticks(sorted(set(at)), [f"{n:,}" for n in sorted(set(at))], rotation=45)
+    place.xaxis.set_minor_formatter(NullFormatter())
+    place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    place.yaxis.set_major_formatter(ScalarFormatter())
+    place.yaxis.set_minor_formatter(NullFormatter())
+
+
 def scaling(table: Table, paths: Sequence[Path]) -> bool:
     """Time against each size on log axes."""
     panels: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
@@ -49,6 +61,7 @@ def scaling(table: Table, paths: Sequence[Path]) -> bool:
                 place.loglog(*zip(*sorted(points)), label=f"{name}: {letter}^{exponent(points):.2f}", **_style(k))
             place.set_xlabel(letter)
             place.legend(frameon=False, fontsize=7)
+            _plain_numbers(place, [n for points in lines.values() for n, _ in points])
         axes[0].set_ylabel("milliseconds of a training step")
     return True
 
@@ -56,7 +69,7 @@ def scaling(table: Table, paths: Sequence[Path]) -> bool:
 def roofline(table: Table, paths: Sequence[Path]) -> bool:
     """Operations per second of every op with products, below the limits of its machine."""
     rows = [(key, row) for key, row in table.items() if key.command == "ops" and row["gflop"] and row["gbyte"]
-            and key.dtype == "float32"]
+            and key.dtype == "float32" and key.contestant.startswith(OURS)]
     devices = list(dict.fromkeys(key.device for key, _ in rows))
     if not devices:
         return False
@@ -87,7 +100,7 @@ def speed_up(table: Table, paths: Sequence[Path]) -> bool:
     """How much faster the fastest way on a GPU is than NumPy, by the size that was swept; 1 is the crossover."""
     best: dict[tuple[str, str, str], dict[bool, float]] = defaultdict(dict)
     for key, row in table.items():
-        if key.command == "ops" and key.what.endswith(", both") and key.contestant.startswith(("NumPy", "CuPy")):
+        if key.command == "ops" and key.what.endswith(", both") and key.contestant.startswith(OURS):
             on_gpu = key.contestant.startswith("CuPy")
             own = best[key.what, key.dtype, key.sizes]
             own[on_gpu] = min(float(row["ms"]), own.get(on_gpu, np.inf))
@@ -128,6 +141,7 @@ def memory(table: Table, paths: Sequence[Path]) -> bool:
                 place.loglog(*zip(*sorted(points)), label=name, **_style(k))
             place.set_xlabel(letter)
             place.legend(frameon=False, fontsize=7)
+            _plain_numbers(place, [n for points in lines.values() for n, _ in points])
         axes[0].set_ylabel("GB at the peak of a step")
     return True
 
