@@ -9,6 +9,7 @@ once; the share is of the rate of copying.  With --peers torch,keras,jax,onnxrun
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ DEEPBENCH = ((512, 16, 25), (512, 32, 25), (512, 64, 25), (512, 128, 25), (1024,
              (4096, 16, 25), (4096, 32, 25), (4096, 64, 25), (4096, 128, 25), (1536, 8, 50), (1536, 16, 50),
              (1536, 32, 50), (256, 16, 150), (256, 32, 150), (256, 64, 150))
 PARTS = ("forward", "backward", "both")
+COLD = 256 << 20  # bytes: more than caches hold
 AGREEMENT = 1e-4  # of a result's norm, float32 against float64
 
 
@@ -53,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"of one letter; repeatable (default {' '.join(f'{k}={v}' for k, v in SIZES.items())})")
     parser.add_argument("--sweep", choices=SWEEPS, help="sizes of one letter, one after the other")
     parser.add_argument("--deepbench", action="store_true", help="the LSTM at DeepBench's sizes")
+    parser.add_argument("--cold", action="store_true",
+                        help="many copies of the arguments in turn, so that none is still in a cache")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="(default float32)")
     parser.add_argument("--rounds", type=int, default=15, help="(default 15)")
 
@@ -93,9 +97,10 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
     args = tame(case.arguments(dict(sizes), np.random.default_rng(0)))
     ways = ways_to_compute(case, args, options)
     here = placed(args, options.device, options.dtype)
+    copies = copied(here) if options.cold else [here]
     shown = " ".join(f"{letter}={sizes[letter]}" for letter in case.letters.split())
     print(f"\n{case.name}, {shown}")
-    calls = {(way.name, part): call for way in ways for part, call in parts(way, here).items()}
+    calls = {(way.name, part): call for way in ways for part, call in parts(way, copies).items()}
     compare(ways, here, args)
     moved = least_bytes(ways[0], here)
     in_a_row = 1 if options.device == "cpu" else 20  # one alone would be timed with the wait for its launch
@@ -161,19 +166,27 @@ def kernel_of(case: Case, options: argparse.Namespace) -> Op | None:
     return None
 
 
-def parts(way: Op, args: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
-    """The calls to time; dy is drawn once, like the first result."""
-    result, cache = way.forward(**args)
-    rng = np.random.default_rng(1)
-    xp = array_module(*arrays(result))
-    dys = [xp.asarray(rng.standard_normal(y.shape).astype(y.dtype)) for y in flat(result)]
+def copied(args: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """As many copies of the arguments as fill COLD bytes, at least two and at most 64."""
+    count = max(2, min(64, COLD // sum(array.nbytes for array in arrays(args))))
+    return [{name: value.copy() if hasattr(value, "nbytes") else value for name, value in args.items()}
+            for _ in range(count)]
+
+
+def parts(way: Op, copies: list[Mapping[str, Any]]) -> dict[str, Callable[[], object]]:
+    """The calls to time, on one copy of the arguments after the other; dy is drawn once, like the first result."""
+    results, caches = zip(*(way.forward(**args) for args in copies))
+    rng, turn = np.random.default_rng(1), itertools.cycle(range(len(copies)))
+    xp = array_module(*arrays(results[0]))
+    dys = [xp.asarray(rng.standard_normal(y.shape).astype(y.dtype)) for y in flat(results[0])]
 
     def both() -> None:
-        _, cache = way.forward(**args)
+        _, cache = way.forward(**copies[next(turn)])
         way.backward(*dys, cache)
 
-    forward = {"forward": lambda: way.forward(**args)}
-    return forward | ({"backward": lambda: way.backward(*dys, cache), "both": both} if way.backward else {})
+    forward = {"forward": lambda: way.forward(**copies[next(turn)])}
+    backward = {"backward": lambda: way.backward(*dys, caches[next(turn)]), "both": both}
+    return forward | (backward if way.backward else {})
 
 
 def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -> None:

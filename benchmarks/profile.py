@@ -145,6 +145,7 @@ def write(found: dict[str, list[Part]], folder: Path, bounds: limits.Limits) -> 
     require("matplotlib", extra="train").use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.rcParams["svg.hashsalt"] = "scratchnmt"  # the same picture is the same file
     figure, panels = plt.subplots(1, len(found), figsize=(5.6 * len(found), 4.2), squeeze=False, layout="constrained")
     for axes, (title, parts) in zip(panels[0], found.items()):
         products = [bool(part.flop) for part in parts]

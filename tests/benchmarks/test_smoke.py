@@ -10,6 +10,7 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import limits, measure, rows
 from benchmarks.clock import HostClock, Seconds
+from benchmarks.ops import copied
 from benchmarks.ours import Contestant, multi30k_batches
 from benchmarks.scaling import exponent
 from benchmarks.timeline import Line, Span, draw, write
@@ -72,6 +73,13 @@ def test_the_lstm_beside_that_of(peer, name, directions, call, monkeypatch):
     status, (out, _), found = call("ops", directions, *SMALL, "--rounds", 1, "--peers", peer)
     others = {row["contestant"] for row in found} - {"NumPy"}
     assert status == 0 and others and all(other.startswith(name) for other in others)
+
+
+def test_arguments_that_take_turns(call):
+    status, _, found = call("ops", "tanh", *SMALL, "--rounds", 1, "--peers", "", "--cold")
+    assert status == 0 and len(found) == 9
+    copies = copied({"x": np.ones(1 << 20), "rate": 0.5})
+    assert len(copies) == 32 and copies[0]["x"] is not copies[1]["x"] and copies[1]["rate"] == 0.5
 
 
 def test_a_sweep(call):
