@@ -40,6 +40,10 @@ class Contestant:
         self.steps.take(batch, step.Place(self.count, 1, int(batch.tgt_lengths.sum())), 1e-3)
         self.steps.results()
 
+    def close(self) -> None:
+        """Give back what only steps need: the next contestant may need the memory."""
+        self.steps.close()
+
     def step_loss(self, batch: Batch) -> float:
         """The same, waited for; the loss per sentence."""
         self.count += 1

@@ -21,7 +21,8 @@ MARKERS, LINES = "osD^vPX*<>", ("-", "--", ":", "-.")
 def _figure(paths: Sequence[Path], panels: int = 1) -> Iterator[Any]:
     import matplotlib.pyplot as plt
 
-    with plt.rc_context({"axes.prop_cycle": plt.cycler(color=["black", "0.35", "0.55"]), "font.size": 9, "svg.hashsalt": "scratchnmt",
+    with plt.rc_context({"axes.prop_cycle": plt.cycler(color=["black", "0.35", "0.55"]), "font.size": 9,
+                         "svg.hashsalt": "scratchnmt",
                          "axes.spines.top": False, "axes.spines.right": False}):
         figure, axes = plt.subplots(1, panels, figsize=(max(6.4, 3.4 * panels), 3.8), squeeze=False,
                                     layout="constrained")

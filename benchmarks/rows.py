@@ -84,7 +84,8 @@ def write(rows: Sequence[Row], folder: str | Path, limits: Limits | None = None)
              "scratchnmt": scratchnmt.__version__, **(limits._asdict() if limits else {})}
     path = folder / f"{name}.csv"
     table = (read(path) if path.exists() else {}) | {key(made): made for made in (asdict(r) | about for r in rows)}
-    columns = dict.fromkeys([*(field.name for field in fields(Row)), *(name for made in table.values() for name in made)])
+    columns = dict.fromkeys([*(field.name for field in fields(Row)),
+                             *(name for made in table.values() for name in made)])
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

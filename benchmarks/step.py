@@ -63,6 +63,9 @@ def one_size(V: int, H: int, B: int, T: int, options: argparse.Namespace, bounds
     contestants = enter(V, H, options, batches[0])
     times = measure.alternate({name: turns(who, batches) for name, who in contestants.items()}, options.rounds,
                               device=options.device, calls=calls, warmup=3 if calls == 1 else 2)
+    for who in contestants.values():
+        if isinstance(who, Contestant):
+            who.close()
     flop = np.mean([training_step_flop(b.src_lengths, b.tgt_lengths, V, H, H) for b in batches])
     tokens = np.mean([b.tgt_lengths.sum() for b in batches])
     matmul = options.matmul or "float32"

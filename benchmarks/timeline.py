@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
                               ("fused kernels, recorded", "fused", 64)):
         contestant = Contestant(NMT(V, V, H, H, device=options.device, kernels=how), graphs=graphs)
         lines.append(Line(name, watched(lambda: contestant.step_loss(batch))))
+        contestant.close()
     for line in lines:
         print(f"{line.name}: {len(line.spans)} pieces of work in {line.length / 1e3:.2f} ms, {line.idle:.0%} idle")
     folder = Path(options.out or rows.RESULTS)

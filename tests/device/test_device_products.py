@@ -120,7 +120,7 @@ def test_a_precision_has_a_handle_of_its_own_and_keeps_its_workspace(cupy):
     one, dll = cupy.ones((2, 2), "float32"), cublas.library().dll
     Products("float32").product(one, one)
     Products("tf32").product(one, one)
-    assert dll.math_modes == {7: 0, 8: 3}  # of handles, by their addresses: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+    assert dll.math_modes == {7: 0, 8: 3}  # by handle: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
     stream = cupy.cuda.Stream()
     with stream:
         Products("tf32").product(one, one)
