@@ -89,13 +89,10 @@ def _added(buffer: Array | None, value: Array) -> Array:
 
 def attention_step_flop(query: Array, keys: Array, values: Array, mask: Array,
                         v: Array | None = None) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two.
-
-    Backward with the products that a loop over time leaves to its end.
-    """
+    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
     per_token = 2 * query.shape[0] * query.shape[1] * keys.shape[1]  # B Q S
     A, M = keys.shape[2], values.shape[2]
-    return per_token * (A + M), 2 * per_token * (M if v is not None else A + M)
+    return per_token * (A + M), per_token * (M if v is not None else M + A)
 
 
 class AttentionCache(NamedTuple):

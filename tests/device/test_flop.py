@@ -37,7 +37,8 @@ def test_an_operation_multiplies_what_it_states(case, products, cupy, rng):
     result, cache = case.forward(**here)
     forward = sum(products)
     dys = [cupy.asarray(rng.standard_normal(y.shape)) for y in (result if isinstance(result, tuple) else (result,))]
-    case.backward(*dys, cache)
+    own = case.forward.__name__.replace("_forward", "_backward")  # without what selfcheck adds to it
+    getattr(sys.modules[case.forward.__module__], own, case.backward)(*dys, cache)
     expected = stated(case)(**args) if stated(case) else (0, 0)
     assert (forward, sum(products) - forward) == expected
 
