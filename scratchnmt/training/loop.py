@@ -13,7 +13,6 @@ on the CPU with as many threads.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -24,7 +23,6 @@ from typing import Any
 from .. import checkpoint, optim
 from ..arrays import array_module
 from ..data.batches import Batch
-from ..data.text import write_atomically
 from ..errors import InputError, require
 from ..models.nmt import NMT
 from . import step
@@ -34,6 +32,7 @@ from .memory import out_of_memory
 from .options import TrainingOptions
 from .plan import Plan
 from .progress import Progress, duration
+from .record import draw_curves, write_metrics
 from .state import State, TrainingResult
 from .validation import Validation
 
@@ -115,7 +114,8 @@ class _Trainer:
             self.save()
         finally:
             self.progress.close()
-        self._draw_curves()
+        if self.state.history:
+            draw_curves(self.folder, self.progress.say)
         return TrainingResult(reason, interrupted, self.folder, state.step, state.seconds, state.best)
 
     def _train(self) -> str:
@@ -208,7 +208,7 @@ class _Trainer:
                           + (" (best)" if better else ""))
         if options.patience and state.misses >= options.patience:
             self._end_trial()
-        self._write_metrics()
+        write_metrics(self.folder, state.history)
         self.save()
         if better:
             self._keep_state()
@@ -239,24 +239,6 @@ class _Trainer:
         self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
                           f"{state.decay:g} of the rate (trial {state.trials + 1} of {options.trials})")
 
-    def _write_metrics(self) -> None:
-        lines = "".join(json.dumps(record) + "\n" for record in self.state.history)
-        path = self.folder / checkpoint.METRICS
-        try:
-            write_atomically(path, lines.encode())
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-    def _draw_curves(self) -> None:
-        if not self.state.history:
-            return
-        from ..plots import learning_curves
-
-        try:
-            learning_curves(self.folder / checkpoint.METRICS, self.folder / checkpoint.CURVES)
-        except InputError as error:  # a picture is not worth a failure after hours of training
-            self.progress.say(f"no learning curves drawn: {error}")
-
     # saving and resuming
 
     def _save_is_due(self) -> bool:
@@ -284,7 +266,7 @@ class _Trainer:
             raise InputError(f"cannot resume {self.folder}: its {checkpoint.CONFIG} describes another model")
         self.state = state = State(**self._load(checkpoint.STATE)["state"])
         self.batches = self.plan.batches(state.epoch)
-        self._write_metrics()
+        write_metrics(self.folder, state.history)
         if state.step == state.best_step and state.history:
             self._keep_state()  # in case it was killed just before
         checkpoint.update_options(self.folder, self.options.to_dict())
