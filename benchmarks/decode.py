@@ -14,6 +14,7 @@ from itertools import product
 
 import numpy as np
 
+from scratchnmt.cli.parser import computing
 from scratchnmt.data.batches import make_batch
 from scratchnmt.data.text import read_lines
 from scratchnmt.errors import InputError
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"\n{len(sentences):,} sentences, beam {options.beam}, {options.batch_size} at a time, at most "
               f"{options.max_steps} steps")
         found += one_beam(model, sentences, options)
-    measure.write_rows(found, options)
+    rows.save(found, options)
     return 0
 
 
@@ -86,23 +87,19 @@ def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace
 def trained(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
     if not options.src:
         raise InputError("--model needs --src, a file of sentences to translate")
-    translator = Translator.load(options.model, **computing(options))
+    translator = Translator.load(options.model, **computing(vars(options)))
     encoded = map(translator.src_vocab.encode, read_lines(options.src))
     return translator.model, [ids for ids in encoded if ids]
 
 
 def random(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
     V, H, N, S = map(int, options.random_size.split(","))
-    model = NMT(V, V, H, H, dtype="float32", seed=0, **computing(options))
+    model = NMT(V, V, H, H, dtype="float32", seed=0, **computing(vars(options)))
     # sharper choices, so that two searches seldom meet near-ties; not by way of the recurrent weights, which would
     # magnify rounding from step to step
     for name, factor in (("embed.src", 10), ("embed.tgt", 10), ("vocab.W", 30)):
         model.params[name][...] *= factor
     return model, random_sentences(np.random.default_rng(0), V, N, S)
-
-
-def computing(options: argparse.Namespace) -> dict[str, str]:
-    return dict(device=options.device, kernels=options.kernels, matmul=options.matmul or "float32")
 
 
 def ours(model: NMT, sentences: list[list[int]], options: argparse.Namespace) -> list[Hypothesis]:

@@ -100,12 +100,3 @@ def print_rows(rows: list, times: Mapping[str, list[Seconds]]) -> None:
          spread(np.array([s.device for s in times[row.contestant]])), f"{row.gflop_per_s:.0f}",
          f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "", f"{row.tokens_per_s:,}",
          "" if row is ours else f"{row.ms / ours.ms:.2f}"] for row in rows])
-
-
-def write_rows(rows: list, options, limits=None) -> None:
-    """Into the folder of --out; on a GPU benchmarks/results if it was not given."""
-    from . import rows as files
-
-    folder = options.out or (files.RESULTS if options.device != "cpu" else None)
-    if rows and folder:
-        print(f"\nrows: {files.write(rows, folder, limits)}")

@@ -20,6 +20,7 @@ import sys
 from typing import NamedTuple
 
 from scratchnmt.arrays import device_module
+from scratchnmt.cli.parser import computing
 from scratchnmt.models.nmt import NMT
 
 from . import measure, rows
@@ -68,14 +69,14 @@ def run(options: argparse.Namespace) -> int:
         found += [rows.Row("memory", "peak of a step", name, measure.device_name(options.device), "float32",
                            f"V={sizes.V} H={sizes.H} B={sizes.B} T={sizes.T}", "", "", "",
                            gbyte=round(row["total"] / 1e9, 4)) for name, row in results.items()]
-    measure.write_rows(found, options)
+    rows.save(found, options)
     return 0
 
 
 def in_subprocess(contestant: str, options: argparse.Namespace, sizes: Sizes) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks", "memory", "--contestant", contestant, "--batch", sizes.B,
                "--vocab", sizes.V, "--hidden", sizes.H, "--steps", sizes.T,
-               "--threads", options.threads, "--device", options.device,
+               "--threads", options.threads, "--device", options.device, "--matmul", options.matmul,
                *(["--kernels", options.kernels] if options.kernels else [])]
     done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
@@ -84,7 +85,7 @@ def in_subprocess(contestant: str, options: argparse.Namespace, sizes: Sizes) ->
 def peak(name: str, options: argparse.Namespace, sizes: Sizes) -> dict[str, float]:
     """Bytes at the highest point of some steps, and the first loss, of one contestant in this process."""
     make = Contestant if name == "scratchnmt" else lambda model: peer(name).Contestant(model, options.threads)
-    how = {"device": options.device, "kernels": options.kernels}
+    how = computing(vars(options))
     on_gpu = options.device != "cpu"
     make(NMT(50, 50, 8, 8, **how)).step_loss(random_batch(50, 50, 4, 5, 5))  # threads and libraries' own buffers
     collect()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
                 found += one_case(case, sizes, options, bounds)
     if not found:
         raise InputError("no operation of that name has that size")
-    measure.write_rows(found, options, bounds)
+    rows.save(found, options, bounds)
     return 0
 
 
@@ -111,7 +110,7 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
         found.append(rows.row(seconds, command="ops", what=f"{case.name}, {part}", contestant=name, sizes=shown,
                               device=measure.device_name(options.device), dtype=options.dtype, flop=flop[part],
                               bytes=moved[part], limits=bounds if options.dtype == "float32" else None,
-                              matmul=options.matmul or "float32"))
+                              matmul=options.matmul))
     measure.print_table(["", *[f"{part} ms" for part in PARTS], *[f"{part} GB/s" for part in PARTS], "of the bound"],
                         [[way.name, *_three(f"{row.ms:.4g}" for row in own),
                           *_three(f"{row.gbyte_per_s:.3g}" for row in own),
@@ -122,8 +121,7 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
 
 def operations(case: Case, args: Mapping[str, Any]) -> dict[str, int]:
     """Floating operations of each part, as the function X_flop beside the operation states them; 0: no products."""
-    name = case.forward.__name__.removesuffix("_forward") + "_flop"
-    flop = getattr(sys.modules[case.forward.__module__], name, None)
+    flop = case.sibling("flop")
     forward, backward = flop(**args) if flop else (0, 0)
     return {"forward": forward, "backward": backward, "both": forward + backward}
 
@@ -155,14 +153,13 @@ def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Names
 
 def _own_backward(case: Case) -> Callable:
     """The operation's, where selfcheck has put another one around it that makes more gradients."""
-    name = case.forward.__name__.replace("_forward", "_backward")
-    return getattr(sys.modules[case.forward.__module__], name, case.backward)
+    return case.sibling("backward") or case.backward
 
 
 def kernel_of(case: Case, options: argparse.Namespace) -> Op | None:
     """The fused twin of a case's operation, if there is one."""
     if case.forward is lstm_forward:
-        kernels: Kernels = choose("fused", options.matmul or "float32", options.device, options.dtype)
+        kernels: Kernels = choose("fused", options.matmul, options.device, options.dtype)
         return Op("CuPy, fused", lambda **args: lstm_forward(**args, kernels=kernels), lstm_backward)
     names = (case.forward.__name__, _own_backward(case).__name__)
     for name in KERNELS:

@@ -36,8 +36,7 @@ class Contestant:
 
     def step(self, batch: Batch) -> None:
         """Forward, backward, clip, update; on a GPU it may come back before that is done."""
-        self.count += 1
-        self.steps.take(batch, step.Place(self.count, 1, int(batch.tgt_lengths.sum())), 1e-3)
+        self._take(batch)
         self.steps.results()
 
     def close(self) -> None:
@@ -46,9 +45,12 @@ class Contestant:
 
     def step_loss(self, batch: Batch) -> float:
         """The same, waited for; the loss per sentence."""
+        self._take(batch)
+        return self.steps.results(wait=True)[-1].nats / len(batch.src_lengths)
+
+    def _take(self, batch: Batch) -> None:
         self.count += 1
         self.steps.take(batch, step.Place(self.count, 1, int(batch.tgt_lengths.sum())), 1e-3)
-        return self.steps.results(wait=True)[-1].nats / len(batch.src_lengths)
 
 
 def random_batch(src_vocab_size: int, tgt_vocab_size: int, sentences: int, src_steps: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import datetime
 import re
@@ -70,6 +71,13 @@ def rates(per_second: np.ndarray, **names: str) -> Row:
     low, middle, high = np.percentile(per_second, [25, 50, 75])
     return Row(ms=_digits(1e6 / middle), low_ms=_digits(1e6 / high), high_ms=_digits(1e6 / low),
                tokens_per_s=_digits(middle), **names)
+
+
+def save(rows: Sequence[Row], options: argparse.Namespace, limits: Limits | None = None) -> None:
+    """Write them to the folder of --out; on a GPU to benchmarks/results if it was not given."""
+    folder = options.out or (RESULTS if options.device != "cpu" else None)
+    if rows and folder:
+        print(f"\nrows: {write(rows, folder, limits)}")
 
 
 def write(rows: Sequence[Row], folder: str | Path, limits: Limits | None = None) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.errors import InputError
 
-from . import limits, measure, step
+from . import limits, measure, rows, step
 
 BASE = dict(V=8000, H=256, B=32, T=22)
 SWEEPS = dict(V=(1000, 2000, 4000, 8000, 16000, 32000), H=(64, 128, 256, 512), B=(4, 8, 16, 32, 64, 128),
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             points = [(n, row.ms) for n, row in own if row.contestant == name]
             print(f"{name}: time grows as {letter}^{exponent(points):.2f} from {letter} = {points[0][0]} to "
                   f"{points[-1][0]}")
-    measure.write_rows(found, options, bounds)
+    rows.save(found, options, bounds)
     return 0
 
 

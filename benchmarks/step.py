@@ -15,6 +15,7 @@ from itertools import cycle
 import numpy as np
 
 from scratchnmt.arrays import keep_freed_memory
+from scratchnmt.cli.parser import computing
 from scratchnmt.data.batches import Batch
 from scratchnmt.models.nmt import NMT
 
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     print(bounds)
     found = [row for text in options.size or SIZES[options.device.partition(":")[0]]
              for row in one_size(*map(int, text.split(",")), options, bounds)]
-    measure.write_rows(found, options, bounds)
+    rows.save(found, options, bounds)
     return 0
 
 
@@ -68,10 +69,9 @@ def one_size(V: int, H: int, B: int, T: int, options: argparse.Namespace, bounds
             who.close()
     flop = np.mean([training_step_flop(b.src_lengths, b.tgt_lengths, V, H, H) for b in batches])
     tokens = np.mean([b.tgt_lengths.sum() for b in batches])
-    matmul = options.matmul or "float32"
     found = [rows.row(seconds, command="step", what="training step", contestant=name, sizes=sizes,
                       device=measure.device_name(options.device), dtype=options.dtype, flop=flop, tokens=tokens,
-                      limits=bounds if options.dtype == "float32" else None, matmul=matmul)
+                      limits=bounds if options.dtype == "float32" else None, matmul=options.matmul)
              for name, seconds in times.items()]
     print(f"{flop / 1e9:.1f} GFLOP of matrix products, {tokens:,.0f} target tokens")
     measure.print_rows(found, times)
@@ -80,9 +80,9 @@ def one_size(V: int, H: int, B: int, T: int, options: argparse.Namespace, bounds
 
 def enter(V: int, H: int, options: argparse.Namespace, batch: Batch) -> dict[str, object]:
     """Name -> contestant, all from the same weights; ValueError if a peer's loss or gradient disagrees with ours."""
-    make = lambda **how: Contestant(NMT(V, V, H, H, dtype=options.dtype, device=options.device, seed=0, **how),
+    make = lambda **how: Contestant(NMT(V, V, H, H, dtype=options.dtype, seed=0, **computing(vars(options)) | how),
                                     graphs=options.graphs)
-    ours = make(kernels=options.kernels, matmul=options.matmul or "float32")
+    ours = make()
     found = {"scratchnmt": ours}
     if options.device != "cpu" and options.kernels is None and options.matmul != "tf32":
         found["scratchnmt, plain kernels"] = make(kernels="plain")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from scratchnmt.arrays import keep_freed_memory
+from scratchnmt.cli.parser import computing
 from scratchnmt.data.batches import Examples, encode_parallel, epoch_batches
 from scratchnmt.data.text import read_parallel
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
     examples, sizes = read(options)
     model = NMT(*sizes, options.hidden, options.hidden, dropout=options.dropout, dtype="float32", seed=0,
-                device=options.device, kernels=options.kernels, matmul=options.matmul or "float32")
+                **computing(vars(options)))
     tokens = examples.lengths[:, 1]
     print(f"{len(examples):,} pairs, vocabularies {sizes[0]:,} and {sizes[1]:,}, E = H = {options.hidden}, "
           f"batches of {options.batch_size}, {tokens.mean():.1f} target tokens a sentence")
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         loops[theirs.name] = theirs.epochs(examples.src, examples.tgt, options.batch_size)
     rates = alternate_slices(loops, options.seconds, options.slices)
     what = f"training, {options.train_src}"
-    measure.write_rows([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",
+    rows.save([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",
                                    device=measure.device_name(options.device),
                                    sizes=f"V={sizes[1]} H={options.hidden} B={options.batch_size}")
                         for name, rate in rates.items()], options)

@@ -41,7 +41,8 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
     dtype, how = model_choices.pop("dtype"), computing(given)
-    _check_memory(NMTConfig(8, 8, **model_choices), dtype)  # before the long work of reading
+    # before the long work of reading: room for it, and a device with such kernels
+    _check_memory(NMTConfig(8, 8, **model_choices), dtype)
     NMT(8, 8, 8, 8, dtype=dtype, **how)
     train_lines, valid_lines = _read(given)
     src_vocab, tgt_vocab = build_vocabularies(*train_lines, **vocabulary, seed=options.seed)

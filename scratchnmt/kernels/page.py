@@ -17,12 +17,12 @@ from typing import NamedTuple
 from . import KERNELS
 from . import compile as compiler
 
-# operations that are a kernel and products of matrices, which are cuBLAS': what to say of them, and the kernel
+# operations that are a kernel and products of matrices, which are cuBLAS': the kernel, and what to say of the whole
 PARTS = {
-    "lstm_cell": "lstm_cell: z = x Wx + h_prev Wh + b are two products by cuBLAS, which adds the second to the first;\n"
-                 "the rest of the cell is lstm_gates, one launch for all rows of a step and both directions.",
+    "lstm_cell": ("lstm_gates", """\
+lstm_cell: z = x Wx + h_prev Wh + b are two products by cuBLAS, which adds the second to the first;
+the rest of the cell is lstm_gates, one launch for all rows of a step and both directions."""),
 }
-PART_OF = {"lstm_cell": "lstm_gates"}
 _NUMBERS = re.compile(r"\((\d+)\)")
 _FUNCTION = r"^(?:template <typename T>\n)?__global__ void {}\(.*?^}}$"
 
@@ -120,9 +120,9 @@ def main(arguments: list[str]) -> int:
         print(f"{given}usage: python -m scratchnmt.kernels NAME ..., of {', '.join([*KERNELS, *PARTS])}",
               file=sys.stderr)
         return 2
+    pages = [page(name) if name in KERNELS else f"{PARTS[name][1]}\n\n{page(PARTS[name][0])}" for name in arguments]
     try:
-        print("\n\n".join(page(name) if name in KERNELS else PARTS[name] + "\n\n" + page(PART_OF[name])
-                          for name in arguments), flush=True)
+        print("\n\n".join(pages), flush=True)
     except BrokenPipeError:  # of a reader such as head, which has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails too
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,11 @@ class Case(NamedTuple):
     arguments: Draw
     wrt: tuple[str, ...] | None = None  # None: every array of floats
     sizes: Sizes = SIZES  # of the example
+
+    def sibling(self, suffix: str) -> Callable | None:
+        """The function X_suffix beside the operation X_forward, such as X_flop; None if there is none."""
+        name = f"{self.forward.__name__.removesuffix('_forward')}_{suffix}"
+        return getattr(sys.modules[self.forward.__module__], name, None)
 
     def check(self, args: dict[str, Any], check: Callable = check_gradients, **options: Any) -> Report:
         """`check_gradients`, or another `check`, on these arguments; columns of LSTM weights labelled by gate."""

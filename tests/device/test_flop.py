@@ -1,18 +1,10 @@
 """What operations state about their products is what the array module is asked to multiply."""
 
-import sys
-
 import fake_cupy
 import pytest
 
 from scratchnmt.selfcheck import CASES
 from scratchnmt.selfcheck.case import placed
-
-
-def stated(case):
-    """The function X_flop beside the operation, None if there is none."""
-    name = case.forward.__name__.removesuffix("_forward") + "_flop"
-    return getattr(sys.modules[case.forward.__module__], name, None)
 
 
 @pytest.fixture
@@ -37,12 +29,12 @@ def test_an_operation_multiplies_what_it_states(case, products, cupy, rng):
     result, cache = case.forward(**here)
     forward = sum(products)
     dys = [cupy.asarray(rng.standard_normal(y.shape)) for y in (result if isinstance(result, tuple) else (result,))]
-    own = case.forward.__name__.replace("_forward", "_backward")  # without what selfcheck adds to it
-    getattr(sys.modules[case.forward.__module__], own, case.backward)(*dys, cache)
-    expected = stated(case)(**args) if stated(case) else (0, 0)
+    (case.sibling("backward") or case.backward)(*dys, cache)  # the operation's, without what selfcheck adds to it
+    stated = case.sibling("flop")
+    expected = stated(**args) if stated else (0, 0)
     assert (forward, sum(products) - forward) == expected
 
 
 def test_those_with_products():
-    assert {case.name.partition(",")[0] for case in CASES if stated(case)} == {
+    assert {case.name.partition(",")[0] for case in CASES if case.sibling("flop")} == {
         "linear", "lstm", "lstm_cell", "attention", "attention_step", "linear_cross_entropy"}
