@@ -100,7 +100,7 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
     shown = " ".join(f"{letter}={sizes[letter]}" for letter in case.letters.split())
     print(f"\n{case.name}, {shown}")
     calls = {(way.name, part): call for way in ways for part, call in parts(way, copies).items()}
-    compare(ways, here, args)
+    compare(ways, here, placed(args, options.device, "float64"))
     moved = least_bytes(ways[0], here)
     in_a_row = 1 if options.device == "cpu" else 20  # one alone would be timed with the wait for its launch
     times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)

@@ -13,6 +13,8 @@ from scratchnmt.arrays import device_of
 from scratchnmt.data.batches import Batch
 from scratchnmt.models.nmt import NMT
 
+from .peers import matmul
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from torch_loop import beam_search, epoch_batches, training_step  # noqa: E402
@@ -39,17 +41,20 @@ class Contestant:
         self.model.to(self.device)
         copy_weights(model.params, self.model)
         self.params, self.clip = model.params, clip
-        torch.backends.cuda.matmul.allow_tf32 = getattr(model.kernels.product, "matmul", "float32") == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = matmul(model) == "tf32"
         self.forward = torch.compile(self.model) if self.compiled else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
-        self.model.eval()
+        dropouts = [module for module in self.model.modules() if isinstance(module, torch.nn.Dropout)]
+        for module in dropouts:  # and nothing else: cuDNN's LSTM has no backward pass in evaluation mode
+            module.eval()
         self.optimizer.zero_grad()
         loss = self.forward(*self.tensors(batch))
         loss.backward()
         grads = gradients(self.params, self.model)
-        self.model.train()
+        for module in dropouts:
+            module.train()
         return loss.item(), grads
 
     def step(self, batch: Batch) -> float:

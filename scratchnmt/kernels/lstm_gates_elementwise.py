@@ -20,25 +20,26 @@ from ..errors import require
 from ..ops.lstm_gates import LSTMGatesCache, LSTMGatesGradients
 
 SIGMOID = "template <typename T> __device__ T sigmoid(T x) { return T(0.5) * (T(1) + tanh(T(0.5) * x)); }"
-FORWARD = ("T z_i, T z_f, T z_g, T z_o, T c_prev", "T i, T f, T g, T o, T h, T c, T tanh_c", """
-    i = sigmoid(z_i);  // (2)
-    f = sigmoid(z_f);
-    g = tanh(z_g);
-    o = sigmoid(z_o);
-    c = f * c_prev + i * g;  // (3)
+FORWARD = ("T z_i, T z_f, T z_g, T z_o, T c_prev", "T gate_i, T gate_f, T gate_g, T gate_o, T h, T c, T tanh_c", """
+    gate_i = sigmoid(z_i);  // (2)
+    gate_f = sigmoid(z_f);
+    gate_g = tanh(z_g);
+    gate_o = sigmoid(z_o);
+    c = gate_f * c_prev + gate_i * gate_g;  // (3)
     tanh_c = tanh(c);  // (4)
-    h = o * tanh_c;
+    h = gate_o * tanh_c;
 """, "lstm_gates_forward")
-BACKWARD = ("T dh, T dc, T i, T f, T g, T o, T c_prev, T tanh_c", "T d_i, T d_f, T d_g, T d_o, T dc_prev", """
+BACKWARD = ("T dh, T dc, T gate_i, T gate_f, T gate_g, T gate_o, T c_prev, T tanh_c",
+            "T d_i, T d_f, T d_g, T d_o, T dc_prev", """
     // in the forward pass this was (4) h = o * tanh(c); dc: what came in, and what came through h
-    const T all_dc = dc + dh * o * (T(1) - tanh_c * tanh_c);
+    const T all_dc = dc + dh * gate_o * (T(1) - tanh_c * tanh_c);
     // in the forward pass this was (3) c = f * c_prev + i * g, and (2)
-    d_i = all_dc * g * i * (T(1) - i);
-    d_f = all_dc * c_prev * f * (T(1) - f);
-    d_g = all_dc * i * (T(1) - g * g);
-    d_o = dh * tanh_c * o * (T(1) - o);
-    dc_prev = all_dc * f;
-""", "lstm_gates_backward")
+    d_i = all_dc * gate_g * gate_i * (T(1) - gate_i);
+    d_f = all_dc * c_prev * gate_f * (T(1) - gate_f);
+    d_g = all_dc * gate_i * (T(1) - gate_g * gate_g);
+    d_o = dh * tanh_c * gate_o * (T(1) - gate_o);
+    dc_prev = all_dc * gate_f;
+""", "lstm_gates_backward")  # CuPy keeps the name i for itself
 
 
 def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Array | None = None,

@@ -13,7 +13,7 @@ from benchmarks.clock import HostClock, Seconds
 from benchmarks.ops import copied
 from benchmarks.ours import Contestant, multi30k_batches
 from benchmarks.scaling import exponent
-from benchmarks.timeline import Line, Span, draw, write
+from benchmarks.timeline import Line, Span, busy, draw, write
 from scratchnmt.models.nmt import NMT
 
 
@@ -233,11 +233,13 @@ def test_a_contestants_step_is_that_of_training():
 
 def test_the_timeline(tmp_path):
     spans = [Span("ampere_sgemm_64", 10, 20), Span("void lstm_gates_forward<float>", 15, 30), Span("cupy_add", 50, 60)]
-    line = Line("fused", spans)
+    line = Line("fused", spans, start=8)
     assert [span.kind for span in spans] == ["products", "LSTM gates", "other"]
-    assert line.length == 50 and line.idle == pytest.approx(0.4)
+    assert line.length == 52 and line.idle == pytest.approx(22 / 52)
+    edges, share = busy(line, "LSTM gates")
+    assert (share * np.diff(edges)).sum() == pytest.approx(15) and share[-1] == 0
     write([line], tmp_path / "t.csv")
-    assert "fused,LSTM gates,void lstm_gates_forward<float>,5,20" in (tmp_path / "t.csv").read_text()
+    assert "fused,LSTM gates,void lstm_gates_forward<float>,7,22" in (tmp_path / "t.csv").read_text()
     pytest.importorskip("matplotlib")
     draw([line, line], [tmp_path / "t.png", tmp_path / "t.svg"], "a card")
     assert (tmp_path / "t.png").stat().st_size > 1000 and "<svg" in (tmp_path / "t.svg").read_text()[:500]

@@ -76,6 +76,13 @@ def test_buffers_and_overwriting(on_cpu, rng):
         np.testing.assert_allclose(f, e, rtol=1e-13)
 
 
+@pytest.mark.parametrize("inputs, outputs", [way[:2] for way in (elementwise.FORWARD, elementwise.BACKWARD)])
+def test_no_argument_has_the_name_that_cupy_keeps_for_itself(inputs, outputs):
+    """cupy/_core/_kernel.pyx, ElementwiseKernel.__init__: the index i."""
+    names = [word.split()[1] for word in (inputs + ", " + outputs).split(", ")]
+    assert "i" not in names
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 33, 300)])
