@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +22,7 @@ from scratchnmt.arrays import array_module, to_device
 from scratchnmt.errors import InputError
 from scratchnmt.kernels import KERNELS, choose
 from scratchnmt.ops.lstm import lstm_backward, lstm_forward
+from scratchnmt.ops.packing import Packing, packed
 from scratchnmt.ops.plain import Kernels
 from scratchnmt.selfcheck import CASES, choose as chosen
 from scratchnmt.selfcheck.case import Case, placed
@@ -46,6 +50,7 @@ class Op(NamedTuple):
     name: str
     forward: Callable
     backward: Callable | None  # None: it has none
+    recorded: bool = False  # its launches, once, as a CUDA graph: what it takes without a host that makes them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,8 +104,8 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
     copies = copied(here) if options.cold else [here]
     shown = " ".join(f"{letter}={sizes[letter]}" for letter in case.letters.split())
     print(f"\n{case.name}, {shown}")
-    calls = {(way.name, part): call for way in ways for part, call in parts(way, copies).items()}
     compare(ways, here, placed(args, options.device, "float64"))
+    calls = {(way.name, part): call for way in ways for part, call in parts(way, copies).items()}
     moved = least_bytes(ways[0], here)
     in_a_row = 1 if options.device == "cpu" else 20  # one alone would be timed with the wait for its launch
     times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)
@@ -115,7 +120,7 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
                         [[way.name, *_three(f"{row.ms:.4g}" for row in own),
                           *_three(f"{row.gbyte_per_s:.3g}" for row in own),
                           ", ".join(f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "-" for row in own)]
-                         for way in ways for own in [[row for row in found if row.contestant == way.name]]])
+                         for way in ways if (own := [row for row in found if row.contestant == way.name])])
     return found
 
 
@@ -145,7 +150,7 @@ def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Names
     plain = "NumPy" if options.device == "cpu" else "CuPy, plain"
     found = [Op(plain, case.forward, _own_backward(case))]
     if options.device != "cpu" and (fused := kernel_of(case, options)) is not None:
-        found.append(fused)
+        found += [fused, recordable(fused, case)]
     if case.forward is lstm_forward:
         found += [Op(*way) for name in options.peers for way in lstm_peers.ways(name, args, options)]
     return found
@@ -176,20 +181,58 @@ def copied(args: Mapping[str, Any]) -> list[dict[str, Any]]:
             for _ in range(count)]
 
 
+def recordable(fused: Op, case: Case) -> Op:
+    """The same for a graph: an LSTM's rows are then laid out beforehand, by the host."""
+    def forward(**args):
+        if case.forward is lstm_forward:
+            args["lengths"] = laid_out(tuple(to_device(args["lengths"], "cpu")), len(args["x"]), array_module(args["x"]))
+        return fused.forward(**args)
+
+    @lru_cache
+    def laid_out(lengths: tuple[int, ...], T: int, xp: ModuleType) -> Packing:
+        return packed(np.array(lengths), T, xp)
+
+    return Op("CuPy, recorded", forward, fused.backward, recorded=True)
+
+
 def parts(way: Op, copies: list[Mapping[str, Any]]) -> dict[str, Callable[[], object]]:
-    """The calls to time, on one copy of the arguments after the other; dy is drawn once, like the first result."""
+    """The calls to time, on one copy of the arguments after the other; dy is drawn once, like the first result.
+
+    Of a way to be recorded, those that the driver lets.
+    """
     results, caches = zip(*(way.forward(**args) for args in copies))
-    rng, turn = np.random.default_rng(1), itertools.cycle(range(len(copies)))
+    rng = np.random.default_rng(1)
     xp = array_module(*arrays(results[0]))
     dys = [xp.asarray(rng.standard_normal(y.shape).astype(y.dtype)) for y in flat(results[0])]
+    found = {"forward": [partial(way.forward, **args) for args in copies]}
+    if way.backward:
+        found["backward"] = [partial(way.backward, *dys, cache) for cache in caches]
+        found["both"] = [lambda run=run: way.backward(*dys, run()[1]) for run in found["forward"]]
+    if way.recorded:
+        found = {part: graphs for part, calls in found.items() if (graphs := recorded(calls))}
+    return {part: in_turn(calls) for part, calls in found.items()}
 
-    def both() -> None:
-        _, cache = way.forward(**copies[next(turn)])
-        way.backward(*dys, cache)
 
-    forward = {"forward": lambda: way.forward(**copies[next(turn)])}
-    backward = {"backward": lambda: way.backward(*dys, caches[next(turn)]), "both": both}
-    return forward | (backward if way.backward else {})
+def in_turn(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    turn = itertools.cycle(calls)
+    return lambda: next(turn)()
+
+
+def recorded(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]]:
+    """Each as one launch; none if a call asks for what a recording does not allow, a copy from the host, say."""
+    from scratchnmt.kernels.graph import Graphs
+
+    graphs = Graphs(len(calls))
+
+    def repeat(number: int) -> None:
+        with graphs.turn():
+            graphs.run(number, calls[number])
+
+    found = [partial(repeat, number) for number in range(len(calls))]
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        for call in [*found, *found]:  # as it is, then recorded
+            call()
+    return found if len(graphs.graphs) == len(calls) else []
 
 
 def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -> None:

@@ -31,11 +31,17 @@ def array_module(*arrays: Array) -> ModuleType:
     on_gpu = [isinstance(a, cupy.ndarray) for a in arrays]
     if not any(on_gpu):
         return np
-    if not all(on_gpu) or (len(arrays) > 1 and len({a.device.id for a in arrays}) > 1):
+    if not all(on_gpu) or (len(arrays) > 1 and len({a.data.device_id for a in arrays}) > 1):
         of = "two cards" if all(on_gpu) else "numpy and of cupy"
         places = ", ".join(f"{a.dtype} {a.shape} on {device_of(a)}" for a in arrays)
         raise TypeError(f"arrays of {of} in one call: {places}; move them to one device with to_device")
     return cupy
+
+
+@lru_cache
+def dtype_name(dtype: Any) -> str:
+    """ "float32", say; asked at every launch, and NumPy makes the name anew each time."""
+    return np.dtype(dtype).name
 
 
 def device_of(array: Array) -> str:
@@ -119,11 +125,18 @@ def check_shapes(op: str, /, **arguments: tuple[str, Array]) -> dict[str, int]:
 
 def _evaluate(term: str, sizes: dict[str, int]) -> int | str:
     total = 0
-    for factor, letter in re.findall(r"(\d*)([A-Za-z]?)(?:\+|$)", term)[: term.count("+") + 1]:
+    for factor, letter in _summands(term):
         if letter and letter not in sizes:
             return term
-        total += int(factor or 1) * (sizes[letter] if letter else 1)
+        total += factor * (sizes[letter] if letter else 1)
     return total
+
+
+@lru_cache
+def _summands(term: str) -> list[tuple[int, str]]:
+    """Factor and letter, "" for a number, of each summand of a term."""
+    found = re.findall(r"(\d*)([A-Za-z]?)(?:\+|$)", term)[: term.count("+") + 1]
+    return [(int(factor or 1), letter) for factor, letter in found]
 
 
 def _shape_message(op, name, terms, shape, expected, sizes, origin) -> str:

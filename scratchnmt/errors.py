@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 
 
@@ -15,6 +16,8 @@ def require(name: str, extra: str) -> ModuleType:
 
     Raises InputError naming the package and the extra of scratchnmt that brings it.
     """
+    if found := sys.modules.get(name):  # at once: this is asked at every launch
+        return found
     try:
         return importlib.import_module(name)
     except ImportError as error:

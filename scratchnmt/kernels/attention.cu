@@ -11,9 +11,9 @@
 //
 // One block computes one query: a warp for each token where the sum runs along a row, a thread for each column
 // where it runs down the tokens, so that neighbours always read neighbouring addresses.  The row of weights
-// serves as the block's notebook on the way.  What bounds it is memory: keys and values are read once, (A + M)
-// numbers for each token and query; at the sizes of a training step that is so little that the latency of the few
-// passes between barriers matters as much.
+// serves as the block's notebook on the way; nothing behind a sentence's last token is read.  What bounds it is
+// memory: keys and values are read once, (A + M) numbers for each token and query; at the sizes of a training step
+// that is so little that the latency of the few passes between barriers matters as much.
 //
 // Versions:  plain arrays           ops/attention.py              11 launches forward, 6 backward
 //            ElementwiseKernel      cannot: sums over a row need all of its threads
@@ -28,10 +28,20 @@ __device__ T dot_by_warp(const T* x, const T* y, int size) {
     return warp_sum(sum);
 }
 
+// One more than the last of S places that counts: what is behind it is padding, and need not be read.
+template <typename Counts>
+__device__ int end_of(int S, Counts counts) {
+    float end = 0;
+    for (int s = threadIdx.x; s < S; s += blockDim.x)
+        if (counts(s)) end = s + 1;
+    return int(block_max(end));
+}
+
 template <typename T>
-__device__ T sum_of_rows(const T* weights, Rows<const T> rows, int b, int S, int column) {
+__device__ T sum_of_rows(const T* weights, Rows<const T> rows, int b, int end, int column) {
     T sum = T(0);
-    for (int s = 0; s < S; s++) sum += weights[s] * rows.row(b, s)[column];
+#pragma unroll 8
+    for (int s = 0; s < end; s++) sum += weights[s] * rows.row(b, s)[column];
     return sum;
 }
 
@@ -42,6 +52,7 @@ __global__ void attention_step_forward(Rows<const T> query, Rows<const T> keys, 
     const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     const bool* is_token = mask.row(0, b);
     T* weights = weights_rows.row(b, q);
+    const int end = end_of(S, [=](int s) { return is_token[s]; });
     // (1) score[s] = query . keys[s], a warp for each token
     for (int s = warp; s < S; s += warps) {
         const T score = is_token[s] ? dot_by_warp(query.row(b, q), keys.row(b, s), A) : T(0);
@@ -66,7 +77,7 @@ __global__ void attention_step_forward(Rows<const T> query, Rows<const T> keys, 
 
     // (3) context = sum_s weights[s] values[s], a thread for each column
     for (int j = threadIdx.x; j < M; j += blockDim.x)
-        context.row(b, q)[j] = sum_of_rows<T>(weights, values, b, S, j);
+        context.row(b, q)[j] = sum_of_rows<T>(weights, values, b, end, j);
 }
 
 template <typename T>
@@ -76,9 +87,10 @@ __global__ void attention_step_backward(Rows<const T> dcontext, Rows<const T> ke
     const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     const T* weights = weights_rows.row(b, q);
     T* dscore = dscore_rows.row(b, q);
+    const int end = end_of(S, [=](int s) { return weights[s] != T(0); });
     // in the forward pass this was (3) context = sum_s weights[s] values[s]; dweights, noted in dscore
     for (int s = warp; s < S; s += warps) {
-        const T dweight = dot_by_warp(dcontext.row(b, q), values.row(b, s), M);
+        const T dweight = s < end ? dot_by_warp(dcontext.row(b, q), values.row(b, s), M) : T(0);
         if (threadIdx.x % WARP == 0) dscore[s] = dweight;
     }
     __syncthreads();
@@ -93,6 +105,6 @@ __global__ void attention_step_backward(Rows<const T> dcontext, Rows<const T> ke
     // in the forward pass this was (1) score[s] = query . keys[s]; with `add`, the query has other readers too
     for (int k = threadIdx.x; k < A; k += blockDim.x) {
         T* place = &dquery.row(b, q)[k];
-        *place = (add ? *place : T(0)) + sum_of_rows<T>(dscore, keys, b, S, k);
+        *place = (add ? *place : T(0)) + sum_of_rows<T>(dscore, keys, b, end, k);
     }
 }

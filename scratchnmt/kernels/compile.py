@@ -13,6 +13,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from ..arrays import Array
 from ..errors import require
 
@@ -59,14 +61,13 @@ def address(array: Array) -> int:
 
     TypeError for an array of numpy, ValueError for one that lies on another GPU.
     """
-    cupy = require("cupy", "cuda12")
-    if not isinstance(array, cupy.ndarray):
+    if isinstance(array, np.ndarray):
         raise TypeError("the kernels work on a GPU, but one array is of numpy: move it there with to_device")
-    here = cupy.cuda.Device().id
-    if array.device.id != here:
-        raise ValueError(f"one array lies on cuda:{array.device.id}, but this step runs on cuda:{here}: "
+    memory, here = array.data, require("cupy", "cuda12").cuda.runtime.getDevice()
+    if memory.device_id != here:
+        raise ValueError(f"one array lies on cuda:{memory.device_id}, but this step runs on cuda:{here}: "
                          "move it there with to_device")
-    return array.data.ptr
+    return memory.ptr
 
 
 @lru_cache

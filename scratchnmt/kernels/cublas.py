@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import dtype_name
 from ..errors import require
 
 WORKSPACE = 32 << 20  # bytes
@@ -63,7 +64,7 @@ class Library:
     def gemm(self, matmul: str, dtype: np.dtype, transposed: tuple[bool, bool], sizes: tuple[int, int, int],
              a: Operand, b: Operand, add: bool, out: Operand, count: int) -> None:
         """out = op(a) op(b) (+ out) of `count` matrices; sizes: its rows, its columns, and the length of the sums."""
-        name = np.dtype(dtype).name
+        name = dtype_name(dtype)
         number, address, size, stride = C_NUMBERS[name], ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong
         one, before, handle = number(1), number(add), self._handle(matmul)
         told = lambda operand: (address(operand.address), size(operand.step), stride(operand.stack))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module
+from ..arrays import Array, array_module, dtype_name
 from . import compile as compiler
 
 WARP = 32
@@ -48,21 +48,22 @@ def launch(file: str, name: str, dtype: Any, plan: Plan, *arguments: Any) -> Non
     if 0 in plan.grid:
         return
     values = tuple(a if isinstance(a, np.generic) else rows(a) for a in arguments)
-    compiler.kernel(file, name, np.dtype(dtype).name)(plan.grid, plan.block, values)
+    compiler.kernel(file, name, dtype_name(dtype))(plan.grid, plan.block, values)
 
 
 def rows(array: Array) -> np.ndarray:
     """The struct `Rows` of an array of one to three axes whose last one is contiguous; ValueError otherwise."""
-    if array.ndim > 3 or not _in_rows(array):
-        raise ValueError(f"an array of shape {array.shape} with strides {array.strides}: expected at most three "
+    strides, size = array.strides, array.itemsize
+    if len(strides) > 3 or not _in_rows(array):
+        raise ValueError(f"an array of shape {array.shape} with strides {strides}: expected at most three "
                          "axes, the last one contiguous")
-    outer, step = (0, 0, *(stride // array.itemsize for stride in array.strides[:-1]))[-2:]
+    outer, step = (0, 0, *(stride // size for stride in strides[:-1]))[-2:]
     return np.array((compiler.address(array), outer, step), ROWS)
 
 
 def readable(array: Array, dtype: Any) -> Array:
     """The array itself, or a copy of it in `dtype` if it is of another one or its rows are not contiguous."""
-    array = array.astype(dtype, copy=False)
+    array = array if array.dtype == dtype else array.astype(dtype)
     return array if _in_rows(array) else array_module(array).ascontiguousarray(array)
 
 
@@ -82,4 +83,5 @@ def real(dtype: Any, value: float) -> np.generic:
 
 
 def _in_rows(array: Array) -> bool:
-    return array.ndim == 0 or array.shape[-1] <= 1 or array.strides[-1] == array.itemsize
+    strides = array.strides
+    return not strides or strides[-1] == array.itemsize or array.shape[-1] <= 1

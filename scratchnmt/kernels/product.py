@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..arrays import Array, array_module
+from ..arrays import Array, array_module, dtype_name
 from . import compile as compiler
 from . import cublas
 from .cublas import Operand
@@ -43,7 +43,7 @@ class Products:
         """
         xp, shape = array_module(a, b), _shape(a, b)
         dtype = xp.result_type(a, b)
-        if dtype.name not in cublas.LETTERS:
+        if dtype_name(dtype) not in cublas.LETTERS:
             raise TypeError(f"product: arrays of {dtype}, expected {' or '.join(cublas.LETTERS)}")
         if out is None and add:
             raise ValueError("product: add without out, expected an array to add to")

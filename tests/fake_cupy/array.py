@@ -106,7 +106,7 @@ class ndarray:
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
     strides = property(lambda self: self._array.strides)
-    data = property(lambda self: SimpleNamespace(ptr=self._array.ctypes.data))
+    data = property(lambda self: SimpleNamespace(ptr=self._array.ctypes.data, device_id=self._card))  # memory.pxd
     itemsize = property(lambda self: self._array.itemsize)
     nbytes = property(lambda self: self._array.nbytes)
     device = property(lambda self: Device(self._card))

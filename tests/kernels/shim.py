@@ -55,7 +55,7 @@ class Shim:
         source.write_text("\n".join(['#include "shim.h"', text, *entries]), encoding="utf-8")
         # no fortified longjmp, which some systems make the default: it takes a change of stacks for a mistake
         done = subprocess.run(["g++", "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
-                               "-Wall", "-Wextra", "-Werror", "-I", str(Path(__file__).parent),
+                               "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-I", str(Path(__file__).parent),
                                str(source), "-o", str(library)],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

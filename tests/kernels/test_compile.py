@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import nvrtc
+import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError
@@ -92,12 +93,12 @@ def test_without_cupy_or_for_other_types_a_sentence(monkeypatch):
 def test_arrays_elsewhere_are_refused(monkeypatch):
     class Array:
         def __init__(self, card):
-            self.device, self.data = SimpleNamespace(id=card), SimpleNamespace(ptr=4096)
+            self.data = SimpleNamespace(ptr=4096, device_id=card)
 
-    cuda = SimpleNamespace(Device=lambda: SimpleNamespace(id=0))
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=Array, cuda=cuda))
+    cuda = SimpleNamespace(runtime=SimpleNamespace(getDevice=lambda: 0))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
     assert compiler.address(Array(0)) == 4096
     with pytest.raises(ValueError, match="one array lies on cuda:1, but this step runs on cuda:0"):
         compiler.address(Array(1))
     with pytest.raises(TypeError, match="the kernels work on a GPU, but one array is of numpy"):
-        compiler.address([1.0])
+        compiler.address(np.ones(1))
