@@ -107,7 +107,7 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
     compare(ways, here, placed(args, options.device, "float64"))
     calls = {(way.name, part): call for way in ways for part, call in parts(way, copies).items()}
     moved = least_bytes(ways[0], here)
-    in_a_row = 1 if options.device == "cpu" else 20  # one alone would be timed with the wait for its launch
+    in_a_row = 1 if options.device == "cpu" else 8  # one alone would be timed with the wait for its launch
     times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)
     flop = operations(case, args)
     found = []

@@ -41,7 +41,7 @@ class Row:
     gbyte: float | str = ""  # bytes that must move at least
     gbyte_per_s: float | str = ""
     share: float | str = ""  # of the bound that applies
-    bound: str = ""  # "sgemm", "copy"
+    bound: str = ""  # "sgemm", "tf32", "copy"
     tokens_per_s: float | str = ""
 
 
@@ -59,8 +59,8 @@ def row(seconds: Sequence, *, flop: float | None = None, bytes: float | None = N
     if tokens:
         made.tokens_per_s = round(tokens / middle)
     if limits and (flop or bytes):
-        rate = limits.tf32 if matmul == "tf32" and limits.tf32 else limits.sgemm
-        least = {"sgemm": (flop or 0) / rate, "copy": (bytes or 0) / limits.copy}
+        name, rate = ("tf32", limits.tf32) if matmul == "tf32" and limits.tf32 else ("sgemm", limits.sgemm)
+        least = {name: (flop or 0) / rate, "copy": (bytes or 0) / limits.copy}
         made.bound = max(least, key=least.get)
         made.share = _digits(least[made.bound] / middle)
     return made

@@ -21,27 +21,38 @@
 
 #include "device.h"
 
+const int AHEAD = 8;  // loads that a thread has on their way at once: one alone takes longer than all the sums
+
 template <typename T>
 __device__ T dot_by_warp(const T* x, const T* y, int size) {
     T sum = T(0);
+#pragma unroll AHEAD
     for (int k = threadIdx.x % WARP; k < size; k += WARP) sum += x[k] * y[k];
     return warp_sum(sum);
 }
 
-// One more than the last of S places that counts: what is behind it is padding, and need not be read.
+// One more than the last of S places that counts: what is behind it is padding, and need not be read.  Each warp
+// finds it for itself, which is sooner than waiting for others.
 template <typename Counts>
 __device__ int end_of(int S, Counts counts) {
-    float end = 0;
-    for (int s = threadIdx.x; s < S; s += blockDim.x)
+    int end = 0;
+    for (int s = threadIdx.x % WARP; s < S; s += WARP)
         if (counts(s)) end = s + 1;
-    return int(block_max(end));
+    for (int other = WARP / 2; other > 0; other /= 2) {
+        const int theirs = __shfl_xor_sync(0xffffffffu, end, other);
+        if (theirs > end) end = theirs;
+    }
+    return end;
 }
 
 template <typename T>
 __device__ T sum_of_rows(const T* weights, Rows<const T> rows, int b, int end, int column) {
     T sum = T(0);
-#pragma unroll 8
-    for (int s = 0; s < end; s++) sum += weights[s] * rows.row(b, s)[column];
+    for (int start = 0; start < end; start += AHEAD) {
+        T x[AHEAD];
+        for (int k = 0; k < AHEAD; k++) x[k] = start + k < end ? rows.row(b, start + k)[column] : T(0);
+        for (int k = 0; k < AHEAD; k++) sum += x[k] * (start + k < end ? weights[start + k] : T(0));
+    }
     return sum;
 }
 
