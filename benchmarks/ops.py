@@ -69,16 +69,13 @@ def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     bounds = limits.measure(options.device)
     print(bounds)
-    found = []
-    for case in [case for case in chosen(options.names) if case in CASES]:
-        for sizes in all_sizes(options):
-            if options.deepbench and not case.name.startswith("lstm, two"):
-                continue
-            if options.sweep is None or options.sweep in case.letters.split():
-                found += one_case(case, sizes, options, bounds)
-    if not found:
+    wanted = [(case, sizes) for case in chosen(options.names) if case in CASES for sizes in all_sizes(options)
+              if (not options.deepbench or case.name == "lstm")
+              and (options.sweep is None or options.sweep in case.letters.split())]
+    if not wanted:
         raise InputError("no operation of that name has that size")
-    rows.save(found, options, bounds)
+    for case, sizes in wanted:
+        rows.save(one_case(case, sizes, options, bounds), options, bounds)  # at once: the rest may take hours
     return 0
 
 

@@ -77,7 +77,7 @@ def save(rows: Sequence[Row], options: argparse.Namespace, limits: Limits | None
     """Write them to the folder of --out; on a GPU to benchmarks/results if it was not given."""
     folder = options.out or (RESULTS if options.device != "cpu" else None)
     if rows and folder:
-        print(f"\nrows: {write(rows, folder, limits)}")
+        print(f"rows: {write(rows, folder, limits)}")
 
 
 def write(rows: Sequence[Row], folder: str | Path, limits: Limits | None = None) -> Path:
