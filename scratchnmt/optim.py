@@ -1,4 +1,4 @@
-"""Optimizers over one flat vector of weights: clipping, SGD, Adam, schedules of the rate, averaging.
+"""Optimizers over one flat vector of weights: clipping, SGD, Adam, RMSprop, schedules of the rate, averaging.
 
 Adam (Kingma & Ba 2015), with g the gradient, t counting steps from 1, and the moments kept divided
 by the constant that multiplies every new term, which saves one pass over the vector for each:
@@ -101,13 +101,17 @@ class SGD:
 
 
 class Adam:
-    """Adam with bias correction, equal to torch.optim.Adam up to rounding."""
+    """Adam with bias correction, equal to torch.optim.Adam up to rounding.
+
+    eps_hat: add eps before v's correction instead of after it, which is what Kingma & Ba's section 2 calls the
+    more efficient order, and what Keras does.
+    """
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, eps_hat: bool = False):
         self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
         self.betas = (_in_range("betas[0]", betas[0], 0.0, 1.0), _in_range("betas[1]", betas[1], 0.0, 1.0))
-        self.eps = _in_range("eps", eps, 0.0, float("inf"))
+        self.eps, self.eps_hat = _in_range("eps", eps, 0.0, float("inf")), eps_hat
         self.params = params
         self.step_count = 0
         xp = array_module(params.flat)
@@ -120,6 +124,7 @@ class Adam:
         b1, b2 = self.betas
         s = sqrt((1 - b2) / (1 - b2**self.step_count))  # (4)
         c = self.learning_rate * (1 - b1) / ((1 - b1**self.step_count) * s)  # (4)
+        eps = self.eps / (sqrt(1 - b2) if self.eps_hat else s)
         xp = array_module(self.params.flat)
 
         def update(part: slice, room: Array) -> None:
@@ -131,7 +136,7 @@ class Adam:
             v *= b2
             v += t  # (2)
             xp.sqrt(v, out=t)
-            t += self.eps / s
+            t += eps
             xp.divide(m, t, out=t)
             t *= c
             w -= t  # (3)
@@ -148,6 +153,43 @@ class Adam:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state()` returned."""
         _load(self, state, {"m": self.m, "v": self.v})
+
+
+class RMSprop:
+    """w -= learning_rate * g / sqrt(v + eps), v = rho v + (1 - rho) g^2 (Hinton 2012, lecture 6e; eps as in Keras)."""
+
+    def __init__(self, params: Parameters, learning_rate: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
+        self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
+        self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _in_range("eps", eps, 0.0, float("inf"))
+        self.params = params
+        self.step_count = 0
+        self.v = array_module(params.flat).zeros_like(params.flat)
+
+    def step(self, grads: Parameters, scale: float = 1.0) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are."""
+        self.step_count += 1
+        xp = array_module(self.params.flat)
+
+        def update(part: slice, room: Array) -> None:
+            v, g = self.v[part], grads.flat[part]
+            xp.multiply(g, scale * sqrt(1 - self.rho), out=room)
+            room *= room
+            v *= self.rho
+            v += room
+            xp.sqrt(xp.add(v, self.eps, out=room), out=room)
+            xp.divide(g, room, out=room)
+            room *= scale * self.learning_rate
+            self.params.flat[part] -= room
+
+        _in_parts(self.params.flat, update)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on besides the weights; arrays are not copied."""
+        return {"step": self.step_count, "learning_rate": self.learning_rate, "v": self.v}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state()` returned."""
+        _load(self, state, {"v": self.v})
 
 
 class Average:

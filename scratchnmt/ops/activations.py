@@ -1,7 +1,8 @@
-"""tanh and sigmoid, their derivatives taken from their outputs.
+"""tanh, sigmoid and relu, their derivatives taken from their outputs.
 
     (1)  y = tanh(x)             dy/dx = 1 - y^2
     (2)  y = 1 / (1 + e^-x)      dy/dx = y (1 - y)
+    (3)  y = max(x, 0)           dy/dx = 1 where y > 0, else 0
 
 (2) is computed as (1 + tanh(x / 2)) / 2, which is the same function, never overflows, and is
 exact for complex x too (which the gradient checks need).
@@ -38,3 +39,12 @@ def sigmoid_forward(x: Array) -> tuple[Array, ActivationCache]:
 
 def sigmoid_backward(dy: Array, cache: ActivationCache) -> ActivationGradients:
     return ActivationGradients(dx=dy * cache.y * (1 - cache.y))  # (2)
+
+
+def relu_forward(x: Array) -> tuple[Array, ActivationCache]:
+    y = x * (x.real > 0)  # (3)
+    return y, ActivationCache(y)
+
+
+def relu_backward(dy: Array, cache: ActivationCache) -> ActivationGradients:
+    return ActivationGradients(dx=dy * (cache.y.real > 0))  # (3)

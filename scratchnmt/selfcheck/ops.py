@@ -35,6 +35,9 @@ CASES: tuple[Case, ...] = (
     *cases("sigmoid", activations.sigmoid_forward, activations.sigmoid_backward, {
         "": ("B I", normal("x B I")),
     }),
+    *cases("relu", activations.relu_forward, activations.relu_backward, {
+        "": ("B I", normal("x B I")),
+    }),
     *cases("linear", linear.linear_forward, linear.linear_backward, {
         "": ("B I O", normal("x B I", "W I O", "b O")),
         "no bias, over time": ("T B I O", normal("x T B I", "W I O", b=None)),

@@ -1,0 +1,32 @@
+"""Networks as a list of layers, in Keras' words: every layer's backward pass is written beside its forward pass.
+
+    from scratchnmt.sequential import Dense, LSTM, RepeatVector, Sequential, TimeDistributed
+"""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .callbacks import Callback, EarlyStopping, History, ModelCheckpoint
+    from .core import Activation, Dense, Dropout, Embedding, Input, Masking, RepeatVector
+    from .layer import Layer
+    from .model import Sequential
+    from .optimizers import SGD, Adam, RMSprop
+    from .recurrent import LSTM
+    from .saving import load_model
+    from .wrappers import Bidirectional, TimeDistributed
+
+__all__ = ["LSTM", "SGD", "Activation", "Adam", "Bidirectional", "Callback", "Dense", "Dropout", "EarlyStopping",
+           "Embedding", "History", "Input", "Layer", "Masking", "ModelCheckpoint", "RMSprop", "RepeatVector",
+           "Sequential", "TimeDistributed", "load_model"]
+__getattr__, __dir__ = lazy_names(__name__, {
+    "callbacks": "Callback EarlyStopping History ModelCheckpoint",
+    "core": "Activation Dense Dropout Embedding Input Masking RepeatVector",
+    "layer": "Layer",
+    "model": "Sequential",
+    "optimizers": "Adam RMSprop SGD",
+    "recurrent": "LSTM",
+    "saving": "load_model",
+    "wrappers": "Bidirectional TimeDistributed",
+})

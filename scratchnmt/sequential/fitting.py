@@ -1,0 +1,156 @@
+"""The loop of `fit` and its progress line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, array_module
+from ..errors import InputError
+from . import losses
+from .callbacks import History
+
+if TYPE_CHECKING:
+    from .model import Sequential
+
+VERBOSE = {"auto": 1, "0": 0, "1": 1, "2": 2}
+BAR = 20  # characters
+
+
+class Data(NamedTuple):
+    """Examples along the first axis, on the host."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+
+    def take(self, which: Any) -> Data:
+        return Data(*(array[which] for array in self))
+
+
+def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: int, callbacks: Sequence[Any],
+        validation_split: float, validation_data: tuple | None, shuffle: bool) -> History:
+    """See Sequential.fit; what is given has been checked but for the validation's."""
+    data, valid = _split(model, data, validation_split, validation_data)
+    history, model.stop_training = History(), False
+    for callback in callbacks:
+        callback.model = model
+        callback.on_train_begin()
+    for epoch in range(epochs):
+        line = _Line(epoch, epochs, -(-len(data.x) // batch_size), verbose)
+        logs = _mean(_steps(model, data, batch_size, shuffle, epoch, line))
+        if valid is not None:
+            logs |= {f"val_{name}": value for name, value in evaluate(model, valid, batch_size).items()}
+        line.end(logs)
+        history.add(epoch, logs)
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, dict(logs))
+        if model.stop_training:
+            break
+    for callback in callbacks:
+        callback.on_train_end()
+    return history
+
+
+def evaluate(model: Sequential, data: Data, batch_size: int) -> dict[str, float]:
+    """Loss and metrics, averaged over the examples."""
+    def batches() -> Iterator[tuple[int, dict[str, float]]]:
+        for at in range(0, len(data.x), batch_size):
+            part = data.take(slice(at, at + batch_size))
+            output, _ = model.forward(model.there(part.x))
+            yield len(part.x), judged(model, output, part)[0]
+    return _mean(batches())
+
+
+def loss_and_gradients(model: Sequential, part: Data, rng: Any = None):
+    """{"loss": ..., "accuracy": ...} and the gradients of one batch."""
+    output, cache = model.forward(model.there(part.x), rng)
+    logs, dy = judged(model, output, part)
+    return logs, model.backward(dy, cache)
+
+
+def judged(model: Sequential, output: tuple[Array, Array | None], part: Data) -> tuple[dict[str, float], Array]:
+    """Loss and metrics of a batch's output, and the loss' gradient by it.
+
+    The loss is the mean over examples, and over their steps that are no padding, each times its weight.
+    """
+    (p, mask), loss = output, losses.LOSSES[model.loss]
+    y, weight = model.there(part.y), model.there(part.weight)
+    values, cache = loss.forward(p, y)
+    counts = array_module(p).ones(values.shape, p.real.dtype)
+    if mask is not None and mask.shape == values.shape:
+        counts = counts * mask
+    counts /= max(float(counts.sum()), 1.0)
+    share = counts * weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
+    logs = {"loss": float((values * share).sum().real)}
+    for name in model.metrics:
+        logs[name] = float((loss.accuracy(p.real, y) * counts).sum())
+    return logs, loss.backward(share, cache)
+
+
+def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch: int,
+           line: _Line) -> Iterator[tuple[int, dict[str, float]]]:
+    order = model.shuffler.permutation(len(data.x)) if shuffle else np.arange(len(data.x))
+    for step, at in enumerate(range(0, len(order), batch_size)):
+        part = data.take(order[at : at + batch_size])
+        logs, grads = loss_and_gradients(model, part, model.dropper)
+        if not np.isfinite(logs["loss"]):
+            raise InputError(f"the loss is {logs['loss']} at epoch {epoch + 1}, step {step + 1}: try a smaller "
+                             "learning rate")
+        model.optimizer.step(grads)
+        line.step(step + 1, logs)
+        yield len(part.x), logs
+
+
+def _mean(batches: Iterator[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    total, sums = 0, {}
+    for size, logs in batches:
+        total += size
+        for name, value in logs.items():
+            sums[name] = sums.get(name, 0.0) + size * value
+    return {name: value / total for name, value in sums.items()}
+
+
+def _split(model: Sequential, data: Data, split: float, given: tuple | None) -> tuple[Data, Data | None]:
+    if given is not None:
+        if not isinstance(given, tuple) or len(given) not in (2, 3):
+            raise InputError("validation_data: expected (x, y) or (x, y, sample_weight)")
+        return data, model.data(*given, *[None] * (3 - len(given)))
+    if not 0 <= split < 1:
+        raise InputError(f"validation_split is {split}, expected at least 0 and below 1")
+    if not split:
+        return data, None
+    at = int(len(data.x) * (1 - split))
+    if not 0 < at < len(data.x):
+        raise InputError(f"validation_split {split} of {len(data.x)} examples leaves none on one side")
+    return data.take(slice(None, at)), data.take(slice(at, None))
+
+
+class _Line:
+    """The progress of one epoch; on a terminal one line that is written over again and again."""
+
+    def __init__(self, epoch: int, epochs: int, steps: int, verbose: int):
+        self.steps, self.verbose, self.start = steps, verbose, time.perf_counter()
+        self.live, self.shown = verbose == 1 and sys.stdout.isatty(), 0.0
+        if verbose:
+            print(f"Epoch {epoch + 1}/{epochs}")
+
+    def step(self, done: int, logs: dict[str, float]) -> None:
+        if self.live and time.perf_counter() - self.shown > 0.1:
+            self.shown = time.perf_counter()
+            print("\r" + self._text(done, logs), end="", flush=True)
+
+    def end(self, logs: dict[str, float]) -> None:
+        if self.verbose:
+            print(("\r" if self.live else "") + self._text(self.steps, logs), flush=True)
+
+    def _text(self, done: int, logs: dict[str, float]) -> str:
+        seconds = time.perf_counter() - self.start
+        full = BAR * done // self.steps
+        bar = f" {'━' * full}{'─' * (BAR - full)}" if self.verbose == 1 else " -"
+        numbers = " - ".join(f"{name}: {value:.4f}" for name, value in sorted(logs.items()))
+        return f"{done}/{self.steps}{bar} {seconds:.0f}s {1e3 * seconds / done:.0f}ms/step - {numbers}"

@@ -1,0 +1,133 @@
+"""Losses and metrics by Keras' names.  p: what the network says, y: what is wanted.
+
+    (1)  categorical_crossentropy         - sum_k y[k] log q[k],  q = p / sum(p)            y one-hot, (..., K)
+    (2)  sparse_categorical_crossentropy  the same with y the place of the one              y (...) of whole numbers
+    (3)  binary_crossentropy              - mean_k (y log p + (1 - y) log(1 - p))           y like p
+    (4)  mean_squared_error               mean_k (p - y)^2                                  y like p
+
+Each gives a number for every example, or every step of it, (...) from p (..., K); what is trained is their mean.
+Logarithms are those of numbers that are kept above TINY: (1) and (2) above the smallest float32, since a wanted
+word whose probability is below 1e-7 must still be learnt, which stops where Keras cuts; (3) as Keras, at 1e-7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, array_module, to_device
+from ..errors import InputError
+
+TINY, BINARY = 1.2e-38, 1e-7
+
+
+class Loss(NamedTuple):
+    """forward(p, y) -> numbers (...), cache; backward(numbers' gradient (...), cache) -> dp (..., K)."""
+
+    forward: Callable[[Array, Array], tuple[Array, Any]]
+    backward: Callable[[Array, Any], Array]
+    sparse: bool  # y has one axis fewer than p
+    accuracy: Callable[[Array, Array], Array]  # (p, y) -> 1.0 where right (...)
+
+
+class CrossentropyCache(NamedTuple):
+    q: Array  # (..., K)
+    y: Array
+    total: Array  # (..., 1) the sum of p
+
+
+def categorical_crossentropy_forward(p: Array, y: Array):
+    total = p.sum(axis=-1, keepdims=True)
+    q = p / total
+    return -(y * array_module(p).log(_above(q, TINY))).sum(axis=-1), CrossentropyCache(q, y, total)  # (1)
+
+
+def categorical_crossentropy_backward(dloss: Array, cache: CrossentropyCache) -> Array:
+    q, y, total = cache
+    # in the forward pass this was (1): d(-log q[k]) / dp[j] = (1 - [j = k] / q[k]) / total
+    dq = -dloss[..., None] * y / _above(q, TINY) * (q.real > TINY)
+    return (dq - (dq * q).sum(axis=-1, keepdims=True)) / total
+
+
+def sparse_categorical_crossentropy_forward(p: Array, y: Array):
+    y = _one_hot(y, p)
+    return categorical_crossentropy_forward(p, y)  # (2)
+
+
+sparse_categorical_crossentropy_backward = categorical_crossentropy_backward
+
+
+def binary_crossentropy_forward(p: Array, y: Array):
+    xp = array_module(p)
+    inside = _above(1 - _above(1 - p, BINARY), BINARY)
+    return -(y * xp.log(inside) + (1 - y) * xp.log(1 - inside)).mean(axis=-1), (p, inside, y)  # (3)
+
+
+def binary_crossentropy_backward(dloss: Array, cache) -> Array:
+    p, inside, y = cache
+    # in the forward pass this was (3), constant where p was cut
+    kept = (p.real > BINARY) & (p.real < 1 - BINARY)
+    return dloss[..., None] * kept * ((1 - y) / (1 - inside) - y / inside) / p.shape[-1]
+
+
+def mean_squared_error_forward(p: Array, y: Array):
+    return ((p - y) ** 2).mean(axis=-1), (p, y)  # (4)
+
+
+def mean_squared_error_backward(dloss: Array, cache) -> Array:
+    p, y = cache
+    return dloss[..., None] * 2 * (p - y) / p.shape[-1]  # (4)
+
+
+def _above(x: Array, least: float) -> Array:
+    return array_module(x).where(x.real > least, x, least)
+
+
+def _one_hot(y: Array, p: Array) -> Array:
+    xp, K = array_module(p), p.shape[-1]
+    return (y[..., None] == xp.arange(K)).astype(p.real.dtype)
+
+
+def _largest(p: Array, y: Array) -> Array:
+    return p.argmax(axis=-1) == y.argmax(axis=-1)
+
+
+def _rounded(p: Array, y: Array) -> Array:
+    return ((p > 0.5) == (y > 0.5)).mean(axis=-1)
+
+
+LOSSES = {
+    "categorical_crossentropy": Loss(categorical_crossentropy_forward, categorical_crossentropy_backward, False,
+                                     _largest),
+    "sparse_categorical_crossentropy": Loss(sparse_categorical_crossentropy_forward,
+                                            sparse_categorical_crossentropy_backward, True,
+                                            lambda p, y: p.argmax(axis=-1) == y),
+    "binary_crossentropy": Loss(binary_crossentropy_forward, binary_crossentropy_backward, False, _rounded),
+    "mean_squared_error": Loss(mean_squared_error_forward, mean_squared_error_backward, False,
+                               lambda p, y: (p == y).mean(axis=-1)),
+}
+LOSSES["mse"] = LOSSES["mean_squared_error"]
+METRICS = dict.fromkeys(("accuracy", "acc"), "accuracy")
+
+
+def check_targets(name: str, y: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Targets on the host, as loss `name` wants them for outputs of this shape; InputError if they do not fit."""
+    y, loss, K = np.asarray(to_device(y, "cpu")), LOSSES[name], shape[-1]
+    if loss.sparse:
+        if y.shape == shape and K > 1:
+            raise InputError(f"{name} wants class numbers of shape {shape[:-1]}, but y has shape {y.shape}: for "
+                             "one-hot targets choose categorical_crossentropy")
+        y = y.reshape(shape[:-1]) if y.shape == (*shape[:-1], 1) else y
+    if y.shape != (shape[:-1] if loss.sparse else shape):
+        numbers = y.shape == shape[:-1] and name == "categorical_crossentropy"
+        raise InputError(f"y has shape {y.shape}, but the network returns {shape}, for which {name} wants "
+                         f"{shape[:-1] if loss.sparse else shape}" + (": for class numbers choose "
+                         "sparse_categorical_crossentropy" if numbers else ""))
+    if loss.sparse and y.size and not 0 <= y.min() <= y.max() < K:
+        raise InputError(f"{name}: labels run from {y.min()} to {y.max()}, expected 0 to {K - 1}, the network's "
+                         f"{K} classes")
+    if not np.isfinite(y).all():
+        raise InputError(f"y holds {y[~np.isfinite(y)][0]}, expected finite numbers")
+    return y

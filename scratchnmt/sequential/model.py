@@ -1,0 +1,241 @@
+"""A network as a list of layers: built, compiled, trained, asked.
+
+The weights of all layers are views of one vector, `params`, and so are their gradients; a training step is a forward
+pass through the list, the loss, and a backward pass through the list from its end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, array_module, device_module, to_device
+from ..errors import InputError
+from ..models.parameters import Parameters
+from . import fitting, losses
+from .core import Embedding, Input
+from .layer import Layer, Shape, Weights, named, shown, start
+from .names import count, look_up
+from .optimizers import optimizer as optimizer_named
+
+
+class Sequential:
+    """Layers one after the other, the first of which says what comes in: LSTM(128, input_shape=(50, 27)).
+
+    dtype "float32" or "float64", device "cpu" or "cuda"; seed: of weights, shuffling and dropout.  InputError where
+    a layer's input does not fit.
+    """
+
+    def __init__(self, layers: Iterable[Layer] = (), *, name: str = "sequential", dtype: str = "float32",
+                 device: str = "cpu", seed: int = 0):
+        self.name, self.dtype, self.device, self.seed = name, dtype, device, seed
+        look_up("dtype", dtype, dict.fromkeys(("float32", "float64")))
+        self.layers: list[Layer] = []
+        self.input_shape: Shape | None = None
+        self.output_shape: Shape | None = None
+        self.optimizer: Any = None  # None: not compiled
+        self.stop_training = False
+        self._params: Parameters | None = None
+        self.shuffler = np.random.default_rng(seed)
+        self.dropper = device_module(device).random.default_rng(seed)
+        for layer in layers:
+            self.add(layer)
+
+    def add(self, layer: Layer) -> None:
+        """One more layer at the end."""
+        if not isinstance(layer, Layer):
+            raise InputError(f"add got a {type(layer).__name__}, expected a layer, such as Dense(10)")
+        if layer in self.layers:
+            raise InputError(f"layer {layer!r} is in this network already: make a second one")
+        if self._params is not None:
+            raise InputError(f"add({layer.kind}): the network has its weights already; add layers before the first "
+                             "summary, compile, fit or predict")
+        self.layers.append(layer)
+        named(self.layers)
+        if len(self.layers) == 1:
+            self.input_shape = self.output_shape = layer.input_shape
+        if self.output_shape is not None:
+            self._chain(layer)
+
+    def build(self, input_shape: Shape) -> None:
+        """Say what comes in, without the batch, where no layer did."""
+        if not self.layers:
+            raise InputError("the network has no layers: add some")
+        if self.input_shape is None:
+            self.input_shape = self.output_shape = tuple(input_shape)
+            for layer in self.layers:
+                self._chain(layer)
+
+    def _chain(self, layer: Layer) -> None:
+        given, before = self.output_shape, self.layers[max(0, self.layers.index(layer) - 1)]
+        if getattr(layer, "return_state", False):
+            raise InputError(f"layer {layer!r} returns its states too, which a list of layers has no place for: call "
+                             "it by itself")
+        try:
+            self.output_shape = layer.built(given)
+        except InputError as error:
+            self.layers.remove(layer)
+            if before is layer:
+                raise
+            raise InputError(f"{error}; {before!r} before it returns {shown(given)}") from error
+
+    @property
+    def params(self) -> Parameters:
+        """The weights, "lstm.Wx", "dense.W" ..., made when they are first asked for."""
+        if self._params is None:
+            if self.output_shape is None:
+                raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
+                                 "without the batch, or begin with Input(shape=...)")
+            shapes = {f"{layer.name}.{w}": s for layer in self.layers for w, s in layer.shapes.items()}
+            self._params = Parameters(shapes, self.dtype, device_module(self.device))
+            rng = np.random.default_rng(self.seed)
+            for layer, weights in zip(self.layers, self.views(self._params)):
+                start(layer, weights, rng)
+        return self._params
+
+    def views(self, params: Parameters) -> list[Weights]:
+        """The weights, or gradients, of each layer under the names that it knows them by."""
+        return [{w: params[f"{layer.name}.{w}"] for w in layer.shapes} for layer in self.layers]
+
+    def forward(self, x: Array, rng: Any = None, params: Parameters | None = None):
+        """(output, mask), cache of a batch on the network's device; rng: of dropout, None: not training."""
+        mask, caches, weights = None, [], self.views(self.params if params is None else params)
+        for layer, own in zip(self.layers, weights):
+            x, mask, cache = layer.forward(x, own, mask, rng)
+            caches.append(cache)
+        return (x, mask), (caches, weights)
+
+    def backward(self, dy: Array, cache: Any) -> Parameters:
+        """Gradients of all weights, from that of the output."""
+        caches, weights = cache
+        grads = self.params.like()
+        for layer, own, into, kept in zip(*map(reversed, (self.layers, weights, self.views(grads), caches))):
+            found: dict[str, Array] = {}
+            dy = layer.backward(dy, own, kept, found)
+            for name, gradient in found.items():
+                into[name][...] = gradient
+        return grads
+
+    def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, metrics: Sequence[str] = ()) -> None:
+        """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
+        look_up("loss", loss, losses.LOSSES)
+        self.loss, self.metrics = loss, [look_up("metric", name, losses.METRICS) for name in metrics or ()]
+        self.choices = optimizer_named(optimizer)
+        self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
+        self.compiled = True
+
+    compiled = False
+
+    def fit(self, x: Any, y: Any, batch_size: int = 32, epochs: int = 1, verbose: int | str = "auto",
+            callbacks: Sequence[Any] = (), validation_split: float = 0.0, validation_data: tuple | None = None,
+            shuffle: bool = True, sample_weight: Any = None):
+        """Train; returns a History.  Examples are along the first axis of x, y and sample_weight.
+
+        validation_split: the share of examples, from the end, that are validated on instead; validation_data: (x, y)
+        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  InputError before
+        anything is trained if something does not fit.
+        """
+        self._ready("fit", x)
+        return fitting.fit(self, self.data(x, y, sample_weight), count("batch_size", batch_size),
+                           count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE), callbacks,
+                           validation_split, validation_data, shuffle)
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None,
+                 return_dict: bool = False) -> float | list[float] | dict[str, float]:
+        """The loss, or with metrics [loss, accuracy], on these examples."""
+        self._ready("evaluate", x)
+        found = fitting.evaluate(self, self.data(x, y, sample_weight), count("batch_size", batch_size))
+        if look_up("verbose", str(verbose), fitting.VERBOSE):
+            print(" - ".join(f"{name}: {value:.4f}" for name, value in sorted(found.items())))
+        values = list(found.values())
+        return found if return_dict else values if len(values) > 1 else values[0]
+
+    def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
+        """The outputs, on the host."""
+        x = self.inputs(x)
+        parts = [to_device(self.forward(self.there(x[at : at + batch_size]))[0][0], "cpu")
+                 for at in range(0, len(x), count("batch_size", batch_size))]
+        return np.concatenate(parts)
+
+    def data(self, x: Any, y: Any, sample_weight: Any) -> fitting.Data:
+        """Arrays on the host that fit the network, its loss and each other; InputError otherwise."""
+        x = self.inputs(x)
+        (p, _), _ = self.forward(self.there(x[:1]))
+        if len(np.shape(y)) == 0 or len(y) != len(x):
+            raise InputError(f"x holds {len(x)} examples and y {len(y) if np.ndim(y) else 'a single number'}, expected "
+                             "as many")
+        y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]))
+        weight = np.ones(len(x), self.dtype) if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
+            raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
+        return fitting.Data(x, y if losses.LOSSES[self.loss].sparse else y.astype(self.dtype), weight)
+
+    def inputs(self, x: Any) -> np.ndarray:
+        """x on the host, in the network's dtype unless it is ids; InputError if it does not fit."""
+        x = np.asarray(to_device(x, "cpu") if hasattr(x, "dtype") else x)
+        if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
+            raise InputError(f"x is {x.dtype} {x.shape}, expected numbers (examples, ...), at least one example")
+        self.build(x.shape[1:])
+        fits = len(x.shape) - 1 == len(self.input_shape) and all(
+            want in (None, n) for want, n in zip(self.input_shape, x.shape[1:]))
+        if not fits:
+            raise InputError(f"x has shape {x.shape}, but the network takes {shown(self.input_shape)}")
+        if x.dtype.kind == "f" and not np.isfinite(x).all():
+            raise InputError(f"x holds {x[~np.isfinite(x)][0]}, expected finite numbers")
+        first = next((layer for layer in self.layers if not isinstance(layer, Input)), None)
+        return x if isinstance(first, Embedding) else x.astype(self.dtype, copy=False)
+
+    def there(self, array: np.ndarray) -> Array:
+        """On the network's device."""
+        return to_device(array, self.device)
+
+    def _ready(self, what: str, x: Any) -> None:
+        if not self.compiled:
+            raise InputError(f"{what} before compile: say model.compile(loss=..., optimizer=...) first")
+        self.inputs(x)
+        if self.optimizer is None:
+            self.optimizer = self.choices.of(self.params)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies on the host, in Keras' order and shapes."""
+        return [to_device(array, "cpu").copy() for array in self._keras_weights()]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Take weights in Keras' order and shapes; InputError, and nothing is changed, if they do not fit."""
+        own = self._keras_weights()
+        if len(weights) != len(own):
+            raise InputError(f"set_weights got {len(weights)} arrays, expected {len(own)}")
+        for number, (new, old) in enumerate(zip(weights, own)):
+            if np.shape(new) != old.shape:
+                raise InputError(f"set_weights: array {number} has shape {np.shape(new)}, expected {old.shape}")
+        for new, old in zip(weights, own):
+            old[...] = array_module(old).asarray(np.asarray(new, self.dtype))
+
+    def _keras_weights(self) -> list[Array]:
+        params = self.params
+        return [a for layer, own in zip(self.layers, self.views(params)) for a in layer.keras_weights(own)]
+
+    def count_params(self) -> int:
+        """How many numbers the weights are."""
+        return int(self.params.flat.size)
+
+    def summary(self) -> None:
+        """Print a table of the layers, their outputs' shapes and how many weights they have."""
+        from .summary import table
+
+        print(table(self))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write layers, weights, and how it was compiled to one file, atomically."""
+        from .saving import save
+
+        save(self, path)
+
+    def load_weights(self, path: str | os.PathLike) -> None:
+        """Take the weights of a file of `save`, or of Keras' NAME.weights.h5 or NAME.keras."""
+        from .saving import load_weights
+
+        load_weights(self, path)

@@ -1,0 +1,27 @@
+"""Choosing by name, as in compile(loss="mse"): a name that is not known is answered with the nearest that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+from ..errors import InputError
+
+Thing = TypeVar("Thing")
+
+
+def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
+    """known[name]; InputError if there is none of this name."""
+    if isinstance(name, str) and name in known:
+        return known[name]
+    near = get_close_matches(str(name).lower(), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{what} {name!r} is not known, expected one of {', '.join(known)}{hint}")
+
+
+def count(what: str, value: object) -> int:
+    """The value, a whole number of at least 1; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{what} is {value!r}, expected a whole number of at least 1")
+    return value

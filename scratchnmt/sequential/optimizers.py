@@ -1,0 +1,46 @@
+"""The optimizers of scratchnmt.optim with Keras' names and defaults, for compile(optimizer=...)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .. import optim
+from ..models.parameters import Parameters
+from .names import look_up
+
+
+class SGD(NamedTuple):
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+
+    def of(self, params: Parameters) -> optim.SGD:
+        return optim.SGD(params, self.learning_rate, self.momentum)
+
+
+class Adam(NamedTuple):
+    learning_rate: float = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def of(self, params: Parameters) -> optim.Adam:
+        return optim.Adam(params, self.learning_rate, (self.beta_1, self.beta_2), self.epsilon, eps_hat=True)
+
+
+class RMSprop(NamedTuple):
+    learning_rate: float = 1e-3
+    rho: float = 0.9
+    epsilon: float = 1e-7
+
+    def of(self, params: Parameters) -> optim.RMSprop:
+        return optim.RMSprop(params, self.learning_rate, self.rho, self.epsilon)
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
+
+
+def optimizer(given: Any) -> SGD | Adam | RMSprop:
+    """An optimizer's choices, by its name or as they are."""
+    if isinstance(given, tuple(OPTIMIZERS.values())):
+        return given
+    return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -1,0 +1,146 @@
+"""An LSTM as a layer, under a mask as Keras means it: a step that is masked out changes nothing.
+
+    (1)  tokens of each example, those of masked steps left out, move to the front         (B, T, I)
+    (2)  y, h_last, c_last = lstm(tokens)                                                  see ops/lstm.py
+    (3)  y[t] = the output at the last token up to t, zeros before the first
+
+A second direction reads the tokens from the last to the first; its "last token up to t" is the first one from t on.
+(3) is a product with a matrix `shown` of zeros and ones, whose transpose takes the gradient back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, array_module, to_device
+from ..ops.lstm import LSTMCache, lstm_backward, lstm_forward
+from .layer import Layer, Shape, Weights, glorot
+from .names import count, look_up
+
+
+class Places(NamedTuple):
+    """Where the tokens of a mask are."""
+
+    order: Array  # (B, T) steps of the tokens, then those that are masked out
+    back: Array  # (B, T) the permutation that undoes it
+    lengths: np.ndarray  # (B,) tokens, at least 1: of an example without any, one step is read and not used
+    some: Array  # (B, 1) 1.0 where there is a token, else 0.0
+    shown: list[Array]  # for each direction (B, T, T): 1.0 where the output of step t shows token k
+
+
+class ReadCache(NamedTuple):
+    places: Places | None
+    lstm: LSTMCache
+
+
+def places(mask: Array, directions: int, like: Array) -> Places:
+    """From a mask (B, T), True where there is a token; arrays beside `like`."""
+    is_token = to_device(mask, "cpu")
+    T, xp = is_token.shape[1], array_module(like)
+    order, tokens = np.argsort(~is_token, axis=1, kind="stable"), is_token.sum(axis=1)
+    upto = np.cumsum(is_token, axis=1)
+    token = [upto - 1, np.where(upto - is_token < tokens[:, None], upto - is_token, -1)][:directions]
+    place = lambda array: xp.asarray(array.astype(like.real.dtype))
+    return Places(*map(xp.asarray, (order, np.argsort(order, axis=1))), np.maximum(tokens, 1),
+                  place(tokens > 0)[:, None], [place(k[:, :, None] == np.arange(T)) for k in token])
+
+
+def read(x: Array, mask: Array | None, Wx: Array, Wh: Array, b: Array, h0: Array | None = None,
+         c0: Array | None = None) -> tuple[tuple[Array, Array, Array], ReadCache]:
+    """(y (B, T, D, H), h_last, c_last (D, B, H)), cache from x (B, T, I); weights and states as in ops/lstm.py."""
+    xp, (B, T, _), (D, H) = array_module(x), x.shape, Wh.shape[:2]
+    where = None if mask is None else places(mask, D, x)
+    tokens = x if where is None else xp.take_along_axis(x, where.order[:, :, None], axis=1)  # (1)
+    lengths = np.full(B, T) if where is None else where.lengths
+    (y, *last), cache = lstm_forward(tokens.transpose(1, 0, 2), lengths, Wx, Wh, b, h0, c0)  # (2)
+    y = y.transpose(1, 0, 2).reshape(B, T, D, H)
+    if where is not None:
+        y = xp.stack([shown @ y[:, :, d] for d, shown in enumerate(where.shown)], axis=2)  # (3)
+        last = [state * where.some + (0 if start is None else start * (1 - where.some))
+                for state, start in zip(last, (h0, c0))]
+    return (y, *last), ReadCache(where, cache)
+
+
+def read_back(dy: Array, dh: Array, dc: Array, cache: ReadCache) -> tuple[Array, ...]:
+    """dx, dWx, dWh, db, dh0, dc0 from dy (B, T, D, H), dh and dc (D, B, H)."""
+    where, lstm = cache
+    xp, (B, T, D, H) = array_module(dy), dy.shape
+    dh_last, dc_last = dh, dc
+    if where is not None:
+        dh_last, dc_last = dh * where.some, dc * where.some
+        # in the forward pass this was (3): a token is shown at several steps
+        dy = xp.stack([shown.transpose(0, 2, 1) @ dy[:, :, d] for d, shown in enumerate(where.shown)], axis=2)
+    found = lstm_backward(dy.transpose(1, 0, 2, 3).reshape(T, B, D * H), dh_last, dc_last, lstm)
+    dx, dh0, dc0 = found.dx.transpose(1, 0, 2), found.dh0, found.dc0
+    if where is not None:
+        dx = xp.take_along_axis(dx, where.back[:, :, None], axis=1)  # (1)
+        dh0, dc0 = dh0 + dh * (1 - where.some), dc0 + dc * (1 - where.some)
+    return dx, found.dWx, found.dWh, found.db, dh0, dc0
+
+
+class LSTM(Layer):
+    """(B, T, I) -> (B, T, units) with return_sequences, else (B, units), the output at the last step.
+
+    go_backwards reads the steps from the last to the first, and its sequence of outputs is in that order.  With
+    return_state a call of the layer by itself returns [output, h, c]; initial_state=[h, c], each (B, units).
+    The kernel starts as Glorot & Bengio 2010, the recurrent one orthogonal (Saxe et al. 2014), the forget gate's
+    bias at 1 (Jozefowicz et al. 2015).
+    """
+
+    choices = ("units", "return_sequences", "return_state", "go_backwards")
+    _ONLY = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
+
+    def __init__(self, units: int, return_sequences: bool = False, return_state: bool = False,
+                 go_backwards: bool = False, **kind: Any):
+        for option, only in self._ONLY.items():
+            look_up(f"LSTM: {option}", str(kind.pop(option, only)), {str(only): only})
+        super().__init__(**kind)
+        self.units, self.return_sequences = count("LSTM: units", units), return_sequences
+        self.return_state, self.go_backwards = return_state, go_backwards
+
+    def built(self, shape: Shape) -> Shape:
+        if len(shape) != 2 or shape[-1] is None:
+            raise self.refuse(shape, "(batch, time, features); an LSTM in front of it needs return_sequences=True")
+        self.shapes = {"Wx": (shape[1], 4 * self.units), "Wh": (self.units, 4 * self.units), "b": (4 * self.units,)}
+        return (shape[0], self.units) if self.return_sequences else (self.units,)
+
+    def initial(self, weight, shape, rng):
+        if weight == "b":
+            return np.repeat([0.0, 1.0, 0.0, 0.0], self.units)
+        if weight == "Wx":
+            return glorot(shape, rng)
+        q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
+        return (q * np.sign(np.diag(r))).T
+
+    def forward(self, x, weights, mask, rng):
+        (y, h, c), cache = self.run(x, weights, mask)
+        return (y if self.return_sequences else h), (mask if self.return_sequences else None), cache
+
+    def backward(self, dy, weights, cache, grads):
+        H = self.units
+        T, B, _ = cache.lstm.shape
+        zeros = array_module(dy).zeros((B, H), dy.dtype)
+        if self.return_sequences:
+            return self.run_back(dy, zeros, zeros, cache, grads)[0]
+        return self.run_back(array_module(dy).zeros((B, T, H), dy.dtype), dy, zeros, cache, grads)[0]
+
+    def run(self, x: Array, weights: Weights, mask: Array | None, h0: Array | None = None, c0: Array | None = None):
+        """(y (B, T, H), h, c), cache; states (B, H)."""
+        if self.go_backwards:
+            x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
+        starts = (None if state is None else state[None] for state in (h0, c0))
+        (y, h, c), cache = read(x, mask, *(weights[name][None] for name in ("Wx", "Wh", "b")), *starts)
+        return (y[:, :, 0], h[0], c[0]), cache
+
+    def run_back(self, dy: Array, dh: Array, dc: Array, cache: ReadCache, grads) -> tuple[Array, Array, Array]:
+        """dx, dh0, dc0; the weights' gradients are put into `grads`."""
+        dx, dWx, dWh, db, dh0, dc0 = read_back(dy[:, :, None], dh[None], dc[None], cache)
+        grads["Wx"], grads["Wh"], grads["b"] = dWx[0], dWh[0], db[0]
+        return (dx[:, ::-1] if self.go_backwards else dx), dh0[0], dc0[0]
+
+    def __call__(self, x, *, mask=None, initial_state=None, training=False, seed=0):
+        (y, h, c), _ = self.run(x, self._weights(x, seed), mask, *(initial_state or ()))
+        output = y if self.return_sequences else h
+        return [output, h, c] if self.return_state else output
