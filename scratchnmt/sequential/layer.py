@@ -7,6 +7,7 @@ length that is not known yet.  Arrays are batch-first, (B, T, ...), as in Keras.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from itertools import count
 from typing import Any
@@ -104,10 +105,14 @@ def named(layers: list[Layer]) -> None:
         raise InputError(f"two layers have the same name: {', '.join(l.name for l in layers if l.name)}")
     for layer in layers:
         if layer.name is None:
-            base = "".join("_" + c.lower() if c.isupper() and i and not layer.kind.isupper() else c.lower()
-                           for i, c in enumerate(layer.kind))
+            base = snake_case(layer.kind)
             layer.name = next(name for k in count() if (name := f"{base}_{k}" if k else base) not in taken)
             taken.add(layer.name)
+
+
+def snake_case(kind: str) -> str:
+    """time_distributed from TimeDistributed, lstm from LSTM, as in Keras' names."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
 
 
 def glorot(shape: Shape, rng: np.random.Generator) -> np.ndarray:

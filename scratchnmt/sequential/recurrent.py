@@ -4,8 +4,8 @@
     (2)  y, h_last, c_last = lstm(tokens)                                                  see ops/lstm.py
     (3)  y[t] = the output at the last token up to t, zeros before the first
 
-A second direction reads the tokens from the last to the first; its "last token up to t" is the first one from t on.
-(3) is a product with a matrix `shown` of zeros and ones, whose transpose takes the gradient back.
+With two directions (3) gives zeros at every step that is masked out, as Keras' Bidirectional does.  It is a product
+with a matrix `shown` of zeros and ones, whose transpose takes the gradient back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Places(NamedTuple):
     back: Array  # (B, T) the permutation that undoes it
     lengths: np.ndarray  # (B,) tokens, at least 1: of an example without any, one step is read and not used
     some: Array  # (B, 1) 1.0 where there is a token, else 0.0
-    shown: list[Array]  # for each direction (B, T, T): 1.0 where the output of step t shows token k
+    shown: Array  # (B, 1, T, T): 1.0 where the output of step t shows token k, else 0.0
 
 
 class ReadCache(NamedTuple):
@@ -35,29 +35,28 @@ class ReadCache(NamedTuple):
     lstm: LSTMCache
 
 
-def places(mask: Array, directions: int, like: Array) -> Places:
-    """From a mask (B, T), True where there is a token; arrays beside `like`."""
+def places(mask: Array, carry: bool, like: Array) -> Places:
+    """From a mask (B, T), True where there is a token; arrays beside `like`.  carry: show the last token for long."""
     is_token = to_device(mask, "cpu")
     T, xp = is_token.shape[1], array_module(like)
     order, tokens = np.argsort(~is_token, axis=1, kind="stable"), is_token.sum(axis=1)
-    upto = np.cumsum(is_token, axis=1)
-    token = [upto - 1, np.where(upto - is_token < tokens[:, None], upto - is_token, -1)][:directions]
+    token = np.where(is_token | carry, np.cumsum(is_token, axis=1) - 1, -1)
     place = lambda array: xp.asarray(array.astype(like.real.dtype))
     return Places(*map(xp.asarray, (order, np.argsort(order, axis=1))), np.maximum(tokens, 1),
-                  place(tokens > 0)[:, None], [place(k[:, :, None] == np.arange(T)) for k in token])
+                  place(tokens > 0)[:, None], place(token[:, None, :, None] == np.arange(T)))
 
 
 def read(x: Array, mask: Array | None, Wx: Array, Wh: Array, b: Array, h0: Array | None = None,
          c0: Array | None = None) -> tuple[tuple[Array, Array, Array], ReadCache]:
     """(y (B, T, D, H), h_last, c_last (D, B, H)), cache from x (B, T, I); weights and states as in ops/lstm.py."""
     xp, (B, T, _), (D, H) = array_module(x), x.shape, Wh.shape[:2]
-    where = None if mask is None else places(mask, D, x)
+    where = None if mask is None else places(mask, D == 1, x)
     tokens = x if where is None else xp.take_along_axis(x, where.order[:, :, None], axis=1)  # (1)
     lengths = np.full(B, T) if where is None else where.lengths
     (y, *last), cache = lstm_forward(tokens.transpose(1, 0, 2), lengths, Wx, Wh, b, h0, c0)  # (2)
     y = y.transpose(1, 0, 2).reshape(B, T, D, H)
     if where is not None:
-        y = xp.stack([shown @ y[:, :, d] for d, shown in enumerate(where.shown)], axis=2)  # (3)
+        y = (where.shown @ y.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)  # (3)
         last = [state * where.some + (0 if start is None else start * (1 - where.some))
                 for state, start in zip(last, (h0, c0))]
     return (y, *last), ReadCache(where, cache)
@@ -71,7 +70,7 @@ def read_back(dy: Array, dh: Array, dc: Array, cache: ReadCache) -> tuple[Array,
     if where is not None:
         dh_last, dc_last = dh * where.some, dc * where.some
         # in the forward pass this was (3): a token is shown at several steps
-        dy = xp.stack([shown.transpose(0, 2, 1) @ dy[:, :, d] for d, shown in enumerate(where.shown)], axis=2)
+        dy = (where.shown.transpose(0, 1, 3, 2) @ dy.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
     found = lstm_backward(dy.transpose(1, 0, 2, 3).reshape(T, B, D * H), dh_last, dc_last, lstm)
     dx, dh0, dc0 = found.dx.transpose(1, 0, 2), found.dh0, found.dc0
     if where is not None:
