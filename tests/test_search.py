@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from scratchnmt.data.batches import make_batch
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
-from scratchnmt.search import Hypothesis, _extend, _reduce_rows, _top_k, beam_search, greedy_search
+from scratchnmt.search import Hypothesis, beam_search, greedy_search
+from scratchnmt.search.beam import _extend
+from scratchnmt.search.rows import reduce_rows, top_k
 
 EOS = 2
 
@@ -34,7 +36,7 @@ def exhaustive(model, sentence, words, max_steps, alpha):
 
 
 def plain_beam_search(model, sentence, size, max_steps, alpha, n_best):
-    """The rules of search.py, one sentence and one hypothesis at a time."""
+    """The rules of search/beam.py, one sentence and one hypothesis at a time."""
     beam, ended = [(0.0, [])], []
     for t in range(1, max_steps + 1):
         candidates = []
@@ -275,12 +277,12 @@ def test_extend_takes_logits_of_any_layout(rng):
 def test_logsumexp_of_float32_is_good_to_rounding(rng):
     logits = (3 * rng.standard_normal((100, 8000))).astype(np.float32)
     exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=1))
-    assert np.abs(_reduce_rows(logits)[2] - exact).max() < 4e-6
+    assert np.abs(reduce_rows(logits)[2] - exact).max() < 4e-6
 
 
 def test_top_k_of_rows_with_too_few():
     values = np.array([[1.0, 3.0, 2.0], [-np.inf, 5.0, -np.inf]])
-    best, where = _top_k(values, 2)
+    best, where = top_k(values, 2)
     assert best.tolist() == [[3.0, 2.0], [5.0, -np.inf]]
     assert where[0].tolist() == [1, 2] and where[1, 0] == 1
 
