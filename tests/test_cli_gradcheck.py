@@ -71,7 +71,7 @@ def break_tanh(monkeypatch):
         return grads._replace(dx=grads.dx * 1.001)
 
     sigmoid = [case for case in selfcheck.CASES if case.name == "sigmoid"]
-    monkeypatch.setattr(selfcheck, "CASES", (right._replace(backward=backward), *sigmoid))
+    monkeypatch.setattr(selfcheck, "EVERY", (right._replace(backward=backward), *sigmoid))
 
 
 # the table
@@ -102,12 +102,12 @@ def test_a_line_is_printed_as_its_check_ends(call, monkeypatch, capsys):
 def test_no_error_at_all_is_no_infinite_margin(call, monkeypatch):
     same = selfcheck.Case("same", lambda x: (x, None), lambda dy, _: dy.copy(), "B",
                           lambda sizes, rng: {"x": rng.standard_normal(3)})
-    monkeypatch.setattr(selfcheck, "CASES", (same,))
+    monkeypatch.setattr(selfcheck, "EVERY", (same,))
     assert call("same")[1].endswith("seconds; all exact\n")
 
 
 def test_list_names_what_can_be_checked(call):
-    every = [case.name for case in (*selfcheck.CASES, *selfcheck.LAYERS, *selfcheck.MODELS)]
+    every = [case.name for case in selfcheck.EVERY]
     assert call("--list")[1].splitlines() == every
     assert call("--list", "lstm gates")[1] == "lstm_gates\n"
     assert "holds all of these words, or parts of words" in " ".join(call("--help")[1].split())

@@ -42,7 +42,7 @@ def run_check(bug: Bug, broken: bool = True) -> Report | str:
                 getattr(invariants, bug.check)(package)
                 return ""
             selfcheck = part(package, "selfcheck")
-            lines = (*selfcheck.CASES, *selfcheck.LAYERS, *selfcheck.MODELS)
+            lines = selfcheck.EVERY
             cases = [case for case in lines if case.name == bug.check]
             if not cases:
                 raise ValueError(f"the check of {bug.name} is {bug.check!r}, which is neither a line of "

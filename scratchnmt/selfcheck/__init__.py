@@ -1,7 +1,7 @@
 """Every operation and layer with example arguments, and the whole model, to be checked numerically.
 
-Three lists, CASES, LAYERS and MODELS, walked by the command `scratchnmt gradcheck` and by the tests, so
-that an operation or a configuration is checked by being listed.  Ops and layers are checked element by
+Four lists, CASES, LAYERS, SEQUENTIAL and MODELS, together EVERY, walked by the command `scratchnmt gradcheck` and by
+the tests, so that an operation or a configuration is checked by being listed.  Ops and layers are checked element by
 element; their `arguments(sizes, rng)` make arguments for any sizes of their letters.  A model is checked
 tensor by tensor.
 """
@@ -21,10 +21,12 @@ from .case import Case, placed
 from .layers import LAYERS
 from .models import MODELS, ModelCase, check_model, example_batch
 from .ops import CASES
+from .sequential import SEQUENTIAL
 
-__all__ = ["CASES", "LAYERS", "MODELS", "SIZES", "Case", "ModelCase", "Row", "Sizes", "check_model", "choose",
+__all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "SEQUENTIAL", "SIZES", "Case", "ModelCase", "Row", "Sizes", "check_model", "choose",
            "example_batch", "placed", "rows"]
 
+EVERY = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS)
 _SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction"}
 
 
@@ -43,9 +45,8 @@ def choose(names: Sequence[str] = ()) -> list[Case | ModelCase]:
     do, and a part of a word will do: "attention" is also attention_step.  Of several names each chooses by
     itself.  InputError, with what is near, if one matches nothing.
     """
-    every = [*CASES, *LAYERS, *MODELS]
-    chosen = [{case.name for case in every if not names}, *(_matches(name, every) for name in names)]
-    return [case for case in every if any(case.name in some for some in chosen)]
+    chosen = [{case.name for case in EVERY if not names}, *(_matches(name, EVERY) for name in names)]
+    return [case for case in EVERY if any(case.name in some for some in chosen)]
 
 
 def rows(names: Sequence[str] = (), *, device: str = "cpu", dtype: str = "float64",

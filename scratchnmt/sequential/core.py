@@ -155,7 +155,7 @@ class RepeatVector(Layer):
         return (self.n, *shape)
 
     def forward(self, x, weights, mask, rng):
-        return array_module(x).repeat(x[:, None], self.n, axis=1), None, None
+        return array_module(x).broadcast_to(x[:, None], (len(x), self.n, x.shape[1])).copy(), None, None
 
     def backward(self, dy, weights, cache, grads):
         return dy.sum(axis=1)  # in the forward pass every step read the same vector
@@ -176,7 +176,7 @@ class Masking(Layer):
         return shape
 
     def forward(self, x, weights, mask, rng):
-        is_token = (x != self.mask_value).any(axis=-1)
+        is_token = (x.real != self.mask_value).any(axis=-1)
         return x * is_token[:, :, None], is_token, is_token
 
     def backward(self, dy, weights, cache: Array, grads):

@@ -74,22 +74,28 @@ def loss_and_gradients(model: Sequential, part: Data, rng: Any = None):
 
 
 def judged(model: Sequential, output: tuple[Array, Array | None], part: Data) -> tuple[dict[str, float], Array]:
-    """Loss and metrics of a batch's output, and the loss' gradient by it.
-
-    The loss is the mean over examples, and over their steps that are no padding, each times its weight.
-    """
-    (p, mask), loss = output, losses.LOSSES[model.loss]
+    """Loss and metrics of a batch's output, and the loss' gradient by it."""
     y, weight = model.there(part.y), model.there(part.weight)
+    value, dp = weighted_loss(model, output, y, weight)
+    right = losses.LOSSES[model.loss].accuracy(output[0], y) if model.metrics else None
+    return {"loss": float(value), **{name: float((right * _counts(right, output[1])).sum())
+                                     for name in model.metrics}}, dp
+
+
+def weighted_loss(model: Sequential, output: tuple[Array, Array | None], y: Array, weight: Array) -> tuple[Any, Array]:
+    """The mean over examples, and over their steps that are no padding, each times its weight; and its gradient."""
+    (p, mask), loss = output, losses.LOSSES[model.loss]
     values, cache = loss.forward(p, y)
-    counts = array_module(p).ones(values.shape, p.real.dtype)
+    share = _counts(values, mask) * weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
+    return (values * share).sum(), loss.backward(share, cache)
+
+
+def _counts(values: Array, mask: Array | None) -> Array:
+    """What each number counts in the mean, together 1; nothing at padding."""
+    counts = array_module(values).ones(values.shape, "float64" if values.dtype.kind == "b" else values.real.dtype)
     if mask is not None and mask.shape == values.shape:
-        counts = counts * mask
-    counts /= max(float(counts.sum()), 1.0)
-    share = counts * weight.reshape(*weight.shape, *[1] * (values.ndim - weight.ndim))
-    logs = {"loss": float((values * share).sum().real)}
-    for name in model.metrics:
-        logs[name] = float((loss.accuracy(p.real, y) * counts).sum())
-    return logs, loss.backward(share, cache)
+        counts *= mask
+    return counts / max(float(counts.sum()), 1.0)
 
 
 def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch: int,

@@ -10,13 +10,13 @@ from scratchnmt.ops.cross_entropy import cross_entropy_forward
 from scratchnmt.ops.dropout import dropout_forward
 from scratchnmt.ops.embedding import embedding_backward, embedding_forward
 from scratchnmt.ops.linear_cross_entropy import linear_cross_entropy_forward
-from scratchnmt.selfcheck import CASES, LAYERS, MODELS
+from scratchnmt.selfcheck import EVERY, MODELS
 
 by_id = {"ids": lambda case: case.name}
 rounding = {"rtol": 1e-12, "atol": 1e-13}
 
 
-@pytest.mark.parametrize("case", [*CASES, *LAYERS, *MODELS], **by_id)
+@pytest.mark.parametrize("case", EVERY, **by_id)
 def test_gradients_on_the_device(case, machine):
     report = case.report("cuda:1")
     assert report.ok, str(report)

@@ -12,7 +12,7 @@ from scratchnmt.errors import InputError
 from scratchnmt.kernels import choose
 from scratchnmt.kernels.product import Products
 from scratchnmt.ops import product as plain
-from scratchnmt.selfcheck import CASES, LAYERS, MODELS
+from scratchnmt.selfcheck import EVERY
 from scratchnmt.training import OutOfMemoryError
 
 by_kernels = pytest.mark.parametrize("kernels", ["plain", "fused"])
@@ -20,7 +20,7 @@ by_id = {"ids": lambda case: case.name}
 FUSED = {"device": "cuda", "embed_dropout": 0.2}
 
 
-@pytest.mark.parametrize("case", [*CASES, *LAYERS, *MODELS], **by_id)
+@pytest.mark.parametrize("case", EVERY, **by_id)
 def test_plain_gradients_by_complex_step_on_the_card(case):
     report = case.report("cuda")
     assert report.ok, str(report)

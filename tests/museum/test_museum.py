@@ -5,7 +5,7 @@ import pytest
 
 from scratchnmt.museum import BUGS, SECTIONS, examine
 from scratchnmt.museum.examine import Verdict, is_invariant
-from scratchnmt.selfcheck import CASES, LAYERS, MODELS
+from scratchnmt.selfcheck import EVERY
 
 by_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 
@@ -35,7 +35,7 @@ def test_there_is_enough_to_see():
 
 
 def test_every_check_that_is_named_exists():
-    lines = {case.name for case in (*CASES, *LAYERS, *MODELS)}
+    lines = {case.name for case in EVERY}
     assert [bug.check for bug in BUGS if bug.check not in lines and not is_invariant(bug.check)] == []
 
 
