@@ -1,0 +1,96 @@
+"""One sentence for each thing that does not fit, before anything is trained."""
+
+import numpy as np
+import pytest
+
+from scratchnmt.errors import InputError
+from scratchnmt.sequential import (LSTM, Activation, Bidirectional, Dense, Dropout, EarlyStopping, Embedding, Input,
+                                   RepeatVector, Sequential, TimeDistributed, load_model)
+
+
+def small(loss="categorical_crossentropy", **compiled):
+    model = Sequential([LSTM(3, input_shape=(4, 2)), Dense(3, activation="softmax")])
+    model.compile(loss=loss, **compiled)
+    return model
+
+
+X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize("make, parts", [
+    (lambda: Sequential([LSTM(3, input_shape=(4, 2)), LSTM(3)]),
+     ['layer "lstm_1" (LSTM) got input of shape (None, 3)', "(batch, time, features)", "return_sequences=True",
+      '"lstm" (LSTM) before it returns (None, 3)']),
+    (lambda: Sequential([LSTM(3, input_shape=(4, 2), return_sequences=True), RepeatVector(2)]),
+     ['"repeat_vector" (RepeatVector) got input of shape (None, 4, 3)', '"lstm" (LSTM) before it']),
+    (lambda: Sequential([Dense(3, input_shape=(2,)), TimeDistributed(Dense(2))]),
+     ["(TimeDistributed) got input of shape (None, 3)", "RepeatVector"]),
+    (lambda: Sequential([LSTM(3, input_shape=(4, 2), return_state=True)]), ["returns its states too"]),
+    (lambda: Sequential([Dense(3, name="a", input_shape=(2,)), Dense(3, name="a")]), ["the same name: a, a"]),
+    (lambda: Sequential([3]), ["add got a int, expected a layer"]),
+    (lambda: Sequential(dtype="float16"), ["dtype 'float16'", "float32, float64"]),
+    (lambda: Dense(0), ["Dense: units is 0, expected a whole number of at least 1"]),
+    (lambda: Dense(3, activation="sofmax"), ["activation 'sofmax' is not known", "did you mean 'softmax'?"]),
+    (lambda: Activation("gelu"), ["activation 'gelu' is not known", "tanh"]),
+    (lambda: LSTM(3, activation="relu"), ["LSTM: activation 'relu' is not known, expected one of tanh"]),
+    (lambda: LSTM(3, return_sequence=True), ["LSTM: option 'return_sequence'", "did you mean 'return_sequences'?"]),
+    (lambda: Dropout(1.0), ["Dropout: rate is 1.0"]),
+    (lambda: Bidirectional(Dense(3)), ["Bidirectional got a Dense, expected an LSTM"]),
+    (lambda: Bidirectional(LSTM(3), merge_mode="mul"), ["merge_mode 'mul'", "concat, sum"]),
+    (lambda: EarlyStopping(mode="best"), ["mode 'best'", "auto, min, max"]),
+    (lambda: Sequential([LSTM(3)]).summary(), ["does not know what comes in", "input_shape"]),
+    (lambda: Sequential().build((3,)), ["no layers"]),
+    (lambda: Sequential([LSTM(3, input_shape=(4, 2))]).fit(X, Y), ["fit before compile"]),
+    (lambda: small(loss="categorical_crossentropie"), ["did you mean 'categorical_crossentropy'?"]),
+    (lambda: small(optimizer="adm"), ["optimizer 'adm' is not known", "did you mean 'adam'?"]),
+    (lambda: small(metrics=["accurcy"]), ["metric 'accurcy' is not known", "did you mean 'accuracy'?"]),
+    (lambda: small().fit(X, LABELS), ["y has shape (5,), but the network returns (5, 3)",
+                                      "choose sparse_categorical_crossentropy"]),
+    (lambda: small("sparse_categorical_crossentropy").fit(X, Y), ["class numbers of shape (5,)",
+                                                                  "choose categorical_crossentropy"]),
+    (lambda: small("sparse_categorical_crossentropy").fit(X, LABELS + 1), ["labels run from 1 to 3", "0 to 2"]),
+    (lambda: small().fit(X[:4], Y), ["x holds 4 examples and y 5"]),
+    (lambda: small().fit(np.ones((5, 4, 3)), Y), ["x has shape (5, 4, 3), but the network takes (None, 4, 2)"]),
+    (lambda: small().fit(X * np.nan, Y), ["x holds nan, expected finite numbers"]),
+    (lambda: small().fit(X, Y * np.inf), ["expected finite numbers"]),
+    (lambda: small().fit(X[:0], Y[:0]), ["at least one example"]),
+    (lambda: small().fit(X, Y, batch_size=0), ["batch_size is 0"]),
+    (lambda: small().fit(X, Y, epochs=1.5), ["epochs is 1.5"]),
+    (lambda: small().fit(X, Y, verbose=3), ["verbose '3' is not known"]),
+    (lambda: small().fit(X, Y, validation_split=1.0), ["validation_split is 1.0"]),
+    (lambda: small().fit(X, Y, validation_split=0.9), ["leaves none on one side"]),
+    (lambda: small().fit(X, Y, validation_data=X), ["expected (x, y)"]),
+    (lambda: small().fit(X, Y, sample_weight=[1, 2]), ["sample_weight has shape (2,), expected (5,)"]),
+    (lambda: small().fit(X, Y, verbose=0, callbacks=[EarlyStopping()]), ["watches 'val_loss'", "only loss"]),
+    (lambda: small().set_weights([np.ones(3)]), ["got 1 arrays, expected 5"]),
+    (lambda: small().set_weights([np.ones(3)] * 5), ["array 0 has shape (3,), expected (2, 12)"]),
+    (lambda: small().add(Dense(3)), ["has its weights already"]),
+    (lambda: load_model("/nowhere/network"), ["/nowhere/network cannot be read"]),
+    (lambda: load_model("/nowhere/network.keras"), ["/nowhere/network.keras cannot be read"]),
+    (lambda: Embedding(3, 2)(np.array([[0, 3]])), ["ids from 0 to 3, expected 0 to input_dim - 1 = 2"]),
+    (lambda: Sequential([Input(shape=(3,)), Embedding(3, 2)]).predict([[0.0, 0.5, 1.0]]), ["expected whole ones"]),
+])
+def test_the_sentence(make, parts):
+    with pytest.raises(InputError) as caught:
+        make()
+    for part in parts:
+        assert part in str(caught.value), str(caught.value)
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    model = Sequential([Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
+    x = np.full((8, 2), 1e30, "float32")
+    with pytest.raises(InputError, match="the loss is .* at epoch 1, step 1: try a smaller learning rate"):
+        model.fit(x, np.zeros((8, 1)), verbose=0)
+
+
+def test_files_of_another_kind(tmp_path):
+    (tmp_path / "a.keras").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="a.keras is no file of Keras 3"):
+        load_model(tmp_path / "a.keras")
+    model = small()
+    model.save(tmp_path / "small")
+    other = Sequential([LSTM(4, input_shape=(4, 2)), Dense(3)])
+    with pytest.raises(InputError, match=r"dense.W is \(3, 3\), expected \(4, 3\)"):
+        other.load_weights(tmp_path / "small")

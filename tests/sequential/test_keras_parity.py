@@ -1,0 +1,111 @@
+"""Beside Keras itself: the same weights, the same outputs, the same losses for three epochs, its files read."""
+
+import os
+
+import numpy as np
+import pytest
+from sequential import examples
+
+import scratchnmt.sequential as ours
+from scratchnmt.errors import InputError
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+pytest.importorskip("torch")
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.filterwarnings("ignore:.*copy keyword:DeprecationWarning", "ignore:Skipping variable")
+
+CASES = {  # network, loss, x, y, how
+    "seed": (examples.seed_network, "categorical_crossentropy", examples.vectors,
+             lambda rng: examples.one_hot(rng, 24, 4), {"validation_split": 0.25}),
+    "classifier": (examples.classifier, "binary_crossentropy", examples.ids,
+                   lambda rng: rng.integers(0, 2, (24, 1)).astype("float32"), {}),
+    "tagger": (examples.tagger, "sparse_categorical_crossentropy", examples.ids,
+               lambda rng: rng.integers(0, examples.CLASSES, (24, examples.T)), {}),
+    "regression": (examples.masked_regression, "mean_squared_error", examples.gappy,
+                   lambda rng: rng.standard_normal((24, examples.T, 2)).astype("float32"), {}),
+    "weights": (lambda layers: [layers.LSTM(6), layers.Dense(examples.CLASSES, activation="softmax")],
+                "categorical_crossentropy", examples.vectors, lambda rng: examples.one_hot(rng, 24),
+                {"sample_weight": np.linspace(0, 2, 24, dtype="float32")}),
+}
+by_case = pytest.mark.parametrize("name", CASES)
+
+
+def both(name, rng):
+    """(theirs, ours) from the same weights; x, y, how to fit."""
+    make, loss, x, y, how = CASES[name]
+    x, y = x(rng), y(rng)
+    theirs, mine = keras.Sequential(make(keras.layers)), ours.Sequential(make(ours))
+    theirs.build((None, *x.shape[1:]))
+    mine.build(x.shape[1:])
+    theirs.set_weights([rng.standard_normal(w.shape) * 0.4 for w in theirs.get_weights()])
+    mine.set_weights(theirs.get_weights())
+    return theirs, mine, loss, x, y, how
+
+
+@by_case
+def test_outputs_and_shapes(name, rng):
+    theirs, mine, _, x, _, _ = both(name, rng)
+    np.testing.assert_allclose(mine.predict(x), theirs.predict(x, verbose=0), atol=1e-6)
+    assert mine.output_shape == theirs.output_shape[1:] and mine.count_params() == theirs.count_params()
+
+
+@by_case
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+def test_losses_of_three_epochs(name, optimizer, rng):
+    theirs, mine, loss, x, y, how = both(name, rng)
+    metrics = [] if name in ("regression", "tagger") else ["accuracy"]  # Keras' accuracy counts padding
+    found = []
+    for network in (theirs, mine):
+        network.compile(loss=loss, optimizer=optimizer, metrics=metrics)
+        history = network.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0, **how)
+        found.append(history.history)
+    assert found[0].keys() == found[1].keys()
+    for quantity, values in found[0].items():
+        np.testing.assert_allclose(found[1][quantity], values, atol=1e-4, err_msg=quantity)
+    scores = [network.evaluate(x, y, verbose=0, return_dict=True) for network in (theirs, mine)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+
+
+def test_states_in_and_out(rng):
+    x, h, c = examples.vectors(rng, 3), *rng.standard_normal((2, 3, 4)).astype("float32")
+    theirs, mine = (layers.LSTM(4, return_sequences=True, return_state=True) for layers in (keras.layers, ours))
+    mine(x)
+    theirs.build(x.shape)
+    theirs.set_weights(list(mine._alone.values()))
+    for expected, found in zip(theirs(x, initial_state=[h, c]), mine(x, initial_state=[h, c])):
+        np.testing.assert_allclose(found, expected.detach().cpu(), atol=1e-6)
+
+
+@by_case
+def test_its_files_are_read(name, rng, tmp_path):
+    pytest.importorskip("h5py")
+    theirs, mine, loss, x, _, _ = both(name, rng)
+    theirs.compile(loss=loss, optimizer="adam")
+    theirs.save(tmp_path / "network.keras")
+    theirs.save_weights(tmp_path / "network.weights.h5")
+    expected = theirs.predict(x, verbose=0)
+    np.testing.assert_allclose(ours.load_model(tmp_path / "network.keras").predict(x), expected, atol=1e-6)
+    mine.params.flat[...] = 0
+    mine.load_weights(tmp_path / "network.weights.h5")
+    np.testing.assert_allclose(mine.predict(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer, parts", [
+    (lambda: keras.layers.LSTM(3, recurrent_dropout=0.5), ["recurrent_dropout=0.5"]),
+    (lambda: keras.layers.GRU(3), ["layer 'GRU' is not known"]),
+    (lambda: keras.layers.LSTM(3, activation="relu"), ["LSTM: activation 'relu' is not known"]),
+])
+def test_what_there_is_not_here_is_refused_by_name(layer, parts, tmp_path):
+    keras.Sequential([keras.Input((4, 2)), layer()]).save(tmp_path / "network.keras")
+    with pytest.raises(InputError) as caught:
+        ours.load_model(tmp_path / "network.keras")
+    assert all(part in str(caught.value) for part in [*parts, "network.keras"])
+
+
+def test_the_weights_of_another_network(tmp_path):
+    pytest.importorskip("h5py")
+    keras.Sequential([keras.Input((4, 2)), keras.layers.LSTM(3)]).save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match="array 0 has shape"):
+        ours.Sequential([ours.LSTM(4, input_shape=(4, 2))]).load_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(InputError, match="does not hold the weights of this network"):
+        ours.Sequential([ours.Dense(4, input_shape=(2,))]).load_weights(tmp_path / "a.weights.h5")
