@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "timeline", "report",
+COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "timeline", "report",
             "compare", "gradcheck")
 
 

@@ -231,6 +231,16 @@ def test_a_contestants_step_is_that_of_training():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("peers", ["", "keras"])
+def test_fit(call, peers, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    for module in ("torch", "keras") if peers else ():
+        pytest.importorskip(module)
+    status, (out, _), found = call("fit", "--size", "4,3,5,6", "--rounds", 1, "--peers", peers)
+    assert status == 0 and "losses of the first 20 steps" in out
+    assert [row["contestant"] for row in found] == ["scratchnmt", *(["Keras on PyTorch"] if peers else [])]
+
+
 def test_the_timeline(tmp_path):
     spans = [Span("ampere_sgemm_64", 10, 20), Span("void lstm_gates_forward<float>", 15, 30), Span("cupy_add", 50, 60)]
     line = Line("fused", spans, start=8)
