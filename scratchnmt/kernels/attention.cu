@@ -18,6 +18,9 @@
 // Versions:  plain arrays           ops/attention.py              11 launches forward, 6 backward
 //            ElementwiseKernel      cannot: sums over a row need all of its threads
 //            this one                                             1 launch each way
+//
+// On an H100, forward and backward: at B 4,096, S 25, A 256, M 512 plain arrays 0.52 and 0.44 ms, this one 0.146 and
+// 0.167 ms, 77 and 68 % of the rate of copying; in a training step of B 64, S 40, H 256 this one 7.2 and 8.9 us.
 
 #include "device.h"
 

