@@ -108,6 +108,18 @@ class NMT:
         inputs = lay_out(src, src_lengths, tgt)
         return float(self._forward(inputs, None, gradients=False)[0])
 
+    def token_log_probs(self, src: Array, src_lengths: Array, tgt: Array) -> Array:
+        """log p of every target token, given those before it (T, B), 0 where tgt is padding: `nll` token by token.
+
+        The same pass as in training (forced decoding), without dropout, label smoothing or anything for backward.
+        """
+        inputs = lay_out(src, src_lengths, tgt)
+        losses, _ = self._forward(inputs, None, gradients=False, row_losses=True)
+        xp = array_module(losses)
+        found = xp.zeros(inputs.tgt.size, losses.dtype)
+        found[beside(inputs.tgt_packing.rows, losses)] = -losses
+        return found.reshape(inputs.tgt.shape)
+
     def _forward(self, inputs: Inputs, rng, **options):
         params, config, kernels = self.params, self.config, self.kernels
         xp = array_module(params["combine.W"])

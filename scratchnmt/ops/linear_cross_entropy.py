@@ -37,10 +37,11 @@ class LinearCrossEntropyGradients(NamedTuple):
 
 
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
-                                 gradients: bool = True, dW: Array | None = None, rows: Array | None = None,
-                                 chunk_bytes: int | None = None, kernels: Kernels = PLAIN):
+                                 gradients: bool = True, row_losses: bool = False, dW: Array | None = None,
+                                 rows: Array | None = None, chunk_bytes: int | None = None, kernels: Kernels = PLAIN):
     """loss, cache; with gradients=False the cache is None and only the loss is computed.
 
+    row_losses: instead of the loss, the losses that it is the sum of, one for each row that is computed.
     dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.  rows (n,), all
     different, says which rows of x the targets (n,) belong to; those of padding are computed then, for nothing.
     """
@@ -55,13 +56,14 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     x_rows = x if all_rows else x[rows]
     losses, dx_rows, dW = _by_chunks(x_rows, W, beside(targets, x), label_smoothing, gradients, dW,
                                      chunk_bytes or CHUNK_BYTES[xp is np], kernels)
+    loss = losses if row_losses else losses.sum()
     if not gradients:
-        return losses.sum(), None
+        return loss, None
     dx = dx_rows
     if not all_rows:
         dx = xp.zeros(x.shape, dx_rows.dtype)
         dx[rows] = dx_rows
-    return losses.sum(), LinearCrossEntropyCache(dx, dW)
+    return loss, LinearCrossEntropyCache(dx, dW)
 
 
 def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, gradients: bool, dW: Array | None,

@@ -1,6 +1,8 @@
 """Search: what a model, asked for one word after another, says as a whole."""
 
 from .beam import beam_search, check_options, greedy_search
+from .ensemble import Ensemble
+from .sampling import check_sampling, sample
 from .trellis import Hypothesis
 
-__all__ = ["Hypothesis", "beam_search", "check_options", "greedy_search"]
+__all__ = ["Ensemble", "Hypothesis", "beam_search", "check_options", "check_sampling", "greedy_search", "sample"]

@@ -1,4 +1,4 @@
-"""What a search asks of logits, row by row: their logsumexp, and where the highest are."""
+"""What a search asks of logits, row by row: their logsumexp, where the highest are, and several models' mean."""
 
 from __future__ import annotations
 
@@ -70,3 +70,40 @@ def _group_maxima(x: Array, out: Array) -> None:
     x[:, :whole].reshape(len(x), -1, groups).max(axis=1, out=out)
     rest = out[:, : x.shape[1] - whole]
     array_module(x).maximum(rest, x[:, whole:], out=rest)
+
+
+def log_mean_softmax(logits: list[Array]) -> Array:
+    """log(mean_m softmax(logits_m)) of M models' logits (R, V), which are overwritten; chunks as in `reduce_rows`."""
+    xp = array_module(*logits)
+    R, V = logits[0].shape
+    found = xp.empty((R, V), dtype=xp.result_type(*logits))
+    chunk = max(1, _CHUNK // V) if xp is np else max(R, 1)
+
+    def mix(start: int, stop: int) -> None:
+        for i in range(start, stop, chunk):
+            rows = slice(i, min(i + chunk, stop))
+            found[rows] = log_mean_exp([_log_softmax(x[rows]) for x in logits])
+
+    if xp is np:
+        for_ranges(mix, R, grain=chunk)
+    else:
+        mix(0, R)
+    return found
+
+
+def log_mean_exp(logs: list[Array]) -> Array:
+    """log(mean_m exp(logs_m)) of M arrays of one shape, no less exact where every exp would be zero."""
+    xp = array_module(*logs)
+    highest = logs[0]
+    for x in logs[1:]:
+        highest = xp.maximum(highest, x)
+    total = sum(xp.exp(x - highest) for x in logs)
+    return highest + xp.log(total / len(logs))
+
+
+def _log_softmax(x: Array) -> Array:
+    """In place."""
+    xp = array_module(x)
+    x -= x.max(axis=1, keepdims=True)
+    x -= xp.log(xp.exp(x).sum(axis=1, keepdims=True))
+    return x
