@@ -50,6 +50,7 @@ class Run(NamedTuple):
     tgt_vocab: Vocabulary
     training: dict[str, Any]  # the training options, as TrainingOptions.to_dict() gives them
     data: dict[str, Any]  # where the text came from, as whoever started the run tells it
+    vocabularies: dict[str, tuple[str, str]]  # "src", "tgt" -> its file's name and SHA-256
 
 
 class LoadedModel(NamedTuple):
@@ -123,7 +124,8 @@ def load_run(folder: Folder) -> Run:
     for name, size in ((names["src"], config.src_vocab_size), (names["tgt"], config.tgt_vocab_size)):
         if len(vocabularies[name]) != size:
             raise InputError(f"{folder / name} holds {len(vocabularies[name])} tokens, {CONFIG} says {size}")
-    return Run(config, content["dtype"], src_vocab, tgt_vocab, content["training"], content["data"])
+    files = {side: (names[side], content["checksums"][names[side]]) for side in ("src", "tgt")}
+    return Run(config, content["dtype"], src_vocab, tgt_vocab, content["training"], content["data"], files)
 
 
 def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary, *,

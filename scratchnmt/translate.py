@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .data.batches import make_batch
+from .arrays import to_device
+from .data.batches import Batch, make_batch
 from .data.vocab import EOS, SPECIALS, Vocabulary
 from .errors import InputError
-from .search import Hypothesis, beam_search, check_options
+from .search import Hypothesis, beam_search, check_options, check_sampling, sample
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
 _MEMORY = 1 << 29  # bytes: the attention weights that the hypotheses of a batch may take
@@ -27,6 +28,21 @@ class AttendedTranslation(NamedTuple):
     attention: np.ndarray  # (T, S), each row sums to one
 
 
+class ScoredTranslation(NamedTuple):
+    """How probable a given translation is: the sum, and what it is the sum of."""
+
+    score: float  # log-probability, in nats
+    tokens: list[str]  # T, the last is </s>
+    token_scores: list[float]  # T log-probabilities, each given the tokens before
+
+
+class _Search(NamedTuple):
+    """How the translations of a batch are found."""
+
+    beam_size: int  # hypotheses of each sentence
+    find: Callable[..., list[list[Hypothesis]]]  # of a Batch, the limits of steps and the numbers of the lines
+
+
 class Translator:
     """Translates sentences with `model`; ids come from `src_vocab` and are read by `tgt_vocab`."""
 
@@ -36,14 +52,18 @@ class Translator:
         self.tgt_vocab = tgt_vocab
 
     @classmethod
-    def load(cls, directory: str | os.PathLike, device: str = "cpu", **computing: Any) -> Translator:
+    def load(cls, directory: str | os.PathLike | Sequence[str | os.PathLike], device: str = "cpu",
+             **computing: Any) -> Translator:
         """The translator of a training run's folder; computing: kernels and matmul, as NMT takes them.
 
-        InputError if the folder is missing, incomplete or corrupt.
-        """
-        from .checkpoint import load_model
+        Of a list of several folders, an `Ensemble` translates (see scratchnmt.search.ensemble).
 
-        return cls(*load_model(directory, device, **computing))
+        InputError if a folder is missing, incomplete or corrupt, or has other vocabularies than the first.
+        """
+        from .runs import load_models
+
+        directories = [directory] if isinstance(directory, (str, os.PathLike)) else directory
+        return cls(*load_models(directories, device, **computing))
 
     def translate(self, lines: Iterable[str], beam_size: int = 5, **options: Any) -> list[Any]:
         """Translate every line; one result for each, in order.  Options as in `stream`."""
@@ -72,28 +92,68 @@ class Translator:
         Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty; with its
         number, for a line so long that its search might not fit into memory.
         """
+        n = 1 if n_best is None else n_best
+        search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
+        results = self._stream(lines, window, batch_size, max_length, search)
+        return (scored[0][0] for scored in results) if n_best is None else results
+
+    def sample(
+        self,
+        lines: Iterable[str],
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        max_length: int | None = None,
+        batch_size: int = 64,
+        window: int | None = None,
+    ) -> Iterator[tuple[str, float]]:
+        """Draw a translation of every line as they come; yield (text, score) of each, in order.
+
+        The score is the log-probability.  temperature and top_k as in scratchnmt.search.sample; the rest and the
+        errors as in `stream`.  What line n gives depends on the seed and on n, but for rounding not on other lines.
+        """
+        search = self._sampling(seed, temperature=temperature, top_k=top_k)
+        return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search))
+
+    def _beam(self, **options: Any) -> _Search:
+        check_options(max_steps=1, **options)
+        return _Search(options["beam_size"], lambda batch, limits, _: beam_search(
+            self.model, batch.src, batch.src_lengths, max_steps=limits, **options))
+
+    def _sampling(self, seed: int, **options: Any) -> _Search:
+        check_sampling(**options)
+        if seed < 0:
+            raise InputError(f"seed must be at least 0, not {seed}")
+
+        def find(batch: Batch, limits: Any, numbers: list[int]) -> list[list[Hypothesis]]:
+            rng = [np.random.default_rng([seed, n]) for n in numbers]
+            found = sample(self.model, batch.src, batch.src_lengths, max_steps=limits, rng=rng, **options)
+            return [[hypothesis] for hypothesis in found]
+
+        return _Search(1, find)
+
+    def _stream(self, lines, window, batch_size, max_length, search) -> Iterator[list[tuple[str, float]]]:
+        """(text, score) of what is found for each line; everything is checked before a line is read."""
         if isinstance(lines, str):
             raise TypeError("lines must be a list of sentences, not one string")
         window = _WINDOW * batch_size if window is None else window
         for name, value in ("batch_size", batch_size), ("window", window):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
-        n = 1 if n_best is None else n_best
-        search = dict(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
-        _check(max_length, search)
-        return self._stream(iter(lines), window, batch_size, max_length, n_best is None, search)
+        _check_max_length(max_length)
+        return self._by_windows(iter(lines), window, batch_size, max_length, search)
 
-    def _stream(self, lines, window, batch_size, max_length, best_only, search) -> Iterator[Any]:
+    def _by_windows(self, lines, window, batch_size, max_length, search) -> Iterator[list[tuple[str, float]]]:
         numbered = enumerate(lines, start=1)
         for first in numbered:
             taken = chain([first], islice(numbered, window - 1))
             sentences = [self._encode(line, f"line {n}", max_length, search) for n, line in taken]
-            for hypotheses in self._search(sentences, batch_size, max_length, search):
-                scored = [(self.tgt_vocab.decode(value), score) for value, score in hypotheses]
-                yield scored[0][0] if best_only else scored
+            for hypotheses in self._search(sentences, batch_size, max_length, search, first[0]):
+                yield [(self.tgt_vocab.decode(value), score) for value, score in hypotheses]
 
-    def _search(self, sentences, batch_size, max_length, search) -> list[list[Hypothesis]]:
-        """The best hypotheses of each sentence; the empty translation, of score 0, of one without tokens."""
+    def _search(self, sentences, batch_size, max_length, search, first_line=1) -> list[list[Hypothesis]]:
+        """What is found for each sentence; the empty translation, of score 0, of one without tokens."""
         found = [[Hypothesis([], 0.0)] for _ in sentences]
         order = sorted((i for i, ids in enumerate(sentences) if ids), key=lambda i: len(sentences[i]))
         sizes = [self._search_size(ids, max_length, search) for ids in sentences]
@@ -101,11 +161,12 @@ class Translator:
             batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
             limits = _limit(batch.src_lengths, max_length)
             try:
-                results = beam_search(self.model, batch.src, batch.src_lengths, max_steps=limits, **search)
+                results = search.find(batch, limits, [first_line + i for i in chosen])
             except MemoryError as error:
+                beam = f", or beam_size, now {search.beam_size}" if search.beam_size > 1 else ""
                 raise InputError(f"out of memory ({error}) in the search of {len(chosen)} sentences of up to "
-                                 f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}, "
-                                 f"or beam_size, now {search['beam_size']}") from error
+                                 f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}{beam}"
+                                 ) from error
             for i, hypotheses in zip(chosen, results):
                 found[i] = hypotheses
         return found
@@ -115,22 +176,77 @@ class Translator:
         ids = self.src_vocab.encode(line)
         size = self._search_size(ids, max_length, search)
         if size > _MEMORY:
-            raise InputError(f"{name} has {len(ids):,} tokens: a search with beam_size {search['beam_size']} "
+            raise InputError(f"{name} has {len(ids):,} tokens: a search with beam_size {search.beam_size} "
                              f"and max_length {_limit(len(ids), max_length):,} may keep "
                              f"{size / 2**20:,.0f} MB of attention weights, the limit is {_MEMORY >> 20} MB")
         return ids
 
     def _search_size(self, ids, max_length, search) -> int:
         """Bytes of the attention weights (T, K, S) that the search of one sentence keeps, at most."""
-        weights = search["beam_size"] * len(ids) * _limit(len(ids), max_length)
+        weights = search.beam_size * len(ids) * _limit(len(ids), max_length)
         return weights * self.model.params.flat.itemsize
+
+    def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], *, batch_size: int = 64
+              ) -> list[ScoredTranslation]:
+        """How probable each line of tgt_lines is as the translation of the same line of src_lines.
+
+        No search (forced decoding): the score of a translation that beam search found without a length penalty is
+        the score it found.  A blank line is the empty translation, only </s>; of a blank line it is what `stream`
+        makes of it, no tokens and a score of 0.
+
+        Raises InputError for unequal numbers of lines and, with its number, for a line that is blank in the source
+        alone, and for one so long that scoring it might not fit into memory.
+        """
+        if isinstance(src_lines, str) or isinstance(tgt_lines, str):
+            raise TypeError("lines must be lists of sentences, not one string")
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        pairs = self._encode_pairs(list(src_lines), list(tgt_lines))
+        found = [ScoredTranslation(0.0, [], []) for _ in pairs]
+        order = sorted((i for i, (src, _) in enumerate(pairs) if src), key=lambda i: len(pairs[i][1]))
+        longest = accumulate((len(pairs[i][0]) for i in order), max)  # so that these sizes ascend, too
+        sizes = {i: self._score_size(S, len(pairs[i][1])) for i, S in zip(order, longest)}
+        for chosen in _batches(order, sizes, batch_size):
+            for i, scores in zip(chosen, self._token_scores([pairs[i] for i in chosen], batch_size)):
+                tokens = [*map(self.tgt_vocab.token, pairs[i][1]), SPECIALS[EOS]]
+                found[i] = ScoredTranslation(sum(scores), tokens, scores)
+        return found
+
+    def _encode_pairs(self, src_lines: list[str], tgt_lines: list[str]) -> list[tuple[list[int], list[int]]]:
+        """The ids of both sides; InputError as `score` says."""
+        if len(src_lines) != len(tgt_lines):
+            raise InputError(f"{len(src_lines)} source lines and {len(tgt_lines)} target lines: line n of one must "
+                             "be the translation of line n of the other")
+        pairs = [(self.src_vocab.encode(src), self.tgt_vocab.encode(tgt)) for src, tgt in zip(src_lines, tgt_lines)]
+        for n, (src, tgt) in enumerate(pairs, start=1):
+            if tgt and not src:
+                raise InputError(f"line {n} is blank in the source and not in the target: it can be no translation")
+            size = self._score_size(len(src), len(tgt))
+            if size > _MEMORY:
+                raise InputError(f"line {n} has {len(src):,} source and {len(tgt):,} target tokens: its score may take "
+                                 f"{size / 2**20:,.0f} MB of attention weights, the limit is {_MEMORY >> 20} MB")
+        return pairs
+
+    def _score_size(self, S: int, T: int) -> int:
+        """Bytes of the attention weights of a pair of S and T tokens."""
+        return S * (T + 1) * self.model.params.flat.itemsize
+
+    def _token_scores(self, pairs: list[tuple[list[int], list[int]]], batch_size: int) -> list[list[float]]:
+        """The log-probability of every target token, </s> included, of a batch of pairs."""
+        batch = make_batch(*zip(*pairs))
+        try:
+            scores = to_device(self.model.token_log_probs(batch.src, batch.src_lengths, batch.tgt), "cpu")
+        except MemoryError as error:
+            raise InputError(f"out of memory ({error}) in the scores of {len(pairs)} sentences of up to "
+                             f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}") from error
+        return [column[:length].tolist() for column, length in zip(scores.T, batch.tgt_lengths)]
 
     def translate_with_attention(
         self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None
     ) -> AttendedTranslation:
         """Translate one line and keep which source tokens each target token looked at."""
-        search = dict(beam_size=beam_size, length_penalty=length_penalty, n_best=1)
-        _check(max_length, search)
+        search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=1)
+        _check_max_length(max_length)
         ids = self._encode(line, "the sentence", max_length, search)
         ((best,),) = self._search([ids], 1, max_length, search)
         tokens = [self.tgt_vocab.token(i) for i in best.value]
@@ -141,7 +257,7 @@ class Translator:
         return AttendedTranslation(text, self.src_vocab.tokens(line), tokens, attention)
 
 
-def _batches(order: list[int], sizes: list[int], batch_size: int) -> Iterator[list[int]]:
+def _batches(order: list[int], sizes: Any, batch_size: int) -> Iterator[list[int]]:
     """Cut `order`, ascending in size, so that no batch's B times its largest size is above the limit."""
     batch: list[int] = []
     for i in order:
@@ -157,7 +273,6 @@ def _limit(length: Any, max_length: int | None) -> Any:
     return 2 * length + 10 if max_length is None else max_length
 
 
-def _check(max_length: int | None, search: dict[str, Any]) -> None:
+def _check_max_length(max_length: int | None) -> None:
     if max_length is not None and max_length < 1:
         raise InputError(f"max_length must be at least 1, not {max_length}")
-    check_options(max_steps=1, **search)

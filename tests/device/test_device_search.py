@@ -9,7 +9,7 @@ from scratchnmt import Translator
 from scratchnmt.arrays import to_device
 from scratchnmt.checkpoint import save_model
 from scratchnmt.errors import InputError
-from scratchnmt.search import beam_search, greedy_search
+from scratchnmt.search import Ensemble, beam_search, greedy_search, sample
 
 LINES = [*pairs(12, 3, (1, 9))[0], ""]
 
@@ -68,5 +68,47 @@ def test_a_step_of_a_search_waits_once_for_the_device(machine):
         machine.waits.clear()
         found = beam_search(searched, src, src_lengths, beam_size=3, max_steps=steps)
         assert max(len(h.attention) for some in found for h in some) == steps
+        waits[steps] = len(machine.waits)
+    assert waits[9] - waits[4] == 5, "\n".join(machine.waits)
+
+
+@by_configuration
+def test_draws_and_scores_are_the_same_on_both(case):
+    src, src_lengths, tgt = batch()
+    found, log_probs = [], []
+    for device in ("cpu", "cuda"):
+        drawn, options = case.model(device, seed=2), {"temperature": 1.5, "max_steps": [3, 8, 1, 5]}
+        found.append([[h] for k in (0, 2, 1) for h in sample(drawn, src, src_lengths, rng=np.random.default_rng(3),
+                                                             top_k=k, **options)])
+        log_probs.append(to_device(drawn.token_log_probs(src, src_lengths, tgt), "cpu"))
+    same(found[1], found[0])
+    np.testing.assert_allclose(log_probs[1], log_probs[0], rtol=1e-10, atol=1e-14)
+
+
+def test_an_ensemble_is_the_same_on_both(tmp_path):
+    for name, seed in ("one", 1), ("two", 2):
+        saved = model(seed=seed)
+        saved.params.flat[...] *= 20
+        save_model(tmp_path / name, saved, VOCAB, VOCAB)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    on_cpu, on_device = (Translator.load(folders, device) for device in ("cpu", "cuda:1"))
+    assert isinstance(on_device.model, Ensemble)
+    expected, found = (t.translate(LINES, n_best=5, batch_size=4) for t in (on_cpu, on_device))
+    assert [[text for text, _ in some] for some in found] == [[text for text, _ in some] for some in expected]
+    first = [next(t.sample(LINES, seed=5, max_length=4)) for t in (on_cpu, on_device)]
+    assert first[0][0] == first[1][0] and first[0][1] == pytest.approx(first[1][1], rel=1e-3)
+    targets = [*LINES[-2::-1], ""]
+    for one, other in zip(on_device.score(LINES, targets), on_cpu.score(LINES, targets)):
+        assert one.tokens == other.tokens and isinstance(one.score, float)
+        np.testing.assert_allclose(one.token_scores, other.token_scores, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_of_a_draw_waits_once_for_the_device(machine):
+    src, src_lengths, _ = batch()
+    models, waits = [model(device="cuda", seed=seed) for seed in (0, 1)], {}
+    for steps in (4, 9):
+        machine.waits.clear()
+        found = sample(Ensemble(models), src, src_lengths, rng=np.random.default_rng(2), max_steps=steps)
+        assert max(len(h.attention) for h in found) == steps
         waits[steps] = len(machine.waits)
     assert waits[9] - waits[4] == 5, "\n".join(machine.waits)
