@@ -14,7 +14,7 @@ from importlib import import_module
 from ..errors import InputError
 from .parser import Parser
 
-_COMMANDS = ("demo", "train", "translate", "evaluate", "gradcheck", "museum")
+_COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum")
 _DESCRIPTION = """\
 Neural machine translation with attention, trained from scratch on your own text:
 every forward pass has its hand-written, verified backward pass.

@@ -7,10 +7,10 @@ import json
 import time
 from typing import Any
 
-from .parser import Parser, add_computing, add_option, add_search_options, computing, search_options
+from .parser import Parser, add_computing, add_models, add_option, add_search_options, computing, search_options
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
-USAGE = "scratchnmt evaluate --model DIR --src FILE --ref FILE [options]"
+USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [options]"
 EPILOG = """\
 BLEU and chrF are sacreBLEU's, of detokenised translations against the references as they are; quote them
 with their signatures.  Perplexity is of the references' tokens, so that models with different vocabularies
@@ -22,7 +22,7 @@ example:
 
 def add_arguments(parser: Parser) -> None:
     given = parser.add_argument_group("what to score")
-    given.add_argument("--model", required=True, metavar="DIR", help="a folder that `scratchnmt train` wrote")
+    add_models(given)
     given.add_argument("--src", required=True, metavar="FILE",
                        help="source sentences, one a line, UTF-8 or .gz")
     given.add_argument("--ref", required=True, metavar="FILE", help="their translations, line by line")

@@ -71,6 +71,12 @@ def computing(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in COMPUTING if name in given}
 
 
+def add_models(group: Any, text: str = "the mean of what they think likely") -> None:
+    """--model, of one folder or several; `text` says what several make together."""
+    group.add_argument("--model", required=True, nargs="+", action="extend", metavar="DIR",
+                       help=f"a folder that `scratchnmt train` wrote; of several: {text}")
+
+
 def add_search_options(group: Any) -> None:
     """The options of beam search that `translate` and `evaluate` share."""
     add_option(group, "beam", 5, "hypotheses kept open for each sentence; 1, without a length penalty, "

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .parser import Parser, add_computing, add_option, add_search_options, computing, search_options
+from .parser import Parser, add_computing, add_models, add_option, add_search_options, computing, search_options
 
 HELP = "translate standard input, or a file, with a trained model"
-USAGE = "scratchnmt translate --model DIR [--input FILE] [--output FILE] [options]"
+USAGE = "scratchnmt translate --model DIR [DIR ...] [--input FILE] [--output FILE] [options]"
 EPILOG = """\
 One line in, one line out, in the same order; a blank line gives a blank line.  With --n-best N, up to N
 lines for each line of the input, best first, of three columns separated by tabs: the number of the
@@ -22,12 +22,13 @@ input's line (from 1), the log-probability of the translation, the translation.
 examples:
   echo "A dog runs ." | scratchnmt translate --model runs/en-de
   scratchnmt translate --model runs/en-de --input test.en --output test.out.de
-  echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png"""
+  echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png
+  echo "A dog runs ." | scratchnmt translate --model runs/en-de --sample --temperature 0.5 --seed 1"""
 
 
 def add_arguments(parser: Parser) -> None:
     text = parser.add_argument_group("model and text")
-    text.add_argument("--model", required=True, metavar="DIR", help="a folder that `scratchnmt train` wrote")
+    add_models(text)
     text.add_argument("--input", metavar="FILE",
                       help="UTF-8 or .gz, a sentence a line (default: standard input)")
     text.add_argument("--output", metavar="FILE",
@@ -37,6 +38,11 @@ def add_arguments(parser: Parser) -> None:
     add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of "
                "like length can go together (default: 16 batches; 1 on a terminal)", type=int)
     add_computing(search)
+    drawing = parser.add_argument_group("drawing instead of searching")
+    add_option(drawing, "sample", False, "draw each word as often as the model thinks it likely")
+    add_option(drawing, "temperature", 1.0, "below 1 draws the likely more often than that, above 1 less often")
+    add_option(drawing, "top_k", 0, "draw among the K most likely words alone; 0: among all", metavar="K")
+    add_option(drawing, "seed", 0, "another one gives other translations")
     more = parser.add_argument_group("more output")
     add_option(more, "n_best", None, "give the N best translations, with their scores", type=int)
     more.add_argument("--attention", metavar="FILE",
@@ -50,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from ..translate import Translator
 
     check_output(args.output)
+    _check_sample(args)
     if args.attention:
         check_picture(args.attention)
     interactive = args.input is None and sys.stdin.isatty()
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"read_ahead must be at least 1, not {args.read_ahead}")
     if args.attention:
         lines = _draw_maps(translator, lines, args)
-    results = translator.stream(lines, n_best=args.n_best, window=window, **search_options(args))
+    results = _results(translator, lines, window, args)
     if interactive:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     if args.output:
@@ -69,6 +76,23 @@ def run(args: argparse.Namespace) -> int:
         for line in _format(results):
             print(line, flush=window is not None)
     return 0
+
+
+def _results(translator: Any, lines: Iterable[str], window: int | None, args: argparse.Namespace) -> Iterator[Any]:
+    if not args.sample:
+        return translator.stream(lines, n_best=args.n_best, window=window, **search_options(args))
+    drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed, window=window,
+                              max_length=args.max_length, batch_size=args.batch_size)
+    return (text for text, _ in drawn)
+
+
+def _check_sample(args: argparse.Namespace) -> None:
+    """InputError for an option that would do nothing."""
+    unused = ("beam", "length_penalty", "n_best", "attention") if args.sample else ("temperature", "top_k", "seed")
+    for name in unused:
+        if getattr(args, name) != args.parser.get_default(name):
+            reason = "is of a search, and --sample makes none" if args.sample else "needs --sample"
+            raise InputError(f"--{name.replace('_', '-')} {reason}")
 
 
 def check_output(path: str | None) -> None:
