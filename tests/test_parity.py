@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs torch (pip install '.[peers]')")
 
+from scratchnmt.models.config import PRESETS  # noqa: E402
 from scratchnmt.models.nmt import NMT  # noqa: E402
 from torch_loop import beam_search  # noqa: E402
 from torch_model import TorchNMT  # noqa: E402
@@ -24,6 +25,12 @@ CONFIGURATIONS = {
     "tied, smoothed, two layers": dict(tie_embeddings=True, label_smoothing=0.2, layers=2),
     "embedding wider than hidden": dict(embed_size=7),
     "one direction": dict(bidirectional=False),
+    "the seed's": PRESETS["seed"],
+    "Sutskever's": PRESETS["sutskever"] | dict(layers=2),
+    "Cho's": PRESETS["cho"],
+    "no attention, feeds output": dict(score="none"),
+    "start fed, two layers": dict(feed="start", layers=2),
+    "Luong's": PRESETS["luong"] | dict(layers=2),
     "one direction, two layers, dot, context":
         dict(bidirectional=False, layers=2, score="dot", feed="context"),
 }

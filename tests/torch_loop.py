@@ -55,7 +55,7 @@ def beam_search(model: TorchNMT, src_ids: list[int], beam_size: int = 5, max_ste
     device = model.target_vocab_projection.weight.device
     src = torch.tensor(src_ids, device=device).unsqueeze(1)
     enc, keys, _, states = model.encode(src, torch.tensor([len(src_ids)]))
-    fed = enc.new_zeros(1, model.fed_size)
+    fed = model.first_fed(states)
     open_ids, scores, finished = [[BOS]], enc.new_zeros(1), []
     for _ in range(max_steps):
         live = len(open_ids)

@@ -31,29 +31,32 @@ class TorchNMT(nn.Module):
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
                  layers: int = 1, bidirectional: bool = True, score: str = "general",
                  feed: str = "output", dropout: float = 0.0, embed_dropout: float = 0.0,
-                 tie_embeddings: bool = False, label_smoothing: float = 0.0) -> None:
+                 tie_embeddings: bool = False, label_smoothing: float = 0.0, readout: str = "output",
+                 reverse_source: bool = False) -> None:
         super().__init__()
         E, H = embed_size, hidden_size
         directions = 2 if bidirectional else 1
         encoder_size = H // directions if score == "dot" else H  # dot compares h with h_enc itself
         M = directions * encoder_size
         self.layers, self.score, self.feed, self.label_smoothing = layers, score, feed, label_smoothing
+        self.readout, self.reverse_source = readout, reverse_source
         self.model_embeddings = nn.ModuleDict({
             "source": nn.Embedding(src_vocab_size, E, padding_idx=PAD),
             "target": nn.Embedding(tgt_vocab_size, E, padding_idx=PAD)})
         self.encoder = nn.LSTM(E, encoder_size, layers, bidirectional=bidirectional,
                                dropout=dropout if layers > 1 else 0.0)
-        self.fed_size = {"output": H, "context": M, "none": 0}[feed]
+        self.fed_size = {"output": H, "context": M, "start": H, "none": 0}[feed]
         self.decoder = nn.LSTMCell(E + self.fed_size, H)
         self.h_projection = nn.Linear(M, H, bias=False)
         self.c_projection = nn.Linear(M, H, bias=False)
         self.upper = nn.ModuleList(UpperLayer(H, M) for _ in range(layers - 1))
-        if score != "dot":
+        if score not in ("dot", "none"):
             self.att_projection = nn.Linear(M, H, bias=False)
         if score == "concat":
             self.att_query = nn.Linear(H, H, bias=False)
             self.att_vector = nn.Linear(H, 1, bias=False)
-        self.combined_output_projection = nn.Linear(M + H, H, bias=False)
+        if readout == "output":
+            self.combined_output_projection = nn.Linear(H if score == "none" else M + H, H, bias=False)
         self.target_vocab_projection = nn.Linear(H, tgt_vocab_size, bias=False)
         if tie_embeddings:
             self.target_vocab_projection.weight = self.model_embeddings["target"].weight
@@ -64,7 +67,7 @@ class TorchNMT(nn.Module):
         """src (S, B), tgt (T+1, B) from <s> to </s> -> summed cross-entropy of the target tokens."""
         enc, keys, mask, states = self.encode(src, src_lengths)
         embedded = self.embed_dropout(self.model_embeddings["target"](tgt[:-1]))
-        fed = embedded.new_zeros(src.shape[1], self.fed_size)
+        fed = self.first_fed(states)
         outputs = []
         for y in embedded.unbind(0):
             output, _, fed, states = self.step(y, fed, states, enc, keys, mask)
@@ -75,17 +78,24 @@ class TorchNMT(nn.Module):
 
     def encode(self, src: Tensor, src_lengths: Tensor):
         """-> states (B, S, M), attention keys (B, S, H), padding mask (B, S), first decoder states."""
+        if self.reverse_source:
+            src = torch.stack([torch.cat([ids[:n].flip(0), ids[n:]]) for ids, n in zip(src.T, src_lengths)], dim=1)
         embedded = self.embed_dropout(self.model_embeddings["source"](src))
         packed = pack_padded_sequence(embedded, src_lengths, enforce_sorted=False)
         hiddens, (h, c) = self.encoder(packed)
         enc = pad_packed_sequence(hiddens, total_length=src.shape[0])[0].transpose(0, 1)
-        keys = enc if self.score == "dot" else self.att_projection(enc)
+        keys = enc if self.score in ("dot", "none") else self.att_projection(enc)
         mask = (src == PAD).T
         h_last, c_last = (  # (layers, B, M): the directions' last states side by side
             last.unflatten(0, (self.layers, -1)).transpose(1, 2).flatten(2) for last in (h, c))
         states = [(maps.h_projection(h_last[layer]), maps.c_projection(c_last[layer]))
                   for layer, maps in enumerate([self, *self.upper])]
         return enc, keys, mask, states
+
+    def first_fed(self, states: list) -> Tensor:
+        """What the first step is fed beside its word, (B, F)."""
+        h0 = states[0][0]
+        return h0 if self.feed == "start" else h0.new_zeros(len(h0), self.fed_size)
 
     def step(self, y: Tensor, fed: Tensor, states: list, enc: Tensor, keys: Tensor, mask: Tensor | None):
         """One decoder step: y (B, E) -> output (B, H), attention (B, S), what to feed next, states."""
@@ -94,14 +104,17 @@ class TorchNMT(nn.Module):
         for layer, cell in enumerate([self.decoder, *(upper.cell for upper in self.upper)]):
             h, c = cell(x if layer == 0 else self.dropout(new_states[-1][0]), states[layer])
             new_states.append((h, c))
-        e = self.attention_scores(h, keys)
-        if mask is not None:
-            e = e.masked_fill(mask, -torch.inf)
-        attention = torch.softmax(e, dim=1)
-        context = torch.bmm(attention.unsqueeze(1), enc).squeeze(1)
-        combined = self.combined_output_projection(torch.cat([context, h], dim=1))
-        output = self.dropout(torch.tanh(combined))
-        fed = {"output": output, "context": context, "none": fed}[self.feed]
+        context, attention = h.new_zeros(len(h), 0), None
+        if self.score != "none":
+            e = self.attention_scores(h, keys)
+            if mask is not None:
+                e = e.masked_fill(mask, -torch.inf)
+            attention = torch.softmax(e, dim=1)
+            context = torch.bmm(attention.unsqueeze(1), enc).squeeze(1)
+        output = self.dropout(h)
+        if self.readout == "output":
+            output = self.dropout(torch.tanh(self.combined_output_projection(torch.cat([context, h], dim=1))))
+        fed = {"output": output, "context": context}.get(self.feed, fed)
         return output, attention, fed, new_states
 
     def attention_scores(self, h: Tensor, keys: Tensor) -> Tensor:

@@ -48,7 +48,8 @@ def views(model: TorchNMT, pick: Callable[[Tensor], Tensor]) -> Iterator[tuple[s
         yield "attention.W", (slice(H),), pick(model.att_query.weight).T
         yield "attention.W", (slice(H, None),), pick(model.att_projection.weight).T
         yield "attention.v", (), pick(model.att_vector.weight)[0]
-    yield "combine.W", (), pick(model.combined_output_projection.weight).T
+    if model.readout == "output":
+        yield "combine.W", (), pick(model.combined_output_projection.weight).T
     if model.target_vocab_projection.weight is not model.model_embeddings["target"].weight:
         yield "vocab.W", (), pick(model.target_vocab_projection.weight).T
 

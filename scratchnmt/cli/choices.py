@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ..models.config import FEEDS
+from ..models.config import FEEDS, NO_ATTENTION, READOUTS
 from ..models.initialization import INITIALIZERS
 from ..ops.attention import SCORES
 from ..training import TrainingOptions
@@ -56,9 +56,12 @@ MODEL = {
     "hidden_size": Option(256, "LSTM units of the decoder and of each direction of the encoder"),
     "layers": Option(1, "LSTM layers of encoder and decoder"),
     "bidirectional": Option(True, "encoder that reads from left to right only", {"flag": "--one-direction"}),
-    "score": Option("general", "attention score (Luong et al. 2015)", {"choices": SCORES}),
-    "feed": Option("output", "what a decoder step receives of the step before: the attentional output (input "
-                   "feeding), the context, or none", {"choices": FEEDS}),
+    "score": Option("general", "attention score (Luong et al. 2015)", {"choices": (*SCORES, NO_ATTENTION)}),
+    "feed": Option("output", "what a decoder step receives beside its state: the attentional output of the step "
+                   "before (input feeding), its context, the state it started from, or none", {"choices": FEEDS}),
+    "readout": Option("output", "what the vocabulary is read from: the attentional output, or the decoder's state",
+                      {"choices": READOUTS}),
+    "reverse_source": Option(False, "an encoder of one direction reads the source from its end"),
     "dropout": Option(0.2, "share that is dropped of the attentional output, and between layers"),
     "embed_dropout": Option(0.0, "the same of the embeddings"),
     "tie_embeddings": Option(False, "target embedding = output weights (needs E = H)"),

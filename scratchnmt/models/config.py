@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 
 from ..errors import InputError
 from ..ops.attention import SCORES
 from .initialization import INITIALIZERS
 
-FEEDS = ("output", "context", "none")
+NO_ATTENTION = "none"
+FEEDS = ("output", "context", "start", "none")
+READOUTS = ("output", "state")
+PRESETS = {  # the models of papers and courses, as far as choices make them
+    "cs224n": {},
+    "seed": {"feed": "context", "readout": "state"},
+    "luong": {"layers": 4, "bidirectional": False, "reverse_source": True},
+    "sutskever": {"score": NO_ATTENTION, "readout": "state", "feed": "none", "layers": 4, "bidirectional": False,
+                  "reverse_source": True},
+    "cho": {"score": NO_ATTENTION, "readout": "state", "feed": "start", "bidirectional": False},
+}
 
 
 @dataclass(frozen=True)
@@ -17,9 +27,13 @@ class NMTConfig:
     """Sizes and choices of one model.  Raises InputError naming the field that is out of range.
 
     score: "dot", "general" or "concat" (Luong et al. 2015).  With "dot" the encoder's width must be
-        the decoder's, so each of the two directions has hidden_size / 2 units.
-    feed: what a decoder step receives of the one before beside its state: the attentional "output"
-        (Luong's input feeding), the "context" vector, or "none".
+        the decoder's, so each of the two directions has hidden_size / 2 units.  "none": no attention; the decoder
+        knows the source by the state that it starts from alone (Sutskever et al. 2014).
+    feed: what a decoder step receives beside its state: the attentional "output" of the step before
+        (Luong's input feeding), its "context" vector, the state that the decoder "start"s from, again at every step
+        (Cho et al. 2014), or "none".
+    readout: what the vocabulary is read from: the attentional "output", or the "state" of the last layer.
+    reverse_source: an encoder of one direction reads the source from its end (Sutskever et al. 2014).
     dropout: on the attentional output and between layers.  embed_dropout: on both embeddings.
     """
 
@@ -36,6 +50,8 @@ class NMTConfig:
     tie_embeddings: bool = False
     label_smoothing: float = 0.0
     init: str = "uniform"
+    readout: str = "output"
+    reverse_source: bool = False
 
     def __post_init__(self):
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers"):
@@ -46,15 +62,22 @@ class NMTConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {value!r}, expected 0 <= {name} < 1")
-        for name in ("bidirectional", "tie_embeddings"):
+        for name in ("bidirectional", "tie_embeddings", "reverse_source"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected True or False")
-        for name, known in (("score", SCORES), ("feed", FEEDS), ("init", INITIALIZERS)):
+        for name, known in (("score", (*SCORES, NO_ATTENTION)), ("feed", FEEDS), ("readout", READOUTS),
+                            ("init", INITIALIZERS)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         if self.tie_embeddings and self.embed_size != self.hidden_size:
             raise InputError("tie_embeddings needs embed_size = hidden_size, "
                              f"not {self.embed_size} and {self.hidden_size}")
+        if self.reverse_source and self.bidirectional:
+            raise InputError("reverse_source is for an encoder of one direction: choose bidirectional=False with it")
+        if self.feed == "context" and not self.attends:
+            raise InputError("feed 'context' needs attention: choose another score than 'none'")
+        if self.feed == "output" and self.readout == "state":
+            raise InputError("feed 'output' needs readout 'output': with readout 'state' there is no attentional output")
         if self.score == "dot" and self.hidden_size % self.directions:
             raise InputError(f"score 'dot' with two directions needs an even hidden_size, not {self.hidden_size}")
 
@@ -73,9 +96,18 @@ class NMTConfig:
         return self.encoder_size * self.directions
 
     @property
+    def attends(self) -> bool:
+        return self.score != NO_ATTENTION
+
+    @property
+    def context_size(self) -> int:
+        """Columns of the context vector; 0 without attention."""
+        return self.memory_size if self.attends else 0
+
+    @property
     def fed_size(self) -> int:
-        """Columns of what is fed back beside the decoder's own state."""
-        return {"output": self.hidden_size, "context": self.memory_size, "none": 0}[self.feed]
+        """Columns of what a step receives beside the decoder's own state."""
+        return {"output": self.hidden_size, "context": self.memory_size, "start": self.hidden_size, "none": 0}[self.feed]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every weight; see docs/attention.md for the equations they stand in."""
@@ -97,7 +129,8 @@ class NMTConfig:
             shapes["attention.W"] = (M, H)
         if self.score == "concat":
             shapes.update({"attention.W": (H + M, H), "attention.v": (H,)})
-        shapes["combine.W"] = (M + H, H)
+        if self.readout == "output":
+            shapes["combine.W"] = (self.context_size + H, H)
         if not self.tie_embeddings:
             shapes["vocab.W"] = (H, self.tgt_vocab_size)
         return shapes
@@ -107,10 +140,10 @@ class NMTConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> NMTConfig:
-        """The config of `to_dict`; InputError if a field is unknown or missing."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        missing = sorted(known - set(values))
+        """The config of `to_dict`, of an earlier version too; InputError if a field is unknown, or a size missing."""
+        known = {field.name: field.default for field in fields(cls)}
+        unknown = sorted(set(values) - known.keys())
+        missing = sorted(name for name, default in known.items() if default is MISSING and name not in values)
         if unknown or missing:
             found = (("unknown", unknown), ("missing", missing))
             raise InputError("model config: " + "; ".join(f"{what} {', '.join(names)}" for what, names in found if names))

@@ -1,11 +1,12 @@
 """The decoder: LSTM cells, attention and the attentional output, step by step (Luong et al. 2015).
 
     (1)  z[t] = y[t] Wx + b                       for all steps in one product, before the loop
-    (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, or nothing
+    (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, h[0] at every step, or nothing
     (3)  h[t], c[t] = lstm_gates(z[t], c[t-1])    further layers: z = dropout(h below) Wx + b + h[t-1] Wh
     (4)  a[t] = attention(h[t], h_enc)
-    (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)
+    (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), where the state itself is read
 
+Without attention there is no (4), and a has no columns.
 Rows are packed by target length (see ops/packing): step t computes only the sentences that still
 have a word to predict.  a, h of the last layer and o stand side by side in one row of `top`, so that [a; h] of
 (5) and, with input feeding, [h; o] of (2) are columns of it and nothing is copied from step to step.
@@ -55,7 +56,7 @@ class DecoderCache(NamedTuple):
     top: Array  # (B + N, M + 2H) rows [a; h; o]
     query: Array  # (N, A) what is compared with the keys: h, or what the concat score makes of it
     weights: Array  # (N, S) of the attention
-    slope: Array  # (N, H) do/dp of (5)
+    slope: Array | None  # (N, H) do/dp of (5), or do/dh; None: the state itself
     kernels: Kernels
 
 
@@ -74,32 +75,38 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     packing = packed(tgt_lengths, len(embedded), xp)
     order, B, N = packing.order, packing.sentences, packing.offsets[-1]
     memory = memorize(params, h_enc[:, order], mask[:, order], kernels)
-    M, H, S = config.memory_size, config.hidden_size, len(h_enc)
-    dtype = xp.result_type(embedded, h_enc, params["combine.W"])
+    M, H, S = config.context_size, config.hidden_size, len(h_enc) if config.attends else 0
+    combines = config.readout == "output"
+    dtype = xp.result_type(embedded, h_enc, params["decoder.Wh"])
     empty = lambda rows, columns: xp.empty((rows, columns), dtype)
     dropout = config.dropout if rng is not None else 0.0
-    top = empty(B + N, M + 2 * H)
+    top = empty(B + N, M + (2 * H if combines else H))
     top[:B] = 0
     layers = [_layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels)
               for l, state in enumerate(states)]
     mask_o = kernels.dropout.dropout_mask((N, H), dropout, rng, top.real.dtype) if dropout else None
-    weights, slope, p = empty(N, S), empty(N, H), empty(B, H)
+    weights, slope, p = empty(N, S), empty(N, H) if combines else mask_o, empty(B, H)
     W, v = params.get("attention.W"), params.get("attention.v")
     query = top[B:, M : M + H] if v is None else empty(N, H)
     handed_on = _handed_on(config, layers[0].h, top)
     for step in steps(packing):
         now, after, n = step.now, step.after, step.now.stop - step.now.start
         h = _layers_forward(params, layers, step, handed_on, kernels)
-        part = Memory(*(array[:n] for array in memory))
-        if v is not None:
-            query[now] = attention_query(h, W, v)
-        kernels.attention.attention_step_forward(query[now][:, None], *part, v, context=top[after, :M][:, None],
-                                                 weights=weights[now][:, None])  # (4)
+        if config.attends:
+            part = Memory(*(array[:n] for array in memory))
+            if v is not None:
+                query[now] = attention_query(h, W, v)
+            kernels.attention.attention_step_forward(query[now][:, None], *part, v, context=top[after, :M][:, None],
+                                                     weights=weights[now][:, None])  # (4)
+        if not combines:
+            continue
         kernels.product.product(top[after, : M + H], params["combine.W"], out=p[:n])  # (5)
         kernels.tanh_dropout.tanh_dropout_forward(p[:n], None if mask_o is None else mask_o[now],
                                                   o=top[after, M + H :], slope=slope[now])  # (5)
     cache = DecoderCache(packing, embedded.shape, layers, memory, top, query, weights, slope, kernels)
-    return top[B:, M + H :], cache
+    if combines:
+        return top[B:, M + H :], cache
+    return top[B:, M:] if slope is None else top[B:, M:] * slope, cache  # (5)
 
 
 def _handed_on(config: NMTConfig, h: Array, top: Array) -> list[tuple[Array, slice]]:
@@ -107,17 +114,17 @@ def _handed_on(config: NMTConfig, h: Array, top: Array) -> list[tuple[Array, sli
 
     h (B + N, H) of the first layer.  Columns that stand side by side are one product.
     """
-    M, H = config.memory_size, config.hidden_size
+    M, H = config.context_size, config.hidden_size
     if config.feed == "output" and config.layers == 1:
         return [(top[:, M:], slice(None))]
-    fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "none": []}[config.feed]
+    fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
     return [(h, slice(0, H)), *((columns, slice(H, None)) for columns in fed)]
 
 
 def _layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels) -> LayerRows:
     """The rows of layer l with everything in place that is known before the loop."""
-    M, H = config.memory_size, config.hidden_size
-    name = layer_name("decoder", l)
+    M, H = config.context_size, config.hidden_size
+    name, xp = layer_name("decoder", l), array_module(embedded)
     B, N = packing.sentences, packing.offsets[-1]
     h = top[:, M : M + H] if l == config.layers - 1 else empty(B + N, H)
     c = empty(B + N, H)
@@ -127,6 +134,10 @@ def _layer_rows(params, config, l, packing, state, embedded, top, empty, dropout
         x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
         kernels.product.product(x, params[f"{name}.Wx"], out=z)  # (1)
         z += params[f"{name}.b"]
+        if config.feed == "start":
+            fed = kernels.product.product(xp.ascontiguousarray(h[:B]), params[f"{name}.Wh"][H:])  # (2)
+            for step in steps(packing):
+                z[step.now] += fed[: step.now.stop - step.now.start]
     elif dropout:
         mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
     return LayerRows(x, z, h, c, empty(N, H), mask)
@@ -159,11 +170,13 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     xp = array_module(do)
     packing, layers, order, kernels = cache.packing, cache.layers, cache.packing.order, cache.kernels
     N, H = do.shape
-    M, B = config.memory_size, packing.sentences
+    M, B = config.context_size, packing.sentences
     W, v = params.get("attention.W"), params.get("attention.v")
     transposed_product = kernels.product.transposed_product
     dtop = xp.zeros(cache.top.shape, do.dtype)
-    dtop[B:, M + H :] = do
+    combines = config.readout == "output"
+    # in the forward pass this was (5) and the vocabulary: o, or dropout(h)
+    dtop[B:, M + H if combines else M :] = do if combines or cache.slope is None else do * cache.slope
     dh = [xp.zeros((B + N, H), do.dtype) for _ in layers[1:]] + [dtop[:, M : M + H]]
     dc = [xp.zeros((B, H), do.dtype) for _ in layers]
     dz = [xp.empty(rows.z.shape, do.dtype) for rows in layers]
@@ -173,26 +186,32 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     handed_on = _handed_on(config, dh[0], dtop)
     for step in steps_back(packing):
         now, after, n = step.now, step.after, step.now.stop - step.now.start
-        # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
-        kernels.tanh_dropout.tanh_dropout_backward(dtop[after, M + H :], TanhDropoutCache(cache.slope[now]),
-                                                   dp=dp[now])
-        transposed_product(dp[now], params["combine.W"], out=dtop[after, : M + H], add=True)
-        # in the forward pass this was (4) a = attention(h, h_enc)
-        part = _attention_step(cache, now, v)
-        found = kernels.attention.attention_step_backward(
-            dtop[after, :M][:, None], part, dquery=(dh[-1][after] if v is None else dquery[now])[:, None],
-            dscore=dscore[now][:, None])
+        if combines:
+            # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
+            kernels.tanh_dropout.tanh_dropout_backward(dtop[after, M + H :], TanhDropoutCache(cache.slope[now]),
+                                                       dp=dp[now])
+            transposed_product(dp[now], params["combine.W"], out=dtop[after, : M + H], add=True)
+        if config.attends:
+            # in the forward pass this was (4) a = attention(h, h_enc)
+            part = _attention_step(cache, now, v)
+            found = kernels.attention.attention_step_backward(
+                dtop[after, :M][:, None], part, dquery=(dh[-1][after] if v is None else dquery[now])[:, None],
+                dscore=dscore[now][:, None])
         if v is not None:
             dkeys[:n] += found.dkeys
             dv += found.dv
             dh[-1][after] += attention_query_backward(dquery[now], W, v, H)
         _layers_backward(layers, step, handed_on, dh, dc, dz, params, kernels)
+    if config.feed == "start":
+        dh[0][:B] += _start_gradients(cache, params, dz[0], grads)
     dstates = []
     for dh_layer, dc_layer in zip(dh, dc):
         dh0, dc0 = xp.empty_like(dc_layer), xp.empty_like(dc_layer)
         dh0[order], dc0[order] = dh_layer[:B], dc_layer
         dstates.append((dh0, dc0))
     dembedded = _weight_gradients(cache, params, config, dz, dp, grads)
+    if not config.attends:
+        return dembedded, xp.zeros((*cache.memory.mask.T.shape, cache.memory.values.shape[2]), do.dtype), dstates
     dh_enc = _memory_gradients(cache, params, dscore, dquery, dtop[B:, :M], dkeys, dv, grads)
     return dembedded, dh_enc, dstates
 
@@ -226,8 +245,9 @@ def _layers_backward(layers: list[LayerRows], step: Step, handed_on, dh: list[Ar
 def _weight_gradients(cache: DecoderCache, params, config: NMTConfig, dz: list[Array], dp: Array, grads) -> Array:
     """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
     xp, product, packing = array_module(dp), cache.kernels.product.product, cache.packing
-    M, H, B = config.memory_size, config.hidden_size, cache.packing.sentences
-    product(cache.top[B:, : M + H].T, dp, out=grads["combine.W"])
+    M, H, B = config.context_size, config.hidden_size, cache.packing.sentences
+    if config.readout == "output":
+        product(cache.top[B:, : M + H].T, dp, out=grads["combine.W"])
     for l, (rows, dz_layer) in enumerate(zip(cache.layers, dz)):
         name = layer_name("decoder", l)
         product(rows.x.T, dz_layer, out=grads[f"{name}.Wx"])
@@ -237,6 +257,18 @@ def _weight_gradients(cache: DecoderCache, params, config: NMTConfig, dz: list[A
     dembedded = xp.zeros((cache.shape[0] * cache.shape[1], cache.shape[2]), dp.dtype)
     dembedded[packing.rows] = product(dz[0], params["decoder.Wx"].T)  # (1)
     return dembedded.reshape(cache.shape)
+
+
+def _start_gradients(cache: DecoderCache, params, dz: Array, grads) -> Array:
+    """What the state that is fed at every step receives beside its part as a state, (B, H)."""
+    xp, product, B = array_module(dz), cache.kernels.product, cache.packing.sentences
+    h0 = xp.ascontiguousarray(cache.layers[0].h[:B])
+    H, dfed = h0.shape[1], xp.zeros((B, dz.shape[1]), dz.dtype)
+    for step in steps(cache.packing):
+        dfed[: step.now.stop - step.now.start] += dz[step.now]
+    # in the forward pass this was (2) z[t] += h[0] Wh, once for each sentence
+    product.product(h0.T, dfed, out=grads["decoder.Wh"][H:])
+    return product.transposed_product(dfed, params["decoder.Wh"][H:])
 
 
 def _memory_gradients(cache: DecoderCache, params, dscore: Array, dquery: Array | None, dcontext: Array, dkeys, dv,

@@ -37,7 +37,7 @@ def encoder_forward(params, config: NMTConfig, embedded: Array, lengths: Array |
         if l and rng is not None and config.dropout:
             y, dropout = kernels.dropout.dropout_forward(y, config.dropout, rng=rng)
         weights = (params[f"{layer_name('encoder', l)}.{w}"] for w in ("Wx", "Wh", "b"))
-        (y, *last), lstm = lstm_forward(y, lengths, *weights, kernels=kernels)  # (1)
+        (y, *last), lstm = lstm_forward(y, lengths, *weights, backwards=config.reverse_source, kernels=kernels)  # (1)
         last = tuple(map(_side_by_side, last))
         init = layer_name("init", l)
         states.append(tuple(kernels.product.product(state, params[f"{init}.{weight}"])  # (3)

@@ -26,7 +26,7 @@ from ..ops.embedding import EmbeddingCache
 from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
 from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
-from .config import NMTConfig
+from .config import PRESETS, NMTConfig
 from .decoder import DecoderCache, decoder_backward, decoder_forward
 from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
@@ -66,6 +66,18 @@ class NMT:
             raise InputError(f"out of memory on {device} for the model's weights ({error}): "
                              "lower hidden_size, embed_size or the vocabularies' sizes") from error
         initialize(self.params, self.config.init, seed)
+
+    @classmethod
+    def preset(cls, name: str, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int,
+               **choices) -> NMT:
+        """The model of a paper or a course, by name (see PRESETS in config.py); choices go before the preset's.
+
+        "cs224n" Stanford's assignment; "seed" the context fed back, logits from the state; "luong" four layers, one
+        direction, reversed source, input feeding (2015); "sutskever" (2014) and "cho" (2014) without attention.
+        """
+        if name not in PRESETS:
+            raise InputError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
+        return cls(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **PRESETS[name] | choices)
 
     @property
     def computing(self) -> str:
@@ -122,7 +134,7 @@ class NMT:
 
     def _forward(self, inputs: Inputs, rng, **options):
         params, config, kernels = self.params, self.config, self.kernels
-        xp = array_module(params["combine.W"])
+        xp = array_module(params["embed.src"])
         src_packing, tgt_packing = place(inputs.src_packing, xp), place(inputs.tgt_packing, xp)
         embeddings: dict[str, tuple[EmbeddingCache, DropoutCache | None]] = {}
         x = self._embed("embed.src", inputs.src, inputs.src_tokens, rng, embeddings)  # (1)
@@ -160,7 +172,7 @@ class NMT:
     def start(self, src: Array, src_lengths: Array) -> SearchState:
         """Encode src (S, B) once; the state of B sentences with one beam each, before <s>."""
         src, src_lengths = to_device(src, "cpu"), to_device(src_lengths, "cpu")
-        xp = array_module(self.params["combine.W"])
+        xp = array_module(self.params["embed.src"])
         x = self._embed("embed.src", src, None, None, {})
         check_shapes("NMT.start", src=("S B", src), src_lengths=("B", src_lengths))
         packing = place(pack(src_lengths, len(src)), xp)

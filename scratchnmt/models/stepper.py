@@ -37,6 +37,8 @@ def first_state(params, config: NMTConfig, h_enc: Array, mask: Array, states: li
     """One hypothesis per sentence, from h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H)."""
     xp = array_module(h_enc)
     fed = xp.zeros((h_enc.shape[1], 1, config.fed_size), h_enc.dtype)
+    if config.feed == "start":
+        fed = states[0][0][:, None]
     return SearchState(memorize(params, h_enc, mask, kernels), [(h[:, None], c[:, None]) for h, c in states], fed)
 
 
@@ -55,12 +57,22 @@ def next_state(params, config: NMTConfig, state: SearchState, y: Array,
         (h, c), _ = kernels.lstm_gates.lstm_gates_forward(z, c, overwrite=True)  # (3)
         layers.append((h, c))
         x = h
+    context, weights = _attend(params, config, state.memory, h, kernels)  # (4)
+    o = h
+    if config.readout == "output":
+        o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)
+    fed = {"output": o, "context": context}.get(config.feed, state.fed)
+    return o, weights, SearchState(state.memory, layers, fed)
+
+
+def _attend(params, config: NMTConfig, memory: Memory, h: Array, kernels: Kernels) -> tuple[Array, Array]:
+    """Context (B, K, M) and weights (B, K, S) for h (B, K, H); without attention no column, and zeros."""
+    if not config.attends:
+        xp = array_module(h)
+        return xp.empty((*h.shape[:2], 0), h.dtype), xp.zeros((*h.shape[:2], memory.mask.shape[1]), h.dtype)
     W, v = params.get("attention.W"), params.get("attention.v")
-    step = kernels.attention.attention_step_forward
-    context, cache = step(attention_query(h, W, v), *state.memory, v)  # (4)
-    o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)
-    fed = {"output": o, "context": context, "none": state.fed}[config.feed]
-    return o, cache.weights, SearchState(state.memory, layers, fed)
+    context, cache = kernels.attention.attention_step_forward(attention_query(h, W, v), *memory, v)
+    return context, cache.weights
 
 
 def rows_times(x: Array, W: Array, kernels: Kernels) -> Array:

@@ -45,6 +45,7 @@ class LSTMCache(NamedTuple):
     Wx: Array  # (D, I, 4H)
     Wh: Array  # (D, H, 4H)
     kernels: Kernels
+    readings: tuple  # for each direction, which rows of x it reads, in its order
 
 
 class LSTMGradients(NamedTuple):
@@ -57,10 +58,10 @@ class LSTMGradients(NamedTuple):
 
 
 def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array,
-                 h0: Array | None = None, c0: Array | None = None, *, kernels: Kernels = PLAIN):
+                 h0: Array | None = None, c0: Array | None = None, *, backwards: bool = False, kernels: Kernels = PLAIN):
     """(y, h_last, c_last), cache.  Lengths may come in any order, or as a Packing that is on x's device.
 
-    ValueError if a shape does not fit.
+    backwards: the only direction is that of direction 1.  ValueError if a shape does not fit.
     """
     xp = array_module(x, Wx, Wh, b)
     lengths = lengths if isinstance(lengths, Packing) else to_device(lengths, "cpu")
@@ -70,7 +71,7 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     T, B, D, H, I = (sizes[letter] for letter in "TBDHI")
     packing = packed(lengths, T, xp)
     order, N = packing.order, packing.offsets[-1]
-    readings = (packing.rows, packing.reversed_rows)[:D]
+    readings = (packing.reversed_rows,) if backwards else (packing.rows, packing.reversed_rows)[:D]
     dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
     x_rows = xp.empty((D, N, I), x.dtype)
     for d, rows in enumerate(readings):
@@ -92,16 +93,16 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     for d, rows in enumerate(readings):
         y[rows, d] = h[d, B:]
     h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)
-    cache = LSTMCache(packing, x.shape, x_rows, h, c, z, tanh_c, Wx, Wh, kernels)
+    cache = LSTMCache(packing, x.shape, x_rows, h, c, z, tanh_c, Wx, Wh, kernels, readings)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
 
 
 def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -> LSTMGradients:
     """All gradients from dy (T, B, DH), dh_last and dc_last (D, B, H)."""
-    packing, (T, B, I), x_rows, h, c, gates, tanh_c, Wx, Wh, kernels = cache
+    packing, (T, B, I), x_rows, h, c, gates, tanh_c, Wx, Wh, kernels, readings = cache
     xp = array_module(dy, Wx)
     D, N, H = tanh_c.shape
-    order, readings = packing.order, (packing.rows, packing.reversed_rows)[:D]
+    order = packing.order
     dy_rows = dy.reshape(T * B, D, H)
     dh = xp.zeros(h.shape, xp.result_type(dy, h))
     for d, rows in enumerate(readings):

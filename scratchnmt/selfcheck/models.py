@@ -79,5 +79,13 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, two layers, one direction, concat, context", {
         "layers": 2, "bidirectional": False, "score": "concat", "feed": "context", "dropout": 0.2}),
+    ModelCase("nmt, context fed, state read", {"feed": "context", "readout": "state", "dropout": 0.3}),
+    ModelCase("nmt, score none, feeding output", {"score": "none"}),
+    ModelCase("nmt, score none, state read, reversed source, two layers", {
+        "score": "none", "feed": "none", "readout": "state", "bidirectional": False, "reverse_source": True,
+        "layers": 2, "dropout": 0.2}),
+    ModelCase("nmt, score none, state read, feeding start", {
+        "score": "none", "feed": "start", "readout": "state"}),
+    ModelCase("nmt, feeding start, two layers", {"feed": "start", "layers": 2}),
     ModelCase("nmt, tied embeddings, label smoothing", {"tie_embeddings": True, "label_smoothing": 0.1}),
 )

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from scratchnmt.errors import InputError
-from scratchnmt.models.config import NMTConfig
+from scratchnmt.models.config import PRESETS, NMTConfig
+from scratchnmt.models.nmt import NMT
 from scratchnmt.selfcheck import MODELS
 
 SIZES = dict(src_vocab_size=20, tgt_vocab_size=30, embed_size=6, hidden_size=4)
@@ -47,10 +48,10 @@ def test_through_json_and_back(case):
     (dict(dropout=1.0), "dropout is 1.0, expected 0 <= dropout < 1"),
     (dict(embed_dropout=-0.1), "embed_dropout is -0.1, expected 0 <= embed_dropout < 1"),
     (dict(label_smoothing=float("nan")), "label_smoothing is nan, expected 0 <= label_smoothing < 1"),
-    (dict(score="cosine"), "score is 'cosine', expected one of dot, general, concat"),
+    (dict(score="cosine"), "score is 'cosine', expected one of dot, general, concat, none"),
     (dict(init="nope"), "init is 'nope', expected one of uniform, glorot, orthogonal"),
     (dict(tie_embeddings="false"), "tie_embeddings is 'false', expected True or False"),
-    (dict(feed=None), "feed is None, expected one of output, context, none"),
+    (dict(feed=None), "feed is None, expected one of output, context, start, none"),
     (dict(tie_embeddings=True), "tie_embeddings needs embed_size = hidden_size, not 6 and 4"),
     (dict(score="dot", hidden_size=5), "score 'dot' with two directions needs an even hidden_size, not 5"),
 ])
@@ -62,6 +63,34 @@ def test_a_field_out_of_range_is_named(change, message):
 
 def test_fields_that_are_unknown_or_missing_are_named():
     values = NMTConfig(**SIZES).to_dict()
-    del values["score"], values["feed"]
-    with pytest.raises(InputError, match="^model config: unknown depth, heads; missing feed, score$"):
+    del values["hidden_size"], values["embed_size"]
+    with pytest.raises(InputError, match="^model config: unknown depth, heads; missing embed_size, hidden_size$"):
         NMTConfig.from_dict({**values, "heads": 8, "depth": 2})
+
+
+def test_the_config_of_an_earlier_version_has_fewer_choices():
+    values = NMTConfig(**SIZES, score="dot").to_dict()
+    del values["readout"], values["reverse_source"]
+    assert NMTConfig.from_dict(values) == NMTConfig(**SIZES, score="dot")
+
+
+@pytest.mark.parametrize("choices, sentence", [
+    (dict(reverse_source=True), "reverse_source is for an encoder of one direction"),
+    (dict(score="none", feed="context"), "feed 'context' needs attention"),
+    (dict(readout="state"), "feed 'output' needs readout 'output'"),
+    (dict(readout="logits"), "readout is 'logits', expected one of output, state"),
+])
+def test_choices_that_exclude_each_other(choices, sentence):
+    with pytest.raises(InputError, match=sentence):
+        NMTConfig(**SIZES, **choices)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_its_choices_and_yields_to_others(name):
+    model = NMT.preset(name, **SIZES, layers=1)
+    assert model.config == NMTConfig(**SIZES, **PRESETS[name] | {"layers": 1})
+
+
+def test_a_preset_of_another_name():
+    with pytest.raises(InputError, match="preset is 'luon', expected one of cs224n, seed, luong, sutskever, cho"):
+        NMT.preset("luon", **SIZES)

@@ -82,12 +82,27 @@ def test_the_rest_of_the_batch_its_order_and_its_padding_change_nothing(case):
         close(one[1][:, 0], attention[:, b, :, : lengths[b]])
 
 
+def model_attends(case):
+    return case.choices.get("score") != "none"
+
+
 @by_configuration
 def test_attention_is_a_distribution_over_the_words_of_the_source(case):
+    if not model_attends(case):
+        return
     model, (src, lengths, tgt) = case.model(), batch()
     _, attention = forced(model, model.start(src, lengths), tgt[:-1, :, None])
     np.testing.assert_allclose(attention.sum(axis=-1), 1, rtol=1e-14)
     assert not attention[:, ~TOKENS[:, None]].any() and attention[:, TOKENS[:, None]].all()
+
+
+@by_configuration
+def test_without_attention_nothing_is_attended_to(case):
+    if model_attends(case):
+        return
+    model, (src, lengths, tgt) = case.model(), batch()
+    logits, attention = forced(model, model.start(src, lengths), tgt[:-1, :, None])
+    assert not attention.any() and attention.shape[-1] == len(src) and np.isfinite(logits).all()
 
 
 @by_configuration

@@ -50,8 +50,8 @@ BUGS = (
         origin="Stanford CS224N's assignment 4: its equations and its comments differ in the order, and "
                "published weights exist with both",
         file="models/stepper.py",
-        right='    o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)',
-        wrong='    o = xp.tanh(times(xp.concatenate([h, context], axis=-1), params["combine.W"]))  # (5)',
+        right='        o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)',
+        wrong='        o = xp.tanh(times(xp.concatenate([h, context], axis=-1), params["combine.W"]))  # (5)',
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="Either order can be trained.  Only both at once cannot: loss and perplexity are those of one "
@@ -63,8 +63,8 @@ BUGS = (
         title="the search forgets what is fed back to the next step",
         origin="a published solution of CS224N's assignment 4, whose README names the slip",
         file="models/stepper.py",
-        right="    return o, cache.weights, SearchState(state.memory, layers, fed)",
-        wrong="    return o, cache.weights, SearchState(state.memory, layers, state.fed)",
+        right="    return o, weights, SearchState(state.memory, layers, fed)",
+        wrong="    return o, weights, SearchState(state.memory, layers, state.fed)",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="The line `o_prev = o_t` was missing in the loop that decodes, so that every step is fed the zeros "
