@@ -1,0 +1,409 @@
+"""Files of torch.save, read without running them: the same tensors, and what could run or is damaged is refused."""
+
+import copyreg
+import io
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scratchnmt.errors import InputError
+from scratchnmt.interop import read_state_dict, unpickle
+
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def text(words):
+    return b"X" + struct.pack("<I", len(words)) + words.encode()
+
+
+def number(value):
+    return b"J" + struct.pack("<i", value)
+
+
+def tensor(key="0", size=6, offset=0, shape=(2, 3), strides=(3, 1), kind=b"FloatStorage", view=b""):
+    """The opcodes of torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, False, OrderedDict())."""
+    sizes = lambda values: b"(" + b"".join(map(number, values)) + b"t"
+    storage = b"(" + text("storage") + b"ctorch\n" + kind + b"\n" + text(key) + text("cpu") + number(size) + view
+    storage += b"tQ"
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(offset) + sizes(shape) + sizes(strides)
+            + b"\x89ccollections\nOrderedDict\n)RtR")
+
+
+def state(tensors=None):
+    """The pickle of a state_dict."""
+    items = {"w": tensor()} if tensors is None else tensors
+    return b"\x80\x02}(" + b"".join(text(name) + opcodes for name, opcodes in items.items()) + b"u."
+
+
+SIX = np.arange(6, dtype="<f4").tobytes()
+
+
+def archive(path, pickled, storages={"0": SIX}, **entries):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("any/data.pkl", pickled)
+        for key, data in storages.items():
+            file.writestr(f"any/data/{key}", data)
+        for name, data in entries.items():
+            file.writestr(f"any/{name}", data)
+    return path
+
+
+def stream(path, pickled, storages={"0": SIX}, magic=MAGIC, version=1001, system={"little_endian": True}, keys=None):
+    parts = [pickle.dumps(part, 2) for part in (magic, version, system)]
+    parts += [pickled, pickle.dumps(list(storages) if keys is None else keys, 2)]
+    path.write_bytes(b"".join(parts) + b"".join(struct.pack("<q", len(data) // 4) + data for data in storages.values()))
+    return path
+
+
+CONTAINERS = pytest.mark.parametrize("container", [archive, stream])
+
+
+def refused(path, *parts):
+    with pytest.raises(InputError) as error:
+        read_state_dict(path)
+    message = str(error.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    for part in parts:
+        assert part in message
+    return message
+
+
+# what is read
+
+
+def test_both_formats_by_hand(tmp_path):
+    pickled = state({"w": tensor(), "turned": tensor(shape=(3, 2), strides=(1, 3)),
+                     "part": tensor(offset=4, shape=(2,), strides=(1,))})
+    for path in (archive(tmp_path / "a.pt", pickled), stream(tmp_path / "b.pt", pickled)):
+        tensors, args = read_state_dict(path)
+        assert args == {} and list(tensors) == ["w", "turned", "part"]
+        assert np.array_equal(tensors["w"], [[0, 1, 2], [3, 4, 5]]) and tensors["w"].dtype == np.float32
+        assert np.array_equal(tensors["turned"], tensors["w"].T) and np.array_equal(tensors["part"], [4, 5])
+
+
+def test_the_other_byte_order(tmp_path):
+    swapped = {"0": np.arange(6, dtype=">f4").tobytes()}
+    tensors, _ = read_state_dict(archive(tmp_path / "a.pt", state(), swapped, byteorder="big"))
+    assert np.array_equal(tensors["w"].ravel(), np.arange(6)) and tensors["w"].dtype.isnative
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_what_torch_saves_is_read(tmp_path, zipped, protocol):
+    torch = pytest.importorskip("torch")
+    base = torch.randn(5, 4)
+    tied = torch.randn(3, 3)
+    saved = {"a": base, "turned": base.T, "slice": base[1:4, ::2], "double": torch.randn(3, dtype=torch.float64),
+             "half": torch.randn(2, 2).half(), "none": torch.zeros(0, 3), "scalar": torch.tensor(2.5),
+             "tied": tied, "again": tied, "one": tied[1, 1]}
+    torch.save(saved, tmp_path / "f.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    tensors, args = read_state_dict(tmp_path / "f.pt")
+    assert list(tensors) == list(saved) and args == {}
+    for name, array in tensors.items():
+        assert array.dtype == saved[name].numpy().dtype and np.array_equal(array, saved[name].numpy()), name
+
+
+class Vocab:
+    pass
+
+
+class VocabEntry(Vocab):
+    pass
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_file_of_the_course(tmp_path, zipped, monkeypatch):
+    torch = pytest.importorskip("torch")
+    import sys
+    import types
+
+    from torch_model import TorchNMT
+
+    module = types.ModuleType("vocab")  # as where the course runs; not here when it is read
+    for kind in (Vocab, VocabEntry):
+        monkeypatch.setattr(kind, "__module__", "vocab")
+        setattr(module, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, "vocab", module)
+    vocab, model = Vocab(), TorchNMT(7, 8, 3, 4)
+    vocab.src, vocab.tgt = VocabEntry(), VocabEntry()
+    vocab.src.word2id, vocab.src.id2word, vocab.src.unk_id = {"<pad>": 0}, {0: "<pad>"}, 3
+    args = dict(embed_size=3, hidden_size=4, dropout_rate=0.3)
+    torch.save({"args": args, "vocab": vocab, "state_dict": model.state_dict()}, tmp_path / "model.bin",
+               _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(sys.modules, "vocab")
+    tensors, told = read_state_dict(tmp_path / "model.bin")
+    assert told == args and list(tensors) == list(model.state_dict())
+    for name, array in model.state_dict().items():
+        assert np.array_equal(tensors[name], array.numpy())
+
+
+def test_safetensors(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    numpy.save_file({"w": np.arange(6.0)}, tmp_path / "a.safetensors")
+    tensors, args = read_state_dict(tmp_path / "a.safetensors")
+    assert args == {} and np.array_equal(tensors["w"], np.arange(6.0))
+    data = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[:-1])
+    refused(tmp_path / "cut.safetensors", "is damaged")
+
+
+# what would run
+
+
+class Planted:
+    """Writes a file whenever one of the ways in which a pickle makes an object is taken."""
+
+    file = None
+
+    def __new__(cls, *args, **kwargs):
+        cls.file.write_text("ran")
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        self.file.write_text("ran")
+
+
+HERE = __name__.encode()
+HIDDEN = {
+    "reduce": lambda run: b"\x80\x02cposix\nsystem\n" + run + b"\x85R.",
+    "reduce, two names": lambda run: b"\x80\x02cos\nsystem\n" + run + b"\x85R.",
+    "nested": lambda run: b"\x80\x02}(" + text("state_dict") + b"}" + text("w") + b"cposix\nsystem\n" + run
+    + b"\x85Rsu.",
+    "in the arguments of a tensor": lambda run: b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(cposix\nsystem\n" + run
+    + b"\x85RtR.",
+    "in a persistent id": lambda run: b"\x80\x02(" + text("storage") + b"cposix\nsystem\n" + run + b"\x85RtQ.",
+    "getattr": lambda run: b"\x80\x02cbuiltins\ngetattr\n(cbuiltins\n__import__\n" + text("os") + b"\x85R"
+    + text("system") + b"tR" + run + b"\x85R.",
+    "getattr, Python 2": lambda run: b"\x80\x02c__builtin__\ngetattr\n(c__builtin__\n__import__\n" + text("os")
+    + b"\x85R" + text("system") + b"tR" + run + b"\x85R.",
+    "stack global": lambda run: b"\x80\x04\x8c\x05posix\x8c\x06system\x93" + run + b"\x85R.",
+    "stack global, dotted": lambda run: b"\x80\x04\x8c\x06shutil\x8c\x09os.system\x93" + run + b"\x85R.",
+    "stack global, dotted, of an allowed module": lambda run: b"\x80\x04\x8c\x0bcollections\x8c\x09_sys.exit\x93" + run
+    + b"\x85R.",
+    "stack global, names from the memo": lambda run: b"\x80\x04\x8c\x05posix\x940\x8c\x06system\x940h\x00h\x01\x93"
+    + run + b"\x85R.",
+    "inst": lambda run: b"(" + run + b"iposix\nsystem\n.",
+    "obj": lambda run: b"(cposix\nsystem\n" + run + b"o.",
+    "newobj": lambda run: b"\x80\x02c" + HERE + b"\nPlanted\n)\x81.",
+    "newobj with keywords": lambda run: b"\x80\x04c" + HERE + b"\nPlanted\n)}\x92.",
+    "build": lambda run: b"\x80\x02ccopyreg\n_reconstructor\n(c" + HERE + b"\nPlanted\ncbuiltins\nobject\nNtR}b.",
+    "extension": lambda run: b"\x80\x02\x82\xf0" + run + b"\x85R.",
+    "functools": lambda run: b"\x80\x02cfunctools\npartial\n(cos\nsystem\n" + run + b"tR)R.",
+    "numpy": lambda run: b"\x80\x02cnumpy.testing._private.utils\nrunstring\n(" + run + b"}tR.",
+    "torch": lambda run: b"\x80\x02ctorch.serialization\nload\n" + run + b"\x85R.",
+}
+NEED_TORCH = ("in the arguments of a tensor",)
+ELSEWHERE = ("numpy", "torch", "stack global, dotted, of an allowed module")  # end the process, or find no such thing
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """(opcodes of the shell command that writes a file, that file)."""
+    file = tmp_path / "ran"
+    monkeypatch.setattr(Planted, "file", file)
+    copyreg.add_extension("posix", "system", 0xF0)
+    pickle.loads(b"\x80\x02\x82\xf0.")  # from now on Python has it at hand and asks no find_class
+    yield text(f"touch {file}"), file
+    copyreg.remove_extension("posix", "system", 0xF0)
+    copyreg.clear_extension_cache()
+
+
+@pytest.mark.parametrize("name", sorted(HIDDEN.keys() - set(ELSEWHERE)))
+def test_the_planted_pickles_do_run_elsewhere(planted, name):
+    """Or the next test would prove nothing."""
+    command, file = planted
+    if name in NEED_TORCH:
+        pytest.importorskip("torch")
+
+    class Unguarded(pickle.Unpickler):
+        persistent_load = print
+
+    try:
+        Unguarded(io.BytesIO(HIDDEN[name](command))).load()
+    except Exception:  # noqa: BLE001  after it has run
+        pass
+    assert file.exists()
+
+
+@CONTAINERS
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_would_run_is_refused_and_does_not_run(tmp_path, planted, name, container):
+    command, file = planted
+    message = refused(container(tmp_path / "model.bin", HIDDEN[name](command)))
+    assert not file.exists()
+    assert message.endswith("refused") and (" wants " in message or " opcode EXT1" in message
+                                            or " opcode NEWOBJ_EX" in message or " opcode POP" in message)
+
+
+@CONTAINERS
+def test_the_refusal_names_what_the_file_wants(tmp_path, container):
+    wanted = {"reduce": "posix.system", "inst": "posix.system", "obj": "posix.system", "getattr": "builtins.getattr",
+              "stack global": "posix.system", "stack global, dotted": "shutil.os.system",
+              "functools": "functools.partial"}
+    for pickled, name in (*((HIDDEN[way](b"N"), name) for way, name in wanted.items()),
+                          (pickle.dumps({"a": np.float64(3)}, 2), "scalar"), (pickle.dumps({"a": {1}}, 2), "set")):
+        assert " wants " in refused(container(tmp_path / "model.bin", pickled), name)
+
+
+@pytest.mark.parametrize("place", ["magic", "version", "system", "keys"])
+def test_every_pickle_of_the_older_format_is_guarded(tmp_path, place):
+    class Hidden:
+        def __reduce__(self):
+            return print, ("ran",)
+
+    refused(stream(tmp_path / "m.bin", state(), **{place: Hidden()}), "wants __builtin__.print")
+
+
+@CONTAINERS
+def test_an_opcode_that_torch_does_not_write_is_refused(tmp_path, container):
+    refused(container(tmp_path / "m.bin", b"\x80\x04\x8f."), "holds the pickle opcode EMPTY_SET", "refused")
+
+
+@CONTAINERS
+@pytest.mark.parametrize("target, attribute", [
+    (b"ctorch._utils\n_rebuild_tensor_v2\n", "__class__"), (b"ctorch._utils\n_rebuild_tensor_v2\n", "__call__"),
+    (b"ctorch\nFloatStorage\n", "kind"), (b"ccollections\nOrderedDict\n", "__setitem__"),
+    (b"cvocab\nVocab\n", "__setstate__"), (tensor(), "storage"),
+])
+def test_the_allowed_things_cannot_be_changed(tmp_path, container, target, attribute):
+    before = repr(vars(unpickle._Dict)), repr(vars(unpickle._Nothing)), repr(vars(unpickle._Rebuild))
+    for arguments in (b"}" + text(attribute) + b"Ns", b"N}" + text(attribute) + b"Ns\x86"):
+        refused(container(tmp_path / "m.bin", b"\x80\x02" + target + arguments + b"b."), "damaged")
+    assert before == (repr(vars(unpickle._Dict)), repr(vars(unpickle._Nothing)), repr(vars(unpickle._Rebuild)))
+
+
+def test_attributes_of_a_state_dict_are_dropped(tmp_path):
+    pickled = (b"\x80\x02ccollections\nOrderedDict\n)R" + text("w") + tensor() + b"s}" + text("items") + b"Nsb.")
+    tensors, _ = read_state_dict(archive(tmp_path / "m.bin", pickled))
+    assert list(tensors) == ["w"] and not hasattr(unpickle._Dict(), "__dict__")
+
+
+@CONTAINERS
+def test_what_would_fill_the_memory_or_overflow_the_stack(tmp_path, container):
+    refused(container(tmp_path / "m.bin", b"\x80\x02}r\xff\xff\xff\xff."), "remembers more than it holds")
+    refused(container(tmp_path / "m.bin", b"\x80\x02})" + b"\x85" * 1_000_000 + b"Ns."), "10,000 tuples")
+    assert "\x1b" not in refused(container(tmp_path / "m.bin", b"\x80\x02c\x1b[2Jevil\nname\n."), "?[2Jevil.name")
+
+
+# what is damaged
+
+
+@CONTAINERS
+@pytest.mark.parametrize("change, message", [
+    (dict(offset=1), "w reaches outside"), (dict(shape=(3, 3)), "w reaches outside"),
+    (dict(strides=(4, 1)), "w reaches outside"), (dict(strides=(0, 0), shape=(1 << 15, 1 << 15)), "w reaches outside"),
+    (dict(shape=(7,), strides=(0,)), "w reaches outside"),
+    (dict(offset=6, shape=(1,), strides=(1,)), "w reaches outside"),
+    (dict(offset=-1), "damaged"), (dict(strides=(-3, 1)), "damaged"), (dict(shape=(-2, -3)), "damaged"),
+    (dict(shape=(2, 3, 1)), "damaged"), (dict(shape=(1,) * 9, strides=(1,) * 9), "w reaches outside"),
+    (dict(size=7), "a storage of 7 numbers"), (dict(size=5), "a storage of 5 numbers"), (dict(size=-6), "damaged"),
+    (dict(size=3, kind=b"DoubleStorage", shape=(7,), strides=(1,)), "w reaches outside|a storage of"),
+    (dict(kind=b"LongStorage"), "wants torch.LongStorage"), (dict(key="../../etc/passwd"), "damaged"),
+    (dict(key="1"), "damaged"), (dict(view=b"(tt"), "damaged"),
+], ids=str)
+def test_a_tensor_that_is_none_is_refused(tmp_path, container, change, message):
+    path = container(tmp_path / "m.bin", state({"w": tensor(**change)}))
+    with pytest.raises(InputError, match=message):
+        read_state_dict(path)
+
+
+def test_an_empty_tensor_may_stand_anywhere(tmp_path):
+    path = archive(tmp_path / "m.bin", state({"w": tensor(offset=100, shape=(0, 5), strides=(5, 1))}))
+    assert read_state_dict(path).tensors["w"].shape == (0, 5)
+
+
+@CONTAINERS
+@pytest.mark.parametrize("pickled, message", [
+    (b"\x80\x02N.", "no state_dict"), (b"\x80\x02}.", "no state_dict"), (b"\x80\x02]N.", "no state_dict"),
+    (state({"w": b"N"}), "w is none"), (b"\x80\x02}K\x01" + tensor() + b"s.", "no state_dict"),
+    (state({"state_dict": b"N"}), "no state_dict"), (b"\x80\x02}(" + text("state_dict"), ""),
+    (state({"w": tensor(), "v": tensor(size=7)}), "told twice"), (b"\x80\x02R.", "damaged"),
+    (b"\x80\x02(" + text("module") + b"NNNNtQ.", "damaged"), (b"\x80\x02NQ.", "damaged"),
+    (b"\x80\x02h\x05.", "damaged"), (b"\x80\x02" + text("a") + b")R.", "damaged"), (b"", ""),
+    (b"\x80\x63N.", "damaged"),
+], ids=repr)
+def test_a_pickle_of_something_else_is_refused(tmp_path, container, pickled, message):
+    refused(container(tmp_path / "m.bin", pickled), message)
+
+
+def test_an_archive_that_torch_does_not_write_is_refused(tmp_path):
+    path = tmp_path / "m.bin"
+    refused(archive(path, state(), {}), "any/data/0 is missing")
+    refused(archive(path, state(), {"0": SIX + b"0"}), "has 25 bytes")
+    refused(archive(path, state(), byteorder="middle"), "byte order")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("any/data.pkl", state())
+        file.writestr("any/data/0", bytes(1 << 20))
+    refused(path, "parts are larger than the file")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("any/data.pkl", state())
+        file.writestr("any/data/0", np.random.default_rng(0).bytes(24))
+    refused(path, "any/data.pkl is compressed")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("any/data.pkl", state())
+        file.writestr("other/data.pkl", state())
+    refused(path, "holds 2 data.pkl")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("notes.txt", "nothing")
+    refused(path, "holds 0 data.pkl")
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(magic=1), "not one of torch.save"), (dict(version=1000), "not one of torch.save"),
+    (dict(system=[1]), "not one of torch.save"), (dict(keys=["1"]), "does not list"), (dict(keys=[]), "does not list"),
+    (dict(keys=["0", "0"]), "does not list"), (dict(keys=[["0"]]), "does not list"), (dict(keys=[0, "0"]), "does not list"),
+    (dict(storages={"0": b""}), "says that it has 0"),
+], ids=str)
+def test_a_stream_that_torch_does_not_write_is_refused(tmp_path, change, message):
+    refused(stream(tmp_path / "m.bin", state(), **change), message)
+
+
+def test_a_file_that_is_missing_or_of_another_kind(tmp_path):
+    refused(tmp_path / "absent", "cannot be read")
+    refused(tmp_path, "cannot be read")
+    for data in (b"", b"hello", b"PK", bytes(600)):
+        (tmp_path / "m.bin").write_bytes(data)
+        refused(tmp_path / "m.bin", "safetensors.torch.save_file")
+
+
+@CONTAINERS
+def test_a_file_that_is_cut_anywhere_is_refused(tmp_path, container):
+    whole = container(tmp_path / "whole.bin", state()).read_bytes()
+    for end in range(len(whole)):
+        (tmp_path / "cut.bin").write_bytes(whole[:end])
+        refused(tmp_path / "cut.bin")
+
+
+@CONTAINERS
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, planted, container, data):
+    command, ran = planted
+    pickled = data.draw(st.sampled_from([state(), HIDDEN["nested"](command), HIDDEN["stack global"](command)]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(pickled) - 1))
+        pickled = pickled[:at] + data.draw(st.binary(max_size=3)) + pickled[at + data.draw(st.integers(0, 2)):]
+    path = container(tmp_path / "m.bin", pickled)
+    try:
+        read_state_dict(path)
+    except InputError:
+        pass
+    assert not ran.exists()
+
+
+@CONTAINERS
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10_000), bits=st.integers(1, 255))
+def test_a_flipped_bit_anywhere_is_read_or_refused(tmp_path, container, at, bits):
+    whole = bytearray(container(tmp_path / "whole.bin", state()).read_bytes())
+    whole[at % len(whole)] ^= bits
+    (tmp_path / "m.bin").write_bytes(whole)
+    try:
+        read_state_dict(tmp_path / "m.bin")
+    except InputError:
+        pass
