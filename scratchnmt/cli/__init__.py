@@ -14,7 +14,8 @@ from importlib import import_module
 from ..errors import InputError
 from .parser import Parser
 
-_COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum")
+_COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum",
+             "import-cs224n", "export-cs224n")
 _DESCRIPTION = """\
 Neural machine translation with attention, trained from scratch on your own text:
 every forward pass has its hand-written, verified backward pass.
@@ -63,8 +64,8 @@ def _parser() -> Parser:
 
     parser = Parser(prog="scratchnmt", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"scratchnmt {__version__}")
-    modules = {name: import_module(f".{name}", __name__) for name in _COMMANDS}
-    listed = "\n".join(f"{name:<12}{module.HELP}" for name, module in modules.items())
+    modules = {name: import_module(f".{name.replace('-', '_')}", __name__) for name in _COMMANDS}
+    listed = "\n".join(f"{name:<15}{module.HELP}" for name, module in modules.items())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", description=listed,
                                      help="one of these")
     for name, module in modules.items():
