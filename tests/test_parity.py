@@ -17,7 +17,7 @@ AGREEMENT = 1e-10  # of a tensor's largest element: float64, same mathematics, o
 SIZES = dict(src_vocab_size=13, tgt_vocab_size=11, embed_size=6, hidden_size=6)
 CONFIGURATIONS = {
     **{f"{score}, feeds {feed}": dict(score=score, feed=feed)
-       for score in ("dot", "general", "concat") for feed in ("output", "context", "none")},
+       for score in ("dot", "general", "concat", "location") for feed in ("output", "context", "none")},
     "two layers": dict(layers=2),
     "three layers, context, concat": dict(layers=3, feed="context", score="concat"),
     "tied": dict(tie_embeddings=True),

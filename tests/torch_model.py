@@ -32,7 +32,7 @@ class TorchNMT(nn.Module):
                  layers: int = 1, bidirectional: bool = True, score: str = "general",
                  feed: str = "output", dropout: float = 0.0, embed_dropout: float = 0.0,
                  tie_embeddings: bool = False, label_smoothing: float = 0.0, readout: str = "output",
-                 reverse_source: bool = False) -> None:
+                 reverse_source: bool = False, max_source: int = 128) -> None:
         super().__init__()
         E, H = embed_size, hidden_size
         directions = 2 if bidirectional else 1
@@ -50,7 +50,9 @@ class TorchNMT(nn.Module):
         self.h_projection = nn.Linear(M, H, bias=False)
         self.c_projection = nn.Linear(M, H, bias=False)
         self.upper = nn.ModuleList(UpperLayer(H, M) for _ in range(layers - 1))
-        if score not in ("dot", "none"):
+        if score == "location":
+            self.att_location = nn.Linear(H, max_source, bias=False)
+        if score in ("general", "concat"):
             self.att_projection = nn.Linear(M, H, bias=False)
         if score == "concat":
             self.att_query = nn.Linear(H, H, bias=False)
@@ -84,7 +86,7 @@ class TorchNMT(nn.Module):
         packed = pack_padded_sequence(embedded, src_lengths, enforce_sorted=False)
         hiddens, (h, c) = self.encoder(packed)
         enc = pad_packed_sequence(hiddens, total_length=src.shape[0])[0].transpose(0, 1)
-        keys = enc if self.score in ("dot", "none") else self.att_projection(enc)
+        keys = self.att_projection(enc) if self.score in ("general", "concat") else enc
         mask = (src == PAD).T
         h_last, c_last = (  # (layers, B, M): the directions' last states side by side
             last.unflatten(0, (self.layers, -1)).transpose(1, 2).flatten(2) for last in (h, c))
@@ -119,6 +121,8 @@ class TorchNMT(nn.Module):
 
     def attention_scores(self, h: Tensor, keys: Tensor) -> Tensor:
         """h (B, H), keys (B, S, H) -> (B, S)."""
+        if self.score == "location":
+            return self.att_location(h)[:, : keys.shape[1]]
         if self.score == "concat":
             return self.att_vector(torch.tanh(keys + self.att_query(h).unsqueeze(1))).squeeze(2)
         return torch.bmm(keys, h.unsqueeze(2)).squeeze(2)

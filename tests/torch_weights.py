@@ -41,6 +41,8 @@ def views(model: TorchNMT, pick: Callable[[Tensor], Tensor]) -> Iterator[tuple[s
     yield "embed.tgt", (), pick(model.model_embeddings["target"].weight)
     yield from _encoder(model, pick)
     yield from _decoder(model, pick)
+    if model.score == "location":
+        yield "attention.places", (), pick(model.att_location.weight)
     if model.score == "general":
         yield "attention.W", (), pick(model.att_projection.weight).T
     if model.score == "concat":  # rows for [h; h_enc]

@@ -61,6 +61,7 @@ MODEL = {
                    "before (input feeding), its context, the state it started from, or none", {"choices": FEEDS}),
     "readout": Option("output", "what the vocabulary is read from: the attentional output, or the decoder's state",
                       {"choices": READOUTS}),
+    "max_source": Option(128, "places that score location knows: the longest source, in tokens"),
     "reverse_source": Option(False, "an encoder of one direction reads the source from its end"),
     "dropout": Option(0.2, "share that is dropped of the attentional output, and between layers"),
     "embed_dropout": Option(0.0, "the same of the embeddings"),

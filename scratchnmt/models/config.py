@@ -26,13 +26,14 @@ PRESETS = {  # the models of papers and courses, as far as choices make them
 class NMTConfig:
     """Sizes and choices of one model.  Raises InputError naming the field that is out of range.
 
-    score: "dot", "general" or "concat" (Luong et al. 2015).  With "dot" the encoder's width must be
+    score: "dot", "general", "concat" or "location" (Luong et al. 2015).  With "dot" the encoder's width must be
         the decoder's, so each of the two directions has hidden_size / 2 units.  "none": no attention; the decoder
         knows the source by the state that it starts from alone (Sutskever et al. 2014).
     feed: what a decoder step receives beside its state: the attentional "output" of the step before
         (Luong's input feeding), its "context" vector, the state that the decoder "start"s from, again at every step
         (Cho et al. 2014), or "none".
     readout: what the vocabulary is read from: the attentional "output", or the "state" of the last layer.
+    max_source: places that score "location" knows; no source may have more tokens.
     reverse_source: an encoder of one direction reads the source from its end (Sutskever et al. 2014).
     dropout: on the attentional output and between layers.  embed_dropout: on both embeddings.
     """
@@ -52,9 +53,10 @@ class NMTConfig:
     init: str = "uniform"
     readout: str = "output"
     reverse_source: bool = False
+    max_source: int = 128
 
     def __post_init__(self):
-        for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers"):
+        for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
@@ -127,6 +129,8 @@ class NMTConfig:
             })
         if self.score == "general":
             shapes["attention.W"] = (M, H)
+        if self.score == "location":
+            shapes["attention.places"] = (self.max_source, H)
         if self.score == "concat":
             shapes.update({"attention.W": (H + M, H), "attention.v": (H,)})
         if self.readout == "output":

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..arrays import Array, array_module
 from ..ops.attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,
-                             attention_query_backward)
+                             attention_query_backward, location_keys, location_keys_backward)
 from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
@@ -64,6 +64,8 @@ def memorize(params, h_enc: Array, mask: Array, kernels: Kernels = PLAIN) -> Mem
     """Keys and values of h_enc (S, B, M) and the mask (S, B), sentence by sentence."""
     xp = array_module(h_enc)
     values = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
+    if (places := params.get("attention.places")) is not None:
+        return Memory(location_keys(places, values), values, xp.ascontiguousarray(mask.T))
     keys = attention_keys(values, params.get("attention.W"), params.get("attention.v"), kernels.product.product)
     return Memory(keys, values, xp.ascontiguousarray(mask.T))
 
@@ -280,7 +282,11 @@ def _memory_gradients(cache: DecoderCache, params, dscore: Array, dquery: Array 
     dvalues = product(by_sentence(cache.weights).transpose(0, 2, 1), by_sentence(dcontext))
     if v is None:
         dkeys = product(by_sentence(dscore).transpose(0, 2, 1), by_sentence(cache.query))
-    values_part, dW = attention_keys_backward(dkeys, cache.memory.values, W, v, product)
+    if (places := params.get("attention.places")) is not None:
+        grads["attention.places"][...] = location_keys_backward(dkeys, places)
+        values_part, dW = 0, None
+    else:
+        values_part, dW = attention_keys_backward(dkeys, cache.memory.values, W, v, product)
     if v is not None:
         dW = xp.concatenate([product(cache.layers[-1].h[cache.packing.sentences :].T, dquery), dW])
         grads["attention.v"][...] = dv

@@ -3,6 +3,7 @@
     (1)  score[s] = h . h_enc[s]                          "dot"       needs M = H
          score[s] = h . (h_enc[s] W)                      "general"   W (M, H)
          score[s] = v . tanh([h; h_enc[s]] W)             "concat"    W (H + M, A), v (A,)
+         score[s] = h . places[s]                         "location"  places (L, H), S at most L
     (2)  weights = softmax(score)                         over the source tokens, padding left out
     (3)  context = sum_s weights[s] h_enc[s]
 
@@ -22,7 +23,7 @@ from ..arrays import Array, array_module, check_shapes
 from .product import product
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 
-SCORES = ("dot", "general", "concat")
+SCORES = ("dot", "general", "concat", "location")
 Product = Callable[[Array, Array], Array]  # that of the kernels in use
 
 
@@ -98,6 +99,7 @@ def attention_step_flop(query: Array, keys: Array, values: Array, mask: Array,
 class AttentionCache(NamedTuple):
     h: Array  # (B, H)
     W: Array | None
+    places: Array | None
     step: AttentionStepCache
 
     @property
@@ -110,44 +112,53 @@ class AttentionGradients(NamedTuple):
     dh_enc: Array  # (S, B, M)
     dW: Array | None
     dv: Array | None
+    dplaces: Array | None
 
 
-def attention_forward(h: Array, h_enc: Array, mask: Array, W: Array | None = None, v: Array | None = None):
+def attention_forward(h: Array, h_enc: Array, mask: Array, W: Array | None = None, v: Array | None = None,
+                      places: Array | None = None):
     """context (B, M), cache, for one query per sentence: the textbook step.
 
-    Neither W nor v: dot; W alone: general; both: concat.  cache.weights is the attention map.
+    Neither W nor v: dot; W alone: general; both: concat; places: location.  cache.weights is the attention map.
     """
     shapes = {"h": ("B H", h), "h_enc": ("S B M", h_enc), "mask": ("S B", mask)}
     if v is not None:
         shapes.update(v=("A", v), W=("H+M A", W))
     elif W is not None:
         shapes.update(W=("M H", W))
+    elif places is not None:
+        shapes.update(places=("L H", places))
     else:
         shapes.update(h_enc=("S B H", h_enc))
     check_shapes("attention", **shapes)
     values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
-    query, keys = attention_query(h, W, v), attention_keys(values, W, v)
+    query = attention_query(h, W, v)
+    keys = attention_keys(values, W, v) if places is None else location_keys(places, values)
     context, step = attention_step_forward(query[:, None], keys, values, mask.T, v)
-    return context[:, 0], AttentionCache(h, W, step)
+    return context[:, 0], AttentionCache(h, W, places, step)
 
 
 def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradients:
     """All gradients from dcontext (B, M)."""
-    h, W, step = cache
+    h, W, places, step = cache
     dquery, dscore, dkeys, dv = attention_step_backward(dcontext[:, None], step)
     if dkeys is None:
         dkeys = dscore.transpose(0, 2, 1) @ step.query
     dquery = dquery[:, 0]
     dh = attention_query_backward(dquery, W, step.v, h.shape[-1])
-    dvalues, dW_keys = attention_keys_backward(dkeys, step.values, W, step.v)
+    dvalues, dW_keys, dplaces = 0, None, None
+    if places is None:
+        dvalues, dW_keys = attention_keys_backward(dkeys, step.values, W, step.v)
+    else:
+        dplaces = location_keys_backward(dkeys, places)
     dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext[:, None]
     dh_enc = dvalues.transpose(1, 0, 2)
     dW = dW_keys if step.v is None else array_module(h).concatenate([h.T @ dquery, dW_keys])
-    return AttentionGradients(dh, dh_enc, dW, dv)
+    return AttentionGradients(dh, dh_enc, dW, dv, dplaces)
 
 
-def attention_flop(h: Array, h_enc: Array, mask: Array, W: Array | None = None,
-                   v: Array | None = None) -> tuple[int, int]:
+def attention_flop(h: Array, h_enc: Array, mask: Array, W: Array | None = None, v: Array | None = None,
+                   places: Array | None = None) -> tuple[int, int]:
     """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
     (S, B, M), H = h_enc.shape, h.shape[1]
     A = H if v is None else len(v)
@@ -184,6 +195,22 @@ def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Arr
     dkeys = dkeys.reshape(B * S, -1)
     dvalues = product(dkeys, _key_rows(W, v, M).T)
     return dvalues.reshape(B, S, M), product(values.reshape(B * S, M).T, dkeys)
+
+
+def location_keys(places: Array, values: Array) -> Array:
+    """(B, S, H): a learnt vector for each place, the same for every sentence; ValueError for more places than L."""
+    (B, S, _), (L, H) = values.shape, places.shape
+    if S > L:
+        raise ValueError(f"attention: a source of {S} tokens, but score 'location' knows {L} places: choose a larger "
+                         "max_source, or leave longer sentences out")
+    return array_module(values).broadcast_to(places[:S], (B, S, H))
+
+
+def location_keys_backward(dkeys: Array, places: Array) -> Array:
+    """dplaces (L, H); zero where no sentence of the batch reaches."""
+    dplaces = array_module(dkeys).zeros(places.shape, dkeys.dtype)
+    dplaces[: dkeys.shape[1]] = dkeys.sum(axis=0)
+    return dplaces
 
 
 def _key_rows(W: Array, v: Array | None, M: int) -> Array:

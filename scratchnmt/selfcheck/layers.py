@@ -117,6 +117,7 @@ LAYERS: tuple[Case, ...] = (
         "score general, feeding none": {"feed": "none"},
         "score dot, feeding output": {"score": "dot", "bidirectional": False},
         "score concat, feeding output": {"score": "concat"},
+        "score location, feeding output": {"score": "location", "max_source": 4},
         "score concat, feeding context, two layers, dropout": {
             "score": "concat", "feed": "context", "layers": 2, "dropout": 0.3},
     }),

@@ -73,8 +73,8 @@ def example_batch(src_lengths: Array, tgt_lengths: Array, seed: int = 0) -> tupl
 
 
 MODELS: tuple[ModelCase, ...] = (
-    *(ModelCase(f"nmt, score {score}, feeding {feed}", {"score": score, "feed": feed})
-      for score in ("general", "dot", "concat") for feed in ("output", "context", "none")),
+    *(ModelCase(f"nmt, score {score}, feeding {feed}", {"score": score, "feed": feed, "max_source": 12})
+      for score in ("general", "dot", "concat", "location") for feed in ("output", "context", "none")),
     ModelCase("nmt, one direction", {"bidirectional": False}),
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, two layers, one direction, concat, context", {

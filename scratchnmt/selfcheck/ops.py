@@ -64,9 +64,10 @@ CASES: tuple[Case, ...] = (
             "x N H", "W H V", targets=targets, label_smoothing=0.1, chunk_bytes=64)),
     }),
     *cases("attention", attention.attention_forward, attention.attention_backward, {
-        "dot": ("S B H", normal("h B H", "h_enc S B H", mask=mask("S B"), W=None, v=None)),
-        "general": ("S B H M", normal("h B H", "h_enc S B M", "W M H", mask=mask("S B"), v=None)),
-        "concat": ("S B H M A", normal("h B H", "h_enc S B M", "W H+M A", "v A", mask=mask("S B"))),
+        "dot": ("S B H", normal("h B H", "h_enc S B H", mask=mask("S B"), W=None, v=None, places=None)),
+        "general": ("S B H M", normal("h B H", "h_enc S B M", "W M H", mask=mask("S B"), v=None, places=None)),
+        "concat": ("S B H M A", normal("h B H", "h_enc S B M", "W H+M A", "v A", mask=mask("S B"), places=None)),
+        "location": ("S B H M", normal("h B H", "h_enc S B M", "places S+M H", mask=mask("S B"), W=None, v=None)),
     }),
     *cases("attention_step", attention.attention_step_forward, _attention_step_backward, {
         "product": ("B Q S A M", normal(*_QUERY, mask=mask("B S"), v=None)),

@@ -169,6 +169,7 @@ def test_memory_and_decode(call):
     (["ops", "tanh", "--sweep", "V"], "no operation of that name has that size"),
     (["step", "--peers", "chainer"], "peer chainer: No module named 'benchmarks.peer_chainer'"),
     (["timeline"], "timeline shows what a GPU does: choose --device cuda"),
+    (["systems", "--system", "moses"], "no system is called 'moses'"),
     (["step", "--device", "tpu"], "device 'tpu' is not known"),
 ])
 def test_what_is_refused(call, arguments, message):
@@ -239,6 +240,19 @@ def test_fit(call, peers, monkeypatch):
     status, (out, _), found = call("fit", "--size", "4,3,5,6", "--rounds", 1, "--peers", peers)
     assert status == 0 and "losses of the first 20 steps" in out
     assert [row["contestant"] for row in found] == ["scratchnmt", *(["Keras on PyTorch"] if peers else [])]
+
+
+def test_systems(call, tmp_path):
+    for package in ("sacrebleu", "safetensors", "matplotlib", "threadpoolctl"):
+        pytest.importorskip(package)
+    names = ["general, output fed: CS224N", "no attention, one direction"]
+    status, (out, _), _ = call("systems", "--train", 60, "--test", 30, "--epochs", 1, "--hidden", 8,
+                               *(part for name in names for part in ("--system", name)))
+    assert status == 0 and "BLEU by words of the source" in out
+    found = list(csv.DictReader((tmp_path / "rows" / "systems.csv").open(encoding="utf-8")))
+    assert {row["system"] for row in found} == {*names}
+    assert [int(row["sentences"]) for row in found if row["words"] == "all"] == [30, 30]
+    assert (tmp_path / "rows" / "systems.png").stat().st_size > 1000
 
 
 def test_the_timeline(tmp_path):

@@ -19,11 +19,13 @@ def arguments(case, rng):
 @by_score
 def test_the_equations(case, rng):
     args = arguments(case, rng)
-    h, h_enc, W, v = (args[name] for name in ("h", "h_enc", "W", "v"))
+    h, h_enc, W, v, places = (args[name] for name in ("h", "h_enc", "W", "v", "places"))
     context, cache = att.attention_forward(**args)
     for b, length in enumerate(MASK.sum(axis=0)):
         tokens = h_enc[:length, b]
-        if v is not None:
+        if places is not None:
+            score = places[:length] @ h[b]
+        elif v is not None:
             score = [v @ np.tanh(np.concatenate([h[b], token]) @ W) for token in tokens]
         else:
             score = [h[b] @ (token if W is None else token @ W) for token in tokens]
@@ -48,14 +50,14 @@ def test_padding_has_no_weight_and_no_gradient(case, rng):
 
 def one_by_one(case):
     """h (B, Q, H): a textbook step for each of the Q queries."""
-    def forward(h, h_enc, mask, W, v):
-        contexts, caches = zip(*(case.forward(h[:, q], h_enc, mask, W, v) for q in range(h.shape[1])))
+    def forward(h, h_enc, mask, W, v, places):
+        contexts, caches = zip(*(case.forward(h[:, q], h_enc, mask, W, v, places) for q in range(h.shape[1])))
         return np.stack(contexts, axis=1), caches
 
     def backward(dcontext, caches):
         grads = [case.backward(dcontext[:, q], cache) for q, cache in enumerate(caches)]
         total = {f"d{name}": sum(getattr(g, f"d{name}") for g in grads)
-                 for name in ("h_enc", "W", "v") if getattr(grads[0], f"d{name}") is not None}
+                 for name in ("h_enc", "W", "v", "places") if getattr(grads[0], f"d{name}") is not None}
         return {"dh": np.stack([g.dh for g in grads], axis=1), **total}
 
     return forward, backward
@@ -63,19 +65,22 @@ def one_by_one(case):
 
 def all_at_once():
     """The same with what a decoder and a search use: keys once, the step on every query, products after it."""
-    def forward(h, h_enc, mask, W, v):
+    def forward(h, h_enc, mask, W, v, places):
         values = h_enc.transpose(1, 0, 2)
-        keys = att.attention_keys(values, W, v)
+        keys = att.attention_keys(values, W, v) if places is None else att.location_keys(places, values)
         context, step = att.attention_step_forward(att.attention_query(h, W, v), keys, values, mask.T, v)
-        return context, (h, W, step)
+        return context, (h, W, places, step)
 
     def backward(dcontext, cache):
-        h, W, step = cache
+        h, W, places, step = cache
         dquery, dscore, dkeys, dv = att.attention_step_backward(dcontext, step)
         dkeys = dscore.transpose(0, 2, 1) @ step.query if dkeys is None else dkeys
         rows = dquery.reshape(-1, dquery.shape[-1])
         dh = att.attention_query_backward(rows, W, step.v, h.shape[-1])
         dW_query = None if step.v is None else h.reshape(len(rows), -1).T @ rows
+        if places is not None:
+            return {"dh": dh.reshape(h.shape), "dplaces": att.location_keys_backward(dkeys, places),
+                    "dh_enc": (step.weights.transpose(0, 2, 1) @ dcontext).transpose(1, 0, 2)}
         dvalues, dW = att.attention_keys_backward(dkeys, step.values, W, step.v)
         dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext
         dW = dW if dW_query is None else np.concatenate([dW_query, dW])
@@ -96,6 +101,7 @@ def test_many_queries_at_once_are_as_many_textbook_steps(case, dtype, rng, gradc
     (TEXTBOOK[0], dict(h=np.zeros((3, 2))), r"h_enc has .*, expected \(S, B, H\) = .*, H = 2 comes from h "),
     (TEXTBOOK[1], dict(W=np.zeros((6, 4))), r"attention: W has shape \(6, 4\), expected \(M, H\) = \(6, 5\)"),
     (TEXTBOOK[2], dict(W=np.zeros((6, 4))), r"W has shape \(6, 4\), expected \(H\+M, A\) = \(11, 4\)"),
+    (TEXTBOOK[3], dict(places=np.zeros((4, 5))), r"a source of 5 tokens, but score 'location' knows 4 places"),
     (TEXTBOOK[1], dict(mask=MASK.T), r"attention: mask has shape \(3, 5\), expected \(S, B\) = \(5, 3\)"),
 ])
 def test_arguments_that_do_not_fit(case, change, message, rng):
