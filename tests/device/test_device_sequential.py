@@ -1,0 +1,31 @@
+"""Networks of layers give the same on the stand-in for CuPy, masks and all."""
+
+import pytest
+from sequential import examples
+
+from scratchnmt import sequential
+
+CASES = {
+    "seed": (lambda layers: examples.seed_network(layers, input_shape=(examples.T, examples.I)),
+             "categorical_crossentropy", examples.vectors, lambda rng: examples.one_hot(rng, 24, 4)),
+    "classifier": (examples.classifier, "binary_crossentropy", examples.ids,
+                   lambda rng: rng.integers(0, 2, (24, 1)).astype("float32")),
+    "tagger": (examples.tagger, "sparse_categorical_crossentropy", examples.ids,
+               lambda rng: rng.integers(0, examples.CLASSES, (24, examples.T))),
+    "regression": (examples.masked_regression, "mse", examples.gappy,
+                   lambda rng: rng.standard_normal((24, examples.T, 2)).astype("float32")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_is_the_same_on_both(name, rng, cupy):
+    make, loss, x, y = CASES[name]
+    x, y, found = x(rng), y(rng), []
+    for device in ("cpu", "cuda"):
+        model = sequential.Sequential(make(sequential), device=device, dtype="float64")
+        model.compile("adam", loss, ["accuracy"])
+        history = model.fit(x, y, epochs=2, batch_size=8, validation_split=0.25, verbose=0).history
+        found.append([history, model.predict(x), *model.get_weights()])
+    assert found[1][0] == {name: pytest.approx(values, rel=1e-12) for name, values in found[0][0].items()}
+    for on_cpu, on_device in zip(found[0][1:], found[1][1:], strict=True):
+        assert on_device == pytest.approx(on_cpu, rel=1e-9, abs=1e-12)
