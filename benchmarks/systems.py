@@ -38,8 +38,8 @@ SYSTEMS = {
     "no attention, one direction": PRESETS["sutskever"] | {"layers": 1, "reverse_source": False},
     "no attention, one direction, reversed: Sutskever, one layer": PRESETS["sutskever"] | {"layers": 1},
 }
-SHOWN = ("general, output fed: CS224N", "context fed, state read: the seed's", "no attention",
-         "no attention, one direction", "no attention, one direction, reversed: Sutskever, one layer")
+SHOWN = ("general, output fed: CS224N", "context fed, state read: the seed's", "no attention, start fed: Cho",
+         "no attention", "no attention, one direction", "no attention, one direction, reversed: Sutskever, one layer")
 LENGTHS = ((3, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (10, 10), (11, 11), (12, 99))  # words of the source
 WHOLE = "all"
 
@@ -126,4 +126,4 @@ def draw(found: Mapping[str, Mapping[str, tuple[int, float]]], paths: Sequence[P
         place.set_xticks(range(len(LENGTHS)), list(map(label, LENGTHS)))
         place.set_xlabel("words of the English sentence")
         place.set_ylabel(f"BLEU after {epochs} epochs")
-        place.legend(frameon=False, fontsize=7)
+        place.legend(frameon=False, fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
