@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from .data.batches import Batch, make_batch
 from .data.vocab import EOS, SPECIALS, Vocabulary
 from .errors import InputError
 from .search import Hypothesis, beam_search, check_options, check_sampling, sample
+from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
 _MEMORY = 1 << 29  # bytes: the attention weights that the hypotheses of a batch may take
@@ -79,6 +80,8 @@ class Translator:
         max_length: int | None = None,
         batch_size: int = 64,
         window: int | None = None,
+        replace_unknown: bool = False,
+        dictionary: Mapping[str, str] | None = None,
     ) -> Iterator[Any]:
         """Translate lines as they come; yield one result for each, in order.  Blank in, blank out.
 
@@ -87,14 +90,18 @@ class Translator:
         beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
         included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the
         results (None: 16 batches), which are translated in batches of `batch_size` sentences of like
-        length; window=1 answers each line before it reads the next.
+        length; window=1 answers each line before it reads the next.  replace_unknown puts the source word
+        with the most attention in the place of <unk>, or what the dictionary has for that word (see
+        scratchnmt.unknown); the scores remain those of <unk>.
 
-        Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty; with its
-        number, for a line so long that its search might not fit into memory.
+        Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty, a model whose
+        unknown words cannot be replaced; with its number, for a line so long that its search might not fit
+        into memory.
         """
         n = 1 if n_best is None else n_best
         search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
-        results = self._stream(lines, window, batch_size, max_length, search)
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary)
+        results = self._stream(lines, window, batch_size, max_length, search, write)
         return (scored[0][0] for scored in results) if n_best is None else results
 
     def sample(
@@ -107,6 +114,8 @@ class Translator:
         max_length: int | None = None,
         batch_size: int = 64,
         window: int | None = None,
+        replace_unknown: bool = False,
+        dictionary: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[str, float]]:
         """Draw a translation of every line as they come; yield (text, score) of each, in order.
 
@@ -114,7 +123,8 @@ class Translator:
         errors as in `stream`.  What line n gives depends on the seed and on n, but for rounding not on other lines.
         """
         search = self._sampling(seed, temperature=temperature, top_k=top_k)
-        return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search))
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary)
+        return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search, write))
 
     def _beam(self, **options: Any) -> _Search:
         check_options(max_steps=1, **options)
@@ -133,7 +143,7 @@ class Translator:
 
         return _Search(1, find)
 
-    def _stream(self, lines, window, batch_size, max_length, search) -> Iterator[list[tuple[str, float]]]:
+    def _stream(self, lines, window, batch_size, max_length, search, write) -> Iterator[list[tuple[str, float]]]:
         """(text, score) of what is found for each line; everything is checked before a line is read."""
         if isinstance(lines, str):
             raise TypeError("lines must be a list of sentences, not one string")
@@ -142,15 +152,17 @@ class Translator:
             if value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
         _check_max_length(max_length)
-        return self._by_windows(iter(lines), window, batch_size, max_length, search)
+        return self._by_windows(iter(lines), window, batch_size, max_length, search, write)
 
-    def _by_windows(self, lines, window, batch_size, max_length, search) -> Iterator[list[tuple[str, float]]]:
+    def _by_windows(self, lines, window, batch_size, max_length, search, write: Writer
+                    ) -> Iterator[list[tuple[str, float]]]:
         numbered = enumerate(lines, start=1)
         for first in numbered:
             taken = chain([first], islice(numbered, window - 1))
-            sentences = [self._encode(line, f"line {n}", max_length, search) for n, line in taken]
-            for hypotheses in self._search(sentences, batch_size, max_length, search, first[0]):
-                yield [(self.tgt_vocab.decode(value), score) for value, score in hypotheses]
+            encoded = [(line, self._encode(line, f"line {n}", max_length, search)) for n, line in taken]
+            found = self._search([ids for _, ids in encoded], batch_size, max_length, search, first[0])
+            for (line, _), hypotheses in zip(encoded, found):
+                yield [(write(line, hypothesis), hypothesis.score) for hypothesis in hypotheses]
 
     def _search(self, sentences, batch_size, max_length, search, first_line=1) -> list[list[Hypothesis]]:
         """What is found for each sentence; the empty translation, of score 0, of one without tokens."""

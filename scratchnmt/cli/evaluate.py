@@ -7,7 +7,17 @@ import json
 import time
 from typing import Any
 
-from .parser import Parser, add_computing, add_models, add_option, add_search_options, computing, search_options
+from .parser import (
+    Parser,
+    add_computing,
+    add_models,
+    add_option,
+    add_replacing,
+    add_search_options,
+    computing,
+    replacing,
+    search_options,
+)
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
 USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [options]"
@@ -27,6 +37,7 @@ def add_arguments(parser: Parser) -> None:
                        help="source sentences, one a line, UTF-8 or .gz")
     given.add_argument("--ref", required=True, metavar="FILE", help="their translations, line by line")
     add_search_options(parser.add_argument_group("search"))
+    add_replacing(parser.add_argument_group("unknown words"))
     output = parser.add_argument_group("output")
     output.add_argument("--output", metavar="FILE", help="write the translations to this file, too")
     add_option(output, "json", False, "print one JSON object instead of the table")
@@ -41,14 +52,15 @@ def run(args: argparse.Namespace) -> int:
 
     check_output(args.output)
     require("sacrebleu", extra="train")
+    unknown = replacing(args)
     src, ref = read_parallel(args.src, args.ref)
     translator = Translator.load(args.model, **computing(vars(args)))
     started = time.perf_counter()
-    found = translator.translate(src, **search_options(args))
+    found = translator.translate(src, **search_options(args), **unknown)
     seconds = time.perf_counter() - started
     scores = {**_scores(translator, src, ref, found, args.batch_size), "beam_size": args.beam,
-              "length_penalty": args.length_penalty, "sentences": len(src), "seconds": round(seconds, 3),
-              "sentences_per_second": round(len(src) / seconds, 1)}
+              "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
+              "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
     if args.output:
         write_lines(args.output, found)
     print(json.dumps(scores) if args.json else _table(scores))

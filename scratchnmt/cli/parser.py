@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from ..errors import InputError
 from ..kernels import CHOICES, MATMULS
 
 
@@ -91,3 +92,20 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_search_options`, as Translator.translate takes them."""
     return {"beam_size": args.beam, "length_penalty": args.length_penalty, "max_length": args.max_length,
             "batch_size": args.batch_size}
+
+
+def add_replacing(group: Any) -> None:
+    """The options of unknown words that `translate` and `evaluate` share."""
+    add_option(group, "replace_unknown", False, "put the source word that was looked at most in the place of <unk>")
+    group.add_argument("--dictionary", metavar="FILE", help="with --replace-unknown: its translation, where FILE has "
+                       "a line of the word, a tab and the translation (UTF-8 or .gz; of several the first counts)")
+
+
+def replacing(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of `add_replacing`, the dictionary read, as Translator.translate takes them."""
+    from ..unknown import read_dictionary
+
+    if args.dictionary is not None and not args.replace_unknown:
+        raise InputError("--dictionary needs --replace-unknown")
+    dictionary = None if args.dictionary is None else read_dictionary(args.dictionary)
+    return {"replace_unknown": args.replace_unknown, "dictionary": dictionary}

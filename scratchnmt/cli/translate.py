@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .parser import Parser, add_computing, add_models, add_option, add_search_options, computing, search_options
+from .parser import (
+    Parser,
+    add_computing,
+    add_models,
+    add_option,
+    add_replacing,
+    add_search_options,
+    computing,
+    replacing,
+    search_options,
+)
 
 HELP = "translate standard input, or a file, with a trained model"
 USAGE = "scratchnmt translate --model DIR [DIR ...] [--input FILE] [--output FILE] [options]"
@@ -23,6 +33,7 @@ examples:
   echo "A dog runs ." | scratchnmt translate --model runs/en-de
   scratchnmt translate --model runs/en-de --input test.en --output test.out.de
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png
+  scratchnmt translate --model runs/en-de --input test.en --replace-unknown --dictionary en-de.tsv
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --sample --temperature 0.5 --seed 1"""
 
 
@@ -38,6 +49,7 @@ def add_arguments(parser: Parser) -> None:
     add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of "
                "like length can go together (default: 16 batches; 1 on a terminal)", type=int)
     add_computing(search)
+    add_replacing(parser.add_argument_group("unknown words"))
     drawing = parser.add_argument_group("drawing instead of searching")
     add_option(drawing, "sample", False, "draw each word as often as the model thinks it likely")
     add_option(drawing, "temperature", 1.0, "below 1 draws the likely more often than that, above 1 less often")
@@ -59,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     _check_sample(args)
     if args.attention:
         check_picture(args.attention)
+    shared = replacing(args)
     interactive = args.input is None and sys.stdin.isatty()
     lines: Iterable[str] = standard_input() if args.input is None else read_lines(args.input, blank_ok=True)
     translator = Translator.load(args.model, **computing(vars(args)))
@@ -67,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"read_ahead must be at least 1, not {args.read_ahead}")
     if args.attention:
         lines = _draw_maps(translator, lines, args)
-    results = _results(translator, lines, window, args)
+    results = _results(translator, lines, {**shared, "window": window}, args)
     if interactive:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     if args.output:
@@ -78,11 +91,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _results(translator: Any, lines: Iterable[str], window: int | None, args: argparse.Namespace) -> Iterator[Any]:
+def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args: argparse.Namespace) -> Iterator[Any]:
+    """What is found or drawn for each line; `shared`: the options that both take."""
     if not args.sample:
-        return translator.stream(lines, n_best=args.n_best, window=window, **search_options(args))
-    drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed, window=window,
-                              max_length=args.max_length, batch_size=args.batch_size)
+        return translator.stream(lines, n_best=args.n_best, **search_options(args), **shared)
+    drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed,
+                              max_length=args.max_length, batch_size=args.batch_size, **shared)
     return (text for text, _ in drawn)
 
 

@@ -8,7 +8,9 @@ from training.tiny_run import VOCAB, model, pairs
 from scratchnmt import Translator
 from scratchnmt.arrays import to_device
 from scratchnmt.checkpoint import save_model
+from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError
+from scratchnmt.models.nmt import NMT
 from scratchnmt.search import Ensemble, beam_search, greedy_search, sample
 
 LINES = [*pairs(12, 3, (1, 9))[0], ""]
@@ -112,3 +114,15 @@ def test_a_step_of_a_draw_waits_once_for_the_device(machine):
         assert max(len(h.attention) for h in found) == steps
         waits[steps] = len(machine.waits)
     assert waits[9] - waits[4] == 5, "\n".join(machine.waits)
+
+
+def test_unknown_words_are_replaced_alike_on_both():
+    vocabularies = VOCAB, WordVocabulary(["la", "le"])
+    found = []
+    for device in ("cpu", "cuda"):
+        weights = NMT(len(VOCAB), 6, 10, 8, seed=2, dtype="float64", device=device)
+        weights.params.flat[...] *= 20
+        found.append(Translator(weights, *vocabularies).translate(LINES, n_best=4, replace_unknown=True))
+    assert [[text for text, _ in some] for some in found[1]] == [[text for text, _ in some] for some in found[0]]
+    replaced = {word for some in found[0] for text, _ in some for word in text.split()} - {"la", "le"}
+    assert len(replaced) > 4 and replaced <= set(" ".join(LINES).split())
