@@ -90,7 +90,8 @@ def test_a_layer_has_every_weight_of_its_part_of_the_model(case):
     part = case.name.partition(",")[0]
     report = case.report()
     model = next(m for m in MODELS if ("two layers" in m.name) == ("two layers" in case.name)
-                 and ("concat" in m.name) == ("concat" in case.name) and ("dot" in m.name) == ("dot" in case.name))
+                 and ("concat" in m.name) == ("concat" in case.name) and ("dot" in m.name) == ("dot" in case.name)
+                 and ("location" in m.name) == ("location" in case.name))
     theirs = {"encoder": ("encoder", "init"), "decoder": ("decoder", "attention", "combine")}[part]
     expected = {f"d{name}" for name in model.model().params if name.split(".")[0] in theirs}
     assert expected <= {t.name for t in report.tensors} and report.ok

@@ -3,6 +3,7 @@
 //     (1)  score[s] = h . h_enc[s]                          "dot"       needs M = H
 //          score[s] = h . (h_enc[s] W)                      "general"   W (M, H)
 //          score[s] = v . tanh([h; h_enc[s]] W)             "concat"    W (H + M, A), v (A,)
+//          score[s] = h . places[s]                         "location"  places (L, H), no more tokens than L
 //     (2)  weights = softmax(score)                         over the source tokens, padding left out
 //     (3)  context = sum_s weights[s] h_enc[s]
 //

@@ -102,6 +102,11 @@ class NMTConfig:
         return self.score != NO_ATTENTION
 
     @property
+    def longest(self) -> int | None:
+        """Tokens that a source may have; None: any number."""
+        return self.max_source if self.score == "location" else None
+
+    @property
     def context_size(self) -> int:
         """Columns of the context vector; 0 without attention."""
         return self.memory_size if self.attends else 0

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, to_device
+from ..errors import InputError
 from ..ops import packing
 from ..ops.cross_entropy import PAD
 from ..ops.packing import Packing
@@ -39,13 +40,21 @@ class Inputs(NamedTuple):
     tgt_tokens: tuple[Array, Array] | None = None
 
 
-def lay_out(src: Array, src_lengths: Array, tgt: Array) -> Inputs:
-    """Inputs of a batch, on the host; ValueError for lengths or padding that do not fit."""
+def lay_out(src: Array, src_lengths: Array, tgt: Array, longest: int | None = None) -> Inputs:
+    """Inputs of a batch, on the host; ValueError for lengths or padding that do not fit, sources above `longest`."""
     src, src_lengths, tgt, tgt_lengths = _on_host(src, src_lengths, tgt)
+    check_longest(src_lengths, longest)
     src_packing, tgt_packing = packing.pack(src_lengths, len(src)), packing.pack(tgt_lengths, len(tgt) - 1)
     mask = np.arange(len(src))[:, None] < src_lengths
     words = tgt[:-1]  # of step t, which predicts tgt[t + 1]
     return Inputs(src, words, src_packing, tgt_packing, mask, tgt[1:].reshape(-1)[tgt_packing.rows])
+
+
+def check_longest(src_lengths: Array, longest: int | None) -> None:
+    """InputError if a source has more tokens than the model knows places."""
+    if longest is not None and len(src_lengths) and int(src_lengths.max()) > longest:
+        raise InputError(f"a source of {int(src_lengths.max())} tokens, but score 'location' knows {longest} places: "
+                         "train with a larger max_source, or leave longer sentences out (max_length)")
 
 
 def _on_host(src: Array, src_lengths: Array, tgt: Array) -> tuple[np.ndarray, ...]:
@@ -98,7 +107,7 @@ def views(vector: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Arr
 
 
 def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int, int], src: Array,
-         src_lengths: Array, tgt: Array) -> None:
+         src_lengths: Array, tgt: Array, longest: int | None = None) -> None:
     """Write a batch into the `views` of a vector of int64 on the host.
 
     vocabularies: the sizes of source and target.  ValueError for lengths or padding that do not fit, IndexError
@@ -106,6 +115,7 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
     """
     src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt)
     packing.check_lengths(src_lengths, len(src))
+    check_longest(src_lengths, longest)
     _check_ids("source", src, vocabularies[0])
     _check_ids("target", tgt, vocabularies[1])
     S, T, B, N = bucket

@@ -30,7 +30,7 @@ from .config import PRESETS, NMTConfig
 from .decoder import DecoderCache, decoder_backward, decoder_forward
 from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
-from .inputs import Inputs, lay_out
+from .inputs import Inputs, check_longest, lay_out
 from .parameters import Parameters
 from .stepper import SearchState, first_state, next_state, rows_times
 
@@ -107,7 +107,7 @@ class NMT:
         given to backward, for the gradient of the vocabulary's weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
-        return self.forward_inputs(lay_out(src, src_lengths, tgt), rng, out)
+        return self.forward_inputs(lay_out(src, src_lengths, tgt, self.config.longest), rng, out)
 
     def forward_inputs(self, inputs: Inputs, rng=None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
         """`forward` of a batch that is laid out already."""
@@ -117,7 +117,7 @@ class NMT:
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""
-        inputs = lay_out(src, src_lengths, tgt)
+        inputs = lay_out(src, src_lengths, tgt, self.config.longest)
         return float(self._forward(inputs, None, gradients=False)[0])
 
     def token_log_probs(self, src: Array, src_lengths: Array, tgt: Array) -> Array:
@@ -125,7 +125,7 @@ class NMT:
 
         The same pass as in training (forced decoding), without dropout, label smoothing or anything for backward.
         """
-        inputs = lay_out(src, src_lengths, tgt)
+        inputs = lay_out(src, src_lengths, tgt, self.config.longest)
         losses, _ = self._forward(inputs, None, gradients=False, row_losses=True)
         xp = array_module(losses)
         found = xp.zeros(inputs.tgt.size, losses.dtype)
@@ -175,6 +175,7 @@ class NMT:
         xp = array_module(self.params["embed.src"])
         x = self._embed("embed.src", src, None, None, {})
         check_shapes("NMT.start", src=("S B", src), src_lengths=("B", src_lengths))
+        check_longest(src_lengths, self.config.longest)
         packing = place(pack(src_lengths, len(src)), xp)
         (h_enc, states), _ = encoder_forward(self.params, self.config, x, packing, kernels=self.kernels)
         mask = beside(np.arange(len(src))[:, None] < src_lengths, h_enc)

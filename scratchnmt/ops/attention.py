@@ -3,7 +3,7 @@
     (1)  score[s] = h . h_enc[s]                          "dot"       needs M = H
          score[s] = h . (h_enc[s] W)                      "general"   W (M, H)
          score[s] = v . tanh([h; h_enc[s]] W)             "concat"    W (H + M, A), v (A,)
-         score[s] = h . places[s]                         "location"  places (L, H), S at most L
+         score[s] = h . places[s]                         "location"  places (L, H), no more tokens than L
     (2)  weights = softmax(score)                         over the source tokens, padding left out
     (3)  context = sum_s weights[s] h_enc[s]
 
@@ -198,18 +198,19 @@ def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Arr
 
 
 def location_keys(places: Array, values: Array) -> Array:
-    """(B, S, H): a learnt vector for each place, the same for every sentence; ValueError for more places than L."""
-    (B, S, _), (L, H) = values.shape, places.shape
+    """(B, S, H): a learnt vector for each place, the same for every sentence; zeros behind the L places, for padding."""
+    xp, (B, S, _), (L, H) = array_module(values), values.shape, places.shape
+    keys = places[:S]
     if S > L:
-        raise ValueError(f"attention: a source of {S} tokens, but score 'location' knows {L} places: choose a larger "
-                         "max_source, or leave longer sentences out")
-    return array_module(values).broadcast_to(places[:S], (B, S, H))
+        keys = xp.zeros((S, H), places.dtype)
+        keys[:L] = places
+    return xp.broadcast_to(keys, (B, S, H))
 
 
 def location_keys_backward(dkeys: Array, places: Array) -> Array:
     """dplaces (L, H); zero where no sentence of the batch reaches."""
-    dplaces = array_module(dkeys).zeros(places.shape, dkeys.dtype)
-    dplaces[: dkeys.shape[1]] = dkeys.sum(axis=0)
+    dplaces, known = array_module(dkeys).zeros(places.shape, dkeys.dtype), min(dkeys.shape[1], len(places))
+    dplaces[:known] = dkeys[:, :known].sum(axis=0)
     return dplaces
 
 

@@ -53,7 +53,7 @@ class _Watch(Callback):
             raise InputError(f"{type(self).__name__} watches {self.monitor!r}, but there are only "
                              f"{', '.join(logs)}: val_ names need validation_data or validation_split")
         value = self.sign * logs[self.monitor]
-        if value >= self.best - self.min_delta:
+        if not value < self.best - self.min_delta:  # nor if it is no number
             return False
         self.best = value
         return True
@@ -76,7 +76,8 @@ class EarlyStopping(_Watch):
             self.waited, self.weights = 0, self.model.params.flat.copy() if self.restore_best_weights else None
             return
         self.waited += 1
-        self.model.stop_training = self.waited >= max(1, self.patience)
+        if self.waited >= max(1, self.patience):
+            self.model.stop_training = True
 
     def on_train_end(self) -> None:
         if self.weights is not None:

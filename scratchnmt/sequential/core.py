@@ -12,7 +12,7 @@ from ..ops.dropout import dropout_backward, dropout_forward
 from ..ops.embedding import embedding_backward, embedding_forward
 from ..ops.linear import linear_backward, linear_forward
 from .activations import ACTIVATIONS, activate, activate_back
-from .layer import Layer, Shape, glorot
+from .layer import Layer, Shape, glorot, shown
 from .names import count, look_up
 
 
@@ -24,6 +24,13 @@ class Input(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "shape": self.input_shape}
+
+    def built(self, shape: Shape) -> Shape:
+        fits = len(shape) == len(self.input_shape) and all(None in pair or pair[0] == pair[1]
+                                                           for pair in zip(shape, self.input_shape))
+        if not fits:
+            raise self.refuse(shape, shown(self.input_shape))
+        return shape
 
     def forward(self, x, weights, mask, rng):
         return x, mask, None
@@ -92,7 +99,7 @@ class Dropout(Layer):
         super().__init__(**kind)
         if not 0 <= rate < 1:
             raise InputError(f"Dropout: rate is {rate}, expected at least 0 and below 1")
-        self.rate = rate
+        self.rate = float(rate)
 
     def forward(self, x, weights, mask, rng):
         if rng is None or not self.rate:

@@ -17,8 +17,8 @@ from .callbacks import History
 if TYPE_CHECKING:
     from .model import Sequential
 
-VERBOSE = {"auto": 1, "0": 0, "1": 1, "2": 2}
-BAR = 20  # characters
+VERBOSE = {"auto": 1, "0": 0, "1": 1, "2": 2, "False": 0, "True": 1}
+BAR, MARKS = 20, "━─"  # characters
 
 
 class Data(NamedTuple):
@@ -40,6 +40,16 @@ def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: in
     for callback in callbacks:
         callback.model = model
         callback.on_train_begin()
+    try:
+        _epochs(model, data, valid, batch_size, epochs, verbose, callbacks, shuffle, history)
+    finally:
+        for callback in callbacks:
+            callback.on_train_end()
+    return history
+
+
+def _epochs(model: Sequential, data: Data, valid: Data | None, batch_size: int, epochs: int, verbose: int,
+            callbacks: Sequence[Any], shuffle: bool, history: History) -> None:
     for epoch in range(epochs):
         line = _Line(epoch, epochs, -(-len(data.x) // batch_size), verbose)
         logs = _mean(_steps(model, data, batch_size, shuffle, epoch, line))
@@ -51,35 +61,36 @@ def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: in
             callback.on_epoch_end(epoch, dict(logs))
         if model.stop_training:
             break
-    for callback in callbacks:
-        callback.on_train_end()
-    return history
 
 
 def evaluate(model: Sequential, data: Data, batch_size: int) -> dict[str, float]:
     """Loss and metrics, averaged over the examples."""
-    def batches() -> Iterator[tuple[int, dict[str, float]]]:
+    def batches() -> Iterator[tuple[int, int, dict[str, float]]]:
         for at in range(0, len(data.x), batch_size):
             part = data.take(slice(at, at + batch_size))
             output, _ = model.forward(model.there(part.x))
-            yield len(part.x), judged(model, output, part)[0]
+            logs, count, _ = judged(model, output, part)
+            yield len(part.x), count, logs
     return _mean(batches())
 
 
 def loss_and_gradients(model: Sequential, part: Data, rng: Any = None):
-    """{"loss": ..., "accuracy": ...} and the gradients of one batch."""
+    """{"loss": ..., "accuracy": ...} of one batch, how many outputs that is the mean of, and the gradients."""
     output, cache = model.forward(model.there(part.x), rng)
-    logs, dy = judged(model, output, part)
-    return logs, model.backward(dy, cache)
+    logs, count, dy = judged(model, output, part)
+    return logs, count, model.backward(dy, cache)
 
 
-def judged(model: Sequential, output: tuple[Array, Array | None], part: Data) -> tuple[dict[str, float], Array]:
-    """Loss and metrics of a batch's output, and the loss' gradient by it."""
+def judged(model: Sequential, output: tuple[Array, Array | None], part: Data) -> tuple[dict[str, float], int, Array]:
+    """Loss and metrics of a batch's output, how many outputs are no padding, and the loss' gradient."""
     y, weight = model.there(part.y), model.there(part.weight)
     value, dp = weighted_loss(model, output, y, weight)
-    right = losses.LOSSES[model.loss].accuracy(output[0], y) if model.metrics else None
-    return {"loss": float(value), **{name: float((right * _counts(right, output[1])).sum())
-                                     for name in model.metrics}}, dp
+    logs, (p, mask) = {"loss": float(value)}, output
+    for name in model.metrics:
+        right = losses.accuracy(model.loss, p, y)
+        logs[name] = float((right * _counts(right, mask)).sum())
+    whole = mask is None or mask.shape != p.shape[:-1]
+    return logs, int(np.prod(p.shape[:-1]) if whole else mask.sum()), dp
 
 
 def weighted_loss(model: Sequential, output: tuple[Array, Array | None], y: Array, weight: Array) -> tuple[Any, Array]:
@@ -99,31 +110,33 @@ def _counts(values: Array, mask: Array | None) -> Array:
 
 
 def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch: int,
-           line: _Line) -> Iterator[tuple[int, dict[str, float]]]:
+           line: _Line) -> Iterator[tuple[int, int, dict[str, float]]]:
     order = model.shuffler.permutation(len(data.x)) if shuffle else np.arange(len(data.x))
     for step, at in enumerate(range(0, len(order), batch_size)):
         part = data.take(order[at : at + batch_size])
-        logs, grads = loss_and_gradients(model, part, model.dropper)
+        logs, count, grads = loss_and_gradients(model, part, model.dropper)
         if not np.isfinite(logs["loss"]):
             raise InputError(f"the loss is {logs['loss']} at epoch {epoch + 1}, step {step + 1}: try a smaller "
                              "learning rate")
         model.optimizer.step(grads)
         line.step(step + 1, logs)
-        yield len(part.x), logs
+        yield len(part.x), count, logs
 
 
-def _mean(batches: Iterator[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    total, sums = 0, {}
-    for size, logs in batches:
-        total += size
+def _mean(batches: Iterator[tuple[int, int, dict[str, float]]]) -> dict[str, float]:
+    """Over batches: of the loss by examples, as Keras does, of metrics by outputs."""
+    totals, sums = {}, {}
+    for size, count, logs in batches:
         for name, value in logs.items():
-            sums[name] = sums.get(name, 0.0) + size * value
-    return {name: value / total for name, value in sums.items()}
+            share = size if name == "loss" else count
+            totals[name] = totals.get(name, 0) + share
+            sums[name] = sums.get(name, 0.0) + share * value
+    return {name: value / max(totals[name], 1) for name, value in sums.items()}
 
 
 def _split(model: Sequential, data: Data, split: float, given: tuple | None) -> tuple[Data, Data | None]:
     if given is not None:
-        if not isinstance(given, tuple) or len(given) not in (2, 3):
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
             raise InputError("validation_data: expected (x, y) or (x, y, sample_weight)")
         return data, model.data(*given, *[None] * (3 - len(given)))
     if not 0 <= split < 1:
@@ -148,15 +161,24 @@ class _Line:
     def step(self, done: int, logs: dict[str, float]) -> None:
         if self.live and time.perf_counter() - self.shown > 0.1:
             self.shown = time.perf_counter()
-            print("\r" + self._text(done, logs), end="", flush=True)
+            print("\r" + self._text(done, logs) + "\x1b[K", end="", flush=True)
 
     def end(self, logs: dict[str, float]) -> None:
         if self.verbose:
-            print(("\r" if self.live else "") + self._text(self.steps, logs), flush=True)
+            print(("\r\x1b[K" if self.live else "") + self._text(self.steps, logs), flush=True)
 
     def _text(self, done: int, logs: dict[str, float]) -> str:
         seconds = time.perf_counter() - self.start
         full = BAR * done // self.steps
-        bar = f" {'━' * full}{'─' * (BAR - full)}" if self.verbose == 1 else " -"
+        done_mark, open_mark = MARKS if _shows(MARKS) else "=."
+        bar = f" {done_mark * full}{open_mark * (BAR - full)}" if self.verbose == 1 else " -"
         numbers = " - ".join(f"{name}: {value:.4f}" for name, value in sorted(logs.items()))
         return f"{done}/{self.steps}{bar} {seconds:.0f}s {1e3 * seconds / done:.0f}ms/step - {numbers}"
+
+
+def _shows(marks: str) -> bool:
+    """Whether the terminal's encoding has these characters."""
+    try:
+        return bool(marks.encode(sys.stdout.encoding or "ascii"))
+    except UnicodeEncodeError:
+        return False

@@ -31,7 +31,8 @@ class Layer:
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, **unknown: Any):
         for option in unknown:
             look_up(f"{self.kind}: option", option, dict.fromkeys((*self.choices, "name", "input_shape")))
-        self.name, self.input_shape = name, None if input_shape is None else tuple(input_shape)
+        self.name, self.input_shape = name, _shape(input_shape)
+        self.owner: Any = None  # the network or the wrapper that it is part of
         self.shapes: dict[str, Shape] = {}  # of the weights
         self._alone: Parameters | None = None
 
@@ -74,7 +75,6 @@ class Layer:
 
     def _weights(self, x: Array, seed: int) -> Weights:
         if self._alone is None:
-            self.name = self.name or self.kind.lower()
             self.built(x.shape[1:])
             dtype = x.dtype if x.dtype.kind == "f" else "float32"
             self._alone = Parameters(self.shapes, dtype, array_module(x))
@@ -103,6 +103,8 @@ def named(layers: list[Layer]) -> None:
     taken = {layer.name for layer in layers if layer.name}
     if len(taken) < sum(1 for layer in layers if layer.name):
         raise InputError(f"two layers have the same name: {', '.join(l.name for l in layers if l.name)}")
+    if any("." in name or "/" in name for name in taken):
+        raise InputError(f"a layer's name has a . or a / in it: {', '.join(sorted(taken))}")
     for layer in layers:
         if layer.name is None:
             base = snake_case(layer.kind)
@@ -113,6 +115,10 @@ def named(layers: list[Layer]) -> None:
 def snake_case(kind: str) -> str:
     """time_distributed from TimeDistributed, lstm from LSTM, as in Keras' names."""
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+
+
+def _shape(given: Any) -> Shape | None:
+    return None if given is None else tuple(None if n is None else int(n) for n in given)
 
 
 def glorot(shape: Shape, rng: np.random.Generator) -> np.ndarray:

@@ -29,7 +29,6 @@ class Loss(NamedTuple):
     forward: Callable[[Array, Array], tuple[Array, Any]]
     backward: Callable[[Array, Any], Array]
     sparse: bool  # y has one axis fewer than p
-    accuracy: Callable[[Array, Array], Array]  # (p, y) -> 1.0 where right (...)
 
 
 class CrossentropyCache(NamedTuple):
@@ -82,7 +81,7 @@ def mean_squared_error_backward(dloss: Array, cache) -> Array:
 
 
 def _above(x: Array, least: float) -> Array:
-    return array_module(x).where(x.real > least, x, least)
+    return array_module(x).where(x.real < least, least, x)  # this way round: what is no number stays none
 
 
 def _one_hot(y: Array, p: Array) -> Array:
@@ -90,23 +89,21 @@ def _one_hot(y: Array, p: Array) -> Array:
     return (y[..., None] == xp.arange(K)).astype(p.real.dtype)
 
 
-def _largest(p: Array, y: Array) -> Array:
+def accuracy(name: str, p: Array, y: Array) -> Array:
+    """1.0 where p is right, else 0.0 (...): which kind is meant Keras tells by the shapes, and so do we."""
+    if LOSSES[name].sparse:
+        return p.argmax(axis=-1) == y
+    if p.shape[-1] == 1:
+        return ((p > 0.5) == (y > 0.5)).mean(axis=-1)
     return p.argmax(axis=-1) == y.argmax(axis=-1)
 
 
-def _rounded(p: Array, y: Array) -> Array:
-    return ((p > 0.5) == (y > 0.5)).mean(axis=-1)
-
-
 LOSSES = {
-    "categorical_crossentropy": Loss(categorical_crossentropy_forward, categorical_crossentropy_backward, False,
-                                     _largest),
+    "categorical_crossentropy": Loss(categorical_crossentropy_forward, categorical_crossentropy_backward, False),
     "sparse_categorical_crossentropy": Loss(sparse_categorical_crossentropy_forward,
-                                            sparse_categorical_crossentropy_backward, True,
-                                            lambda p, y: p.argmax(axis=-1) == y),
-    "binary_crossentropy": Loss(binary_crossentropy_forward, binary_crossentropy_backward, False, _rounded),
-    "mean_squared_error": Loss(mean_squared_error_forward, mean_squared_error_backward, False,
-                               lambda p, y: (p == y).mean(axis=-1)),
+                                            sparse_categorical_crossentropy_backward, True),
+    "binary_crossentropy": Loss(binary_crossentropy_forward, binary_crossentropy_backward, False),
+    "mean_squared_error": Loss(mean_squared_error_forward, mean_squared_error_backward, False),
 }
 LOSSES["mse"] = LOSSES["mean_squared_error"]
 METRICS = dict.fromkeys(("accuracy", "acc"), "accuracy")
@@ -120,11 +117,15 @@ def check_targets(name: str, y: Any, shape: tuple[int, ...]) -> np.ndarray:
             raise InputError(f"{name} wants class numbers of shape {shape[:-1]}, but y has shape {y.shape}: for "
                              "one-hot targets choose categorical_crossentropy")
         y = y.reshape(shape[:-1]) if y.shape == (*shape[:-1], 1) else y
+    elif K == 1 and y.shape == shape[:-1]:
+        y = y[..., None]
     if y.shape != (shape[:-1] if loss.sparse else shape):
         numbers = y.shape == shape[:-1] and name == "categorical_crossentropy"
         raise InputError(f"y has shape {y.shape}, but the network returns {shape}, for which {name} wants "
                          f"{shape[:-1] if loss.sparse else shape}" + (": for class numbers choose "
                          "sparse_categorical_crossentropy" if numbers else ""))
+    if loss.sparse and y.dtype.kind == "f" and (y != np.floor(y)).any():
+        raise InputError(f"{name}: y holds {y[y != np.floor(y)][0]}, expected whole numbers: the classes")
     if loss.sparse and y.size and not 0 <= y.min() <= y.max() < K:
         raise InputError(f"{name}: labels run from {y.min()} to {y.max()}, expected 0 to {K - 1}, the network's "
                          f"{K} classes")

@@ -48,39 +48,31 @@ class Sequential:
         """One more layer at the end."""
         if not isinstance(layer, Layer):
             raise InputError(f"add got a {type(layer).__name__}, expected a layer, such as Dense(10)")
-        if layer in self.layers:
-            raise InputError(f"layer {layer!r} is in this network already: make a second one")
+        if layer.owner is not None:
+            raise InputError(f"layer {layer!r} is in {'this' if layer.owner is self else 'another'} network already, "
+                             "and weights are not shared here: make a second one")
         if self._params is not None:
             raise InputError(f"add({layer.kind}): the network has its weights already; add layers before the first "
                              "summary, compile, fit or predict")
-        self.layers.append(layer)
-        named(self.layers)
-        if len(self.layers) == 1:
-            self.input_shape = self.output_shape = layer.input_shape
-        if self.output_shape is not None:
-            self._chain(layer)
-
-    def build(self, input_shape: Shape) -> None:
-        """Say what comes in, without the batch, where no layer did."""
-        if not self.layers:
-            raise InputError("the network has no layers: add some")
-        if self.input_shape is None:
-            self.input_shape = self.output_shape = tuple(input_shape)
-            for layer in self.layers:
-                self._chain(layer)
-
-    def _chain(self, layer: Layer) -> None:
-        given, before = self.output_shape, self.layers[max(0, self.layers.index(layer) - 1)]
         if getattr(layer, "return_state", False):
             raise InputError(f"layer {layer!r} returns its states too, which a list of layers has no place for: call "
                              "it by itself")
-        try:
-            self.output_shape = layer.built(given)
-        except InputError as error:
-            self.layers.remove(layer)
-            if before is layer:
-                raise
-            raise InputError(f"{error}; {before!r} before it returns {shown(given)}") from error
+        named([*self.layers, layer])
+        first = layer.input_shape if not self.layers else self.input_shape
+        last = layer.input_shape if not self.layers else self.output_shape
+        output = None if last is None else _built(layer, last, self.layers[-1:])
+        self.layers.append(layer)
+        self.input_shape, self.output_shape, layer.owner = first, output, self
+
+    def build(self, input_shape: Shape) -> None:
+        """Say what comes in, without the batch, where no layer did; InputError, and nothing is said, if it does not fit."""
+        if not self.layers:
+            raise InputError("the network has no layers: add some")
+        if self.input_shape is None:
+            output = tuple(input_shape)
+            for number, layer in enumerate(self.layers):
+                output = _built(layer, output, self.layers[number - 1 : number] if number else [])
+            self.input_shape, self.output_shape = tuple(input_shape), output
 
     @property
     def params(self) -> Parameters:
@@ -122,15 +114,15 @@ class Sequential:
     def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, metrics: Sequence[str] = ()) -> None:
         """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
         look_up("loss", loss, losses.LOSSES)
-        self.loss, self.metrics = loss, [look_up("metric", name, losses.METRICS) for name in metrics or ()]
-        self.choices = optimizer_named(optimizer)
+        metrics, choices = [look_up("metric", name, losses.METRICS) for name in metrics or ()], optimizer_named(optimizer)
+        self.loss, self.metrics, self.choices = loss, metrics, choices
         self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
         self.compiled = True
 
     compiled = False
 
     def fit(self, x: Any, y: Any, batch_size: int = 32, epochs: int = 1, verbose: int | str = "auto",
-            callbacks: Sequence[Any] = (), validation_split: float = 0.0, validation_data: tuple | None = None,
+            callbacks: Any = (), validation_split: float = 0.0, validation_data: tuple | None = None,
             shuffle: bool = True, sample_weight: Any = None):
         """Train; returns a History.  Examples are along the first axis of x, y and sample_weight.
 
@@ -140,7 +132,8 @@ class Sequential:
         """
         self._ready("fit", x)
         return fitting.fit(self, self.data(x, y, sample_weight), count("batch_size", batch_size),
-                           count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE), callbacks,
+                           count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
+                           callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else [],
                            validation_split, validation_data, shuffle)
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None,
@@ -153,8 +146,8 @@ class Sequential:
         values = list(found.values())
         return found if return_dict else values if len(values) > 1 else values[0]
 
-    def predict(self, x: Any, batch_size: int = 32) -> np.ndarray:
-        """The outputs, on the host."""
+    def predict(self, x: Any, batch_size: int = 32, verbose: int | str = 0) -> np.ndarray:
+        """The outputs, on the host; always silent."""
         x = self.inputs(x)
         parts = [to_device(self.forward(self.there(x[at : at + batch_size]))[0][0], "cpu")
                  for at in range(0, len(x), count("batch_size", batch_size))]
@@ -169,6 +162,9 @@ class Sequential:
                              "as many")
         y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]))
         weight = np.ones(len(x), self.dtype) if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        if not (np.isfinite(weight) & (weight >= 0)).all():
+            raise InputError(f"sample_weight holds {weight[~(np.isfinite(weight) & (weight >= 0))][0]}, expected numbers "
+                             "of at least 0")
         if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
             raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
         return fitting.Data(x, y if losses.LOSSES[self.loss].sparse else y.astype(self.dtype), weight)
@@ -239,3 +235,13 @@ class Sequential:
         from .saving import load_weights
 
         load_weights(self, path)
+
+
+def _built(layer: Layer, given: Shape, before: list[Layer]) -> Shape:
+    """What it returns for what the layer before it returns."""
+    try:
+        return layer.built(given)
+    except InputError as error:
+        if not before:
+            raise
+        raise InputError(f"{error}; {before[0]!r} before it returns {shown(given)}") from error

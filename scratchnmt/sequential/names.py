@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TypeVar
 
 from ..errors import InputError
@@ -22,6 +23,6 @@ def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
 
 def count(what: str, value: object) -> int:
     """The value, a whole number of at least 1; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise InputError(f"{what} is {value!r}, expected a whole number of at least 1")
-    return value
+    return int(value)

@@ -42,5 +42,5 @@ OPTIMIZERS = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
 def optimizer(given: Any) -> SGD | Adam | RMSprop:
     """An optimizer's choices, by its name or as they are."""
     if isinstance(given, tuple(OPTIMIZERS.values())):
-        return given
+        return type(given)(*map(float, given))
     return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -50,7 +50,7 @@ def read(x: Array, mask: Array | None, Wx: Array, Wh: Array, b: Array, h0: Array
          c0: Array | None = None) -> tuple[tuple[Array, Array, Array], ReadCache]:
     """(y (B, T, D, H), h_last, c_last (D, B, H)), cache from x (B, T, I); weights and states as in ops/lstm.py."""
     xp, (B, T, _), (D, H) = array_module(x), x.shape, Wh.shape[:2]
-    where = None if mask is None else places(mask, D == 1, x)
+    where = None if mask is None or bool(mask.all()) else places(mask, D == 1, x)
     tokens = x if where is None else xp.take_along_axis(x, where.order[:, :, None], axis=1)  # (1)
     lengths = np.full(B, T) if where is None else where.lengths
     (y, *last), cache = lstm_forward(tokens.transpose(1, 0, 2), lengths, Wx, Wh, b, h0, c0)  # (2)

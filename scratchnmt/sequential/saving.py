@@ -1,7 +1,7 @@
 """A network in a file of its own, and Keras' files read; nothing is ever unpickled.
 
 Ours is a safetensors file (see ../checkpoint.py): weights under their names, the optimizer's state under
-"optimizer.", and as JSON the layers, the dtype and what `compile` was told.
+"optimizer/", and as JSON the layers, the dtype and what `compile` was told.
 
 Keras' NAME.keras is a zip archive of config.json, the layers, and model.weights.h5, their weights; its
 NAME.weights.h5 holds the weights alone (Keras 3, keras/src/saving/saving_lib.py).
@@ -13,7 +13,6 @@ import io
 import json
 import os
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +33,9 @@ KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Drop
                                           core.Masking, core.RepeatVector, recurrent.LSTM, wrappers.Bidirectional,
                                           wrappers.TimeDistributed)}
 # what Keras says of a layer and we need not, because it has this value in all of ours
-KERAS_ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None}
+KERAS_ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None, "trainable": True}
 KERAS_KEPT = ("activation", "recurrent_activation", "use_bias")
+STATE = "optimizer/"  # of a tensor's name: no layer has a / in its name
 
 
 def save(model: Sequential, path: str | os.PathLike) -> None:
@@ -47,7 +47,7 @@ def save(model: Sequential, path: str | os.PathLike) -> None:
         compiled = {"loss": model.loss, "metrics": model.metrics, "optimizer": [kind, model.choices._asdict()]}
         state = model.optimizer.state() if model.optimizer else {}
         compiled["state"] = {name: value for name, value in state.items() if not hasattr(value, "shape")}
-        tensors |= {f"optimizer.{name}": value for name, value in state.items() if hasattr(value, "shape")}
+        tensors |= {f"{STATE}{name}": value for name, value in state.items() if hasattr(value, "shape")}
     write_tensors(path, tensors, {"sequential": {
         "name": model.name, "dtype": model.dtype, "input_shape": model.input_shape, "compiled": compiled,
         "layers": [layer.config() for layer in model.layers]}})
@@ -58,7 +58,7 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
 
     InputError if the file is missing, damaged, or holds what this package does not have.
     """
-    if str(path).endswith(".keras"):
+    if zipfile.is_zipfile(path):  # by what is in it: anybody may call a file of ours NAME.keras
         return _from_keras(path, device)
     tensors, about = _ours(path)
     model = Sequential([_layer(config) for config in about["layers"]], name=about["name"], dtype=about["dtype"],
@@ -68,7 +68,7 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
     if compiled := about["compiled"]:
         kind, choices = compiled["optimizer"]
         model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], compiled["metrics"])
-        arrays = {name.partition(".")[2]: array for name, array in tensors.items() if name.startswith("optimizer.")}
+        arrays = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
         if compiled["state"]:
             model.optimizer.load_state(compiled["state"] | arrays)
     return model
@@ -76,12 +76,20 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
 
 def load_weights(model: Sequential, path: str | os.PathLike) -> None:
     """See Sequential.load_weights."""
-    if str(path).endswith(".keras"):
+    if zipfile.is_zipfile(path):
         model.set_weights(_h5_weights(io.BytesIO(_entry(path, "model.weights.h5")), model, path))
-    elif str(path).endswith(".h5"):
+    elif _begins_with(path, b"\x89HDF"):
         model.set_weights(_h5_weights(path, model, path))
     else:
         _take(model, _ours(path)[0], path)
+
+
+def _begins_with(path: str | os.PathLike, magic: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _ours(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -92,7 +100,7 @@ def _ours(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
-    found = {name: array.shape for name, array in tensors.items() if not name.startswith("optimizer.")}
+    found = {name: array.shape for name, array in tensors.items() if not name.startswith(STATE)}
     expected = {name: array.shape for name, array in model.params.items()}
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
@@ -137,10 +145,24 @@ def _from_keras_layer(told: Mapping[str, Any]) -> Layer:
         if config.get(option, only) != only:
             raise InputError(f"layer {config['name']!r} ({kind}) has {option}={config[option]!r}, which there is "
                              "not here")
+    if kind == "Bidirectional":
+        _check_backward_layer(config)
+    elif config.get("zero_output_for_mask"):
+        raise InputError(f"layer {config['name']!r} ({kind}) has zero_output_for_mask=True, which there is not here")
     choices = {name: config[name] for name in ("name", *made.choices, *KERAS_KEPT) if name in config}
     if "layer" in config:
         choices["layer"] = _from_keras_layer(config["layer"])
     return made(**choices)
+
+
+def _check_backward_layer(config: Mapping[str, Any]) -> None:
+    """InputError if a Bidirectional's second layer is another than the first, read backwards."""
+    first, *others = ({name: value for name, value in config[layer]["config"].items()
+                      if name in (*recurrent.LSTM.choices, *KERAS_KEPT) and name != "go_backwards"}
+                     for layer in ("layer", "backward_layer") if layer in config)
+    if any(other != first for other in others):
+        raise InputError(f"layer {config['name']!r} (Bidirectional) has two different layers, which there is not here")
+    config["layer"]["config"].pop("zero_output_for_mask", None)  # which Keras sets, and we do
 
 
 def _entry(path: str | os.PathLike, name: str) -> bytes:

@@ -11,12 +11,22 @@ from .names import look_up
 from .recurrent import LSTM, read, read_back
 
 
+def taken(wrapper: Layer, layer: Layer) -> Layer:
+    """The layer, which is no other's from now on."""
+    if not isinstance(layer, Layer):
+        raise InputError(f"{wrapper.kind} got a {type(layer).__name__}, expected a layer")
+    if layer.owner is not None:
+        raise InputError(f"layer {layer!r} is part of another layer or network already: make a second one")
+    layer.owner = wrapper
+    return layer
+
+
 class TimeDistributed(Layer):
     """The layer at every step by itself: (B, T, ...) -> (B, T, ...)."""
 
     def __init__(self, layer: Layer, **kind: Any):
         super().__init__(**kind)
-        self.layer = layer
+        self.layer = taken(self, layer)
 
     def config(self):
         return {**super().config(), "layer": self.layer.config()}
@@ -34,6 +44,9 @@ class TimeDistributed(Layer):
         return self.layer.initial(weight, shape, rng)
 
     def forward(self, x, weights, mask, rng):
+        if mask is not None and mask.ndim > 2:
+            raise InputError(f"layer {self!r} got a mask of shape {mask.shape}, expected one for each step, (B, T): it "
+                             "reaches into the steps, whose layer would not see it")
         y, _, cache = self.layer.forward(x.reshape(-1, *x.shape[2:]), weights, None, rng)
         return y.reshape(*x.shape[:2], *y.shape[1:]), mask, (cache, x.shape)
 
@@ -64,7 +77,7 @@ class Bidirectional(Layer):
             raise InputError(f"Bidirectional got a {type(layer).__name__}, expected an LSTM")
         if layer.go_backwards or layer.return_state:
             raise InputError("Bidirectional: its LSTM has go_backwards or return_state, expected neither")
-        self.layer, self.merge_mode = layer, merge_mode
+        self.layer, self.merge_mode = taken(self, layer), merge_mode
         self.input_shape = self.input_shape or layer.input_shape
 
     def config(self):

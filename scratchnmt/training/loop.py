@@ -24,6 +24,7 @@ from .. import checkpoint, optim
 from ..arrays import array_module
 from ..data.batches import Batch
 from ..errors import InputError, require
+from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from . import step
 from .data import TrainingData
@@ -56,6 +57,9 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     checkpoint.check_out_dir(out_dir, resume=resume, overwrite=overwrite)
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
+    if model.config.longest is not None:
+        for examples in (data.train, data.valid):
+            check_longest(examples.lengths[:, 0], model.config.longest)
     trainer = None
     try:
         trainer = _Trainer(model, data, options, Path(out_dir))

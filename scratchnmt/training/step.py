@@ -142,7 +142,8 @@ class StepAhead:
         host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
         here = inputs.views(host, shapes)
         config = self.model.config
-        inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3])
+        inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3],
+                    config.longest)
         here["step"][0] = place.step - 1
         here["course"].view("float64")[...] = self.optimizer.advance(1 / sentences)
         if bucket not in self.there:

@@ -204,3 +204,13 @@ def test_a_model_that_cannot_be(change, message):
 def test_weights_are_of_a_floating_type(dtype):
     with pytest.raises(InputError, match=f"dtype is {dtype!r}, expected float32 or float64"):
         NMT(5, 5, 4, 4, dtype=dtype)
+
+
+def test_a_source_of_more_tokens_than_the_model_knows_places():
+    model = NMT(9, 9, 4, 4, score="location", max_source=3)
+    src, tgt = np.full((4, 1), 5), np.array([[1], [5], [2]])
+    for call in (lambda: model.forward(src, np.array([4]), tgt), lambda: model.start(src, np.array([4]))):
+        with pytest.raises(InputError, match="a source of 4 tokens, but score 'location' knows 3 places"):
+            call()
+    padded = model.forward(src, np.array([3]), tgt)[0]  # padding has no place
+    assert padded == pytest.approx(model.forward(src[:3], np.array([3]), tgt)[0])

@@ -101,7 +101,7 @@ def test_many_queries_at_once_are_as_many_textbook_steps(case, dtype, rng, gradc
     (TEXTBOOK[0], dict(h=np.zeros((3, 2))), r"h_enc has .*, expected \(S, B, H\) = .*, H = 2 comes from h "),
     (TEXTBOOK[1], dict(W=np.zeros((6, 4))), r"attention: W has shape \(6, 4\), expected \(M, H\) = \(6, 5\)"),
     (TEXTBOOK[2], dict(W=np.zeros((6, 4))), r"W has shape \(6, 4\), expected \(H\+M, A\) = \(11, 4\)"),
-    (TEXTBOOK[3], dict(places=np.zeros((4, 5))), r"a source of 5 tokens, but score 'location' knows 4 places"),
+    (TEXTBOOK[3], dict(places=np.zeros((4, 3))), r"attention: places has shape \(4, 3\), expected \(L, H\)"),
     (TEXTBOOK[1], dict(mask=MASK.T), r"attention: mask has shape \(3, 5\), expected \(S, B\) = \(5, 3\)"),
 ])
 def test_arguments_that_do_not_fit(case, change, message, rng):

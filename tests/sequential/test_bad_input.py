@@ -62,6 +62,13 @@ X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2
     (lambda: small().fit(X, Y, validation_data=X), ["expected (x, y)"]),
     (lambda: small().fit(X, Y, sample_weight=[1, 2]), ["sample_weight has shape (2,), expected (5,)"]),
     (lambda: small().fit(X, Y, verbose=0, callbacks=[EarlyStopping()]), ["watches 'val_loss'", "only loss"]),
+    (lambda: small().fit(X, Y, sample_weight=[1, 2, np.nan, 1, 1]), ["sample_weight holds nan"]),
+    (lambda: small("sparse_categorical_crossentropy").fit(X, LABELS + 0.5), ["y holds 0.5, expected whole numbers"]),
+    (lambda: Sequential([Dense(3, input_shape=(4,)), Input((99,))]), ['"input" (Input) got input of shape (None, 3)']),
+    (lambda: Dense(3, name="a/b") and Sequential([Dense(3, name="a/b")]), ["has a . or a / in it: a/b"]),
+    (lambda: TimeDistributed(3), ["TimeDistributed got a int, expected a layer"]),
+    (lambda: Sequential([Embedding(3, 2, mask_zero=True, input_shape=(2, 4)), TimeDistributed(LSTM(2))]).predict(
+        np.ones((1, 2, 4), int)), ["got a mask of shape (1, 2, 4), expected one for each step, (B, T)"]),
     (lambda: small().set_weights([np.ones(3)]), ["got 1 arrays, expected 5"]),
     (lambda: small().set_weights([np.ones(3)] * 5), ["array 0 has shape (3,), expected (2, 12)"]),
     (lambda: small().add(Dense(3)), ["has its weights already"]),
@@ -87,10 +94,38 @@ def test_a_loss_that_is_no_number_ends_the_training():
 
 def test_files_of_another_kind(tmp_path):
     (tmp_path / "a.keras").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="a.keras is no file of Keras 3"):
+    with pytest.raises(InputError, match="a.keras is damaged"):
         load_model(tmp_path / "a.keras")
     model = small()
     model.save(tmp_path / "small")
     other = Sequential([LSTM(4, input_shape=(4, 2)), Dense(3)])
     with pytest.raises(InputError, match=r"dense.W is \(3, 3\), expected \(4, 3\)"):
         other.load_weights(tmp_path / "small")
+
+
+def test_what_was_refused_leaves_no_trace():
+    model = Sequential([LSTM(3), LSTM(4)])
+    for _ in range(2):  # and the second time it is the same sentence
+        with pytest.raises(InputError, match="return_sequences=True"):
+            model.predict(X)
+    assert model.input_shape is None and len(model.layers) == 2
+    model = Sequential([LSTM(3, input_shape=(4, 2), return_sequences=True, name="a")])
+    for layer in (Dense(3, name="a"), LSTM(2, return_state=True), RepeatVector(2)):
+        with pytest.raises(InputError):
+            model.add(layer)
+        assert len(model.layers) == 1 and layer.owner is None
+    model.add(Dense(2))
+    assert model.predict(X).shape == (5, 4, 2)
+    model.compile("adam", "mse")
+    with pytest.raises(InputError):
+        model.compile("adm", "categorical_crossentropy")
+    assert model.loss == "mse"
+
+
+def test_weights_are_not_shared_between_networks():
+    shared = Dense(3, input_shape=(4,))
+    Sequential([shared])
+    with pytest.raises(InputError, match="is in another network already"):
+        Sequential([shared])
+    with pytest.raises(InputError, match="part of another layer or network"):
+        TimeDistributed(shared)

@@ -66,6 +66,35 @@ def test_losses_of_three_epochs(name, optimizer, rng):
     assert scores[1] == pytest.approx(scores[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("loss, last", [("mean_squared_error", 4), ("mean_squared_error", 1),
+                                        ("binary_crossentropy", 4), ("binary_crossentropy", 1)])
+def test_which_accuracy_is_meant(loss, last, rng):
+    x, y = examples.vectors(rng)[:, 0], rng.integers(0, 2, (24, last)).astype("float32")
+    found = []
+    for layers, network in ((keras.layers, keras.Sequential), (ours, ours.Sequential)):
+        model = network([layers.Dense(last, activation="sigmoid")])
+        model.build((None, examples.I) if network is keras.Sequential else (examples.I,))
+        model.set_weights(found[0][0] if found else [rng.standard_normal(w.shape) for w in model.get_weights()])
+        model.compile(optimizer="sgd", loss=loss, metrics=["accuracy"])
+        found.append((model.get_weights(), model.evaluate(x, y, verbose=0)))
+    assert found[1][1] == pytest.approx(found[0][1], abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "RMSprop", "SGD"])
+def test_steps_along_gradients_as_small_as_epsilon(optimizer, rng):
+    """Where Adam adds its epsilon shows only there."""
+    x, y = examples.vectors(rng)[:, 0] * 1e-4, np.zeros((24, 3), "float32")
+    found = []
+    for layers, package, network in ((keras.layers, keras.optimizers, keras.Sequential), (ours, ours, ours.Sequential)):
+        model = network([layers.Dense(3, use_bias=False)])
+        model.build((None, examples.I) if package is keras.optimizers else (examples.I,))
+        model.set_weights([np.full((examples.I, 3), 0.5, "float32")])
+        model.compile(optimizer=getattr(package, optimizer)(learning_rate=0.1), loss="mean_squared_error")
+        model.fit(x, y, epochs=3, batch_size=8, shuffle=False, verbose=0)
+        found.append(model.get_weights()[0])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
 def test_states_in_and_out(rng):
     x, h, c = examples.vectors(rng, 3), *rng.standard_normal((2, 3, 4)).astype("float32")
     theirs, mine = (layers.LSTM(4, return_sequences=True, return_state=True) for layers in (keras.layers, ours))

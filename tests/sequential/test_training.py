@@ -38,7 +38,9 @@ def test_the_same_seed_gives_the_same_bits(data):
         model = network(seed=3)
         model.fit(*data, epochs=2, batch_size=8, verbose=0)
         weights.append(model.params.flat.copy())
-    assert (weights[0] == weights[1]).all() and not (weights[0] == network(seed=4).params.flat).any()
+    assert (weights[0] == weights[1]).all()
+    assert (network(seed=3).params.flat != network(seed=4).params.flat).any()
+    assert (network(seed=3).shuffler.permutation(20) != network(seed=4).shuffler.permutation(20)).any()
 
 
 def test_shuffling_changes_the_order_and_takes_every_example(data, monkeypatch):
@@ -89,6 +91,59 @@ def test_early_stopping_and_the_best_weights(data):
     again = network(optimizer=SGD(30.0))
     again.fit(x, y, epochs=best + 1, batch_size=20, verbose=0, shuffle=False)
     assert (model.params.flat == again.params.flat).all()
+
+
+@pytest.mark.parametrize("patience, expected", [((2, 20), 3), ((20, 2), 3)])
+def test_who_stops_first_stops(patience, expected, data):
+    model = network(optimizer=SGD(1e-30))
+    stops = [EarlyStopping(monitor="loss", patience=n) for n in patience]
+    assert len(model.fit(*data, epochs=9, verbose=0, callbacks=stops, shuffle=False).epoch) == expected
+
+
+def test_no_number_is_no_improvement():
+    watch = EarlyStopping()
+    watch.on_train_begin()
+    assert [watch.improved({"val_loss": value}) for value in (1.0, np.nan, 0.5)] == [True, False, True]
+
+
+def test_the_best_weights_come_back_when_the_training_fails(data):
+    model = network(optimizer=SGD(0.01))
+    stop = EarlyStopping(monitor="loss", patience=5, restore_best_weights=True)
+
+    class Spoil(Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.model.params.flat[...] = np.nan
+
+    with pytest.raises(InputError, match="the loss is nan at epoch 2"):
+        model.fit(*data, epochs=3, verbose=0, callbacks=[stop, Spoil()])
+    assert np.isfinite(model.params.flat).all()
+
+
+def test_accuracy_does_not_depend_on_the_batches(rng):
+    words = examples.ids(rng)
+    model = Sequential(examples.tagger(sequential))
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    labels = rng.integers(0, examples.CLASSES, words.shape)
+    found = [model.evaluate(words, labels, batch_size=n, verbose=0)[1] for n in (1, 5, 24)]
+    assert found == pytest.approx([(model.predict(words).argmax(-1) == labels)[words != 0].mean()] * 3)
+
+
+def test_keras_ways_of_saying_it(data, tmp_path, capsys):
+    x, y = data
+    model = Sequential([LSTM(np.int64(3), input_shape=np.array([examples.T, examples.I])), Dense(1, "sigmoid")])
+    model.compile(Adam(np.float32(0.1)), "binary_crossentropy")
+    labels = (y[:, 0, 0] > 0).astype(int)
+    model.fit(x, labels, epochs=np.int64(1), verbose=False, callbacks=None, validation_data=[x, labels])
+    model.fit(x, labels, verbose=0, callbacks=EarlyStopping("loss"))
+    assert model.predict(x, verbose=0).shape == (20, 1) and capsys.readouterr().out == ""
+    model.save(tmp_path / "ours.keras")  # called like Keras' file, and yet ours
+    assert (load_model(tmp_path / "ours.keras").predict(x) == model.predict(x)).all()
+
+
+def test_a_terminal_without_the_bar_of_the_progress_line(data, monkeypatch, capsys):
+    monkeypatch.setattr(fitting, "_shows", lambda marks: False)
+    network().fit(*data, verbose=1)
+    assert "1/1 ==================== " in capsys.readouterr().out
 
 
 def test_the_best_is_saved(data, tmp_path):

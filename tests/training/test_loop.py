@@ -303,3 +303,10 @@ def test_the_training_loss_is_the_mean_over_the_tokens_since_the_last_validation
 def test_the_loop_uses_the_optimizers():
     for name, kind in (("adam", optim.Adam), ("sgd", optim.SGD)):
         assert type(loop._Trainer(model(), data(), options(optimizer=name), None).optimizer) is kind
+
+
+def test_sources_that_the_model_has_no_places_for_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="a source of 5 tokens, but score 'location' knows 4 places"):
+        run(tmp_path / "run", choices={"score": "location", "max_source": 4})
+    assert not (tmp_path / "run").exists()
+    run(tmp_path / "run", choices={"score": "location", "max_source": 5}, max_epochs=1)
