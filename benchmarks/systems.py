@@ -1,7 +1,8 @@
 """BLEU of the systems that NMT's choices make, trained alike on the demo's corpus, by the length of the sentence.
 
 Each has the same sizes, epochs, learning rate and order of the sentences, those of the demo.  Writes systems.csv,
-systems.png and systems.svg to --out: without attention the translation of a long sentence has to come out of one vector.
+systems.png and systems.svg to --out: without attention the translation of a long sentence has to come out of one
+vector.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scratchnmt.cli.demo import _CHOICES as DEMO
+from scratchnmt.cli.demo import CHOICES as DEMO, write_corpus
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.toy import ToyCorpus, toy_corpus
 from scratchnmt.errors import InputError, require
@@ -78,12 +79,7 @@ def run(options: argparse.Namespace) -> int:
 def trained(choices: Mapping[str, object], corpus: ToyCorpus, options: argparse.Namespace) -> Translator:
     """The best model of a run, as `scratchnmt train` makes it."""
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
-        for split in ("train", "valid"):
-            for side, lines in zip(("src", "tgt"), getattr(corpus, split)):
-                path = Path(folder) / f"{split}.{side}"
-                path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-                files[f"{split}_{side}"] = str(path)
+        files = write_corpus(Path(folder), corpus)
         sizes = {"embed_size": options.hidden, "hidden_size": options.hidden, "max_epochs": options.epochs}
         ready = prepare(f"{folder}/run", {**files, **DEMO, **sizes, **choices})
         with require("threadpoolctl", extra="train").threadpool_limits(1, user_api="blas"):

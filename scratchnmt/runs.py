@@ -50,7 +50,7 @@ def average(folders: Sequence[Folder], out: Folder) -> None:
     for folder in folders[1:]:
         total += load_model(folder).model.params.flat
     model.params.flat[...] = total / len(folders)
-    _write(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders]})
+    write_whole(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders]})
 
 
 def _check_alike(folders: Sequence[Folder], runs: Sequence[Run], who: str) -> None:
@@ -73,14 +73,19 @@ def _check_configuration(first: Folder, right: Run, folder: Folder, run: Run) ->
                              "averaged must have one configuration")
 
 
-def _write(out: Path, model: Any, src_vocab: Any, tgt_vocab: Any, data: dict[str, Any]) -> None:
-    """All files in a folder beside, which takes its name when it is whole."""
-    out = out.resolve()
+def write_whole(out: Folder, model: Any, src_vocab: Any, tgt_vocab: Any, data: dict[str, Any] | None = None) -> None:
+    """A model's folder, new or in the place of an empty one: there as a whole or not at all.
+
+    All files are written in a folder beside, which then takes its name.  InputError if that cannot be.
+    """
+    out = Path(out).resolve()
     beside = out.with_name(f".{out.name}.tmp")
     try:
         shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed
         start_run(beside, model, src_vocab, tgt_vocab, data=data)
         save_weights(beside, model.params)
+        if out.is_dir():
+            out.rmdir()  # an empty one, or this fails
         beside.replace(out)
         flush_to_disk(out.parent)
     except OSError as error:

@@ -461,7 +461,7 @@ def test_evaluate_of_the_models_own_translations_is_perfect(call, trained, text,
 def tiny_demo(monkeypatch):
     monkeypatch.setattr(demo, "_SIZES", {"train": 100, "valid": 10, "test": 60})
     small = {"embed_size": 8, "hidden_size": 8, "max_epochs": 1}
-    monkeypatch.setattr(demo, "_CHOICES", {**demo._CHOICES, **small})
+    monkeypatch.setattr(demo, "CHOICES", {**demo.CHOICES, **small})
 
 
 def test_the_demo_writes_a_run_that_can_be_used_and_can_be_run_again(call, tiny_demo, tmp_path, monkeypatch):

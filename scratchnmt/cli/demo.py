@@ -25,7 +25,7 @@ example:
   scratchnmt demo
   echo "the white cat does not sleep ." | scratchnmt translate --model scratchnmt-demo"""
 
-_CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
+CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
             "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "pool": 100,
             "max_epochs": 7, "patience": 0, "log_every": 1_000_000}
 _SIZES = {"train": 10_000, "valid": 300, "test": 500}
@@ -63,11 +63,11 @@ def _demo(args: argparse.Namespace) -> int:
     folder = Path(args.out)
     _check_folder(folder)
     corpus = toy_corpus(seed=args.seed, **_SIZES)
-    files = _write_corpus(folder, corpus)
+    files = write_corpus(folder, corpus)
 
     _head("Sentences that a small grammar makes, for example")
     print(f"  {corpus.train.src[0]}\n  {corpus.train.tgt[0]}\n")
-    choices = {**_CHOICES, "seed": args.seed}
+    choices = {**CHOICES, "seed": args.seed}
     ready = prepare(args.out, {**files, **choices}, overwrite=True)
     print(describe(ready))
     _head("Training, about a minute")
@@ -110,7 +110,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder} holds something else than a demo: choose another folder with --out")
 
 
-def _write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
+def write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
     """Write the sentences; the paths that `scratchnmt train` asks for."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

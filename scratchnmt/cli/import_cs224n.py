@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +41,7 @@ def add_combined(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
+    from ..runs import write_whole
 
     _check_folder(args.out)
     src, tgt = read_cs224n_vocabularies(args.vocab)
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     except InputError as error:
         raise InputError(f"{args.weights}: {error}") from error
     _fit(model, src, tgt, args)
-    _write(args.out, model, src.vocabulary, tgt.vocabulary)
+    write_whole(args.out, model, src.vocabulary, tgt.vocabulary)
     for side, words in (("source", src), ("target", tgt)):
         if words.changed:
             some = ", ".join(f"{word!r} as {ours}" for word, ours in list(words.changed.items())[:3])
@@ -82,18 +81,3 @@ def _check_folder(out: str) -> None:
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{out} is there already: choose a new folder")
-
-
-def _write(out: str, model: Any, src_vocab: Any, tgt_vocab: Any) -> None:
-    """The whole folder or none: it is written beside its place, then takes it."""
-    from .. import checkpoint
-
-    folder = Path(os.path.abspath(out))
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        checkpoint.save_model(beside, model, src_vocab, tgt_vocab)
-        if folder.is_dir():
-            folder.rmdir()  # an empty one, or this fails
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

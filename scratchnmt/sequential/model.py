@@ -130,8 +130,8 @@ class Sequential:
         or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  InputError before
         anything is trained if something does not fit.
         """
-        self._ready("fit", x)
-        return fitting.fit(self, self.data(x, y, sample_weight), count("batch_size", batch_size),
+        data = self._ready("fit", x, y, sample_weight)
+        return fitting.fit(self, data, count("batch_size", batch_size),
                            count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
                            callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else [],
                            validation_split, validation_data, shuffle)
@@ -139,8 +139,8 @@ class Sequential:
     def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None,
                  return_dict: bool = False) -> float | list[float] | dict[str, float]:
         """The loss, or with metrics [loss, accuracy], on these examples."""
-        self._ready("evaluate", x)
-        found = fitting.evaluate(self, self.data(x, y, sample_weight), count("batch_size", batch_size))
+        data = self._ready("evaluate", x, y, sample_weight)
+        found = fitting.evaluate(self, data, count("batch_size", batch_size))
         if look_up("verbose", str(verbose), fitting.VERBOSE):
             print(" - ".join(f"{name}: {value:.4f}" for name, value in sorted(found.items())))
         values = list(found.values())
@@ -188,12 +188,14 @@ class Sequential:
         """On the network's device."""
         return to_device(array, self.device)
 
-    def _ready(self, what: str, x: Any) -> None:
+    def _ready(self, what: str, x: Any, y: Any, sample_weight: Any) -> fitting.Data:
+        """What was given, as `data` has it, once there is an optimizer."""
         if not self.compiled:
             raise InputError(f"{what} before compile: say model.compile(loss=..., optimizer=...) first")
-        self.inputs(x)
+        data = self.data(x, y, sample_weight)
         if self.optimizer is None:
             self.optimizer = self.choices.of(self.params)
+        return data
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies on the host, in Keras' order and shapes."""
