@@ -18,6 +18,13 @@ SIZES = dict(src_vocab_size=13, tgt_vocab_size=11, embed_size=6, hidden_size=6)
 CONFIGURATIONS = {
     **{f"{score}, feeds {feed}": dict(score=score, feed=feed)
        for score in ("dot", "general", "concat", "location") for feed in ("output", "context", "none")},
+    **{f"{attention}, {score}, feeds {feed}": dict(attention=attention, score=score, feed=feed, window=2)
+       for attention in ("local-m", "local-p")
+       for score, feed in (("dot", "context"), ("general", "output"), ("concat", "none"), ("location", "output"))},
+    **{f"the previous state asks, {score}, feeds {feed}": dict(query="previous", score=score, feed=feed)
+       for score, feed in (("general", "output"), ("concat", "context"), ("dot", "start"))},
+    "Bahdanau's, two layers": PRESETS["bahdanau"] | dict(layers=2),
+    "local-p, the previous state asks": dict(attention="local-p", window=1, query="previous"),
     "two layers": dict(layers=2),
     "three layers, context, concat": dict(layers=3, feed="context", score="concat"),
     "tied": dict(tie_embeddings=True),

@@ -57,11 +57,11 @@ def beam_search(model: TorchNMT, src_ids: list[int], beam_size: int = 5, max_ste
     enc, keys, _, states = model.encode(src, torch.tensor([len(src_ids)]))
     fed = model.first_fed(states)
     open_ids, scores, finished = [[BOS]], enc.new_zeros(1), []
-    for _ in range(max_steps):
+    for t in range(max_steps):
         live = len(open_ids)
         y = model.model_embeddings["target"](torch.tensor([ids[-1] for ids in open_ids], device=device))
         output, _, fed, states = model.step(
-            y, fed, states, enc.expand(live, -1, -1), keys.expand(live, -1, -1), None)
+            y, fed, states, enc.expand(live, -1, -1), keys.expand(live, -1, -1), None, t)
         log_p = torch.log_softmax(model.target_vocab_projection(output), dim=1)
         if not shrink:
             log_p[:, [PAD, BOS]] = -torch.inf

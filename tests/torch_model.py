@@ -26,13 +26,14 @@ class UpperLayer(nn.Module):
 
 
 class TorchNMT(nn.Module):
-    """Bidirectional LSTM encoder, LSTM decoder with input feeding, Luong's global attention."""
+    """Bidirectional LSTM encoder, LSTM decoder with input feeding, attention of Luong's kinds and of Bahdanau's."""
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
                  layers: int = 1, bidirectional: bool = True, score: str = "general",
                  feed: str = "output", dropout: float = 0.0, embed_dropout: float = 0.0,
                  tie_embeddings: bool = False, label_smoothing: float = 0.0, readout: str = "output",
-                 reverse_source: bool = False, max_source: int = 128) -> None:
+                 reverse_source: bool = False, max_source: int = 128, attention: str = "global", window: int = 10,
+                 query: str = "state") -> None:
         super().__init__()
         E, H = embed_size, hidden_size
         directions = 2 if bidirectional else 1
@@ -40,6 +41,7 @@ class TorchNMT(nn.Module):
         M = directions * encoder_size
         self.layers, self.score, self.feed, self.label_smoothing = layers, score, feed, label_smoothing
         self.readout, self.reverse_source = readout, reverse_source
+        self.attention, self.window, self.asks_before = attention, window, query == "previous"
         self.model_embeddings = nn.ModuleDict({
             "source": nn.Embedding(src_vocab_size, E, padding_idx=PAD),
             "target": nn.Embedding(tgt_vocab_size, E, padding_idx=PAD)})
@@ -57,6 +59,9 @@ class TorchNMT(nn.Module):
         if score == "concat":
             self.att_query = nn.Linear(H, H, bias=False)
             self.att_vector = nn.Linear(H, 1, bias=False)
+        if attention == "local-p":
+            self.window_projection = nn.Linear(H, H, bias=False)
+            self.window_vector = nn.Linear(H, 1, bias=False)
         if readout == "output":
             self.combined_output_projection = nn.Linear(H if score == "none" else M + H, H, bias=False)
         self.target_vocab_projection = nn.Linear(H, tgt_vocab_size, bias=False)
@@ -71,8 +76,8 @@ class TorchNMT(nn.Module):
         embedded = self.embed_dropout(self.model_embeddings["target"](tgt[:-1]))
         fed = self.first_fed(states)
         outputs = []
-        for y in embedded.unbind(0):
-            output, _, fed, states = self.step(y, fed, states, enc, keys, mask)
+        for t, y in enumerate(embedded.unbind(0)):
+            output, _, fed, states = self.step(y, fed, states, enc, keys, mask, t)
             outputs.append(output)
         logits = self.target_vocab_projection(torch.stack(outputs))
         return F.cross_entropy(logits.flatten(0, 1), tgt[1:].flatten(), ignore_index=PAD,
@@ -99,25 +104,42 @@ class TorchNMT(nn.Module):
         h0 = states[0][0]
         return h0 if self.feed == "start" else h0.new_zeros(len(h0), self.fed_size)
 
-    def step(self, y: Tensor, fed: Tensor, states: list, enc: Tensor, keys: Tensor, mask: Tensor | None):
-        """One decoder step: y (B, E) -> output (B, H), attention (B, S), what to feed next, states."""
+    def step(self, y: Tensor, fed: Tensor, states: list, enc: Tensor, keys: Tensor, mask: Tensor | None, t: int = 0):
+        """Decoder step t: y (B, E) -> output (B, H), attention (B, S), what to feed next, states."""
+        if self.asks_before:
+            context, attention = self.attend(states[-1][0], enc, keys, mask, t)
+            fed = context if self.feed == "context" else fed
         x = torch.cat([y, fed], dim=1)
         new_states = []
         for layer, cell in enumerate([self.decoder, *(upper.cell for upper in self.upper)]):
             h, c = cell(x if layer == 0 else self.dropout(new_states[-1][0]), states[layer])
             new_states.append((h, c))
-        context, attention = h.new_zeros(len(h), 0), None
-        if self.score != "none":
-            e = self.attention_scores(h, keys)
-            if mask is not None:
-                e = e.masked_fill(mask, -torch.inf)
-            attention = torch.softmax(e, dim=1)
-            context = torch.bmm(attention.unsqueeze(1), enc).squeeze(1)
+        if not self.asks_before:
+            context, attention = self.attend(h, enc, keys, mask, t)
         output = self.dropout(h)
         if self.readout == "output":
             output = self.dropout(torch.tanh(self.combined_output_projection(torch.cat([context, h], dim=1))))
         fed = {"output": output, "context": context}.get(self.feed, fed)
         return output, attention, fed, new_states
+
+    def attend(self, h: Tensor, enc: Tensor, keys: Tensor, mask: Tensor | None, t: int):
+        """h (B, H) -> context (B, M), attention (B, S); local attention by masks over the whole source."""
+        if self.score == "none":
+            return h.new_zeros(len(h), 0), None
+        e = self.attention_scores(h, keys)
+        mask = torch.zeros_like(e, dtype=torch.bool) if mask is None else mask
+        nearness = torch.ones_like(e)
+        if self.attention != "global":
+            places = torch.arange(e.shape[1], device=e.device)
+            p = torch.full_like(e[:, :1], t)
+            if self.attention == "local-p":
+                lengths = (~mask).sum(dim=1, keepdim=True)
+                p = lengths * torch.sigmoid(self.window_vector(torch.tanh(self.window_projection(h))))
+                nearness = torch.exp(-((places - p) ** 2) / (2 * (self.window / 2) ** 2))
+            mask = mask | ((places - p.detach().round()).abs() > self.window)
+        attention = torch.softmax(e.masked_fill(mask, -torch.inf), dim=1)
+        attention = attention.masked_fill(mask, 0.0) * nearness  # a row that is all masked is NaN, and should be 0
+        return torch.bmm(attention.unsqueeze(1), enc).squeeze(1), attention
 
     def attention_scores(self, h: Tensor, keys: Tensor) -> Tensor:
         """h (B, H), keys (B, S, H) -> (B, S)."""

@@ -50,6 +50,9 @@ def views(model: TorchNMT, pick: Callable[[Tensor], Tensor]) -> Iterator[tuple[s
         yield "attention.W", (slice(H),), pick(model.att_query.weight).T
         yield "attention.W", (slice(H, None),), pick(model.att_projection.weight).T
         yield "attention.v", (), pick(model.att_vector.weight)[0]
+    if model.attention == "local-p":
+        yield "window.W", (), pick(model.window_projection.weight).T
+        yield "window.v", (), pick(model.window_vector.weight)[0]
     if model.readout == "output":
         yield "combine.W", (), pick(model.combined_output_projection.weight).T
     if model.target_vocab_projection.weight is not model.model_embeddings["target"].weight:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ..models.config import FEEDS, NO_ATTENTION, READOUTS
+from ..models.config import ATTENTIONS, FEEDS, NO_ATTENTION, QUERIES, READOUTS
 from ..models.initialization import INITIALIZERS
 from ..ops.attention import SCORES
 from ..training import TrainingOptions
@@ -57,6 +57,11 @@ MODEL = {
     "layers": Option(1, "LSTM layers of encoder and decoder"),
     "bidirectional": Option(True, "encoder that reads from left to right only", {"flag": "--one-direction"}),
     "score": Option("general", "attention score (Luong et al. 2015)", {"choices": (*SCORES, NO_ATTENTION)}),
+    "attention": Option("global", "to the whole source, or to a window: one that moves on with the steps, or one whose "
+                        "place is predicted", {"choices": ATTENTIONS}),
+    "window": Option(10, "tokens on each side of such a window's middle"),
+    "query": Option("state", "which state of the decoder asks: that of the step, or the previous one (Bahdanau et al. 2015)",
+                    {"choices": QUERIES}),
     "feed": Option("output", "what a decoder step receives beside its state: the attentional output of the step "
                    "before (input feeding), its context, the state it started from, or none", {"choices": FEEDS}),
     "readout": Option("output", "what the vocabulary is read from: the attentional output, or the decoder's state",

@@ -12,12 +12,15 @@ from .initialization import INITIALIZERS
 NO_ATTENTION = "none"
 FEEDS = ("output", "context", "start", "none")
 READOUTS = ("output", "state")
+GLOBAL, MONOTONIC, PREDICTIVE = ATTENTIONS = ("global", "local-m", "local-p")
+QUERIES = ("state", "previous")
 PRESETS = {  # the models of papers and courses, as far as choices make them
     "cs224n": {},
     "seed": {"feed": "context", "readout": "state"},
     "luong": {"layers": 4, "bidirectional": False, "reverse_source": True},
     "sutskever": {"score": NO_ATTENTION, "readout": "state", "feed": "none", "layers": 4, "bidirectional": False,
                   "reverse_source": True},
+    "bahdanau": {"score": "concat", "query": "previous", "feed": "context"},
     "cho": {"score": NO_ATTENTION, "readout": "state", "feed": "start", "bidirectional": False},
 }
 
@@ -29,6 +32,11 @@ class NMTConfig:
     score: "dot", "general", "concat" or "location" (Luong et al. 2015).  With "dot" the encoder's width must be
         the decoder's, so each of the two directions has hidden_size / 2 units.  "none": no attention; the decoder
         knows the source by the state that it starts from alone (Sutskever et al. 2014).
+    attention: "global", or to a window of the source: "local-m", which moves on by one token a step, or "local-p", whose
+        place is predicted (Luong et al. 2015, section 3.2).
+    window: tokens on each side of the middle of such a window.
+    query: what looks for the source: the "state" of the step, or the "previous" one, before the word of this step is
+        read; then what feed "context" hands a step is the context that it has asked for itself (Bahdanau et al. 2015).
     feed: what a decoder step receives beside its state: the attentional "output" of the step before
         (Luong's input feeding), its "context" vector, the state that the decoder "start"s from, again at every step
         (Cho et al. 2014), or "none".
@@ -54,9 +62,13 @@ class NMTConfig:
     readout: str = "output"
     reverse_source: bool = False
     max_source: int = 128
+    attention: str = GLOBAL
+    window: int = 10
+    query: str = "state"
 
     def __post_init__(self):
-        for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source"):
+        for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
+                     "window"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
@@ -68,7 +80,7 @@ class NMTConfig:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected True or False")
         for name, known in (("score", (*SCORES, NO_ATTENTION)), ("feed", FEEDS), ("readout", READOUTS),
-                            ("init", INITIALIZERS)):
+                            ("init", INITIALIZERS), ("attention", ATTENTIONS), ("query", QUERIES)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         if self.tie_embeddings and self.embed_size != self.hidden_size:
@@ -76,8 +88,9 @@ class NMTConfig:
                              f"not {self.embed_size} and {self.hidden_size}")
         if self.reverse_source and self.bidirectional:
             raise InputError("reverse_source is for an encoder of one direction: choose bidirectional=False with it")
-        if self.feed == "context" and not self.attends:
-            raise InputError("feed 'context' needs attention: choose another score than 'none'")
+        for name, value in (("feed", "context"), ("attention", MONOTONIC), ("attention", PREDICTIVE), ("query", "previous")):
+            if getattr(self, name) == value and not self.attends:
+                raise InputError(f"{name} {value!r} needs attention: choose another score than 'none'")
         if self.feed == "output" and self.readout == "state":
             raise InputError("feed 'output' needs readout 'output': with readout 'state' there is no attentional output")
         if self.score == "dot" and self.hidden_size % self.directions:
@@ -100,6 +113,15 @@ class NMTConfig:
     @property
     def attends(self) -> bool:
         return self.score != NO_ATTENTION
+
+    @property
+    def asks_before(self) -> bool:
+        """Whether the attention comes before the LSTM of its step."""
+        return self.attends and self.query == "previous"
+
+    @property
+    def asks_after(self) -> bool:
+        return self.attends and self.query == "state"
 
     @property
     def longest(self) -> int | None:
@@ -136,6 +158,8 @@ class NMTConfig:
             shapes["attention.W"] = (M, H)
         if self.score == "location":
             shapes["attention.places"] = (self.max_source, H)
+        if self.attention == PREDICTIVE:
+            shapes.update({"window.W": (H, H), "window.v": (H,)})
         if self.score == "concat":
             shapes.update({"attention.W": (H + M, H), "attention.v": (H,)})
         if self.readout == "output":

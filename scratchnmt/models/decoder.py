@@ -3,15 +3,17 @@
     (1)  z[t] = y[t] Wx + b                       for all steps in one product, before the loop
     (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, h[0] at every step, or nothing
     (3)  h[t], c[t] = lstm_gates(z[t], c[t-1])    further layers: z = dropout(h below) Wx + b + h[t-1] Wh
-    (4)  a[t] = attention(h[t], h_enc)
+    (4)  a[t] = attention(h[t], h_enc)            see attending.py
     (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), where the state itself is read
 
-Without attention there is no (4), and a has no columns.
+Without attention there is no (4), and a has no columns.  Where the previous state asks (Bahdanau, Cho & Bengio 2015),
+(4) comes first, a[t] = attention(h[t-1], h_enc), and the context that (2) is fed is a[t] itself.
 Rows are packed by target length (see ops/packing): step t computes only the sentences that still
 have a word to predict.  a, h of the last layer and o stand side by side in one row of `top`, so that [a; h] of
 (5) and, with input feeding, [h; o] of (2) are columns of it and nothing is copied from step to step.
 Backward walks the same loop from its end over an array of the same layout, into which each product adds what it
-hands back; the gradients of all rows are kept, and the weights' gradients follow in one product each after it.
+hands back; the gradients of all rows are kept, and the weights' gradients follow in one product each after it.  A context
+stands in the row of the state that asked for it, so that (2) finds what it is fed in one row, whoever asked.
 """
 
 from __future__ import annotations
@@ -19,22 +21,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arrays import Array, array_module
-from ..ops.attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,
-                             attention_query_backward, location_keys, location_keys_backward)
 from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
 from ..ops.tanh_dropout import TanhDropoutCache
+from .attending import (AttentionRows, Memory, attend_backward, attend_forward, attention_gradient_rows, attention_rows,
+                        memorize, memory_gradients)
 from .config import NMTConfig, layer_name
 from .encoder import State
-
-
-class Memory(NamedTuple):
-    """What the decoder attends to."""
-
-    keys: Array  # (B, S, A)
-    values: Array  # (B, S, M)
-    mask: Array  # (B, S) True = a token
 
 
 class LayerRows(NamedTuple):
@@ -54,20 +48,9 @@ class DecoderCache(NamedTuple):
     layers: list[LayerRows]
     memory: Memory
     top: Array  # (B + N, M + 2H) rows [a; h; o]
-    query: Array  # (N, A) what is compared with the keys: h, or what the concat score makes of it
-    weights: Array  # (N, S) of the attention
+    attention: AttentionRows
     slope: Array | None  # (N, H) do/dp of (5), or do/dh; None: the state itself
     kernels: Kernels
-
-
-def memorize(params, h_enc: Array, mask: Array, kernels: Kernels = PLAIN) -> Memory:
-    """Keys and values of h_enc (S, B, M) and the mask (S, B), sentence by sentence."""
-    xp = array_module(h_enc)
-    values = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
-    if (places := params.get("attention.places")) is not None:
-        return Memory(location_keys(places, values), values, xp.ascontiguousarray(mask.T))
-    keys = attention_keys(values, params.get("attention.W"), params.get("attention.v"), kernels.product.product)
-    return Memory(keys, values, xp.ascontiguousarray(mask.T))
 
 
 def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing, h_enc: Array,
@@ -76,8 +59,8 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     xp = array_module(embedded)
     packing = packed(tgt_lengths, len(embedded), xp)
     order, B, N = packing.order, packing.sentences, packing.offsets[-1]
-    memory = memorize(params, h_enc[:, order], mask[:, order], kernels)
-    M, H, S = config.context_size, config.hidden_size, len(h_enc) if config.attends else 0
+    memory = memorize(params, config, h_enc[:, order], mask[:, order], kernels)
+    M, H = config.context_size, config.hidden_size
     combines = config.readout == "output"
     dtype = xp.result_type(embedded, h_enc, params["decoder.Wh"])
     empty = lambda rows, columns: xp.empty((rows, columns), dtype)
@@ -87,25 +70,27 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     layers = [_layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels)
               for l, state in enumerate(states)]
     mask_o = kernels.dropout.dropout_mask((N, H), dropout, rng, top.real.dtype) if dropout else None
-    weights, slope, p = empty(N, S), empty(N, H) if combines else mask_o, empty(B, H)
-    W, v = params.get("attention.W"), params.get("attention.v")
-    query = top[B:, M : M + H] if v is None else empty(N, H)
+    slope, p = empty(N, H) if combines else mask_o, empty(B, H)
+    rows = attention_rows(params, config, memory, N, dtype)
     handed_on = _handed_on(config, layers[0].h, top)
-    for step in steps(packing):
-        now, after, n = step.now, step.after, step.now.stop - step.now.start
-        h = _layers_forward(params, layers, step, handed_on, kernels)
-        if config.attends:
-            part = Memory(*(array[:n] for array in memory))
-            if v is not None:
-                query[now] = attention_query(h, W, v)
-            kernels.attention.attention_step_forward(query[now][:, None], *part, v, context=top[after, :M][:, None],
-                                                     weights=weights[now][:, None])  # (4)
-        if not combines:
-            continue
-        kernels.product.product(top[after, : M + H], params["combine.W"], out=p[:n])  # (5)
-        kernels.tanh_dropout.tanh_dropout_forward(p[:n], None if mask_o is None else mask_o[now],
-                                                  o=top[after, M + H :], slope=slope[now])  # (5)
-    cache = DecoderCache(packing, embedded.shape, layers, memory, top, query, weights, slope, kernels)
+
+    def attend(t, now, asking):
+        attend_forward(params, config, memory, rows, now, t, top[asking, M : M + H], top[asking, :M], kernels)
+
+    for t, step in enumerate(steps(packing)):
+        now, before, after = step
+        if config.asks_before:
+            attend(t, now, before)  # (4)
+        _layers_forward(params, layers, step, handed_on, kernels)
+        if config.asks_after:
+            attend(t, now, after)  # (4)
+        if combines:
+            p_now = p[: now.stop - now.start]
+            for k, (columns, part) in enumerate(_combined(config, top, before, after)):
+                kernels.product.product(columns, params["combine.W"][part], out=p_now, add=k > 0)  # (5)
+            kernels.tanh_dropout.tanh_dropout_forward(p_now, None if mask_o is None else mask_o[now],
+                                                      o=top[after, M + H :], slope=slope[now])  # (5)
+    cache = DecoderCache(packing, embedded.shape, layers, memory, top, rows, slope, kernels)
     if combines:
         return top[B:, M + H :], cache
     return top[B:, M:] if slope is None else top[B:, M:] * slope, cache  # (5)
@@ -121,6 +106,14 @@ def _handed_on(config: NMTConfig, h: Array, top: Array) -> list[tuple[Array, sli
         return [(top[:, M:], slice(None))]
     fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
     return [(h, slice(0, H)), *((columns, slice(H, None)) for columns in fed)]
+
+
+def _combined(config: NMTConfig, top: Array, before, after) -> list[tuple[Array, slice]]:
+    """What (5) reads, or its gradient: columns of one step or of all, and the rows of W_combine for them."""
+    M, H = config.context_size, config.hidden_size
+    if config.asks_before:
+        return [(top[before, :M], slice(0, M)), (top[after, M : M + H], slice(M, None))]
+    return [(top[after, : M + H], slice(None))]
 
 
 def _layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels) -> LayerRows:
@@ -170,10 +163,9 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     do (N, H) is the gradient of the packed outputs.
     """
     xp = array_module(do)
-    packing, layers, order, kernels = cache.packing, cache.layers, cache.packing.order, cache.kernels
+    packing, layers, order, kernels, memory = cache.packing, cache.layers, cache.packing.order, cache.kernels, cache.memory
     N, H = do.shape
     M, B = config.context_size, packing.sentences
-    W, v = params.get("attention.W"), params.get("attention.v")
     transposed_product = kernels.product.transposed_product
     dtop = xp.zeros(cache.top.shape, do.dtype)
     combines = config.readout == "output"
@@ -182,28 +174,27 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     dh = [xp.zeros((B + N, H), do.dtype) for _ in layers[1:]] + [dtop[:, M : M + H]]
     dc = [xp.zeros((B, H), do.dtype) for _ in layers]
     dz = [xp.empty(rows.z.shape, do.dtype) for rows in layers]
-    dp, dscore = xp.empty((N, H), do.dtype), xp.empty(cache.weights.shape, do.dtype)
-    # of the concat score, whose query is not h itself
-    dquery, dkeys, dv = (None,) * 3 if v is None else map(xp.zeros_like, (dp, cache.memory.keys, v))
+    dp = xp.empty((N, H), do.dtype)
+    found = attention_gradient_rows(params, memory, cache.attention, do.dtype)
     handed_on = _handed_on(config, dh[0], dtop)
-    for step in steps_back(packing):
-        now, after, n = step.now, step.after, step.now.stop - step.now.start
+
+    def attend_back(t, now, asking):
+        attend_backward(params, config, memory, cache.attention, found, now, t, cache.top[asking, M : M + H],
+                        dtop[asking, :M], dtop[asking, M : M + H], kernels)
+
+    for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing)):
+        now, before, after = step
         if combines:
             # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
             kernels.tanh_dropout.tanh_dropout_backward(dtop[after, M + H :], TanhDropoutCache(cache.slope[now]),
                                                        dp=dp[now])
-            transposed_product(dp[now], params["combine.W"], out=dtop[after, : M + H], add=True)
-        if config.attends:
-            # in the forward pass this was (4) a = attention(h, h_enc)
-            part = _attention_step(cache, now, v)
-            found = kernels.attention.attention_step_backward(
-                dtop[after, :M][:, None], part, dquery=(dh[-1][after] if v is None else dquery[now])[:, None],
-                dscore=dscore[now][:, None])
-        if v is not None:
-            dkeys[:n] += found.dkeys
-            dv += found.dv
-            dh[-1][after] += attention_query_backward(dquery[now], W, v, H)
+            for columns, part in _combined(config, dtop, before, after):
+                transposed_product(dp[now], params["combine.W"][part], out=columns, add=True)
+        if config.asks_after:
+            attend_back(t, now, after)  # (4)
         _layers_backward(layers, step, handed_on, dh, dc, dz, params, kernels)
+        if config.asks_before:
+            attend_back(t, now, before)  # (4)
     if config.feed == "start":
         dh[0][:B] += _start_gradients(cache, params, dz[0], grads)
     dstates = []
@@ -213,16 +204,11 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
         dstates.append((dh0, dc0))
     dembedded = _weight_gradients(cache, params, config, dz, dp, grads)
     if not config.attends:
-        return dembedded, xp.zeros((*cache.memory.mask.T.shape, cache.memory.values.shape[2]), do.dtype), dstates
-    dh_enc = _memory_gradients(cache, params, dscore, dquery, dtop[B:, :M], dkeys, dv, grads)
+        return dembedded, xp.zeros((*memory.mask.T.shape, memory.values.shape[2]), do.dtype), dstates
+    asked = packing.previous if config.asks_before else slice(B, None)
+    dh_enc = memory_gradients(params, config, memory, cache.attention, found, cache.top[asked, M : M + H],
+                              dtop[asked, :M], packing, grads, kernels)
     return dembedded, dh_enc, dstates
-
-
-def _attention_step(cache: DecoderCache, now: slice, v: Array | None) -> AttentionStepCache:
-    """The attention's cache of one step."""
-    n = now.stop - now.start
-    return AttentionStepCache(cache.query[now][:, None], cache.memory.keys[:n], cache.memory.values[:n],
-                              cache.weights[now][:, None], v)
 
 
 def _layers_backward(layers: list[LayerRows], step: Step, handed_on, dh: list[Array], dc: list[Array],
@@ -247,9 +233,9 @@ def _layers_backward(layers: list[LayerRows], step: Step, handed_on, dh: list[Ar
 def _weight_gradients(cache: DecoderCache, params, config: NMTConfig, dz: list[Array], dp: Array, grads) -> Array:
     """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
     xp, product, packing = array_module(dp), cache.kernels.product.product, cache.packing
-    M, H, B = config.context_size, config.hidden_size, cache.packing.sentences
     if config.readout == "output":
-        product(cache.top[B:, : M + H].T, dp, out=grads["combine.W"])
+        for columns, part in _combined(config, cache.top, packing.previous, slice(packing.sentences, None)):
+            product(columns.T, dp, out=grads["combine.W"][part])
     for l, (rows, dz_layer) in enumerate(zip(cache.layers, dz)):
         name = layer_name("decoder", l)
         product(rows.x.T, dz_layer, out=grads[f"{name}.Wx"])
@@ -271,40 +257,3 @@ def _start_gradients(cache: DecoderCache, params, dz: Array, grads) -> Array:
     # in the forward pass this was (2) z[t] += h[0] Wh, once for each sentence
     product.product(h0.T, dfed, out=grads["decoder.Wh"][H:])
     return product.transposed_product(dfed, params["decoder.Wh"][H:])
-
-
-def _memory_gradients(cache: DecoderCache, params, dscore: Array, dquery: Array | None, dcontext: Array, dkeys, dv,
-                      grads) -> Array:
-    """dh_enc (S, B, M) from all steps at once: one batched product each for the values and the keys."""
-    xp, product = array_module(dscore), cache.kernels.product.product
-    W, v = params.get("attention.W"), params.get("attention.v")
-    by_sentence = lambda rows: _by_sentence(rows, cache.packing)
-    dvalues = product(by_sentence(cache.weights).transpose(0, 2, 1), by_sentence(dcontext))
-    if v is None:
-        dkeys = product(by_sentence(dscore).transpose(0, 2, 1), by_sentence(cache.query))
-    if (places := params.get("attention.places")) is not None:
-        grads["attention.places"][...] = location_keys_backward(dkeys, places)
-        values_part, dW = 0, None
-    else:
-        values_part, dW = attention_keys_backward(dkeys, cache.memory.values, W, v, product)
-    if v is not None:
-        dW = xp.concatenate([product(cache.layers[-1].h[cache.packing.sentences :].T, dquery), dW])
-        grads["attention.v"][...] = dv
-    if W is not None:
-        grads["attention.W"][...] = dW
-    dvalues += values_part
-    B, S, M = dvalues.shape
-    dh_enc = xp.empty((S, B, M), dvalues.dtype)
-    dh_enc[:, cache.packing.order] = dvalues.transpose(1, 0, 2)
-    return dh_enc
-
-
-def _by_sentence(rows: Array, packing: Packing) -> Array:
-    """Packed rows (N, X) -> (B, T', X) in sorted order, zeros where a sentence has ended."""
-    T, B = len(packing.counts), packing.sentences
-    if packing.counts[-1] == B:  # every step has all sentences
-        return rows.reshape(T, B, -1).transpose(1, 0, 2)
-    array = array_module(rows).zeros((B, T, rows.shape[1]), rows.dtype)
-    for t, step in enumerate(steps(packing)):
-        array[: packing.counts[t], t] = rows[step.now]
-    return array

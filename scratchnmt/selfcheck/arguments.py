@@ -37,6 +37,11 @@ def mask(letters: str) -> Draw:
     return lambda sizes, rng: rng.random([_size(x, sizes) for x in letters.split()]) < 0.7
 
 
+def prefix_mask(sizes: Sizes, rng: np.random.Generator) -> Array:
+    """(S, B) True for the tokens of each sentence, as many as `lengths` says."""
+    return np.arange(sizes["S"])[:, None] < lengths("S")(sizes, rng)
+
+
 def ids(shape: str, upper: str) -> Draw:
     return lambda sizes, rng: rng.integers(0, sizes[upper], [_size(x, sizes) for x in shape.split()])
 

@@ -18,11 +18,11 @@ from ..arrays import Array, array_module
 from ..models.config import NMTConfig
 from ..models.decoder import decoder_backward, decoder_forward
 from ..models.encoder import encoder_backward, encoder_forward
-from .arguments import Sizes, lengths
+from .arguments import Sizes, lengths, prefix_mask
 from .case import Case, cases
 
 _SIZES: Sizes = dict(T=3, S=3, B=3, E=3, H=2)
-_WEIGHTS = {"encoder": ("encoder", "init"), "decoder": ("decoder", "attention", "combine")}
+_WEIGHTS = {"encoder": ("encoder", "init"), "decoder": ("decoder", "attention", "window", "combine")}
 
 
 def _shapes(part: str, config: NMTConfig) -> dict[str, tuple[int, ...]]:
@@ -78,7 +78,7 @@ def _decoder(choices: dict[str, Any]) -> tuple[Callable, Callable, Callable]:
         return {"embedded": rng.standard_normal((T, B, config.embed_size)),
                 "tgt_lengths": lengths("T")(sizes, rng),
                 "h_enc": rng.standard_normal((S, B, config.memory_size)),
-                "mask": np.arange(S)[:, None] < lengths("S")(sizes, rng), "seed": 7,
+                "mask": prefix_mask(sizes, rng), "seed": 7,
                 **{name: rng.standard_normal((B, config.hidden_size)) for name in names},
                 **_weights("decoder", config, rng)}
 
@@ -118,6 +118,13 @@ LAYERS: tuple[Case, ...] = (
         "score dot, feeding output": {"score": "dot", "bidirectional": False},
         "score concat, feeding output": {"score": "concat"},
         "score location, feeding output": {"score": "location", "max_source": 4},
+        "local-m, feeding output": {"attention": "local-m", "window": 1},
+        "local-p, feeding output": {"attention": "local-p", "window": 1},
+        "local-p, score concat, feeding context": {
+            "attention": "local-p", "window": 1, "score": "concat", "feed": "context"},
+        "the previous state asks, feeding output": {"query": "previous"},
+        "the previous state asks, score concat, feeding context": {
+            "query": "previous", "score": "concat", "feed": "context"},
         "score concat, feeding context, two layers, dropout": {
             "score": "concat", "feed": "context", "layers": 2, "dropout": 0.3},
     }),

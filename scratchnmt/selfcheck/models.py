@@ -75,6 +75,16 @@ def example_batch(src_lengths: Array, tgt_lengths: Array, seed: int = 0) -> tupl
 MODELS: tuple[ModelCase, ...] = (
     *(ModelCase(f"nmt, score {score}, feeding {feed}", {"score": score, "feed": feed, "max_source": 12})
       for score in ("general", "dot", "concat", "location") for feed in ("output", "context", "none")),
+    *(ModelCase(f"nmt, {attention}, score {score}", {"attention": attention, "score": score, "window": 1, "max_source": 12})
+      for attention in ("local-m", "local-p") for score in ("general", "dot", "concat", "location")),
+    ModelCase("nmt, local-p, two layers, context fed, state read, dropout", {
+        "attention": "local-p", "window": 2, "layers": 2, "feed": "context", "readout": "state", "dropout": 0.2}),
+    *(ModelCase(f"nmt, the previous state asks, feeding {feed}", {"query": "previous", "feed": feed})
+      for feed in ("output", "context", "start", "none")),
+    ModelCase("nmt, the previous state asks, concat, two layers, context fed, state read", {
+        "query": "previous", "score": "concat", "layers": 2, "feed": "context", "readout": "state"}),
+    ModelCase("nmt, local-p, the previous state asks, concat", {
+        "attention": "local-p", "window": 1, "query": "previous", "score": "concat"}),
     ModelCase("nmt, one direction", {"bidirectional": False}),
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, two layers, one direction, concat, context", {

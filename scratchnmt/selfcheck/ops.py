@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..arrays import Array, array_module
-from ..ops import (activations, attention, cross_entropy, dropout, embedding, linear, linear_cross_entropy,
+from ..ops import (activations, attention, cross_entropy, dropout, embedding, linear, linear_cross_entropy, local,
                    lstm, lstm_cell, lstm_gates, softmax, tanh_dropout)
-from .arguments import ids, lengths, mask, normal, scaled_mask, targets
+from .arguments import Draw, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
 from .case import Case, cases
 
 
@@ -18,14 +18,28 @@ def _attention_step_backward(dcontext: Array, cache: Any) -> dict[str, Array]:
     return {"query": dquery, "keys": dkeys, "values": cache.weights.transpose(0, 2, 1) @ dcontext, "v": dv}
 
 
+def _predict_place_backward(dp: Array, cache: Any) -> dict[str, Array]:
+    """With what a loop over time leaves to its end."""
+    dq, du = local.predict_place_backward(dp, cache)
+    return {"q": dq, "v": cache.tanh.T @ du}
+
+
 def _dropout_forward(x: Array, rate: float, mask: Array | None = None, seed: int = 0):
     """By a mask, or by a generator that is the same each time."""
     rng = array_module(x).random.default_rng(seed) if mask is None else None
     return dropout.dropout_forward(x, rate, rng=rng, mask=mask)
 
 
+def _local(*names_and_shapes: str, **fixed: Any) -> Draw:
+    """Arguments of local_attention; what is not told is None."""
+    told = {text.split()[0] for text in names_and_shapes}
+    left_out = {name: None for name in ("window_W", "window_v", "W", "v") if name not in told}
+    return normal("h B H", *names_and_shapes, mask=prefix_mask, **left_out, **fixed)
+
+
 _ONE = ("x T B I", "Wx 1 I 4H", "Wh 1 H 4H", "b 1 4H")
 _TWO = ("x T B I", "Wx 2 I 4H", "Wh 2 H 4H", "b 2 4H")
+_PLACE = ("window_W H H", "window_v H")
 _QUERY = ("query B Q A", "keys B S A", "values B S M")
 
 CASES: tuple[Case, ...] = (
@@ -72,6 +86,15 @@ CASES: tuple[Case, ...] = (
     *cases("attention_step", attention.attention_step_forward, _attention_step_backward, {
         "product": ("B Q S A M", normal(*_QUERY, mask=mask("B S"), v=None)),
         "concat": ("B Q S A M", normal(*_QUERY, "v A", mask=mask("B S"))),
+    }),
+    *cases("predict_place", local.predict_place_forward, _predict_place_backward, {
+        "": ("B H T", normal("q B H", "v H", tokens=lengths("T"))),
+    }),
+    *cases("local_attention", local.local_attention_forward, local.local_attention_backward, {
+        "local-m, dot": ("S B H", _local("h_enc S B H", D=1, t=2)),
+        "local-m, concat": ("S B H M A", _local("h_enc S B M", "W H+M A", "v A", D=1, t=1)),
+        "local-p, general": ("S B H M", _local("h_enc S B M", *_PLACE, "W M H", D=1)),
+        "local-p, concat": ("S B H M A", _local("h_enc S B M", *_PLACE, "W H+M A", "v A", D=2)),
     }),
     *cases("tanh_dropout", tanh_dropout.tanh_dropout_forward, tanh_dropout.tanh_dropout_backward, {
         "": ("B I", normal("p B I", mask=None)),

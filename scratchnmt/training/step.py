@@ -121,8 +121,9 @@ class StepAhead:
         self.model, self.optimizer, self.recipe, self.finite = model, optimizer, recipe, finite
         self.xp = array_module(model.params.flat)
         self.grads = model.params.like()
-        # the products of the concat score are CuPy's own, which cannot be recorded
-        self.graphs = Graphs(0 if model.config.score == "concat" else recipe.graphs)
+        # the products of the concat score and of local-p's places are CuPy's own, which cannot be recorded
+        own = model.config.score == "concat" or model.config.attention == "local-p"
+        self.graphs = Graphs(0 if own else recipe.graphs)
         # what is kept for good must not come from the pool of what is made on the way
         shut(self.xp, device_of(model.params.flat), model.config.encoder_size, model.params.flat.dtype)
         self.there: dict[Bucket, Array] = {}  # where on the GPU a bucket's batch lies

@@ -37,4 +37,5 @@ def test_an_operation_multiplies_what_it_states(case, products, cupy, rng):
 
 def test_those_with_products():
     assert {case.name.partition(",")[0] for case in CASES if case.sibling("flop")} == {
-        "linear", "lstm", "lstm_cell", "attention", "attention_step", "linear_cross_entropy"}
+        "linear", "lstm", "lstm_cell", "attention", "attention_step", "linear_cross_entropy",
+        "local_attention", "predict_place"}

@@ -24,6 +24,8 @@ CONFIGURATIONS = {
     "default": {}, "two layers": {"layers": 2, "feed": "context", "label_smoothing": 0.1},
     "tied, dot, none": {"tie_embeddings": True, "score": "dot", "feed": "none", "bidirectional": False},
     "two layers, output": {"layers": 2},
+    "local-m": {"attention": "local-m", "window": 1},
+    "the previous state asks": {"query": "previous", "feed": "context"},
 }
 by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 
@@ -118,8 +120,9 @@ def test_buckets(shape, words, expected):
     assert Bucket.of(np.ones((S, B)), tgt) == expected
 
 
-def test_the_concat_score_is_not_recorded(machine):
-    made = trainer({"score": "concat"})
+@pytest.mark.parametrize("choices", [{"score": "concat"}, {"attention": "local-p"}], ids=str)
+def test_what_needs_products_of_cupys_own_is_not_recorded(choices, machine):
+    made = trainer(choices)
     for _ in range(8):
         made._step()
     assert not machine.launches

@@ -154,6 +154,12 @@ class ndarray:
             return self
         return new(on_this_card(self).astype(dtype, order=order))
 
+    def take(self, indices: ndarray, axis: int | None = None) -> ndarray:  # _routines_indexing.pyx, _ndarray_take
+        return new(on_this_card(self).take(on_this_card(indices), axis))
+
+    def repeat(self, repeats: int, axis: int | None = None) -> ndarray:  # _routines_manipulation.pyx, _repeat
+        return new(on_this_card(self).repeat(repeats, axis))
+
     def copy(self, order: str = "C") -> ndarray:  # core.pyx, copy: to the current card, wherever it lies
         return new(self._array.copy(order=order))
 

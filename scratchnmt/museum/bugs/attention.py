@@ -49,9 +49,9 @@ BUGS = (
         name="plus-without-equals",
         title="a sum over time steps is computed and not kept",
         origin="a fork of karpathy's min-char-rnn, with `dbh + dhraw` for `dbh += dhraw`",
-        file="models/decoder.py",
-        right="            dv += found.dv",
-        wrong="            dv + found.dv",
+        file="models/attending.py",
+        right="        found.dv[...] += grads.dv",
+        wrong="        found.dv[...] + grads.dv",
         check="nmt, score concat, feeding output",
         caught="attention.v",
         story="An expression is a statement in Python, and nobody complains.  The gradient stays zero and the "
@@ -75,8 +75,8 @@ BUGS = (
         title="the backward pass works in an array that it was given",
         origin="MXNet, pull request 18203: dx overwrote dy before the other direction had read it",
         file="models/decoder.py",
-        right="    dp, dscore = xp.empty((N, H), do.dtype), xp.empty(cache.weights.shape, do.dtype)",
-        wrong="    dp, dscore = cache.slope, xp.empty(cache.weights.shape, do.dtype)",
+        right="    dp = xp.empty((N, H), do.dtype)",
+        wrong="    dp = cache.slope",
         check="backward_twice_is_the_same",
         caught="the first one wrote into it",
         story="There, gradients of bidirectional LSTMs with more than two layers were wrong, since the reverse "

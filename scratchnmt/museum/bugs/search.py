@@ -63,8 +63,8 @@ BUGS = (
         title="the search forgets what is fed back to the next step",
         origin="a published solution of CS224N's assignment 4, whose README names the slip",
         file="models/stepper.py",
-        right="    return o, weights, SearchState(state.memory, layers, fed)",
-        wrong="    return o, weights, SearchState(state.memory, layers, state.fed)",
+        right="    return o, weights, SearchState(state.memory, layers, fed, state.t + 1)",
+        wrong="    return o, weights, SearchState(state.memory, layers, state.fed, state.t + 1)",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="The line `o_prev = o_t` was missing in the loop that decodes, so that every step is fed the zeros "
