@@ -14,7 +14,7 @@ from .parser import Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
-              "learning_rate", "clip", "graphs")
+              "learning_rate", "clip", "graphs", "on_nonfinite")
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 
 

@@ -7,8 +7,9 @@ predicts y[t+1], so it has n + 1 target tokens.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ class Examples:
 
     src: list[list[int]]
     tgt: list[list[int]]
+    lines: array = field(default_factory=lambda: array("q"))  # of each, in the text that it is from, from 1; or none
 
     def __len__(self) -> int:
         return len(self.src)
@@ -69,7 +71,7 @@ def encode_parallel(
         raise InputError(f"max_length must be at least 1, not {max_length}")
     examples = Examples([], [])
     blank = too_long = 0
-    for src_line, tgt_line in zip(src_lines, tgt_lines, strict=True):
+    for number, (src_line, tgt_line) in enumerate(zip(src_lines, tgt_lines, strict=True), start=1):
         src, tgt = src_vocab.encode(src_line), tgt_vocab.encode(tgt_line)
         if not src or not tgt:
             blank += 1
@@ -78,6 +80,7 @@ def encode_parallel(
         else:
             examples.src.append(src)
             examples.tgt.append(tgt)
+            examples.lines.append(number)
     if not examples:
         limit = "" if max_length is None else f", {too_long} longer than {max_length} tokens"
         raise InputError(f"no sentence pair is left: of {len(src_lines)}, {blank} are blank on a side{limit}")

@@ -51,6 +51,7 @@ __device__ inline double clip_factor(double norm, double max_norm) { return fmin
 template <typename T>
 __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<const double> numbers,
                      Rows<const double> norm, double max_norm, double b1, double b2, double eps, long long size) {
+    if (!isfinite(norm.data[0])) return;  // nothing to learn from such a gradient
     __shared__ Real<T> shared[3];
     if (threadIdx.x == 0) {
         const double t = numbers.data[0], rate = numbers.data[1], scale = numbers.data[2];
@@ -78,6 +79,7 @@ __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<cons
 template <typename T>
 __global__ void sgd(Rows<T> w, Rows<const T> g, Rows<T> velocity, Rows<const double> numbers,
                     Rows<const double> norm, double max_norm, double momentum, long long size) {
+    if (!isfinite(norm.data[0])) return;
     const double scale = numbers.data[2];
     const Real<T> rate = numbers.data[1], keep = momentum;
     const Real<T> factor = scale * clip_factor(norm.data[0] * fabs(scale), max_norm);

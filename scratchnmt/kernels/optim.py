@@ -42,7 +42,8 @@ class _InOneLaunch:
     def update(self, grads: Parameters, numbers: Array, norm: Array | None = None, max_norm: float = inf) -> None:
         """The launch, with what `advance` returned, (3,), on the GPU.
 
-        With the norm of the gradient, (1,) from `global_norm`, the scaled gradient is clipped to max_norm.
+        With the norm of the gradient, (1,) from `global_norm`, the scaled gradient is clipped to max_norm; if the norm
+        is not finite, nothing is moved.
         """
         w, g = self.params.flat, grads.flat
         buffer(f"{self.kernel}: the gradient", g, w, w.shape, w.dtype)

@@ -161,11 +161,13 @@ def local_attention_forward(h: Array, h_enc: Array, mask: Array, D: int, t: int 
     """context (B, M), cache, for one query per sentence: the textbook step.
 
     t: local-m; window_W (H, H) and window_v (H,) instead of it: local-p.  W and v choose the score as in
-    `attention_forward`.  Raises ValueError if shapes do not fit, or D is not at least 1.
+    `attention_forward`.  Raises ValueError if shapes do not fit, D is not at least 1, or both t and weights are given.
     """
     predictive = window_W is not None
     check_shapes("local_attention", h=("B H", h), h_enc=("S B M", h_enc), mask=("S B", mask),
                  **(dict(window_W=("H H", window_W), window_v=("H", window_v)) if predictive else {}))
+    if (t is None) != predictive or predictive != (window_v is not None):
+        raise ValueError("local_attention: expected t, or window_W and window_v, and not both")
     if D < 1:
         raise ValueError(f"local_attention: D is {D}, expected at least one token on each side")
     xp = array_module(h_enc)

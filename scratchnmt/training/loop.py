@@ -13,10 +13,10 @@ on the CPU with as many threads.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from ..data.batches import Batch
 from ..errors import InputError, require
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
-from . import step
+from . import nonfinite, step
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
 from .memory import out_of_memory
+from .nonfinite import NotFiniteError
 from .options import TrainingOptions
 from .plan import Plan
 from .progress import Progress, duration
@@ -38,10 +39,7 @@ from .state import State, TrainingResult
 from .validation import Validation
 
 _AVERAGE_EVERY = 10  # steps
-
-
-class NotFiniteError(InputError):
-    """The loss or the gradient overflowed; the last good state is still in the run's folder."""
+_SKIPS = 20  # steps in a row that are not finite: by then it is the weights
 
 
 def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, *,
@@ -85,7 +83,7 @@ class _Trainer:
         self.saved_step: int | None = None
         self.state = State()
         self.plan = Plan(data, options)
-        self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp), self._finite)
+        self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp))
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.batches = self.plan.batches(0)
@@ -142,7 +140,7 @@ class _Trainer:
         self.batch = batch = self.data.train.batch(self.batches[state.position])
         tokens = int(batch.tgt_lengths.sum())
         rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
-        self.steps.take(batch, step.Place(state.step + 1, state.epoch + 1, tokens), rate)
+        self.steps.take(batch, step.Place(state.step + 1, state.epoch + 1, tokens, state.position), rate)
         state.step += 1
         state.tokens += tokens
         if self.average and state.step % _AVERAGE_EVERY == 0:
@@ -155,16 +153,28 @@ class _Trainer:
 
     def _note_results(self, wait: bool = False) -> None:
         """Count and show what is known of the steps; with `wait`, of all that were taken."""
-        for place, nats, _ in self.steps.results(wait):
+        for result in self.steps.results(wait):
+            place, nats, _ = result
+            if not result.finite:
+                self._not_finite(result)
+                continue
+            self.state.skipped_in_a_row = 0
             self.state.nats += nats
             self.state.nats_tokens += place.tokens
             self.progress.update(place.step, place.epoch, nats, place.tokens)
 
-    def _finite(self, name: str, value: float, place: step.Place) -> float:
-        if not math.isfinite(value):
-            raise NotFiniteError(f"the {name} is {value} at step {place.step}, epoch {place.epoch}: "
-                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
-        return value
+    def _not_finite(self, result: step.Result) -> None:
+        """Tell which step, tensors and sentences, and stop or go on."""
+        state, place = self.state, result.place
+        batches = self.batches if place.epoch == state.epoch + 1 else self.plan.batches(place.epoch - 1)
+        found = nonfinite.report(result, self.steps, batches[place.position], self.data)
+        nonfinite.note(self.folder, found)
+        state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
+        if self.options.on_nonfinite == "stop" or state.skipped_in_a_row >= _SKIPS:
+            so_far = f", the last of {_SKIPS} in a row" if self.options.on_nonfinite == "skip" else ""
+            raise NotFiniteError(f"{nonfinite.sentence(found)}{so_far}: training stopped; {self.kept()}; resume it with a "
+                                 f"lower learning_rate or clip; more in {self.folder / nonfinite.LOG}")
+        self.progress.say(f"{nonfinite.sentence(found)}: skipped, {state.skipped} so far")
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
@@ -197,8 +207,10 @@ class _Trainer:
         self._note_results(wait=True)
         if self.average:
             model = model.with_params(model.params.like(self.average.flat))
-        here = step.Place(state.step, state.epoch + 1, 0)
-        ppl = self._finite("validation perplexity", self.validation.perplexity(model), here)
+        ppl = self.validation.perplexity(model)
+        if not isfinite(ppl):
+            raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
+                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
         bleu = self.validation.bleu(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),

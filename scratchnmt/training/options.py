@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
-            "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu")}
+            "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "on_nonfinite": ("stop", "skip")}
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
@@ -58,6 +58,7 @@ class TrainingOptions:
     save_every: int = 0  # steps between saves, besides those at validations; 0: by time alone
     save_minutes: float = 10.0
     graphs: int = 64  # on a GPU: steps of how many different sizes are recorded to be repeated; 0: none
+    on_nonfinite: str = "stop"  # or "skip": what to do with a step whose loss or gradient is not finite
     log_every: int = 100  # steps between lines of the log, where there is no terminal
     seed: int = 0
 

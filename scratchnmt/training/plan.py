@@ -39,7 +39,7 @@ class Plan:
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
         options = self.options
-        return Recipe(options.clip, options.seed, options.graphs,
+        return Recipe(options.clip, options.seed, options.graphs, stop=options.on_nonfinite == "stop",
                       generator=lambda step: xp.random.default_rng([options.seed, _DROPOUT, step]))
 
     def fixed(self) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class State:
     trials: int = 0
     decay: float = 1.0  # what the trials have left of the learning rate
     average_updates: int = 0
+    skipped: int = 0  # steps that were not finite
+    skipped_in_a_row: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)  # the records of metrics.jsonl
 
     @property

@@ -1,15 +1,20 @@
 """One training step, from a batch to moved weights: at once, or on a GPU without waiting for it.
 
-Both have the same two functions: `take` does a step, `results` tells what is known of the steps since it was
-last asked.  `StepAtOnce` reads loss and norm before it moves the weights.  `StepAhead` is for fused kernels: the
-host lays batches out and sends them ahead, one copy each; loss and norm stay on the GPU, where clipping needs
-them, and come back a few steps late; what a step launches is recorded and repeated (see kernels/graph.py).
+Both have the same functions: `take` does a step, `results` tells what is known of the steps since it was
+last asked, `gradient` computes that of a batch and moves nothing.  `StepAtOnce` reads loss and norm before it moves the
+weights.  `StepAhead` is for fused kernels: the host lays batches out and sends them ahead, one copy each; loss and
+norm stay on the GPU, where clipping needs them, and come back a few steps late; what a step launches is recorded and
+repeated (see kernels/graph.py).
+
+A step whose loss or gradient is not finite moves nothing, neither weights nor moments, but counts as one.  With
+`stop`, nor do the steps behind it that were sent before anybody knew.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,12 +38,17 @@ class Place(NamedTuple):
     step: int  # from 1
     epoch: int  # from 1
     tokens: int  # target tokens
+    position: int = 0  # of its batch in the epoch
 
 
 class Result(NamedTuple):
     place: Place
     nats: float
     norm: float  # of the gradient, summed over tokens, averaged over sentences
+
+    @property
+    def finite(self) -> bool:
+        return isfinite(self.nats) and isfinite(self.norm)
 
 
 class Recipe(NamedTuple):
@@ -48,41 +58,45 @@ class Recipe(NamedTuple):
     seed: int  # of dropout
     graphs: int  # steps of how many different sizes are recorded, at most
     generator: Callable[[int], Any]  # step from 0 -> the generator of its dropout masks
+    stop: bool = True  # at a step that is not finite
 
 
-def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe,
-         finite: Callable[[str, float, Place], float]) -> StepAtOnce | StepAhead:
-    """The way to take steps that fits the model's kernels.
-
-    optimizer: makes one, of the module optim or its fused twin.  finite: called with "loss" or "gradient's norm", its
-    value and the place, raises an error if it is not finite, else returns it.
-    """
+def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe) -> StepAtOnce | StepAhead:
+    """The way to take steps that fits the model's kernels; optimizer makes one, of the module optim or its fused twin."""
     if model.kernels is PLAIN:
-        return StepAtOnce(model, optimizer(optim), recipe, finite)
+        return StepAtOnce(model, optimizer(optim), recipe)
     from ..kernels import KERNELS
 
-    return StepAhead(model, optimizer(KERNELS["optim"]), recipe, finite)
+    return StepAhead(model, optimizer(KERNELS["optim"]), recipe)
 
 
 class StepAtOnce:
     """A step that ends before the next begins."""
 
-    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, finite: Callable):
-        self.model, self.optimizer, self.recipe, self.finite = model, optimizer, recipe, finite
+    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe):
+        self.model, self.optimizer, self.recipe = model, optimizer, recipe
         self.grads = model.params.like()
         self.found: list[Result] = []
 
     def take(self, batch: Batch, place: Place, rate: float) -> None:
         """Move the weights along the gradient of a batch, at this learning rate."""
         sentences, clip = len(batch.src_lengths), self.recipe.clip
+        loss = self.gradient(batch, place)
+        result = Result(place, float(loss), optim.global_norm(self.grads) / sentences)
+        self.found.append(result)
+        self.optimizer.learning_rate = rate
+        if result.finite:
+            factor = optim.clip_factor(result.norm, clip) if clip else 1.0
+            self.optimizer.step(self.grads, scale=factor / sentences)
+        else:
+            self.optimizer.step_count += 1
+
+    def gradient(self, batch: Batch, place: Place) -> Array:
+        """The loss of a step, whose gradient is then in `grads`."""
         rng = self.recipe.generator(place.step - 1)
         loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
         self.model.backward(cache, out=self.grads)
-        nats = self.finite("loss", float(loss), place)  # only now: a GPU has work while we wait for it
-        norm = self.finite("gradient's norm", optim.global_norm(self.grads), place) / sentences
-        self.optimizer.learning_rate = rate
-        self.optimizer.step(self.grads, scale=(optim.clip_factor(norm, clip) if clip else 1.0) / sentences)
-        self.found.append(Result(place, nats, norm))
+        return loss
 
     def results(self, wait: bool = False) -> list[Result]:
         """Those of the steps since the last call."""
@@ -115,10 +129,10 @@ class _Slot:
 class StepAhead:
     """Steps on a GPU, for models of fused kernels; the host is up to AHEAD steps further."""
 
-    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, finite: Callable):
+    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe):
         from ..kernels.graph import Graphs
 
-        self.model, self.optimizer, self.recipe, self.finite = model, optimizer, recipe, finite
+        self.model, self.optimizer, self.recipe = model, optimizer, recipe
         self.xp = array_module(model.params.flat)
         self.grads = model.params.like()
         # the products of the concat score and of local-p's places are CuPy's own, which cannot be recorded
@@ -128,6 +142,7 @@ class StepAhead:
         shut(self.xp, device_of(model.params.flat), model.config.encoder_size, model.params.flat.dtype)
         self.there: dict[Bucket, Array] = {}  # where on the GPU a bucket's batch lies
         self.found = self.xp.zeros(2, "float64")  # loss, norm of the gradient
+        self.stopped = self.xp.zeros(1, "float64")  # with `stop`, not finite from the first such step on
         self.free = deque(_Slot(self.xp) for _ in range(AHEAD))
         self.sent: deque[tuple[_Slot, Place, int]] = deque()  # and how many sentences
         self.done: list[Result] = []
@@ -139,23 +154,33 @@ class StepAhead:
         slot, sentences = self.free.popleft(), len(batch.src_lengths)
         self.optimizer.learning_rate = rate
         bucket = Bucket.of(batch.src, batch.tgt)
-        shapes = _COURSE | inputs.fields(bucket)
-        host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
-        here = inputs.views(host, shapes)
-        config = self.model.config
-        inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3],
-                    config.longest)
-        here["step"][0] = place.step - 1
-        here["course"].view("float64")[...] = self.optimizer.advance(1 / sentences)
-        if bucket not in self.there:
-            self.there[bucket] = self.xp.empty(len(host), "int64")
-        there = self.there[bucket]
+        host, there = self._lay_out(batch, bucket, place, self.optimizer.advance(1 / sentences), slot)
         with self.graphs.turn():
-            there.set(host)
-            self.graphs.run(bucket, lambda: self._work(inputs.views(there, shapes), bucket))
+            self.there[bucket].set(host)
+            self.graphs.run(bucket, lambda: self._work(there, bucket))
             self.found.get(out=slot.found, blocking=False)
             slot.event.record()
         self.sent.append((slot, place, sentences))
+
+    def gradient(self, batch: Batch, place: Place) -> Array:
+        """The loss of a step, computed once more, whose gradient is then in `grads`; no step may be on its way."""
+        bucket = Bucket.of(batch.src, batch.tgt)
+        host, there = self._lay_out(batch, bucket, place, np.zeros(3), self.free[0])
+        self.there[bucket].set(host)
+        return self._gradient(there, bucket)
+
+    def _lay_out(self, batch: Batch, bucket: Bucket, place: Place, course: np.ndarray,
+                 slot: _Slot) -> tuple[np.ndarray, dict[str, Array]]:
+        """The vector of a step on the host, in the slot's memory, and the views of the one on the GPU that it goes to."""
+        shapes, config = _COURSE | inputs.fields(bucket), self.model.config
+        host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
+        here = inputs.views(host, shapes)
+        inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3], config.longest)
+        here["step"][0] = place.step - 1
+        here["course"].view("float64")[...] = course
+        if bucket not in self.there:
+            self.there[bucket] = self.xp.empty(len(host), "int64")
+        return host, inputs.views(self.there[bucket], shapes)
 
     def results(self, wait: bool = False) -> list[Result]:
         """Those that have come back since the last call; with `wait`, of all steps."""
@@ -171,14 +196,23 @@ class StepAhead:
     def _work(self, there: dict[str, Array], bucket: Bucket) -> None:
         """All launches of a step; nothing here may depend on what is in the batch but through `there`."""
         from ..kernels.optim import global_norm
+
+        loss = self._gradient(there, bucket)
+        norm = global_norm(self.grads)
+        self.found[0], self.found[1:] = loss, norm
+        if self.recipe.stop:  # the norm, or NaN for good
+            self.stopped *= 0
+            self.stopped += norm
+            norm = self.stopped
+        self.optimizer.update(self.grads, there["course"].view("float64"), norm, self.recipe.clip or np.inf)
+
+    def _gradient(self, there: dict[str, Array], bucket: Bucket) -> Array:
         from ..kernels.philox import Masks
 
         masks = Masks(self.recipe.seed, there["step"].view("uint64"))
         loss, cache = self.model.forward_inputs(inputs.laid_out(there, bucket), masks, out=self.grads)
         self.model.backward(cache, out=self.grads)
-        norm = global_norm(self.grads)
-        self.optimizer.update(self.grads, there["course"].view("float64"), norm, self.recipe.clip or np.inf)
-        self.found[0], self.found[1:] = loss, norm
+        return loss
 
     def _receive(self) -> None:
         """Wait for the oldest step that is on the way."""
@@ -186,5 +220,4 @@ class StepAhead:
         slot.event.synchronize()
         loss, norm = map(float, slot.found)
         self.free.append(slot)
-        self.done.append(Result(place, self.finite("loss", loss, place),
-                                self.finite("gradient's norm", norm, place) / sentences))
+        self.done.append(Result(place, loss, norm / sentences))

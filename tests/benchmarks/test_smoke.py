@@ -242,6 +242,12 @@ def test_fit(call, peers, monkeypatch):
     assert [row["contestant"] for row in found] == ["scratchnmt", *(["Keras on PyTorch"] if peers else [])]
 
 
+def test_local(call):
+    status, (out, _), found = call("local", "--sizes", "4,2,3", "--window", 1, "--points", 2, "--rounds", 1)
+    assert status == 0 and len(found) == 12
+    assert {row["contestant"] for row in found} == {"global", "local-m", "local-p"} and "S 50" in out
+
+
 def test_systems(call, tmp_path):
     for package in ("sacrebleu", "safetensors", "matplotlib", "threadpoolctl"):
         pytest.importorskip(package)

@@ -201,7 +201,7 @@ def test_the_convolution_of_a_later_year_is_explained():
 
 
 @pytest.mark.parametrize("choices", [
-    dict(layers=2), dict(score="concat"), dict(tie_embeddings=True, embed_size=4)], ids=str)
+    dict(layers=2), dict(score="concat"), dict(attention="local-m"), dict(query="previous"), dict(tie_embeddings=True, embed_size=4)], ids=str)
 def test_what_there_are_no_names_for_is_refused(choices):
     other = model(**choices)
     name = next(iter(choices))

@@ -21,7 +21,7 @@
 #define __device__
 #define __shared__ static
 
-using std::exp, std::fabs, std::fmax, std::fmin, std::log, std::pow, std::sqrt, std::tanh;
+using std::exp, std::fabs, std::fmax, std::fmin, std::isfinite, std::log, std::pow, std::sqrt, std::tanh;
 inline double real_part(std::complex<double> x) { return x.real(); }
 
 struct dim3 { unsigned x, y, z; };

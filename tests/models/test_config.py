@@ -24,6 +24,9 @@ def test_the_weights_of_the_default_are_those_of_cs224n():
     (dict(feed="context"), {"decoder.Wh": (12, 16)}),
     (dict(feed="none"), {"decoder.Wh": (4, 16)}),
     (dict(score="concat"), {"attention.W": (12, 4), "attention.v": (4,)}),
+    (dict(attention="local-m"), {"window.W": None, "attention.W": (8, 4)}),
+    (dict(attention="local-p"), {"window.W": (4, 4), "window.v": (4,)}),
+    (dict(query="previous", feed="context"), {"decoder.Wh": (12, 16)}),
     (dict(score="dot"), {"encoder.Wh": (2, 2, 8), "attention.W": None, "combine.W": (8, 4)}),
     (dict(bidirectional=False), {"encoder.Wx": (1, 6, 16), "attention.W": (4, 4), "combine.W": (8, 4)}),
     (dict(tie_embeddings=True, embed_size=4), {"vocab.W": None, "embed.tgt": (30, 4)}),
@@ -78,6 +81,10 @@ def test_the_config_of_an_earlier_version_has_fewer_choices():
     (dict(reverse_source=True), "reverse_source is for an encoder of one direction"),
     (dict(score="none", feed="context"), "feed 'context' needs attention"),
     (dict(readout="state"), "feed 'output' needs readout 'output'"),
+    (dict(score="none", feed="none", attention="local-p"), "attention 'local-p' needs attention"),
+    (dict(score="none", feed="none", query="previous"), "query 'previous' needs attention"),
+    (dict(attention="local"), "attention is 'local', expected one of global, local-m, local-p"),
+    (dict(window=0), "window is 0, expected a whole number of at least 1"),
     (dict(readout="logits"), "readout is 'logits', expected one of output, state"),
 ])
 def test_choices_that_exclude_each_other(choices, sentence):

@@ -1,0 +1,88 @@
+"""A loss or gradient that is not finite: which step, which tensors, which sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import array_module, to_device
+from ..data.batches import Batch
+from ..errors import InputError
+from .data import TrainingData
+from .step import Place, Result
+
+LOG = "not-finite.jsonl"
+_SHOWN = 60  # characters of a sentence in an error
+
+
+class NotFiniteError(InputError):
+    """The loss or the gradient overflowed; the last good state is still in the run's folder."""
+
+
+def report(result: Result, steps: Any, indices: np.ndarray, data: TrainingData) -> dict[str, Any]:
+    """What is known of a step that is not finite: a JSON object.
+
+    tensors: the gradients, and weights: the weights, that hold a number that is not finite; sentences: the pairs of
+    the batch, by their lines in the training text, with the nats of each (None: not finite) as the weights now are
+    and without dropout.
+    """
+    batch = data.train.batch(indices)
+    steps.gradient(batch, result.place)
+    nats = _nats(steps.model, batch)
+    return {"step": result.place.step, "epoch": result.place.epoch, "loss": _finite_or_text(result.nats),
+            "norm": _finite_or_text(result.norm), "tensors": _not_finite(steps.grads),
+            "weights": _not_finite(steps.model.params),
+            "sentences": [_sentence(int(i), n, data) for i, n in zip(indices, nats)]}
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """The report in a sentence, for people."""
+    what = "loss" if isinstance(found["loss"], str) else "gradient's norm"
+    value = found["loss"] if what == "loss" else found["norm"]
+    names = found["weights"] or found["tensors"]
+    kind = "weights" if found["weights"] else "gradient"
+    where = f"; not finite is the {kind} of {_listed(names)}" if names else ""
+    broken = [s for s in found["sentences"] if s["nats"] is None] or found["sentences"]
+    worst = max(broken, key=lambda s: s["nats"] or 0)
+    line = f"line {worst['line']} of the training text, " if worst["line"] else ""
+    some = f"{len(broken)} of " if len(broken) < len(found["sentences"]) else ""
+    return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; its batch is {some}"
+            f"{len(found['sentences'])} sentence pairs, among them {line}{worst['source'][:_SHOWN]!r}")
+
+
+def note(folder: Path, found: dict[str, Any]) -> None:
+    """Add the report to the folder's log; InputError if it cannot be written."""
+    try:
+        with open(folder / LOG, "a", encoding="utf-8") as file:
+            file.write(json.dumps(found, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise InputError(f"{folder / LOG} cannot be written: {error.strerror}") from error
+
+
+def _nats(model: Any, batch: Batch) -> np.ndarray:
+    """(B,) -log p of each target."""
+    with np.errstate(all="ignore"):
+        return -to_device(model.token_log_probs(batch.src, batch.src_lengths, batch.tgt), "cpu").sum(axis=0)
+
+
+def _sentence(index: int, nats: float, data: TrainingData) -> dict[str, Any]:
+    src, tgt = data.train[index]
+    line = data.train.lines[index] if data.train.lines else None
+    return {"line": line, "source": data.src_vocab.decode(src), "target": data.tgt_vocab.decode(tgt),
+            "nats": float(nats) if np.isfinite(nats) else None}
+
+
+def _not_finite(arrays: Any) -> list[str]:
+    return [name for name, array in arrays.items() if not bool(array_module(array).isfinite(array).all())]
+
+
+def _finite_or_text(value: float) -> float | str:
+    """JSON knows no NaN."""
+    return value if np.isfinite(value) else str(value)
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
