@@ -34,7 +34,7 @@ PARTS = {  # the function that asks for a product -> what it is
     "lstm_forward": "encoder: products forward", "lstm_backward": "encoder: products backward",
     "<genexpr>": "first states", "encoder_backward": "first states",  # encoder_forward asks in a generator
     "attention_keys": "attention: keys and memory", "attention_keys_backward": "attention: keys and memory",
-    "_memory_gradients": "attention: keys and memory",
+    "memory_gradients": "attention: keys and memory",
     "_layer_rows": "decoder: products forward", "_layers_forward": "decoder: products forward",
     "decoder_forward": "decoder: products forward", "decoder_backward": "decoder: products backward",
     "_layers_backward": "decoder: products backward", "_weight_gradients": "decoder: weights' gradients",

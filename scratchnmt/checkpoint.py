@@ -7,8 +7,10 @@
     best-state.safetensors            the same as it was at the best validation, to fall back on
     metrics.jsonl, learning-curves.png
 
-A tensor file (safetensors) carries a SHA-256 of its names, shapes, types and contents: what was cut
-short or altered is refused.
+config.json and each tensor file (safetensors) carry a SHA-256 of all that they hold, the vocabularies' stand in
+config.json, and a tensor file tells which config it was written for: what was cut short, altered or belongs to
+another model is refused.  A tensor file is written beside the one that it replaces, flushed, read again and then
+renamed, so that at any moment a whole one is there.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .arrays import Array, to_device
-from .data.text import flush_to_disk, write_atomically
-from .data.vocab import Vocabulary, WordVocabulary, load_vocabulary
-from .errors import InputError, require
+from .data.text import flush_to_disk, open_regular, read_limited, write_atomically
+from .data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
+from .errors import InputError, WriteError, require
 from .models.config import NMTConfig
 from .models.nmt import NMT
 
@@ -37,6 +39,9 @@ _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind i
 _RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, *_VOCABULARIES)
 _FORMAT, _VERSION = "scratchnmt run", 1
 _LABEL = "scratchnmt"  # the entry in a tensor file's metadata
+_OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
+_DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
+_CONFIG_LIMIT, _HEADER_LIMIT = 1 << 20, 1 << 24  # bytes; more is nothing that was written here
 
 Folder = str | os.PathLike
 
@@ -59,6 +64,13 @@ class LoadedModel(NamedTuple):
     tgt_vocab: Vocabulary
 
 
+def sweep(folder: Folder) -> None:
+    """Remove what a process that was killed has left half-written."""
+    for name in _RUN_FILES:
+        for path in Path(folder).glob(f".{name}*.tmp"):
+            path.unlink(missing_ok=True)
+
+
 def check_out_dir(folder: Folder, *, resume: bool = False, overwrite: bool = False) -> None:
     """InputError if a run cannot be written here: files are in the way (resume: no run is there)."""
     folder = Path(folder)
@@ -67,9 +79,9 @@ def check_out_dir(folder: Folder, *, resume: bool = False, overwrite: bool = Fal
     here = [name for name in _RUN_FILES if (folder / name).exists()]
     if resume and overwrite:
         raise InputError("resume and overwrite exclude each other")
-    if resume and not (CONFIG in here and STATE in here):
-        missing = STATE if CONFIG in here else CONFIG
-        raise InputError(f"{folder} holds no run to resume: {missing} is not there")
+    missing = [CONFIG] * (CONFIG not in here) or [STATE] * (STATE not in here and MODEL in here)
+    if resume and missing:  # without either of the two it was killed before its first save, and begins again
+        raise InputError(f"{folder} holds no run to resume: {missing[0]} is not there")
     if here and not resume and not overwrite:
         what = "a run already" if CONFIG in here else "files that a run would replace"
         raise InputError(f"{folder} holds {what} ({here[0]}): choose another folder, --resume "
@@ -95,7 +107,7 @@ def start_run(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Voca
                    "training": dict(training or {}), "data": dict(data or {})}
         _write_config(folder, content)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def update_options(folder: Folder, training: Mapping[str, Any]) -> None:
@@ -104,7 +116,13 @@ def update_options(folder: Folder, training: Mapping[str, Any]) -> None:
     try:
         _write_config(folder, {**_read_config(folder), "training": dict(training)})
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def model_digest(folder: Folder) -> str:
+    """What tells one model from another: a SHA-256 of its configuration and vocabularies, as config.json has them."""
+    content = _read_config(Path(folder))
+    return _json_digest({name: content[name] for name in _OF_THE_MODEL})
 
 
 def load_run(folder: Folder) -> Run:
@@ -140,8 +158,8 @@ def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Voc
 
 
 def save_weights(folder: Folder, params: Mapping[str, Array]) -> None:
-    """Write model.safetensors."""
-    write_tensors(Path(folder) / MODEL, params, {})
+    """Write model.safetensors beside the config.json that is there."""
+    write_tensors(Path(folder) / MODEL, params, {"config": model_digest(folder)})
 
 
 def load_model(folder: Folder, device: str = "cpu", **computing: Any) -> LoadedModel:
@@ -155,13 +173,8 @@ def load_model(folder: Folder, device: str = "cpu", **computing: Any) -> LoadedM
     path = Path(folder) / MODEL
     if not path.exists():
         raise InputError(f"{path} is not there: the run in {folder} has had no validation yet; resume it")
-    tensors, _ = read_tensors(path)
-    found = {name: f"{tensor.dtype} {tensor.shape}" for name, tensor in tensors.items()}
-    expected = {name: f"{run.dtype} {shape}" for name, shape in run.config.shapes().items()}
-    for name in sorted(found.keys() | expected.keys()):
-        is_, should = found.get(name, "missing"), expected.get(name, "nothing of this name")
-        if is_ != should:
-            raise InputError(f"{path} does not fit {CONFIG}: {name} is {is_}, expected {should}")
+    tensors, info = read_tensors(path, {name: (run.dtype, shape) for name, shape in run.config.shapes().items()})
+    check_config(path, info)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device, **computing)
     for name, tensor in tensors.items():
         model.params[name][...] = to_device(tensor, device)
@@ -171,25 +184,36 @@ def load_model(folder: Folder, device: str = "cpu", **computing: Any) -> LoadedM
 def write_tensors(path: Folder, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
     """Write arrays and a JSON object as one safetensors file, with their checksum, atomically and durably.
 
-    Raises InputError if the file cannot be written; what was there before is then still there.
+    Raises WriteError if the file cannot be written; what was there before is then still there.
     """
     safetensors = require("safetensors.numpy", extra="train")
     path = Path(path)
     beside = path.with_name(f".{path.name}.tmp")
     host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
-    label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(host, info), "info": dict(info)}
+    label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(sorted(host.items()), info), "info": dict(info)}
+    if len(json.dumps(label)) > _HEADER_LIMIT // 4:  # it stands in JSON once more
+        raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again")
     try:  # one entry alone: the library writes several in an order that changes from call to call
         beside.touch()
         mode = beside.stat().st_mode  # what other files get here; the library's are closed to other people
         safetensors.save_file(host, beside, metadata={_LABEL: json.dumps(label)})
         beside.chmod(mode)
         flush_to_disk(beside)
+        _read_back(beside)  # before the one that is there is given up
         os.replace(beside, path)
         flush_to_disk(path.parent)
     except (OSError, require("safetensors", extra="train").SafetensorError) as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
+        raise WriteError(f"{path} cannot be written: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _read_back(path: Path) -> None:
+    """OSError if a file that was just written does not hold what it should."""
+    try:
+        read_tensors(path, keep=False)
+    except InputError as error:
+        raise OSError(f"what was written reads back otherwise ({error})") from error
 
 
 def copy_file(path: Folder, to: Folder) -> None:
@@ -206,39 +230,95 @@ def copy_file(path: Folder, to: Folder) -> None:
         os.replace(beside, to)
         flush_to_disk(to.parent)
     except OSError as error:
-        raise InputError(f"{to} cannot be written: {error}") from error
+        raise WriteError(f"{to} cannot be written: {error}") from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def read_tensors(path: Folder) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_tensors` wrote; InputError if the file is missing, damaged or of a newer version."""
+def read_tensors(path: Folder, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None = None, *,
+                 keep: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `write_tensors` wrote: the tensors (with keep=False none, they are only checked) and the JSON object.
+
+    expected: name -> (dtype, shape) of all tensors, compared before anything large is read.  Raises InputError if the
+    file is missing, damaged, of a newer version or does not hold what is expected.
+    """
     safetensors = require("safetensors", extra="train")
     try:
+        _check_header(path)
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            label = _read_label(path, file.metadata() or {})
+            if expected is not None:
+                _check_expected(path, file, expected)
+            tensors: dict[str, np.ndarray] = {}
+            found = _checksum(_tensors(file, tensors if keep else None), label["info"])
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001  the library's Rust code does not document its kinds
         raise InputError(f"{path} is damaged: {error}") from error
+    if found != label["sha256"]:
+        raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
+    return tensors, label["info"]
+
+
+def check_config(path: Path, info: Mapping[str, Any]) -> None:
+    """InputError if a tensor file tells that it was written for another config.json than the one beside it."""
+    if info.get("config", digest := model_digest(path.parent)) != digest:  # older files do not tell
+        raise InputError(f"{path} does not belong to the {CONFIG} beside it: it was written for another model")
+
+
+def _check_header(path: Folder) -> None:
+    """InputError if a tensor file's header is longer than any that is written here."""
+    with open_regular(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _HEADER_LIMIT:
+        raise InputError(f"{path} is damaged: its header would have {length:,} bytes")
+
+
+def _read_label(path: Folder, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         label = json.loads(metadata[_LABEL])
-        found = label["format"], label["version"], label["sha256"], label["info"]
+        told = label["format"], label["version"], label["sha256"]
+        known = told[0] == _FORMAT and isinstance(label["info"], dict)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} was not written by scratchnmt, or is damaged") from error
-    _check_version(path, found[1])
-    if found[0] != _FORMAT or found[2] != _checksum(tensors, found[3]):
+    _check_version(path, told[1])
+    if not known:
         raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
-    return tensors, found[3]
+    return label
 
 
-def _checksum(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> str:
+def _check_expected(path: Folder, file: Any, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    slices = {name: file.get_slice(name) for name in file.keys()}
+    found = {name: f"{_DTYPES.get(s.get_dtype(), s.get_dtype())} {tuple(s.get_shape())}" for name, s in slices.items()}
+    should = {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in expected.items()}
+    for name in sorted(found.keys() | should.keys()):
+        if found.get(name) != should.get(name):
+            raise InputError(f"{path} does not fit the model: {name} is {found.get(name, 'missing')}, "
+                             f"expected {should.get(name, 'nothing of this name')}")
+
+
+def _tensors(file: Any, into: dict[str, np.ndarray] | None) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors of an open file, one after another, in the order of their names."""
+    for name in sorted(file.keys()):
+        tensor = file.get_tensor(name)
+        if into is not None:
+            into[name] = tensor
+        yield name, tensor
+
+
+def _checksum(tensors: Iterable[tuple[str, np.ndarray]], info: Mapping[str, Any]) -> str:
+    """SHA-256 of the JSON object and the tensors, which come in the order of their names."""
     digest = hashlib.sha256(json.dumps(info).encode())  # a float is written so that it reads back the same
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
         digest.update(tensor.reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _json_digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:
@@ -255,13 +335,17 @@ def _load_vocabulary(folder: Path, name: str, checksums: Mapping[str, Any]) -> V
 
 def _file_checksum(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_limited(path, VOCABULARY_LIMIT)).hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _write_config(folder: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(folder / CONFIG, (json.dumps(content, indent=1) + "\n").encode())
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    data = json.dumps({**rest, "sha256": _json_digest(rest)}, indent=1) + "\n"
+    if len(data) > _CONFIG_LIMIT:
+        raise WriteError(f"{folder / CONFIG} would be too long to be read again: {len(data):,} characters")
+    write_atomically(folder / CONFIG, data.encode())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -269,16 +353,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_limited(path, _CONFIG_LIMIT))
     except FileNotFoundError as error:
         raise InputError(f"{folder} holds no model: {CONFIG} is not there") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
         raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f'{path} is not the config of a run: its "format" is not "{_FORMAT}"')
     _check_version(path, content.get("version"))
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    if "sha256" in content and content["sha256"] != _json_digest(rest):  # older ones have none
+        raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries (options are changed "
+                         "by --resume, not in this file)")
+    if unknown := rest.keys() - {"format", "version", "training", "data", *_OF_THE_MODEL}:
+        raise InputError(f"{path} is damaged: it has {', '.join(sorted(unknown))}, which is not known")
     content.setdefault("data", {})
     for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("checksums", dict),
                        ("training", dict), ("data", dict)):

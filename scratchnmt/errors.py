@@ -11,6 +11,10 @@ class InputError(ValueError):
     """What the user gave cannot be used; the message is one sentence and the whole story."""
 
 
+class WriteError(InputError):
+    """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to."""
+
+
 def require(name: str, extra: str) -> ModuleType:
     """Import an optional package, or say how to install it.
 

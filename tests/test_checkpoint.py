@@ -1,6 +1,7 @@
 """What is saved comes back; what is missing, damaged, foreign or newer is refused with a sentence."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -24,6 +25,13 @@ def model():
 def folder(tmp_path, model):
     checkpoint.save_model(tmp_path / "run", model, SRC, TGT)
     return tmp_path / "run"
+
+
+def change_config(folder, change):
+    """config.json as another program would write it, without the checksum that the first versions did not have."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text()) | change
+    path.write_text(json.dumps({name: value for name, value in content.items() if name != "sha256"}))
 
 
 def test_a_model_comes_back(folder, model):
@@ -80,10 +88,87 @@ def test_damaged_weights_are_refused(folder, at, harm):
     ({"checksums": None}, "damaged: checksums"), ({"checksums": {}}, "no checksum of src.vocab.json|tgt.vocab.json"),
 ])
 def test_a_config_that_does_not_fit_is_refused(folder, change, message):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    change_config(folder, change)
     with pytest.raises(InputError, match=message):
         checkpoint.load_model(folder)
+
+
+@pytest.mark.parametrize("old, new", [
+    ('"feed": "output"', '"feed": "start"'), ('"dropout": 0.25', '"dropout": 0.35'), ('"window": 10', '"window": 11'),
+    ('"format"', '"formal"'), ('"training"', '"trainin9"'), ('"attention": "global"', '"attention": "local-m"'),
+])
+def test_a_config_of_which_a_letter_changed_is_refused_though_all_shapes_fit(folder, old, new):
+    path = folder / "config.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="config.json"):
+        checkpoint.load_model(folder)
+
+
+@pytest.mark.parametrize("change", [
+    dict(feed="start"), dict(reverse_source=True, bidirectional=False, hidden_size=5), dict(dropout=0.3)])
+def test_the_weights_of_another_model_are_refused(folder, model, tmp_path, change):
+    """Though their shapes may be the same, or the vocabularies other ones of the same size."""
+    other = NMT(**{**model.config.to_dict(), **change}, dtype="float64")
+    checkpoint.save_model(tmp_path / "other", other, SRC, TGT)
+    (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
+    with pytest.raises(InputError, match="does not (belong to the config.json|fit)"):
+        checkpoint.load_model(folder)
+
+
+def test_a_model_of_other_words_is_refused(folder, model, tmp_path):
+    checkpoint.save_model(tmp_path / "other", model, WordVocabulary("a b d".split()), TGT)
+    (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
+    with pytest.raises(InputError, match="does not belong to the config.json beside it"):
+        checkpoint.load_model(folder)
+
+
+def test_a_folder_of_the_first_version_which_has_fewer_checksums_is_read(folder, model):
+    checkpoint.write_tensors(folder / "model.safetensors", model.params, {})
+    change_config(folder, {})
+    assert np.array_equal(checkpoint.load_model(folder).model.params.flat, model.params.flat)
+
+
+def test_an_oversized_file_is_refused_before_it_is_read(folder):
+    for name, size, message in (("config.json", 2 << 20, "more than 1,048,576 bytes"),
+                                ("src.vocab.json", 40 << 20, "more than 33,554,432 bytes"),
+                                ("model.safetensors", 1 << 40, "damaged")):
+        path = folder / name
+        before = path.read_bytes()
+        with open(path, "r+b") as file:
+            file.truncate(size)  # sparse
+        with pytest.raises(InputError, match=f"{name}.*{message}"):
+            checkpoint.load_model(folder)
+        path.write_bytes(before)
+    (folder / "model.safetensors").write_bytes((1 << 30).to_bytes(8, "little") + b"{}")
+    with pytest.raises(InputError, match="its header would have 1,073,741,824 bytes"):
+        checkpoint.load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "src.vocab.json", "model.safetensors"])
+def test_what_is_no_regular_file_is_not_waited_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=f"{name} is not a regular file"):
+        checkpoint.load_model(folder)
+
+
+def test_a_file_that_was_not_written_as_it_should_be_does_not_replace_the_one_that_is_there(folder, model, monkeypatch):
+    import safetensors.numpy
+
+    before, save_file = (folder / "model.safetensors").read_bytes(), safetensors.numpy.save_file
+
+    def cut_short(tensors, path, metadata):
+        save_file(tensors, path, metadata)
+        os.truncate(path, os.path.getsize(path) - 1)
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", cut_short)
+    with pytest.raises(InputError, match="model.safetensors.* is damaged"):
+        checkpoint.save_weights(folder, model.params)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json", "model.safetensors", "src.vocab.json", "tgt.vocab.json"]
 
 
 def test_a_vocabulary_altered_without_changing_its_size_is_refused(folder):
@@ -94,10 +179,8 @@ def test_a_vocabulary_altered_without_changing_its_size_is_refused(folder):
 
 
 def test_no_other_vocabularies_than_the_two_are_loaded(folder):
-    path = folder / "config.json"
-    content = json.loads(path.read_text())
-    content["vocabularies"]["other"] = ["../x"]
-    path.write_text(json.dumps(content))
+    names = json.loads((folder / "config.json").read_text())["vocabularies"]
+    change_config(folder, {"vocabularies": {**names, "other": ["../x"]}})
     assert len(checkpoint.load_run(folder).src_vocab) == len(SRC)
 
 
@@ -109,10 +192,8 @@ def test_a_config_that_is_no_config_is_refused(folder, text):
 
 
 def test_sizes_that_the_weights_do_not_have_are_refused_before_a_model_is_made(folder, monkeypatch):
-    path = folder / "config.json"
-    content = json.loads(path.read_text())
-    content["model"]["hidden_size"] = 10**9  # would not fit into any memory
-    path.write_text(json.dumps(content))
+    choices = json.loads((folder / "config.json").read_text())["model"]
+    change_config(folder, {"model": {**choices, "hidden_size": 10**9}})  # would not fit into any memory
     with pytest.raises(InputError, match="does not fit"):
         checkpoint.load_model(folder)
 

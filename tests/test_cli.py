@@ -15,8 +15,7 @@ import pytest
 from scratchnmt import checkpoint
 from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
-from scratchnmt.cli.translate import standard_input
-from scratchnmt.data.text import decode_lines
+from scratchnmt.data.text import decode_lines, lines_of
 from scratchnmt.data.toy import toy_corpus
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.training import TrainingOptions
@@ -330,7 +329,7 @@ def test_translate_keeps_lines_and_order(call, trained):
 def test_lines_from_standard_input_are_those_of_a_file(monkeypatch):
     data = b"\xef\xbb\xbfa\r\n\nb \xe2\x80\xa8 c\n d"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert list(standard_input()) == decode_lines(data, "data") == ["a", "", "b \u2028 c", " d"]
+    assert list(lines_of(sys.stdin.buffer, "standard input")) == decode_lines(data, "data") == ["a", "", "b \u2028 c", " d"]
 
 
 def test_translate_as_a_filter(trained):

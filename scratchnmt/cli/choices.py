@@ -105,6 +105,8 @@ STOPPING = {
                           "training goes back to the best; 0: never"),
     "lr_decay": _training("lr_decay", "what the rate is multiplied by then"),
     "trials": _training("trials", "how often that may happen before training stops"),
+    "on_nonfinite": _training("on_nonfinite", "what to do with a batch whose loss or gradient is not finite",
+                              choices=("stop", "skip")),
 }
 OUTPUT = {
     "save_every": _training("save_every", "steps between saves of the training state; 0: by time alone"),

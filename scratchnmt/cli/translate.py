@@ -63,7 +63,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.text import read_lines
+    from ..data.text import lines_of, stream_lines
     from ..plots import check_picture
     from ..translate import Translator
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         check_picture(args.attention)
     shared = replacing(args)
     interactive = args.input is None and sys.stdin.isatty()
-    lines: Iterable[str] = standard_input() if args.input is None else read_lines(args.input, blank_ok=True)
+    lines = lines_of(sys.stdin.buffer, "standard input") if args.input is None else stream_lines(args.input)
     translator = Translator.load(args.model, **computing(vars(args)))
     window = args.read_ahead or (1 if interactive else None)
     if args.read_ahead is not None and args.read_ahead < 1:
@@ -121,21 +121,10 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
     """All lines, or, if anything goes wrong on the way, nothing."""
     from ..data.text import write_atomically
 
-    data = "".join(line + "\n" for line in lines).encode()
     try:
-        write_atomically(path, data)
+        write_atomically(path, ((line + "\n").encode() for line in lines))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def standard_input() -> Iterator[str]:
-    """The lines as they come, under the rules of scratchnmt.data.text."""
-    from ..data.text import decode_utf8
-
-    for number, data in enumerate(sys.stdin.buffer, start=1):
-        line = decode_utf8(data, "standard input", number)
-        line = line.removeprefix("\ufeff") if number == 1 else line
-        yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _format(results: Iterable[Any]) -> Iterator[str]:

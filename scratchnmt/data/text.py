@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InputError
 
+LINE_LIMIT = 1 << 24  # bytes of a line, where lines are read one by one
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -44,6 +49,34 @@ def read_parallel(src_path: str | os.PathLike, tgt_path: str | os.PathLike) -> t
     return src, tgt
 
 
+def stream_lines(path: str | os.PathLike) -> Iterator[str]:
+    """The lines of a text file one by one, however many there are; blank ones too.
+
+    A file, unlike a pipe, is first read through, so that InputError, as of `read_lines`, comes before the first line.
+    """
+    try:
+        if Path(path).is_file():
+            with _open_text(path) as file:
+                for _ in lines_of(file, str(path)):
+                    pass
+        with _open_text(path) as file:
+            yield from lines_of(file, str(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
+    """The lines of an open file as they come, under the same rules; none may have more than LINE_LIMIT bytes."""
+    number = 0
+    while data := file.readline(LINE_LIMIT + 1):
+        number += 1
+        if len(data) > LINE_LIMIT:
+            raise InputError(f"{name}, line {number} has more than {LINE_LIMIT:,} bytes")
+        line = decode_utf8(data, name, number)
+        line = line.removeprefix("\ufeff") if number == 1 else line
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
 def decode_lines(data: bytes, name: str) -> list[str]:
     """The lines of UTF-8 bytes; `name` is what an error calls them (a path, "standard input")."""
     lines = decode_utf8(data, name).removeprefix("\ufeff").split("\n")
@@ -62,21 +95,22 @@ def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:
         raise InputError(f"{name}, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})") from error
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+def write_atomically(path: str | os.PathLike, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that at any moment, even after a crash, the old one or the whole new one is there.
 
-    A link stays one: the file that it leads to is written.  So is what is no file, such as a device or a
+    data: the bytes, or parts of them, which are written as they come; if they end in an error, nothing is.  A link stays one: the file that it leads to is written.  So is what is no file, such as a device or a
     pipe, but not atomically.
     """
-    path = Path(path)
+    path, parts = Path(path), [data] if isinstance(data, bytes) else data
     if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
-        path.write_bytes(data)
+        with open(path, "wb") as file:
+            file.writelines(parts)
         return
     path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -84,6 +118,25 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         beside.unlink(missing_ok=True)
         raise
     flush_to_disk(path.parent)
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """A file opened to be read; InputError if it is a pipe or a device, which might be waited for without end."""
+    no_wait = lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    file = open(path, "rb", opener=no_wait)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{path} is not a regular file")
+    return file
+
+
+def read_limited(path: str | os.PathLike, limit: int) -> bytes:
+    """The bytes of a file that has no more than `limit` of them; InputError if it has more, or is no regular file."""
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(f"{path} is damaged: it has more than {limit:,} bytes")
+    return data
 
 
 def flush_to_disk(path: str | os.PathLike) -> None:
@@ -97,16 +150,25 @@ def flush_to_disk(path: str | os.PathLike) -> None:
 
 def _read_bytes(path: str | os.PathLike) -> bytes:
     try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path} is a directory, expected a text file") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    try:
-        return gzip.decompress(data)
+        with _open_text(path) as file:
+            return file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is a damaged gzip file: {error}") from error
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _open_text(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """The file, or what is in it if it is a gzip file."""
+    with open(path, "rb") as file:
+        yield gzip.GzipFile(fileobj=file) if file.peek(2).startswith(_GZIP_MAGIC) else file
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
+    """The sentence for what went wrong when a text file was opened or read."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} does not exist")
+    if isinstance(error, IsADirectoryError):
+        return InputError(f"{path} is a directory, expected a text file")
+    if isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError):
+        return InputError(f"{path} is a damaged gzip file: {error}")
+    return InputError(f"{path} cannot be read: {error.strerror}")

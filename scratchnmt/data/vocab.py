@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..errors import InputError, require
-from .text import write_atomically
+from .text import read_limited, write_atomically
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 
+VOCABULARY_LIMIT = 1 << 25  # bytes of a file; SentencePiece's largest published ones have a sixth of that
 _FORMAT, _VERSION = "scratchnmt words", 1
 
 
@@ -166,7 +167,7 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     Raises InputError, naming the file, if it is missing, damaged or of a newer version.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_limited(path, VOCABULARY_LIMIT)
     except OSError as error:
         raise InputError(f"vocabulary {path} cannot be read: {error.strerror}") from error
     try:

@@ -23,12 +23,13 @@ from typing import Any
 from .. import checkpoint, optim
 from ..arrays import array_module
 from ..data.batches import Batch
-from ..errors import InputError, require
+from ..errors import InputError, WriteError, require
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from . import nonfinite, step
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
+from .lock import FolderLock
 from .memory import out_of_memory
 from .nonfinite import NotFiniteError
 from .options import TrainingOptions
@@ -50,16 +51,26 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     overwrite: replace the run in `out_dir`.  With neither, a run there is an InputError.  Ctrl-C ends the
     run after the step at hand and saves; the result says so.  The model ends with the last weights, which
     need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
-    the machine's, is too small, InputError if a save is impossible.
+    the machine's, is too small, WriteError if a save is impossible (the one before is then still there), InputError
+    if another process trains in `out_dir`.
     """
-    checkpoint.check_out_dir(out_dir, resume=resume, overwrite=overwrite)
+    choice = {"resume": resume, "overwrite": overwrite}
+    checkpoint.check_out_dir(out_dir, **choice)
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
     if model.config.longest is not None:
         for examples in (data.train, data.valid):
             check_longest(examples.lengths[:, 0], model.config.longest)
+    with FolderLock(out_dir):
+        checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
+        return _train(model, data, options, out_dir, resume, progress)
+
+
+def _train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, resume: bool,
+           progress: Progress | None) -> TrainingResult:
     trainer = None
     try:
+        checkpoint.sweep(out_dir)
         trainer = _Trainer(model, data, options, Path(out_dir))
         if resume:
             trainer.resume()
@@ -114,6 +125,8 @@ class _Trainer:
         except Interrupted:
             reason, interrupted = "interrupted", True
             self.save()
+        except WriteError as error:
+            raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
         finally:
             self.progress.close()
         if self.state.history:
@@ -266,13 +279,12 @@ class _Trainer:
         self._note_results(wait=True)
         state = self.state
         state.seconds = self._seconds()
-        tensors = {"params": self.model.params.flat}
-        numbers = {}
-        for key, value in self.optimizer.state().items():
-            (tensors if hasattr(value, "shape") else numbers)[key] = value
         if self.average:
-            tensors["average"], state.average_updates = self.average.flat, self.average.updates
-        info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed()}
+            state.average_updates = self.average.updates
+        numbers = {key: value for key, value in self.optimizer.state().items() if not hasattr(value, "shape")}
+        info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed(),
+                "config": checkpoint.model_digest(self.folder)}
+        tensors = self._tensors()
         checkpoint.write_tensors(self.folder / checkpoint.STATE, tensors, info)
         self.saved_step = state.step
 
@@ -280,26 +292,31 @@ class _Trainer:
         """Go on from the folder's training state; InputError if it is of other data or options."""
         if checkpoint.load_run(self.folder).config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {checkpoint.CONFIG} describes another model")
-        self.state = state = State(**self._load(checkpoint.STATE)["state"])
+        if (self.folder / checkpoint.STATE).exists():  # else it was killed before its first save
+            self.state = State(**self._load(checkpoint.STATE)["state"])
+        state = self.state
         self.batches = self.plan.batches(state.epoch)
         write_metrics(self.folder, state.history)
         if state.step == state.best_step and state.history:
             self._keep_state()  # in case it was killed just before
         checkpoint.update_options(self.folder, self.options.to_dict())
 
+    def _tensors(self) -> dict[str, Any]:
+        """The vectors that the next step depends on."""
+        arrays = {key: value for key, value in self.optimizer.state().items() if hasattr(value, "shape")}
+        return {"params": self.model.params.flat, **arrays, **({"average": self.average.flat} if self.average else {})}
+
     def _load(self, name: str) -> dict[str, Any]:
         """Weights, optimizer and average from a state file, the rest of which is returned."""
         path = self.folder / name
-        tensors, info = checkpoint.read_tensors(path)
+        expected = {name: (str(array.dtype), array.shape) for name, array in self._tensors().items()}
+        tensors, info = checkpoint.read_tensors(path, expected)
+        checkpoint.check_config(path, info)
         for what, value in self.plan.fixed().items():
             before = info["fixed"].get(what)
             if before != value:
                 raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
-        flat = self.model.params.flat
-        for key in ["params"] + ["average"] * (self.average is not None):
-            if key not in tensors or tensors[key].shape != flat.shape or tensors[key].dtype != flat.dtype:
-                raise InputError(f"{path} does not fit the model of {flat.size} {flat.dtype} weights")
-        flat[...] = self.xp.asarray(tensors.pop("params"))
+        self.model.params.flat[...] = self.xp.asarray(tensors.pop("params"))
         if self.average:
             self.average.flat[...] = self.xp.asarray(tensors.pop("average"))
             self.average.updates = info["state"]["average_updates"]

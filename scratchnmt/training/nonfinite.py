@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import array_module, to_device
 from ..data.batches import Batch
-from ..errors import InputError
+from ..errors import InputError, WriteError
 from .data import TrainingData
 from .step import Place, Result
 
@@ -43,8 +43,8 @@ def sentence(found: dict[str, Any]) -> str:
     what = "loss" if isinstance(found["loss"], str) else "gradient's norm"
     value = found["loss"] if what == "loss" else found["norm"]
     names = found["weights"] or found["tensors"]
-    kind = "weights" if found["weights"] else "gradient"
-    where = f"; not finite is the {kind} of {_listed(names)}" if names else ""
+    kind = "are the weights in" if found["weights"] else "is the gradient of"
+    where = f"; not finite {kind} {_listed(names)}" if names else ""
     broken = [s for s in found["sentences"] if s["nats"] is None] or found["sentences"]
     worst = max(broken, key=lambda s: s["nats"] or 0)
     line = f"line {worst['line']} of the training text, " if worst["line"] else ""
@@ -54,12 +54,12 @@ def sentence(found: dict[str, Any]) -> str:
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:
-    """Add the report to the folder's log; InputError if it cannot be written."""
+    """Add the report to the folder's log; WriteError if it cannot be written."""
     try:
         with open(folder / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(found, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise InputError(f"{folder / LOG} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder / LOG} cannot be written: {error.strerror}") from error
 
 
 def _nats(model: Any, batch: Batch) -> np.ndarray:

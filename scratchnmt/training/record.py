@@ -9,16 +9,16 @@ from typing import Any
 
 from ..checkpoint import CURVES, METRICS
 from ..data.text import write_atomically
-from ..errors import InputError
+from ..errors import InputError, WriteError
 
 
 def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """One JSON object for each validation; InputError if the file cannot be written."""
+    """One JSON object for each validation; WriteError if the file cannot be written."""
     lines = "".join(json.dumps(record) + "\n" for record in history)
     try:
         write_atomically(folder / METRICS, lines.encode())
     except OSError as error:
-        raise InputError(f"{folder / METRICS} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder / METRICS} cannot be written: {error.strerror}") from error
 
 
 def draw_curves(folder: Path, say: Callable[[str], None]) -> None:

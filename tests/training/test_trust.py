@@ -1,0 +1,205 @@
+"""What a training run promises to those who leave it alone for hours: see docs/trust.md."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, run
+
+from scratchnmt import checkpoint
+from scratchnmt.errors import InputError, WriteError
+from scratchnmt.training import NotFiniteError, train
+from scratchnmt.training.lock import LOCK, FolderLock
+
+pytest.importorskip("safetensors")
+pytest.importorskip("sacrebleu")
+
+
+# one run in a folder
+
+def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path):
+    run(tmp_path, max_steps=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
+        import sys
+        from scratchnmt.training.lock import FolderLock
+        with FolderLock({str(tmp_path)!r}):
+            print("in", flush=True)
+            sys.stdin.read()
+    """)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"in\n"
+    for options in (dict(resume=True), dict(overwrite=True)):
+        with pytest.raises(InputError, match=rf"in use by another run \(process {holder.pid}\): wait"):
+            run(tmp_path, **options)
+    holder.kill()  # SIGKILL: nobody had time to give the lock back
+    holder.wait()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != LOCK} == {
+        name: data for name, data in before.items() if name != LOCK}
+    run(tmp_path, resume=True, max_steps=3)
+
+
+def test_a_lock_in_a_folder_that_is_not_ours(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file cannot be written"), FolderLock(tmp_path / "file"):
+        pass
+
+
+# killed
+
+def test_a_run_killed_before_its_first_save_begins_again(tmp_path, monkeypatch):
+    run(tmp_path / "whole", max_steps=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_tensors", lambda *_: kill())
+        with pytest.raises(Killed):
+            run(tmp_path / "killed", max_steps=4)
+    assert not (tmp_path / "killed" / "training-state.safetensors").exists()
+    run(tmp_path / "killed", resume=True, max_steps=4)
+    assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
+
+
+def test_what_a_killed_save_has_left_is_swept_away(tmp_path):
+    run(tmp_path, max_steps=2)
+    for name in (".training-state.safetensors.tmp", ".config.json.4711.tmp", ".metrics.jsonl.1.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".notes.tmp").write_text("not ours")
+    run(tmp_path, resume=True, max_steps=3)
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == [".notes.tmp"]
+
+
+# a disk that is full, a folder that vanishes
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("name", ["model.safetensors", "training-state.safetensors", "metrics.jsonl"])
+def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypatch, function, name):
+    run(tmp_path / "whole", max_epochs=3)
+    original = getattr(os, function)
+
+    def full(what, *rest):
+        target = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else os.fspath(what)
+        if name in target and armed:
+            raise FULL
+        return original(what, *rest)
+
+    monkeypatch.setattr(os, function, full)
+    armed = []
+    with pytest.raises(WriteError, match=rf"{name} cannot be written: .*No space left.*: training stopped; the last good "
+                       rf"state is kept in {tmp_path}/run, of step {PER_EPOCH}.*resume it"):
+        run(tmp_path / "run", max_epochs=3, progress=At(PER_EPOCH + 2, lambda: armed.append(1)))
+    monkeypatch.undo()
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+    run(tmp_path / "run", resume=True, max_epochs=3)
+    assert essence(tmp_path / "run") == essence(tmp_path / "whole")
+
+
+def test_a_folder_that_vanishes_is_named(tmp_path):
+    def vanish():
+        for path in (tmp_path / "run").iterdir():
+            path.unlink()
+        (tmp_path / "run").rmdir()
+
+    with pytest.raises(InputError, match="run.*(cannot be written|does not exist)"):
+        run(tmp_path / "run", progress=At(PER_EPOCH + 1, vanish))
+
+
+# numbers
+
+def test_the_step_the_tensor_and_the_sentences_are_named(tmp_path):
+    net, data = model(), tiny_run.data()
+    net.params["vocab.W"][:, 5] = np.nan  # the word "b"
+    with np.errstate(all="ignore"), pytest.raises(NotFiniteError) as error:
+        train(net, data, tiny_run.options(valid_every=1000), tmp_path, progress=At(-1, kill))
+    sentence = str(error.value)
+    assert "the loss is nan at step 1, epoch 1; not finite are the weights in vocab.W" in sentence
+    assert "of the training text" in sentence and "training stopped; the last good state is kept" in sentence
+    (record,) = map(json.loads, (tmp_path / "not-finite.jsonl").read_text().splitlines())
+    assert record["step"] == 1 and record["loss"] == "nan" and record["weights"] == ["vocab.W"]
+    assert "encoder.Wx" in record["tensors"] and len(record["sentences"]) == 16
+    lines = tiny_run.pairs(PER_EPOCH * 16 - 3, 0)
+    for found in record["sentences"]:
+        assert (lines[0][found["line"] - 1], lines[1][found["line"] - 1]) == (found["source"], found["target"])
+
+
+def test_a_gradient_alone_is_named_with_its_tensor(tmp_path, monkeypatch):
+    net = model()
+    backward, calls = net.backward, []
+
+    def broken(cache, out):
+        grads = backward(cache, out=out)
+        calls.append(1)
+        if len(calls) >= 3:
+            grads["attention.W"][1, 2] = np.nan
+        return grads
+
+    net.backward = broken
+    before = []
+    with pytest.raises(NotFiniteError, match=r"gradient's norm is nan at step 3, epoch 1; not finite is the gradient of "
+                       r"attention.W; its batch is \d+ sentence pairs, among them line \d+ of the training text, '"):
+        train(net, tiny_run.data(), tiny_run.options(), tmp_path,
+              progress=At(2, lambda: before.append(net.params.flat.copy())))
+    assert np.array_equal(net.params.flat, before[0])  # nothing was moved by it
+
+
+def test_steps_that_are_not_finite_can_be_skipped(tmp_path):
+    net = model()
+    forward, calls = net.forward, []
+
+    def broken(src, lengths, tgt, rng=None, **rest):
+        loss, cache = forward(src, lengths, tgt, rng, **rest)
+        if rng is not None and int(src[0, 0]) == 4:  # batches that begin with "a"
+            calls.append(1)
+            return loss * np.nan, cache
+        return loss, cache
+
+    net.forward = broken
+    said = []
+    progress = At(-1, kill)
+    progress.say = said.append
+    result = train(net, tiny_run.data(), tiny_run.options(on_nonfinite="skip", max_epochs=2), tmp_path, progress=progress)
+    records = [json.loads(line) for line in (tmp_path / "not-finite.jsonl").read_text().splitlines()]
+    assert result.step == 2 * PER_EPOCH and 0 < len(records) < 2 * PER_EPOCH and len(calls) == 2 * len(records)
+    skips = [line for line in said if "skipped" in line]
+    assert len(skips) == len(records) and skips[-1].endswith(f"skipped, {len(records)} so far")
+    assert np.isfinite(net.params.flat).all() and np.isfinite(metrics(tmp_path)[-1]["train_loss"])
+    _, info = checkpoint.read_tensors(tmp_path / "training-state.safetensors")
+    assert info["state"]["skipped"] == len(records) and info["optimizer"]["step"] == result.step
+
+
+def test_skipping_ends_when_nothing_else_is_left(tmp_path):
+    net = model()
+    net.params["vocab.W"][...] = np.nan
+    with np.errstate(all="ignore"), pytest.raises(NotFiniteError, match="at step 20, .*, the last of 20 in a row"):
+        train(net, tiny_run.data(), tiny_run.options(on_nonfinite="skip", valid_every=1000, max_epochs=10), tmp_path,
+              progress=At(-1, kill))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("src, tgt", [
+    ([[4]], [[5]]), ([[3]], [[3]]), ([[3, 3, 3], [3]], [[3], [3, 3]]), ([[4]], [[]]), ([[4], [5, 6, 7]], [[], [4]]),
+], ids=["one token each", "unknown", "all unknown", "empty target", "one empty target"])
+def test_the_smallest_batches(src, tgt, dtype):
+    from scratchnmt.data.batches import make_batch
+
+    net, batch = model(dtype=dtype), make_batch(src, tgt)
+    loss, cache = net.forward(batch.src, batch.src_lengths, batch.tgt)
+    grads = net.backward(cache)
+    assert np.isfinite(loss) and np.isfinite(grads.flat).all() and grads.flat.any()
+    assert net.beam_search(src[0])[0].value is not None
+
+
+def test_perplexity_is_the_same_in_float32_and_float64():
+    from scratchnmt.metrics import perplexity
+
+    batch = tiny_run.data().train.batch(range(100))
+    single, double = (model(dtype=dtype) for dtype in ("float32", "float64"))
+    for net in (single, double):
+        net.params.flat *= 20  # far from uniform
+    assert perplexity(single, [batch]) == pytest.approx(perplexity(double, [batch]), rel=1e-5)
