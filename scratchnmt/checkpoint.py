@@ -28,7 +28,7 @@ import numpy as np
 from .arrays import Array, to_device
 from .data.text import flush_to_disk, open_regular, read_limited, write_atomically
 from .data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
-from .errors import InputError, WriteError, require
+from .errors import InputError, WriteError, require, shown
 from .models.config import NMTConfig
 from .models.nmt import NMT
 
@@ -131,7 +131,7 @@ def load_run(folder: Folder) -> Run:
     content = _read_config(folder)
     names = content["vocabularies"]
     if not all(names.get(side) in _VOCABULARIES for side in ("src", "tgt")):
-        raise InputError(f"{folder / CONFIG} is damaged: its vocabularies are {names}")
+        raise InputError(f"{folder / CONFIG} is damaged: its vocabularies are {shown(names)}")
     vocabularies = {name: _load_vocabulary(folder, name, content["checksums"])
                     for name in {names["src"], names["tgt"]}}
     src_vocab, tgt_vocab = vocabularies[names["src"]], vocabularies[names["tgt"]]
@@ -370,14 +370,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries (options are changed "
                          "by --resume, not in this file)")
     if unknown := rest.keys() - {"format", "version", "training", "data", *_OF_THE_MODEL}:
-        raise InputError(f"{path} is damaged: it has {', '.join(sorted(unknown))}, which is not known")
+        raise InputError(f"{path} is damaged: it has {shown(sorted(unknown))}, which is not known")
     content.setdefault("data", {})
     for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("checksums", dict),
                        ("training", dict), ("data", dict)):
         if not isinstance(content.get(name), kind):
-            raise InputError(f"{path} is damaged: {name} is {content.get(name, 'missing')}")
+            raise InputError(f"{path} is damaged: {name} is {shown(content[name]) if name in content else 'missing'}")
     if content["dtype"] not in ("float32", "float64"):
-        raise InputError(f"{path} is damaged: dtype is {content['dtype']}, expected float32 or float64")
+        raise InputError(f"{path} is damaged: dtype is {shown(content['dtype'])}, expected float32 or float64")
     return content
 
 
@@ -386,4 +386,4 @@ def _check_version(path: Folder, version: Any) -> None:
         return
     newer = str(version).isdigit() and int(version) > _VERSION
     reason = "was written by a newer scratchnmt" if newer else "is damaged"
-    raise InputError(f"{path} {reason}: its version is {version}, this program reads version {_VERSION}")
+    raise InputError(f"{path} {reason}: its version is {shown(version)}, this program reads version {_VERSION}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 
 class InputError(ValueError):
@@ -13,6 +14,15 @@ class InputError(ValueError):
 
 class WriteError(InputError):
     """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to."""
+
+
+_SHOWN = 100  # characters
+
+
+def shown(value: Any) -> str:
+    """A value that was given, for an error's sentence: its repr, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def require(name: str, extra: str) -> ModuleType:

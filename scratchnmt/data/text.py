@@ -1,5 +1,7 @@
 """Text files: UTF-8, one sentence a line, plain or gzip; read whole, or refused with the reason.
 
+What is a gzip file is told by its first bytes; one that is called .gz has to be one.
+
 Only line feed, with or without a carriage return before it, ends a line.  (`str.splitlines` would also
 break at U+0085, U+2028 and others, which occur inside sentences of crawled text: one such character in
 one of two parallel files would shift every pair after it.)
@@ -160,7 +162,10 @@ def _read_bytes(path: str | os.PathLike) -> bytes:
 def _open_text(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """The file, or what is in it if it is a gzip file."""
     with open(path, "rb") as file:
-        yield gzip.GzipFile(fileobj=file) if file.peek(2).startswith(_GZIP_MAGIC) else file
+        compressed = file.peek(2).startswith(_GZIP_MAGIC)
+        if not compressed and os.fspath(path).endswith(".gz"):
+            raise gzip.BadGzipFile("it does not begin as one")
+        yield gzip.GzipFile(fileobj=file) if compressed else file
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:

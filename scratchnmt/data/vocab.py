@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from ..errors import InputError, require
+from ..errors import InputError, require, shown
 from .text import read_limited, write_atomically
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -174,7 +174,7 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
         return WordVocabulary(_parse_words(data)) if data.startswith(b"{") else SentencePieceVocabulary(data)
     except InputError:
         raise  # sentencepiece is not installed
-    except ValueError as error:  # of which JSON's and UTF-8's errors are kinds
+    except (ValueError, RecursionError) as error:  # of which JSON's and UTF-8's errors are kinds
         raise InputError(f"{path} is not a vocabulary that can be used: {error}") from error
 
 
@@ -183,7 +183,7 @@ def _parse_words(data: bytes) -> list[str]:
     if content.get("format") != _FORMAT:
         raise ValueError(f'its "format" is not "{_FORMAT}"')
     if content.get("version") != _VERSION:
-        raise ValueError(f"it has version {content.get('version')}, this program reads version {_VERSION}")
+        raise ValueError(f"it has version {shown(content.get('version'))}, this program reads version {_VERSION}")
     words = content.get("words")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise ValueError('its "words" are not a list of words')

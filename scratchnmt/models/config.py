@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..ops.attention import SCORES
 from .initialization import INITIALIZERS
 
@@ -14,6 +14,7 @@ FEEDS = ("output", "context", "start", "none")
 READOUTS = ("output", "state")
 GLOBAL, MONOTONIC, PREDICTIVE = ATTENTIONS = ("global", "local-m", "local-p")
 QUERIES = ("state", "previous")
+_MOST = {"layers": 100, "window": 10_000}  # what a number in a file could make endless
 PRESETS = {  # the models of papers and courses, as far as choices make them
     "cs224n": {},
     "seed": {"feed": "context", "readout": "state"},
@@ -71,18 +72,20 @@ class NMTConfig:
                      "window"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
+                raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
+            if value > (most := _MOST.get(name, value)):
+                raise InputError(f"{name} is {value}, expected at most {most}")
         for name in ("dropout", "embed_dropout", "label_smoothing"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise InputError(f"{name} is {value!r}, expected 0 <= {name} < 1")
+                raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")
         for name in ("bidirectional", "tie_embeddings", "reverse_source"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}, expected True or False")
+                raise InputError(f"{name} is {shown(getattr(self, name))}, expected True or False")
         for name, known in (("score", (*SCORES, NO_ATTENTION)), ("feed", FEEDS), ("readout", READOUTS),
                             ("init", INITIALIZERS), ("attention", ATTENTIONS), ("query", QUERIES)):
             if getattr(self, name) not in known:
-                raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+                raise InputError(f"{name} is {shown(getattr(self, name))}, expected one of {', '.join(known)}")
         if self.tie_embeddings and self.embed_size != self.hidden_size:
             raise InputError("tie_embeddings needs embed_size = hidden_size, "
                              f"not {self.embed_size} and {self.hidden_size}")
@@ -90,7 +93,7 @@ class NMTConfig:
             raise InputError("reverse_source is for an encoder of one direction: choose bidirectional=False with it")
         for name, value in (("feed", "context"), ("attention", MONOTONIC), ("attention", PREDICTIVE), ("query", "previous")):
             if getattr(self, name) == value and not self.attends:
-                raise InputError(f"{name} {value!r} needs attention: choose another score than 'none'")
+                raise InputError(f"{name} {shown(value)} needs attention: choose another score than 'none'")
         if self.feed == "output" and self.readout == "state":
             raise InputError("feed 'output' needs readout 'output': with readout 'state' there is no attentional output")
         if self.score == "dot" and self.hidden_size % self.directions:
@@ -179,8 +182,12 @@ class NMTConfig:
         missing = sorted(name for name, default in known.items() if default is MISSING and name not in values)
         if unknown or missing:
             found = (("unknown", unknown), ("missing", missing))
-            raise InputError("model config: " + "; ".join(f"{what} {', '.join(names)}" for what, names in found if names))
+            raise InputError("model config: " + "; ".join(f"{what} {_listed(names)}" for what, names in found if names))
         return cls(**values)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(name[:80] for name in names[:20])
 
 
 def layer_name(part: str, layer: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from math import inf
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, shown
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
             "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "on_nonfinite": ("stop", "skip")}
@@ -65,7 +65,7 @@ class TrainingOptions:
     def __post_init__(self):
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+                raise InputError(f"{name} is {shown(getattr(self, name))}, expected one of {', '.join(allowed)}")
         for name in _RANGES:
             self._check_range(name)
         if self.schedule in ("linear", "cosine") and self.max_epochs is None and self.max_steps is None:
@@ -82,7 +82,7 @@ class TrainingOptions:
             number = "a whole number" if whole else "a number"
             bounds = f"of at least {low}" if low_allowed else f"above {low}"
             below = f" and below {high}" if high < inf else ""
-            raise InputError(f"{name} is {value!r}, expected {number} {bounds}{below}")
+            raise InputError(f"{name} is {shown(value)}, expected {number} {bounds}{below}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,5 +92,5 @@ class TrainingOptions:
         """The options of `to_dict`; what is left out has its default; InputError if a name is unknown."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise InputError(f"unknown training options: {', '.join(unknown)}")
+            raise InputError(f"unknown training options: {', '.join(name[:80] for name in unknown[:20])}")
         return cls(**values)

@@ -46,6 +46,8 @@ def test_through_json_and_back(case):
 
 @pytest.mark.parametrize("change, message", [
     (dict(hidden_size=0), "hidden_size is 0, expected a whole number of at least 1"),
+    (dict(layers=10**9), "layers is 1000000000, expected at most 100"),
+    (dict(window=10**9), "window is 1000000000, expected at most 10000"),
     (dict(layers=1.5), "layers is 1.5, expected a whole number of at least 1"),
     (dict(embed_size="64"), "embed_size is '64', expected a whole number of at least 1"),
     (dict(dropout=1.0), "dropout is 1.0, expected 0 <= dropout < 1"),
