@@ -12,7 +12,7 @@ import scratchnmt.ops
 from scratchnmt.errors import InputError
 from scratchnmt.gradcheck import strategies
 from scratchnmt.models.nmt import NMT
-from scratchnmt.selfcheck import CASES, EVERY, LAYERS, MODELS, SEQUENTIAL, check_model, choose, example_batch, rows
+from scratchnmt.selfcheck import CASES, EVERY, LAYERS, MODELS, check_model, choose, example_batch, rows
 
 by_name = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
 

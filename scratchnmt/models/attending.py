@@ -10,7 +10,7 @@ as it is the largest thing there.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..arrays import Array, array_module
 from ..ops.attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,

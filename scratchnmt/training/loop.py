@@ -13,7 +13,6 @@ on the CPU with as many threads.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from math import isfinite
@@ -23,14 +22,11 @@ from typing import Any
 from .. import checkpoint, optim
 from ..arrays import array_module
 from ..data.batches import Batch
-from ..errors import InputError, WriteError, require
-from ..models.inputs import check_longest
+from ..errors import InputError, WriteError
 from ..models.nmt import NMT
 from . import nonfinite, step
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
-from .lock import FolderLock
-from .memory import out_of_memory
 from .nonfinite import NotFiniteError
 from .options import TrainingOptions
 from .plan import Plan
@@ -43,50 +39,9 @@ _AVERAGE_EVERY = 10  # steps
 _SKIPS = 20  # steps in a row that are not finite: by then it is the weights
 
 
-def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, *,
-          resume: bool = False, overwrite: bool = False, progress: Progress | None = None) -> TrainingResult:
-    """Train `model` and write the run to `out_dir`: the best weights, the state, metrics, curves.
+class Trainer:
+    """A run in its folder, from its first step or from a saved one on."""
 
-    resume: go on with the run in `out_dir`; `model` has the sizes of its config.json, its weights are read.
-    overwrite: replace the run in `out_dir`.  With neither, a run there is an InputError.  Ctrl-C ends the
-    run after the step at hand and saves; the result says so.  The model ends with the last weights, which
-    need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
-    the machine's, is too small, WriteError if a save is impossible (the one before is then still there), InputError
-    if another process trains in `out_dir`.
-    """
-    choice = {"resume": resume, "overwrite": overwrite}
-    checkpoint.check_out_dir(out_dir, **choice)
-    for name in ("sacrebleu", "safetensors"):
-        require(name, extra="train")
-    if model.config.longest is not None:
-        for examples in (data.train, data.valid):
-            check_longest(examples.lengths[:, 0], model.config.longest)
-    with FolderLock(out_dir):
-        checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
-        return _train(model, data, options, out_dir, resume, progress)
-
-
-def _train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, resume: bool,
-           progress: Progress | None) -> TrainingResult:
-    trainer = None
-    try:
-        checkpoint.sweep(out_dir)
-        trainer = _Trainer(model, data, options, Path(out_dir))
-        if resume:
-            trainer.resume()
-        else:
-            checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
-                                 data.origin)
-        return trainer.run(progress)
-    except MemoryError as error:
-        batch, kept = (trainer.batch, trainer.kept()) if trainer else (None, "nothing was written")
-        raise out_of_memory(error, options, batch, kept) from error
-    finally:
-        if trainer:
-            trainer.steps.close()
-
-
-class _Trainer:
     def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path):
         self.model, self.data, self.options, self.folder = model, data, options, folder
         self.xp = array_module(model.params.flat)

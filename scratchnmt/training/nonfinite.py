@@ -12,7 +12,7 @@ from ..arrays import array_module, to_device
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
 from .data import TrainingData
-from .step import Place, Result
+from .step import Result
 
 LOG = "not-finite.jsonl"
 _SHOWN = 60  # characters of a sentence in an error

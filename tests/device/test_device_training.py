@@ -17,7 +17,7 @@ from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import greedy_search
 from scratchnmt.training import OutOfMemoryError, Progress, validation
-from scratchnmt.training.loop import _Trainer
+from scratchnmt.training.loop import Trainer
 
 EXACT = {"dtype": "float64", "dropout": 0.0}
 by_kernels = pytest.mark.parametrize("kernels", ["plain", "fused"])
@@ -77,7 +77,7 @@ def test_a_run_moves_between_devices(tmp_path, first, then):
 ], ids=["default", "two layers, concat, context", "tied, dot, none"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_step_waits_for_the_device_only_to_read_loss_and_norm(machine, choices, optimizer):
-    trainer = _Trainer(model(device="cuda", kernels="plain", **choices), tiny_run.data(),
+    trainer = Trainer(model(device="cuda", kernels="plain", **choices), tiny_run.data(),
                        options(optimizer=optimizer, average=0.9), Path("no folder"))
     trainer.progress = Losses()
     for _ in range(9):  # the tenth takes the average too

@@ -16,7 +16,7 @@ from scratchnmt.kernels import cublas
 from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
 from scratchnmt.training import NotFiniteError
-from scratchnmt.training.loop import _Trainer
+from scratchnmt.training.loop import Trainer
 from scratchnmt.training.step import AHEAD, Place
 
 FUSED = {"device": "cuda", "embed_dropout": 0.2}
@@ -31,7 +31,7 @@ by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), i
 
 
 def trainer(choices=(), **changes):
-    made = _Trainer(model(**FUSED, **dict(choices)), tiny_run.data(), options(**changes), Path("no folder"))
+    made = Trainer(model(**FUSED, **dict(choices)), tiny_run.data(), options(**changes), Path("no folder"))
     made.progress = Losses()
     return made
 
@@ -257,7 +257,7 @@ def launches(machine, steps, **choices):
     """How many launches a training step takes, of sentences of so many source and target tokens."""
     on_device = model(**{**FUSED, "dropout": 0.3, **choices})
     S, T = steps
-    made = _Trainer(on_device, tiny_run.data(), options(graphs=0), Path("no folder"))
+    made = Trainer(on_device, tiny_run.data(), options(graphs=0), Path("no folder"))
     batch = make_batch([[5] * S] * 8, [[5] * (T - 1)] * 8)
     counted = []
     for number in range(1, 3):  # the first makes what is kept

@@ -9,6 +9,7 @@ import argparse
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from small_run import corpus, differences, finish, resume_arguments, start
 from scratchnmt.checkpoint import BEST_STATE, MODEL, STATE, read_tensors
 
 
-def main(kills: int, seed: int, longest: float, epochs: int) -> int:
+def main(kills: int, seed: int = 0, longest: float = 2.0, epochs: int = 50) -> int:
     """The number of runs that came out otherwise, or of files that could not be read."""
     rng, done, runs, wrong, half_written, again = random.Random(seed), 0, 0, 0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +37,7 @@ def main(kills: int, seed: int, longest: float, epochs: int) -> int:
                 try:
                     process.wait(timeout=rng.uniform(0, longest))
                     break
-                except Exception:  # noqa: BLE001  subprocess.TimeoutExpired: still running
+                except subprocess.TimeoutExpired:  # still running
                     process.send_signal(signal.SIGKILL)
                 process.communicate()
                 done += 1
@@ -76,5 +77,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest", type=float, default=2.0, help="seconds until a kill, at most")
     parser.add_argument("--epochs", type=int, default=50)
-    options = parser.parse_args()
-    sys.exit(bool(main(options.kills, options.seed, options.longest, options.epochs)))
+    sys.exit(bool(main(**vars(parser.parse_args()))))

@@ -21,11 +21,12 @@ from kill import unreadable
 from small_run import corpus, differences, finish, resume_arguments, start
 
 
-def main(kills: int, seed: int) -> int:
+def main(kills: int, seed: int = 0, epochs: int = 10) -> int:
+    """The number of files that could not be read, and of runs that came out otherwise."""
     rng, done, wrong, where, runs = random.Random(seed), 0, 0, Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        arguments = [*corpus(here / "corpus"), "--max-epochs", "10", "--save-every", "4", "--valid-every", "20"]
+        arguments = [*corpus(here / "corpus"), "--max-epochs", str(epochs), "--save-every", "4", "--valid-every", "20"]
         whole = here / "whole"
         finish(start(whole, arguments))
         while done < kills:

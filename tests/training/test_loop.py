@@ -10,7 +10,8 @@ from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, metrics, model,
 from scratchnmt import checkpoint, optim, plots
 from scratchnmt.errors import InputError
 from scratchnmt.metrics import perplexity
-from scratchnmt.training import NotFiniteError, loop
+from scratchnmt.training import NotFiniteError, train
+from scratchnmt.training.loop import Trainer
 from scratchnmt.training.plan import Plan
 from scratchnmt.training.validation import Validation
 
@@ -188,7 +189,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, 
     net.forward, net.backward = broken_forward, broken_backward
     with pytest.raises(NotFiniteError, match=rf"the {what}.* at step 10, epoch 2.*{tmp_path}, of step {PER_EPOCH}, "
                        rf"the best model is that of step {PER_EPOCH}; resume it with a lower learning_rate or clip"):
-        loop.train(net, data(), options(), tmp_path, progress=At(-1, kill))
+        train(net, data(), options(), tmp_path, progress=At(-1, kill))
     assert np.isfinite(net.params.flat).all()
     assert np.isfinite(last_weights(tmp_path)).all() and metrics(tmp_path)[-1]["step"] == PER_EPOCH
     checkpoint.load_model(tmp_path)
@@ -205,13 +206,13 @@ def scripted(monkeypatch, scores):
 def test_patience_decays_reloads_and_gives_up(tmp_path, monkeypatch):
     scripted(monkeypatch, [50, 40, 41, 42, 39, 43, 44, 45, 46, 47])
     seen = []
-    load = loop._Trainer._load
+    load = Trainer._load
 
     def noted(self, name):
         seen.append((name, self.state.step))
         return load(self, name)
 
-    monkeypatch.setattr(loop._Trainer, "_load", noted)
+    monkeypatch.setattr(Trainer, "_load", noted)
     result = run(tmp_path, valid_every=1, patience=2, trials=3, lr_decay=0.5, max_epochs=None)
     rates = [record["learning_rate"] / 0.01 for record in metrics(tmp_path)]
     assert rates == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]  # misses: 41 42 | 43 44 | 45 46 and the end
@@ -302,7 +303,7 @@ def test_the_training_loss_is_the_mean_over_the_tokens_since_the_last_validation
 
 def test_the_loop_uses_the_optimizers():
     for name, kind in (("adam", optim.Adam), ("sgd", optim.SGD)):
-        assert type(loop._Trainer(model(), data(), options(optimizer=name), None).optimizer) is kind
+        assert type(Trainer(model(), data(), options(optimizer=name), None).optimizer) is kind
 
 
 def test_sources_that_the_model_has_no_places_for_are_refused_before_anything_is_written(tmp_path):

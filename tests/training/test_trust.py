@@ -74,24 +74,22 @@ def test_what_a_killed_save_has_left_is_swept_away(tmp_path):
 
 # a disk that is full, a folder that vanishes
 
-FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
+@pytest.mark.parametrize("why", [errno.ENOSPC, errno.EDQUOT, errno.EROFS], ids=errno.errorcode.get)
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 @pytest.mark.parametrize("name", ["model.safetensors", "training-state.safetensors", "metrics.jsonl"])
-def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypatch, function, name):
+def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypatch, function, name, why):
     run(tmp_path / "whole", max_epochs=3)
     original = getattr(os, function)
 
     def full(what, *rest):
         target = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else os.fspath(what)
         if name in target and armed:
-            raise FULL
+            raise OSError(why, os.strerror(why))
         return original(what, *rest)
 
     monkeypatch.setattr(os, function, full)
     armed = []
-    with pytest.raises(WriteError, match=rf"{name} cannot be written: .*No space left.*: training stopped; the last good "
+    with pytest.raises(WriteError, match=rf"{name} cannot be written: .*{os.strerror(why)}.*: training stopped; the last good "
                        rf"state is kept in {tmp_path}/run, of step {PER_EPOCH}.*resume it"):
         run(tmp_path / "run", max_epochs=3, progress=At(PER_EPOCH + 2, lambda: armed.append(1)))
     monkeypatch.undo()

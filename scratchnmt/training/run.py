@@ -1,0 +1,61 @@
+"""One run: what it is given is checked, its folder locked, and it starts or goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .. import checkpoint
+from ..errors import require
+from ..models.inputs import check_longest
+from ..models.nmt import NMT
+from .data import TrainingData
+from .lock import FolderLock
+from .loop import Trainer
+from .memory import out_of_memory
+from .options import TrainingOptions
+from .progress import Progress
+from .state import TrainingResult
+
+
+def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, *,
+          resume: bool = False, overwrite: bool = False, progress: Progress | None = None) -> TrainingResult:
+    """Train `model` and write the run to `out_dir`: the best weights, the state, metrics, curves.
+
+    resume: go on with the run in `out_dir`; `model` has the sizes of its config.json, its weights are read.
+    overwrite: replace the run in `out_dir`.  With neither, a run there is an InputError.  Ctrl-C ends the
+    run after the step at hand and saves; the result says so.  The model ends with the last weights, which
+    need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
+    the machine's, is too small, WriteError if a save is impossible (the one before is then still there), InputError
+    if another process trains in `out_dir`.
+    """
+    choice = {"resume": resume, "overwrite": overwrite}
+    checkpoint.check_out_dir(out_dir, **choice)
+    for name in ("sacrebleu", "safetensors"):
+        require(name, extra="train")
+    if model.config.longest is not None:
+        for examples in (data.train, data.valid):
+            check_longest(examples.lengths[:, 0], model.config.longest)
+    with FolderLock(out_dir):
+        checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
+        return _run(model, data, options, out_dir, resume, progress)
+
+
+def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, resume: bool,
+         progress: Progress | None) -> TrainingResult:
+    trainer = None
+    try:
+        checkpoint.sweep(out_dir)
+        trainer = Trainer(model, data, options, Path(out_dir))
+        if resume:
+            trainer.resume()
+        else:
+            checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
+                                 data.origin)
+        return trainer.run(progress)
+    except MemoryError as error:
+        batch, kept = (trainer.batch, trainer.kept()) if trainer else (None, "nothing was written")
+        raise out_of_memory(error, options, batch, kept) from error
+    finally:
+        if trainer:
+            trainer.steps.close()
