@@ -6,6 +6,7 @@
     training-state.safetensors        everything that the next step depends on
     best-state.safetensors            the same as it was at the best validation, to fall back on
     metrics.jsonl, learning-curves.png
+    not-finite.jsonl                  steps whose loss or gradient was not finite, if there were any
 
 config.json and each tensor file (safetensors) carry a SHA-256 of all that they hold, the vocabularies' stand in
 config.json, and a tensor file tells which config it was written for: what was cut short, altered or belongs to
@@ -19,7 +20,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +35,14 @@ from .models.nmt import NMT
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
-METRICS, CURVES = "metrics.jsonl", "learning-curves.png"
+METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
-_RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, *_VOCABULARIES)
+_RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
 _FORMAT, _VERSION = "scratchnmt run", 1
 _LABEL = "scratchnmt"  # the entry in a tensor file's metadata
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
 _DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
-_CONFIG_LIMIT, _HEADER_LIMIT = 1 << 20, 1 << 24  # bytes; more is nothing that was written here
+_CONFIG_LIMIT, _HEADER_LIMIT = 1 << 20, 1 << 26  # bytes; more is nothing that was written here
 
 Folder = str | os.PathLike
 
@@ -157,9 +158,9 @@ def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Voc
     save_weights(folder, model.params)
 
 
-def save_weights(folder: Folder, params: Mapping[str, Array]) -> None:
-    """Write model.safetensors beside the config.json that is there."""
-    write_tensors(Path(folder) / MODEL, params, {"config": model_digest(folder)})
+def save_weights(folder: Folder, params: Mapping[str, Array], digest: str | None = None) -> None:
+    """Write model.safetensors beside the config.json that is there, or whose `model_digest` is given."""
+    write_tensors(Path(folder) / MODEL, params, {"config": digest or model_digest(folder)})
 
 
 def load_model(folder: Folder, device: str = "cpu", **computing: Any) -> LoadedModel:
@@ -192,7 +193,8 @@ def write_tensors(path: Folder, tensors: Mapping[str, Array], info: Mapping[str,
     host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
     label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(sorted(host.items()), info), "info": dict(info)}
     if len(json.dumps(label)) > _HEADER_LIMIT // 4:  # it stands in JSON once more
-        raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again")
+        raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; "
+                         "a run of so many validations needs a larger valid_every")
     try:  # one entry alone: the library writes several in an order that changes from call to call
         beside.touch()
         mode = beside.stat().st_mode  # what other files get here; the library's are closed to other people
@@ -236,10 +238,11 @@ def copy_file(path: Folder, to: Folder) -> None:
 
 
 def read_tensors(path: Folder, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None = None, *,
-                 keep: bool = True) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+                 keep: bool = True, check: Callable[[dict[str, Any]], None] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_tensors` wrote: the tensors (with keep=False none, they are only checked) and the JSON object.
 
-    expected: name -> (dtype, shape) of all tensors, compared before anything large is read.  Raises InputError if the
+    check: looks at the JSON object first, and may raise.  expected: name -> (dtype, shape) of all tensors, compared
+    before anything large is read.  Raises InputError if the
     file is missing, damaged, of a newer version or does not hold what is expected.
     """
     safetensors = require("safetensors", extra="train")
@@ -247,13 +250,15 @@ def read_tensors(path: Folder, expected: Mapping[str, tuple[str, tuple[int, ...]
         _check_header(path)
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             label = _read_label(path, file.metadata() or {})
+            if check is not None:
+                check(label["info"])
             if expected is not None:
                 _check_expected(path, file, expected)
             tensors: dict[str, np.ndarray] = {}
             found = _checksum(_tensors(file, tensors if keep else None), label["info"])
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  the library's Rust code does not document its kinds
         raise InputError(f"{path} is damaged: {error}") from error

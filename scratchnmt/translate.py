@@ -26,7 +26,7 @@ class AttendedTranslation(NamedTuple):
     text: str
     src_tokens: list[str]  # S
     tgt_tokens: list[str]  # T, the last is </s> unless the limit of length came first
-    attention: np.ndarray  # (T, S), each row sums to one
+    attention: np.ndarray  # (T, S); each row sums to one, with local-p to less, and is zero where a step saw nothing
 
 
 class ScoredTranslation(NamedTuple):

@@ -57,6 +57,8 @@ def replaced(found: Hypothesis, src_tokens: list[str], tgt_vocab: Vocabulary,
     """The words of a translation, each <unk> replaced by (1) and (2); found.attention (T, S) or more rows."""
     words = [tgt_vocab.token(i) for i in found.value]
     for t in (t for t, i in enumerate(found.value) if i == UNK):
+        if not found.attention[t].any():  # local attention behind the end of the source
+            continue
         word = src_tokens[int(np.argmax(found.attention[t]))]  # (1)
         words[t] = dictionary.get(word, word)  # (2)
     return words

@@ -132,7 +132,7 @@ def test_a_folder_of_the_first_version_which_has_fewer_checksums_is_read(folder,
 
 def test_an_oversized_file_is_refused_before_it_is_read(folder):
     for name, size, message in (("config.json", 2 << 20, "more than 1,048,576 bytes"),
-                                ("src.vocab.json", 40 << 20, "more than 33,554,432 bytes"),
+                                ("src.vocab.json", 160 << 20, "more than 134,217,728 bytes"),
                                 ("model.safetensors", 1 << 40, "damaged")):
         path = folder / name
         before = path.read_bytes()

@@ -123,6 +123,15 @@ def test_an_ensemble_looks_where_its_models_look_on_average():
     assert found == [["Ada voit Rex"], ["Rex voit Ada"], ["Ada voit Rex"], ["Rex voit Ada"]]
 
 
+def test_where_nothing_was_attended_to_nothing_is_replaced():
+    class Gone(Mirror):
+        def step(self, state, y_prev):
+            logits, weights, state = super().step(state, y_prev)
+            return logits, weights * (state.step <= 1), state
+
+    assert Translator(Gone(), SRC, TGT).translate(["Rex sees Ada"], replace_unknown=True) == ["Ada voit <unk>"]
+
+
 def model_of(score):
     return NMT(len(SRC), len(TGT), 6, 6, score=score, feed="start", readout="state")
 

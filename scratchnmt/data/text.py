@@ -54,13 +54,18 @@ def read_parallel(src_path: str | os.PathLike, tgt_path: str | os.PathLike) -> t
 def stream_lines(path: str | os.PathLike) -> Iterator[str]:
     """The lines of a text file one by one, however many there are; blank ones too.
 
-    A file, unlike a pipe, is first read through, so that InputError, as of `read_lines`, comes before the first line.
+    A file, unlike a pipe, is first read through, so that InputError, as of `read_lines`, comes at once.
     """
+    if Path(path).is_file():
+        for _ in _stream(path):
+            pass
+    elif not Path(path).exists() or Path(path).is_dir():
+        read_lines(path)  # which says so
+    return _stream(path)
+
+
+def _stream(path: str | os.PathLike) -> Iterator[str]:
     try:
-        if Path(path).is_file():
-            with _open_text(path) as file:
-                for _ in lines_of(file, str(path)):
-                    pass
         with _open_text(path) as file:
             yield from lines_of(file, str(path))
     except (OSError, EOFError, zlib.error) as error:
@@ -100,8 +105,10 @@ def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:
 def write_atomically(path: str | os.PathLike, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that at any moment, even after a crash, the old one or the whole new one is there.
 
-    data: the bytes, or parts of them, which are written as they come; if they end in an error, nothing is.  A link stays one: the file that it leads to is written.  So is what is no file, such as a device or a
-    pipe, but not atomically.
+    data: the bytes, or parts of them, which are written as they come; if they end in an error, nothing is.
+
+    A link stays one: the file that it leads to is written.  So is what is no file, such as a device or a pipe, but
+    not atomically.
     """
     path, parts = Path(path), [data] if isinstance(data, bytes) else data
     if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
@@ -137,7 +144,7 @@ def read_limited(path: str | os.PathLike, limit: int) -> bytes:
     with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise InputError(f"{path} is damaged: it has more than {limit:,} bytes")
+        raise InputError(f"{path} has more than {limit:,} bytes, which is more than is ever written there")
     return data
 
 

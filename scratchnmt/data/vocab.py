@@ -21,7 +21,7 @@ from .text import read_limited, write_atomically
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 
-VOCABULARY_LIMIT = 1 << 25  # bytes of a file; SentencePiece's largest published ones have a sixth of that
+VOCABULARY_LIMIT = 1 << 27  # bytes of a file: some million words; a larger one is neither written nor read
 _FORMAT, _VERSION = "scratchnmt words", 1
 
 
@@ -75,7 +75,11 @@ class WordVocabulary:
     def save(self, path: str | os.PathLike) -> None:
         """Write JSON, atomically; the usual name is *.vocab.json."""
         content = {"format": _FORMAT, "version": _VERSION, "words": self._tokens[len(SPECIALS) :]}
-        write_atomically(path, json.dumps(content, ensure_ascii=False, indent=0).encode() + b"\n")
+        data = json.dumps(content, ensure_ascii=False, indent=0).encode() + b"\n"
+        if len(data) > VOCABULARY_LIMIT:
+            raise InputError(f"a vocabulary of {len(self):,} words with {len(data):,} bytes is too large: choose a smaller "
+                             f"vocab_size or a larger min_count, for at most {VOCABULARY_LIMIT:,} bytes")
+        write_atomically(path, data)
 
 
 class SentencePieceVocabulary:

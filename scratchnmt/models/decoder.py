@@ -138,8 +138,8 @@ def _layer_rows(params, config, l, packing, state, embedded, top, empty, dropout
     return LayerRows(x, z, h, c, empty(N, H), mask)
 
 
-def _layers_forward(params, layers: list[LayerRows], step: Step, handed_on, kernels: Kernels) -> Array:
-    """(2), (3) of one step through all layers; the last one's h."""
+def _layers_forward(params, layers: list[LayerRows], step: Step, handed_on, kernels: Kernels) -> None:
+    """(2), (3) of one step through all layers."""
     xp, product = array_module(layers[0].z), kernels.product.product
     now, before, after = step
     for l, rows in enumerate(layers):
@@ -154,7 +154,6 @@ def _layers_forward(params, layers: list[LayerRows], step: Step, handed_on, kern
             product(array[before], params[f"{name}.Wh"][part], out=z, add=True)  # (2)
         kernels.lstm_gates.lstm_gates_forward(z, rows.c[before], h=rows.h[after], c=rows.c[after],
                                               tanh_c=rows.tanh_c[now], overwrite=True)  # (3)
-    return rows.h[after]
 
 
 def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, grads):

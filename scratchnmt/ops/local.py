@@ -65,8 +65,9 @@ def add_through(window: tuple[slice, slice] | Array, around: Array, value: Array
 
 
 def centre(p: Array) -> Array:
-    """c (n,), p rounded."""
-    return array_module(p).rint(p.real).astype("int64")
+    """c (n,), p rounded; 0 where p is not finite, which the values then tell."""
+    xp = array_module(p)
+    return xp.rint(xp.where(xp.isfinite(p.real), p.real, 0)).astype("int64")
 
 
 class PredictPlaceCache(NamedTuple):

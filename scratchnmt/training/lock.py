@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..errors import InputError
 
@@ -29,25 +29,41 @@ class FolderLock(AbstractContextManager):
 
     def __enter__(self) -> FolderLock:
         try:
+            self.made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.folder / LOCK, "a+", encoding="utf-8")  # its content stays until it is ours
+            self.file = self._locked()
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
-        try:
-            if fcntl:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.seek(0)
-            who = self._file.read().strip()
-            self._file.close()
-            raise InputError(f"{self.folder} is in use by another run" + (f" (process {who})" if who else "")
-                             + ": wait until it ends, or choose another folder") from error
-        except OSError:
-            pass  # a file system without locks
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        with suppress(OSError):  # who holds it is a courtesy
+            self.file.truncate(0)
+            self.file.write(f"{os.getpid()}\n")
+            self.file.flush()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._file.close()  # the file stays: if it were removed, a third process could lock one of the same name
+        with suppress(OSError):
+            (self.folder / LOCK).unlink()  # while it is still ours
+            if self.made:
+                self.folder.rmdir()  # if nothing else was written there
+        with suppress(OSError):
+            self.file.close()
+
+    def _locked(self) -> TextIO:
+        """The file, locked; tried again if the one that was opened has been removed by its last holder."""
+        while True:
+            file = open(self.folder / LOCK, "a+", encoding="utf-8")  # its content stays until it is ours
+            try:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                who = file.read().strip()
+                file.close()
+                raise InputError(f"{self.folder} is in use by another run" + (f" (process {who})" if who else "")
+                                 + ": wait until it ends, or choose another folder") from error
+            except OSError:
+                pass  # a file system without locks
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
+                    return file
+            file.close()

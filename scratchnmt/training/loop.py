@@ -47,6 +47,7 @@ class Trainer:
         self.xp = array_module(model.params.flat)
         self.batch: Batch | None = None  # the one at hand
         self.saved_step: int | None = None
+        self.digest: str | None = None  # of the model, for the files that are written for it
         self.state = State()
         self.plan = Plan(data, options)
         self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp))
@@ -73,13 +74,15 @@ class Trainer:
         self.progress = progress or Progress(total_steps=self.plan.total_steps, step=state.step,
                                              minutes_left=minutes_left, log_every=options.log_every)
         interrupted = False
+        self.digest = checkpoint.model_digest(self.folder)
         try:
-            with self.interrupts:
+            try:
+                with self.interrupts:
+                    self.save()
+                    reason = self._train()
+            except Interrupted:
+                reason, interrupted = "interrupted", True
                 self.save()
-                reason = self._train()
-        except Interrupted:
-            reason, interrupted = "interrupted", True
-            self.save()
         except WriteError as error:
             raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
         finally:
@@ -141,11 +144,13 @@ class Trainer:
         if self.options.on_nonfinite == "stop" or state.skipped_in_a_row >= _SKIPS:
             so_far = f", the last of {_SKIPS} in a row" if self.options.on_nonfinite == "skip" else ""
             raise NotFiniteError(f"{nonfinite.sentence(found)}{so_far}: training stopped; {self.kept()}; resume it with a "
-                                 f"lower learning_rate or clip; more in {self.folder / nonfinite.LOG}")
+                                 f"lower learning_rate or clip; more in {self.folder / checkpoint.NOT_FINITE}")
         self.progress.say(f"{nonfinite.sentence(found)}: skipped, {state.skipped} so far")
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
+        if self.saved_step is None and not (self.folder / checkpoint.STATE).exists():
+            return f"nothing was saved yet in {self.folder}"
         step = "" if self.saved_step is None else f", of step {self.saved_step}"
         best = f", the best model is that of step {self.state.best_step}" if self.state.best else ""
         return f"the last good state is kept in {self.folder}{step}{best}"
@@ -182,13 +187,14 @@ class Trainer:
         bleu = self.validation.bleu(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
-                  "tokens": state.tokens, "train_loss": state.nats / max(state.nats_tokens, 1),
+                  "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
                   "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate}
         state.history.append(record)
         state.validated_step, state.nats, state.nats_tokens = state.step, 0.0, 0
         better = self._keep_if_best(bleu if options.metric == "bleu" else -ppl, model)
+        loss = "none, all skipped" if record["train_loss"] is None else f"{record['train_loss']:.3f}"
         self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
-                          f"{record['train_loss']:.3f}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
+                          f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
                           + (" (best)" if better else ""))
         if options.patience and state.misses >= options.patience:
             self._end_trial()
@@ -204,7 +210,7 @@ class Trainer:
             state.misses += 1
             return False
         state.best_score, state.best_step, state.misses = score, state.step, 0
-        checkpoint.save_weights(self.folder, model.params)
+        checkpoint.save_weights(self.folder, model.params, self.digest)
         return True
 
     def _keep_state(self) -> None:
@@ -238,7 +244,7 @@ class Trainer:
             state.average_updates = self.average.updates
         numbers = {key: value for key, value in self.optimizer.state().items() if not hasattr(value, "shape")}
         info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed(),
-                "config": checkpoint.model_digest(self.folder)}
+                "config": self.digest}
         tensors = self._tensors()
         checkpoint.write_tensors(self.folder / checkpoint.STATE, tensors, info)
         self.saved_step = state.step
@@ -261,16 +267,19 @@ class Trainer:
         arrays = {key: value for key, value in self.optimizer.state().items() if hasattr(value, "shape")}
         return {"params": self.model.params.flat, **arrays, **({"average": self.average.flat} if self.average else {})}
 
+    def _check_fixed(self, info: dict[str, Any]) -> None:
+        """InputError if a state is of other data or options than these."""
+        for what, value in self.plan.fixed().items():
+            before = info.get("fixed", {}).get(what)
+            if before != value:
+                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
+
     def _load(self, name: str) -> dict[str, Any]:
         """Weights, optimizer and average from a state file, the rest of which is returned."""
         path = self.folder / name
         expected = {name: (str(array.dtype), array.shape) for name, array in self._tensors().items()}
-        tensors, info = checkpoint.read_tensors(path, expected)
+        tensors, info = checkpoint.read_tensors(path, expected, check=self._check_fixed)
         checkpoint.check_config(path, info)
-        for what, value in self.plan.fixed().items():
-            before = info["fixed"].get(what)
-            if before != value:
-                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
         self.model.params.flat[...] = self.xp.asarray(tensors.pop("params"))
         if self.average:
             self.average.flat[...] = self.xp.asarray(tensors.pop("average"))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..arrays import array_module, to_device
+from ..checkpoint import NOT_FINITE
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
 from .data import TrainingData
 from .step import Result
 
-LOG = "not-finite.jsonl"
 _SHOWN = 60  # characters of a sentence in an error
 
 
@@ -48,18 +48,19 @@ def sentence(found: dict[str, Any]) -> str:
     broken = [s for s in found["sentences"] if s["nats"] is None] or found["sentences"]
     worst = max(broken, key=lambda s: s["nats"] or 0)
     line = f"line {worst['line']} of the training text, " if worst["line"] else ""
-    some = f"{len(broken)} of " if len(broken) < len(found["sentences"]) else ""
-    return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; its batch is {some}"
-            f"{len(found['sentences'])} sentence pairs, among them {line}{worst['source'][:_SHOWN]!r}")
+    count = len(found["sentences"])
+    some = f"{len(broken)} of the {count}" if len(broken) < count else f"the {count}"
+    return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; it is of {some} sentence pairs "
+            f"of its batch, among them {line}{worst['source'][:_SHOWN]!r}")
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:
     """Add the report to the folder's log; WriteError if it cannot be written."""
     try:
-        with open(folder / LOG, "a", encoding="utf-8") as file:
+        with open(folder / NOT_FINITE, "a", encoding="utf-8") as file:
             file.write(json.dumps(found, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise WriteError(f"{folder / LOG} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder / NOT_FINITE} cannot be written: {error.strerror}") from error
 
 
 def _nats(model: Any, batch: Batch) -> np.ndarray:

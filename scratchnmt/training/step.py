@@ -163,7 +163,12 @@ class StepAhead:
         self.sent.append((slot, place, sentences))
 
     def gradient(self, batch: Batch, place: Place) -> Array:
-        """The loss of a step, computed once more, whose gradient is then in `grads`; no step may be on its way."""
+        """The loss of a step, computed once more, whose gradient is then in `grads`; first all that are on the way come back.
+
+        By the weights as they are then: with `stop` those of the step; else those of up to AHEAD steps later.
+        """
+        while self.sent:
+            self._receive()
         bucket = Bucket.of(batch.src, batch.tgt)
         host, there = self._lay_out(batch, bucket, place, np.zeros(3), self.free[0])
         self.there[bucket].set(host)
@@ -200,6 +205,7 @@ class StepAhead:
         loss = self._gradient(there, bucket)
         norm = global_norm(self.grads)
         self.found[0], self.found[1:] = loss, norm
+        norm = norm + 0 * loss  # not finite if one of the two is not
         if self.recipe.stop:  # the norm, or NaN for good
             self.stopped *= 0
             self.stopped += norm

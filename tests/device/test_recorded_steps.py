@@ -1,7 +1,9 @@
 """Steps of fused kernels: ahead of the host's reading, recorded as graphs, the same whichever way they run."""
 
+import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,58 @@ def test_a_loss_that_overflows_names_its_own_step(tmp_path, machine):
     assert "the last good state is kept in" in str(error.value)
 
 
+def broken_at(steps, choices=(), late=6, monkeypatch=None, what="gradient"):
+    """A trainer whose loss or gradient is not finite at some steps, on the card, whatever the host knows by then."""
+    from fake_cupy import cuda
+
+    monkeypatch.setattr(cuda.Event, "_late", late)
+    made = trainer(choices, graphs=0, max_epochs=9, on_nonfinite="skip")
+    gradient, taken = made.steps._gradient, []
+
+    def broken(there, bucket):
+        loss = gradient(there, bucket)
+        if int(there["step"].get()[0]) + 1 in steps:
+            if what == "loss":
+                return loss * np.nan
+            made.steps.grads["combine.W"][0, 0] = np.nan
+        taken.append(1)
+        return loss
+
+    made.steps._gradient = broken
+    return made
+
+
+@pytest.mark.parametrize("what", ["gradient", "loss"])
+@pytest.mark.parametrize("late", [0, 3, 6, 100])
+def test_a_step_that_is_not_finite_moves_nothing_and_is_found_however_late(machine, monkeypatch, tmp_path, late, what):
+    made = broken_at({3, 4, 9}, late=late, monkeypatch=monkeypatch, what=what)
+    made.folder, flats = tmp_path, []
+    for _ in range(12):
+        made._step()
+        flats.append(made.model.params.flat.get())
+    made._note_results(wait=True)
+    moved = [not np.array_equal(a, b) for a, b in zip(flats, flats[1:])]
+    assert [step + 2 for step, one in enumerate(moved) if not one] == [3, 4, 9]
+    assert made.state.skipped == 3 and made.optimizer.step_count == 12
+    records = [json.loads(line) for line in (tmp_path / "not-finite.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [3, 4, 9]
+    assert all(record["tensors"] == (["combine.W"] if what == "gradient" else []) for record in records)
+
+
+@pytest.mark.parametrize("late", [0, 6, 100])
+def test_to_stop_means_that_no_later_step_moves_the_weights(machine, monkeypatch, tmp_path, late):
+    made = broken_at({3}, late=late, monkeypatch=monkeypatch)
+    made.steps.recipe = made.steps.recipe._replace(stop=True)
+    made.options, made.folder, flats = replace(made.options, on_nonfinite="stop"), tmp_path, []
+    with pytest.raises(NotFiniteError, match="gradient's norm is nan at step 3, epoch 1; not finite is the gradient of "
+                       "combine.W; it is of the 13 sentence pairs"):
+        for _ in range(12):
+            made._step()
+            flats.append(made.model.params.flat.get())
+    assert all(np.array_equal(flat, flats[1]) for flat in flats[2:]) and not np.array_equal(flats[0], flats[1])
+    assert np.array_equal(made.model.params.flat.get(), flats[1])
+
+
 def test_a_step_that_cannot_be_recorded_goes_on_with_a_warning(tmp_path, machine, monkeypatch):
     run(tmp_path / "recorded", choices=FUSED)
     original = Stream.end_capture
@@ -272,4 +326,4 @@ def test_a_fused_step_has_few_launches(machine):
     base = launches(machine, (8, 8))
     assert launches(machine, (12, 8)) - base == 4 * 4
     assert launches(machine, (8, 12)) - base == 4 * 10
-    assert base - 8 * 4 - 8 * 10 <= 106
+    assert base - 8 * 4 - 8 * 10 <= 108

@@ -80,6 +80,21 @@ def test_clipping_without_the_host(max_norm, scale, kind, on_cpu, rng):
         np.testing.assert_allclose(fused.state()[name], wanted, rtol=1e-13)
 
 
+@pytest.mark.parametrize("norm", [np.nan, inf])
+@by_kind
+def test_a_norm_that_is_not_finite_moves_nothing(norm, kind, on_cpu, rng):
+    params, grads = draw(rng, 300, "float64"), draw(rng, 300, "float64")
+    fused = kind[0](params, **kind[2])
+    fused.update(grads, fused.advance(), global_norm(grads))
+    before = [array.copy() for array in (params.flat, *(v for v in fused.state().values() if hasattr(v, "shape")))]
+    fused.update(grads, fused.advance(), np.array([norm]), 5.0)
+    after = [params.flat, *(v for v in fused.state().values() if hasattr(v, "shape"))]
+    for found, expected in zip(after, before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    fused.update(grads, fused.advance(), global_norm(grads))
+    assert (params.flat != before[0]).all() and fused.step_count == 3
+
+
 def test_state_moves_between_the_two(on_cpu, rng):
     first, second = plain.Adam(draw(rng, 20, "float64")), Adam(draw(rng, 20, "float64"))
     first.step(draw(rng, 20, "float64"))

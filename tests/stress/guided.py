@@ -25,7 +25,7 @@ def run_one(name: str, seconds: int, seed: int) -> int:
                    "-timeout=10", "-rss_limit_mb=1000", "-print_final_stats=1", "-artifact_prefix=./",
                    "-max_len=100000"]
         found = subprocess.run(command, capture_output=True, text=True, env=os.environ)
-        stats = dict(line.split(": ")[-1:] and line.removeprefix("stat::").split(":", 1)
+        stats = dict(line.removeprefix("stat::").split(":", 1)
                      for line in found.stderr.splitlines() if line.startswith("stat::"))
         coverage = [line for line in found.stderr.splitlines() if "cov:" in line]
         print(f"{name}: {int(stats.get('number_of_executed_units', 0)):,} inputs, "

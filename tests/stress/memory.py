@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.cli.demo import write_corpus
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.toy import toy_corpus
@@ -45,6 +46,7 @@ def resident() -> float:
 
 
 def main(steps: int, first: int) -> int:
+    keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as folder:
         files = write_corpus(Path(folder), toy_corpus(train=2000, valid=50, test=10))
         ready = prepare(f"{folder}/run", {**files, "vocab": "word", "embed_size": 64, "hidden_size": 64, "patience": 0,

@@ -60,7 +60,8 @@ def watch(process: subprocess.Popen, lines: int) -> int:
             now = time.perf_counter()
             pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
             rates.append(lines // 10 / (now - began))
-            megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+            if pages:  # not if it has just ended
+                megabytes.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
             print(f"{count:,} lines: {rates[-1]:,.0f} a second, {megabytes[-1]:.1f} MB", flush=True)
             began = now
     process.wait()

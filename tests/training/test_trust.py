@@ -10,7 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 import tiny_run
-from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, run
+from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, press_ctrl_c, run
 
 from scratchnmt import checkpoint
 from scratchnmt.errors import InputError, WriteError
@@ -98,6 +98,59 @@ def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypa
     assert essence(tmp_path / "run") == essence(tmp_path / "whole")
 
 
+def test_ctrl_c_on_a_full_disk_tells_what_is_kept(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def stop_with_a_full_disk():
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        press_ctrl_c()
+
+    with pytest.raises(WriteError, match=rf"No space left.*the last good state is kept in .*, of step {PER_EPOCH}"):
+        run(tmp_path / "run", progress=At(PER_EPOCH + 1, stop_with_a_full_disk))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(InputError, match="No space left"):
+        run(tmp_path / "new")
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def test_a_first_save_that_fails_claims_nothing(tmp_path, monkeypatch):
+    write = checkpoint.write_tensors
+    monkeypatch.setattr(checkpoint, "write_tensors", lambda path, *_: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
+    with pytest.raises(WriteError, match="training stopped; nothing was saved yet in"):
+        run(tmp_path)
+    monkeypatch.setattr(checkpoint, "write_tensors", write)
+
+
+def test_a_config_that_is_touched_while_a_run_goes_on_does_not_stop_it(tmp_path):
+    run(tmp_path / "whole")
+    path = tmp_path / "run" / "config.json"
+    run(tmp_path / "run", progress=At(9, lambda: path.write_text(path.read_text().replace('"clip": 5.0', '"clip": 9.0'))))
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 3
+    with pytest.raises(InputError, match="config.json is damaged"):
+        run(tmp_path / "run", resume=True, max_epochs=4)
+
+
+def test_the_lock_is_gone_when_a_run_is_over_and_so_is_a_folder_that_nothing_was_written_to(tmp_path):
+    run(tmp_path / "run", max_steps=1)
+    assert not (tmp_path / "run" / LOCK).exists()
+    with pytest.raises(ZeroDivisionError), FolderLock(tmp_path / "new"):
+        1 / 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_optimizer_is_told_before_its_moments_are_missed(tmp_path):
+    run(tmp_path, max_steps=2)
+    with pytest.raises(InputError, match="optimizer was adam, is now sgd"):
+        run(tmp_path, resume=True, optimizer="sgd")
+
+
+def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
+    run(tmp_path, max_steps=1)
+    monkeypatch.setattr(checkpoint, "_tensors", lambda *_: (_ for _ in ()).throw(MemoryError("Unable to allocate 1 GiB")))
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        checkpoint.load_model(tmp_path)
+
+
 def test_a_folder_that_vanishes_is_named(tmp_path):
     def vanish():
         for path in (tmp_path / "run").iterdir():
@@ -140,7 +193,7 @@ def test_a_gradient_alone_is_named_with_its_tensor(tmp_path, monkeypatch):
     net.backward = broken
     before = []
     with pytest.raises(NotFiniteError, match=r"gradient's norm is nan at step 3, epoch 1; not finite is the gradient of "
-                       r"attention.W; its batch is \d+ sentence pairs, among them line \d+ of the training text, '"):
+                       r"attention.W; it is of the \d+ sentence pairs of its batch, among them line \d+ of the training text, '"):
         train(net, tiny_run.data(), tiny_run.options(), tmp_path,
               progress=At(2, lambda: before.append(net.params.flat.copy())))
     assert np.array_equal(net.params.flat, before[0])  # nothing was moved by it
@@ -169,6 +222,26 @@ def test_steps_that_are_not_finite_can_be_skipped(tmp_path):
     assert np.isfinite(net.params.flat).all() and np.isfinite(metrics(tmp_path)[-1]["train_loss"])
     _, info = checkpoint.read_tensors(tmp_path / "training-state.safetensors")
     assert info["state"]["skipped"] == len(records) and info["optimizer"]["step"] == result.step
+
+
+@pytest.mark.parametrize("choices", [{}, {"attention": "local-p", "window": 2}, {"attention": "local-m"},
+                                     {"score": "concat", "query": "previous"}], ids=str)
+def test_a_run_that_diverges_says_so_whatever_the_model(tmp_path, choices):
+    with np.errstate(all="ignore"), pytest.raises(NotFiniteError, match="at step [2-9], epoch 1"):
+        run(tmp_path, choices=choices, optimizer="sgd", learning_rate=1e30, clip=0.0)
+
+
+def test_an_epoch_of_skipped_steps_has_no_training_loss(tmp_path):
+    net = model()
+    forward = net.forward
+
+    def broken(src, lengths, tgt, rng=None, **rest):
+        loss, cache = forward(src, lengths, tgt, rng, **rest)
+        return loss * np.nan, cache
+
+    net.forward = broken
+    train(net, tiny_run.data(), tiny_run.options(on_nonfinite="skip", max_epochs=1), tmp_path, progress=At(-1, kill))
+    assert metrics(tmp_path)[0]["train_loss"] is None and (tmp_path / "learning-curves.png").exists()
 
 
 def test_skipping_ends_when_nothing_else_is_left(tmp_path):
