@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from math import exp, nan
+from math import exp, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike
     style = {"marker": "o", "markersize": 3}
     column = {name: [record[name] for record in records] for name in _COLUMNS}
     minutes = [seconds / 60 for seconds in column["seconds"]]
-    train_ppl = [nan if loss is None else exp(min(loss, 700.0)) for loss in column["train_loss"]]
+    train_ppl = [exp(loss if isnan(loss) else min(loss, 700.0)) for loss in column["train_loss"]]
     figure = _figure(8.0, 3.2)
     left, right = figure.subplots(1, 2)
     left.plot(column["epoch"], train_ppl, color="0.6", label="training", **style)
@@ -111,6 +111,7 @@ def _read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
+            record["train_loss"] = nan if record["train_loss"] is None else record["train_loss"]  # all steps were skipped
             records.append({name: float(record[name]) for name in _COLUMNS})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}, line {number}, is not the record of a validation: {error}") from error
