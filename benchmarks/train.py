@@ -15,7 +15,9 @@ import numpy as np
 
 from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.cli.parser import computing
-from scratchnmt.data.batches import Examples, encode_parallel, epoch_batches
+from scratchnmt.data.batches import epoch_batches
+from scratchnmt.data.corpus import Corpus
+from scratchnmt.data.encode import encode_parallel
 from scratchnmt.data.text import read_parallel
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.models.nmt import NMT
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     examples, sizes = read(options)
     model = NMT(*sizes, options.hidden, options.hidden, dropout=options.dropout, dtype="float32", seed=0,
                 **computing(vars(options)))
-    tokens = examples.lengths[:, 1]
+    tokens = examples.lengths()[:, 1]
     print(f"{len(examples):,} pairs, vocabularies {sizes[0]:,} and {sizes[1]:,}, E = H = {options.hidden}, "
           f"batches of {options.batch_size}, {tokens.mean():.1f} target tokens a sentence")
     ours = Contestant(model)
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         theirs = peer(name).Contestant(model, options.threads)
         worst = check_agreement(ours, theirs, batch)
         print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
-        loops[theirs.name] = theirs.epochs(examples.src, examples.tgt, options.batch_size)
+        loops[theirs.name] = theirs.epochs(*map(list, zip(*examples)), options.batch_size)
     rates = alternate_slices(loops, options.seconds, options.slices)
     what = f"training, {options.train_src}"
     rows.save([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def read(options: argparse.Namespace) -> tuple[Examples, tuple[int, int]]:
+def read(options: argparse.Namespace) -> tuple[Corpus, tuple[int, int]]:
     """The encoded text and the sizes of the two vocabularies, which are learnt from it."""
     sides = read_parallel(options.train_src, options.train_tgt)
     if options.vocab == "word":
@@ -82,10 +84,10 @@ def read(options: argparse.Namespace) -> tuple[Examples, tuple[int, int]]:
     return examples, (len(vocabs[0]), len(vocabs[1]))
 
 
-def epochs(ours: Contestant, examples: Examples, batch_size: int, pool: int, seed: int = 0) -> Iterator[int]:
+def epochs(ours: Contestant, examples: Corpus, batch_size: int, pool: int, seed: int = 0) -> Iterator[int]:
     """Our loop, for ever; yields the target tokens of every step."""
     rng = np.random.default_rng(seed)
-    lengths = examples.lengths
+    lengths = examples.lengths()
     while True:
         for indices in epoch_batches(lengths, batch_size, "sentences", rng, pool):
             batch = examples.batch(indices)

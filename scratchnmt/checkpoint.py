@@ -6,6 +6,7 @@
     training-state.safetensors        everything that the next step depends on
     best-state.safetensors            the same as it was at the best validation, to fall back on
     metrics.jsonl, learning-curves.png
+    corpus/                           the training text as ids, if the command line started the run
     not-finite.jsonl                  steps whose loss or gradient was not finite, if there were any
 
 config.json and each tensor file (safetensors) carry a SHA-256 of all that they hold, the vocabularies' stand in
@@ -34,6 +35,7 @@ from .models.config import NMTConfig
 from .models.nmt import NMT
 
 CONFIG, MODEL = "config.json", "model.safetensors"
+CORPUS = "corpus"  # a folder: see data/corpus.py
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
 METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
@@ -238,7 +240,8 @@ def copy_file(path: Folder, to: Folder) -> None:
 
 
 def read_tensors(path: Folder, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None = None, *,
-                 keep: bool = True, check: Callable[[dict[str, Any]], None] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+                 keep: bool = True, check: Callable[[dict[str, Any]], None] | None = None
+                 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `write_tensors` wrote: the tensors (with keep=False none, they are only checked) and the JSON object.
 
     check: looks at the JSON object first, and may raise.  expected: name -> (dtype, shape) of all tensors, compared

@@ -162,7 +162,7 @@ def _shown_sentences(sentences: list[str]) -> list[int]:
 
 def _check_gradients(translator: Translator, corpus: ToyCorpus) -> bool:
     """Of the trained model, on four held-out sentences."""
-    from ..data.batches import encode_parallel
+    from ..data.encode import encode_parallel
     from ..selfcheck import check_model
 
     four = (corpus.test.src[:4], corpus.test.tgt[:4])

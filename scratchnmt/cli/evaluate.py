@@ -69,11 +69,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _scores(translator: Any, src: list[str], ref: list[str], found: list[str],
             batch_size: int) -> dict[str, Any]:
-    from ..data.batches import encode_parallel, epoch_batches
+    from ..data.batches import epoch_batches
+    from ..data.encode import encode_parallel
     from ..metrics import chrf, corpus_bleu, perplexity
 
     examples, _ = encode_parallel(src, ref, translator.src_vocab, translator.tgt_vocab)
-    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths, batch_size))
+    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths(), batch_size))
     bleu, characters = corpus_bleu(found, ref), chrf(found, ref)
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
             "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches)}

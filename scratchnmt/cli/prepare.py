@@ -1,10 +1,15 @@
-"""From what was given on the command line to a model, data and options, all checked, nothing written."""
+"""From what was given on the command line to a model, data and options, all checked.
+
+Nothing is written but the training text as ids, into the folder of the run.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection
 from dataclasses import replace
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checkpoint
-from ..data.text import read_parallel
+from ..data.encode import open_or_build
+from ..data.text import Text, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
 from ..models.config import NMTConfig
@@ -22,6 +28,7 @@ from .choices import (CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, ST
                       defaults)
 from .parser import COMPUTING, computing
 
+_LEARN_FROM = 1_000_000  # lines
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
 
 
@@ -44,10 +51,12 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
     # before the long work of reading: room for it, and a device with such kernels
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
     NMT(8, 8, 8, 8, dtype=dtype, **how)
-    train_lines, valid_lines = _read(given)
-    src_vocab, tgt_vocab = build_vocabularies(*train_lines, **vocabulary, seed=options.seed)
+    valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
+    src_lines, tgt_lines = map(Text, _train_files(given))
+    check_parallel(src_lines.path, len(src_lines), tgt_lines.path, len(tgt_lines))
+    src_vocab, tgt_vocab = build_vocabularies(src_lines, tgt_lines, **vocabulary, seed=options.seed)
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
-    data = TrainingData.from_text(train_lines, valid_lines, src_vocab, tgt_vocab, **data_choices)
+    data = _encoded(out, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"])
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
@@ -74,31 +83,41 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False)
     if missing:
         raise InputError(f"the run in {out} does not say where its text came from: "
                          f"give {', '.join(missing)}, too")
-    train_lines, valid_lines = _read(files)
+    valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
-    data = TrainingData.from_text(train_lines, valid_lines, run.src_vocab, run.tgt_vocab, max_length)
+    data = _encoded(out, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given))
     return Prepared(model, replace(data, origin={**run.data, **files}), options)
 
 
-def build_vocabularies(src_lines: Sequence[str], tgt_lines: Sequence[str], vocab: str, vocab_size: int,
+def build_vocabularies(src_lines: Collection[str], tgt_lines: Collection[str], vocab: str, vocab_size: int,
                        min_count: int, joint_vocab: bool, seed: int) -> tuple[Vocabulary, Vocabulary]:
-    """Learned from the lines of each side, or, if joint, one from both."""
+    """Learned from the lines of each side, or, if joint, one from both.
 
-    def build(lines: Sequence[str]) -> Vocabulary:
+    Subwords are learned from _LEARN_FROM lines of each side at most, evenly spread; words are counted in all.
+    """
+    def build(*sides: Collection[str]) -> Vocabulary:
         if vocab == "word":
-            return WordVocabulary.build(lines, vocab_size, min_count)
-        return SentencePieceVocabulary.train(lines, vocab_size, vocab, seed)
+            return WordVocabulary.build(chain(*sides), vocab_size, min_count)
+        some = (islice(lines, 0, None, -(-len(lines) // _LEARN_FROM) or 1) for lines in sides)
+        return SentencePieceVocabulary.train(chain(*some), vocab_size, vocab, seed)
 
     if joint_vocab:
-        both = build([*src_lines, *tgt_lines])
+        both = build(src_lines, tgt_lines)
         return both, both
     return build(src_lines), build(tgt_lines)
 
 
-def _read(files: dict[str, str]) -> tuple[tuple[list[str], list[str]], tuple[list[str], list[str]]]:
-    train_src, train_tgt, valid_src, valid_tgt = (files[name] for name in DATA_FILES)
-    return read_parallel(train_src, train_tgt), read_parallel(valid_src, valid_tgt)
+def _encoded(out: str, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
+             tgt_vocab: Vocabulary, max_length: int | None) -> TrainingData:
+    """The data of a run, whose training text is kept as ids in a folder of the run's."""
+    corpus, left_out = open_or_build(Path(out, checkpoint.CORPUS), *_train_files(files), src_vocab, tgt_vocab,
+                                     max_length=max_length, say=lambda line: print(line, file=sys.stderr))
+    return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
+
+
+def _train_files(files: dict[str, str]) -> tuple[str, str]:
+    return files["train_src"], files["train_tgt"]
 
 
 def _choose(options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

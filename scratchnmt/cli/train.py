@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import keep_freed_memory
-from ..checkpoint import CURVES
+from ..checkpoint import CURVES, check_out_dir
 from ..errors import require
 from ..training import TrainingData, TrainingResult, train
+from ..training.lock import FolderLock
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .prepare import Prepared, prepare, prepare_resumed
@@ -37,9 +38,11 @@ def run(args: argparse.Namespace) -> int:
     out, resume, overwrite = given.pop("out"), given.pop("resume"), given.pop("overwrite")
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
-    ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite)
-    print(describe(ready), flush=True)
-    return finish(start(ready, out, resume=resume, overwrite=overwrite), ready.data)
+    check_out_dir(out, resume=resume, overwrite=overwrite)
+    with FolderLock(out):  # the text is encoded into it, before the training begins
+        ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite)
+        print(describe(ready), flush=True)
+        return finish(start(ready, out, resume=resume, overwrite=overwrite), ready.data)
 
 
 def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
@@ -58,7 +61,7 @@ def describe(ready: Prepared) -> str:
     data, params = ready.data, ready.model.params
     left_out = data.left_out
     why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
-    tokens = [sum(map(len, side)) for side in (data.train.src, data.train.tgt)]
+    tokens = data.train.tokens
     lines = [
         ("training", f"{len(data.train):,} sentence pairs{why}, "
                      f"{tokens[0]:,} source and {tokens[1]:,} target tokens"),

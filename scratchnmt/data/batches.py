@@ -7,15 +7,13 @@ predicts y[t+1], so it has n + 1 target tokens.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
-from .vocab import BOS, EOS, PAD, Vocabulary
+from .vocab import BOS, EOS, PAD
 
 
 class Batch(NamedTuple):
@@ -23,68 +21,6 @@ class Batch(NamedTuple):
     src_lengths: np.ndarray  # (B,) int64
     tgt: np.ndarray  # (T+1, B) int64, from <s> to </s>, then PAD
     tgt_lengths: np.ndarray  # (B,) int64, tokens to predict: the words and </s>
-
-
-class LeftOut(NamedTuple):
-    """Numbers of sentence pairs that were not encoded, by reason."""
-
-    blank: int
-    too_long: int
-
-
-@dataclass(frozen=True)
-class Examples:
-    """N sentence pairs as token ids; a sequence of (source ids, target ids), without <s> and </s>."""
-
-    src: list[list[int]]
-    tgt: list[list[int]]
-    lines: array = field(default_factory=lambda: array("q"))  # of each, in the text that it is from, from 1; or none
-
-    def __len__(self) -> int:
-        return len(self.src)
-
-    def __getitem__(self, index: int) -> tuple[list[int], list[int]]:
-        return self.src[index], self.tgt[index]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""
-        return np.array([(len(s), len(t) + 1) for s, t in self], dtype=np.int64).reshape(-1, 2)
-
-    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """The batch of the sentence pairs at `indices`, in that order."""
-        return make_batch([self.src[i] for i in indices], [self.tgt[i] for i in indices])
-
-
-def encode_parallel(
-    src_lines: Sequence[str],
-    tgt_lines: Sequence[str],
-    src_vocab: Vocabulary,
-    tgt_vocab: Vocabulary,
-    max_length: int | None = None,
-) -> tuple[Examples, LeftOut]:
-    """Encode pairs of lines, without those that are blank or over `max_length` tokens on either side.
-
-    Raises InputError if nothing is left.
-    """
-    if max_length is not None and max_length < 1:
-        raise InputError(f"max_length must be at least 1, not {max_length}")
-    examples = Examples([], [])
-    blank = too_long = 0
-    for number, (src_line, tgt_line) in enumerate(zip(src_lines, tgt_lines, strict=True), start=1):
-        src, tgt = src_vocab.encode(src_line), tgt_vocab.encode(tgt_line)
-        if not src or not tgt:
-            blank += 1
-        elif max_length is not None and max(len(src), len(tgt)) > max_length:
-            too_long += 1
-        else:
-            examples.src.append(src)
-            examples.tgt.append(tgt)
-            examples.lines.append(number)
-    if not examples:
-        limit = "" if max_length is None else f", {too_long} longer than {max_length} tokens"
-        raise InputError(f"no sentence pair is left: of {len(src_lines)}, {blank} are blank on a side{limit}")
-    return examples, LeftOut(blank, too_long)
 
 
 def make_batch(src_ids: Sequence[Sequence[int]], tgt_ids: Sequence[Sequence[int]]) -> Batch:

@@ -32,7 +32,7 @@ def read_lines(path: str | os.PathLike, *, blank_ok: bool = False) -> list[str]:
     """
     lines = decode_lines(_read_bytes(path), str(path))
     if not blank_ok and not any(line.strip() for line in lines):
-        raise InputError(f"{path} " + ("has only blank lines" if lines else "is empty"))
+        raise _without_text(path, len(lines))
     return lines
 
 
@@ -43,19 +43,46 @@ def read_parallel(src_path: str | os.PathLike, tgt_path: str | os.PathLike) -> t
     counts them.  Raises InputError as `read_lines` does, and where the numbers of lines differ.
     """
     src, tgt = read_lines(src_path), read_lines(tgt_path)
-    if len(src) != len(tgt):
-        raise InputError(
-            f"{src_path} has {len(src)} lines and {tgt_path} has {len(tgt)}:"
-            " line n of one must be the translation of line n of the other"
-        )
+    check_parallel(src_path, len(src), tgt_path, len(tgt))
     return src, tgt
 
 
-def stream_lines(path: str | os.PathLike) -> Iterator[str]:
+def check_parallel(src_path: str | os.PathLike, src_count: int, tgt_path: str | os.PathLike, tgt_count: int) -> None:
+    """InputError if two files do not have as many lines."""
+    if src_count != tgt_count:
+        raise InputError(f"{src_path} has {src_count} lines and {tgt_path} has {tgt_count}:"
+                         " line n of one must be the translation of line n of the other")
+
+
+class Text:
+    """The lines of a file, which can be gone through more than once and are never in memory as a whole.
+
+    Raises InputError as `read_lines` does.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path, self.count, blank = path, 0, True
+        for line in stream_lines(path, checked=Path(path).is_file()):
+            self.count += 1
+            blank = blank and not line.strip()
+        if blank:
+            raise _without_text(path, self.count)
+
+    def __iter__(self) -> Iterator[str]:
+        return stream_lines(self.path, checked=True)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def stream_lines(path: str | os.PathLike, *, checked: bool = False) -> Iterator[str]:
     """The lines of a text file one by one, however many there are; blank ones too.
 
-    A file, unlike a pipe, is first read through, so that InputError, as of `read_lines`, comes at once.
+    A file, unlike a pipe, is first read through, so that InputError, as of `read_lines`, comes at once; not if it
+    was `checked` before.
     """
+    if checked:
+        return _stream(path)
     if Path(path).is_file():
         for _ in _stream(path):
             pass
@@ -66,7 +93,7 @@ def stream_lines(path: str | os.PathLike) -> Iterator[str]:
 
 def _stream(path: str | os.PathLike) -> Iterator[str]:
     try:
-        with _open_text(path) as file:
+        with open_text(path) as file:
             yield from lines_of(file, str(path))
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
@@ -74,14 +101,22 @@ def _stream(path: str | os.PathLike) -> Iterator[str]:
 
 def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
     """The lines of an open file as they come, under the same rules; none may have more than LINE_LIMIT bytes."""
-    number = 0
-    while data := file.readline(LINE_LIMIT + 1):
-        number += 1
-        if len(data) > LINE_LIMIT:
-            raise InputError(f"{name}, line {number} has more than {LINE_LIMIT:,} bytes")
-        line = decode_utf8(data, name, number)
-        line = line.removeprefix("\ufeff") if number == 1 else line
-        yield line.removesuffix("\n").removesuffix("\r")
+    for number, data in enumerate(raw_lines(file), start=1):
+        yield clean_line(data, name, number)
+
+
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of an open file with their ends; of one that is too long as much as shows it."""
+    return iter(lambda: file.readline(LINE_LIMIT + 1), b"")
+
+
+def clean_line(data: bytes, name: str, number: int) -> str:
+    """A line as text, without its end; InputError if it is too long or not UTF-8."""
+    if len(data) > LINE_LIMIT:
+        raise InputError(f"{name}, line {number} has more than {LINE_LIMIT:,} bytes")
+    line = decode_utf8(data, name, number)
+    line = line.removeprefix("\ufeff") if number == 1 else line
+    return line.removesuffix("\n").removesuffix("\r")
 
 
 def decode_lines(data: bytes, name: str) -> list[str]:
@@ -159,20 +194,24 @@ def flush_to_disk(path: str | os.PathLike) -> None:
 
 def _read_bytes(path: str | os.PathLike) -> bytes:
     try:
-        with _open_text(path) as file:
+        with open_text(path) as file:
             return file.read()
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
 
 
 @contextmanager
-def _open_text(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_text(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """The file, or what is in it if it is a gzip file."""
     with open(path, "rb") as file:
         compressed = file.peek(2).startswith(_GZIP_MAGIC)
         if not compressed and os.fspath(path).endswith(".gz"):
             raise gzip.BadGzipFile("it does not begin as one")
         yield gzip.GzipFile(fileobj=file) if compressed else file
+
+
+def _without_text(path: str | os.PathLike, count: int) -> InputError:
+    return InputError(f"{path} " + ("has only blank lines" if count else "is empty"))
 
 
 def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:

@@ -6,6 +6,7 @@ Both kinds number their tokens alike: 0 is padding, then <s>, </s>, <unk>, then 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -72,14 +73,22 @@ class WordVocabulary:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write JSON, atomically; the usual name is *.vocab.json."""
+    def to_bytes(self) -> bytes:
+        """JSON; InputError if it is too large to be read again."""
         content = {"format": _FORMAT, "version": _VERSION, "words": self._tokens[len(SPECIALS) :]}
         data = json.dumps(content, ensure_ascii=False, indent=0).encode() + b"\n"
         if len(data) > VOCABULARY_LIMIT:
             raise InputError(f"a vocabulary of {len(self):,} words with {len(data):,} bytes is too large: choose a smaller "
                              f"vocab_size or a larger min_count, for at most {VOCABULARY_LIMIT:,} bytes")
-        write_atomically(path, data)
+        return data
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write `to_bytes`, atomically; the usual name is *.vocab.json."""
+        write_atomically(path, self.to_bytes())
+
+    def digest(self) -> str:
+        """A SHA-256 of what `save` writes."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
 
 class SentencePieceVocabulary:
@@ -156,9 +165,20 @@ class SentencePieceVocabulary:
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
+    def to_bytes(self) -> bytes:
+        """A SentencePiece .model file."""
+        return self._model
+
     def save(self, path: str | os.PathLike) -> None:
-        """Write a SentencePiece .model file, atomically; the usual name is *.spm."""
+        """Write `to_bytes`, atomically; the usual name is *.spm."""
         write_atomically(path, self._model)
+
+    def digest(self) -> str:
+        """A SHA-256 of what `save` writes."""
+        return hashlib.sha256(self._model).hexdigest()
+
+    def __reduce__(self):
+        return SentencePieceVocabulary, (self._model,)  # for processes that encode
 
 
 Vocabulary: TypeAlias = WordVocabulary | SentencePieceVocabulary

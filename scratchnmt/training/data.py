@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..data.batches import Examples, LeftOut, encode_parallel
+from ..data.corpus import Corpus, LeftOut
+from ..data.encode import encode_parallel
 from ..data.vocab import Vocabulary
 from ..errors import InputError
 
@@ -17,8 +18,8 @@ Lines = Sequence[str]
 class TrainingData:
     """Sentence pairs as ids, the raw target lines of the validation pairs, and the vocabularies."""
 
-    train: Examples
-    valid: Examples
+    train: Corpus
+    valid: Corpus
     valid_references: list[str]
     src_vocab: Vocabulary
     tgt_vocab: Vocabulary
@@ -32,11 +33,16 @@ class TrainingData:
 
         Pairs with a blank side are left out.  Raises InputError if nothing is left of a set.
         """
-        examples, left_out = encode_parallel(*train, src_vocab, tgt_vocab, max_length)
+        return cls.of(*encode_parallel(*train, src_vocab, tgt_vocab, max_length), valid, src_vocab, tgt_vocab)
+
+    @classmethod
+    def of(cls, train: Corpus, left_out: LeftOut, valid: tuple[Lines, Lines], src_vocab: Vocabulary,
+           tgt_vocab: Vocabulary, origin: dict[str, Any] | None = None) -> TrainingData:
+        """The same of a corpus that is encoded already, of which `left_out` was not."""
         encoded = ((src_vocab.encode(src), tgt_vocab.encode(tgt), tgt)
                    for src, tgt in zip(*valid, strict=True))
         kept = [(src, tgt, reference) for src, tgt, reference in encoded if src and tgt]
         if not kept:
             raise InputError("no sentence pair is left to validate with: each is blank on a side")
         src, tgt, references = map(list, zip(*kept))
-        return cls(examples, Examples(src, tgt), references, src_vocab, tgt_vocab, left_out)
+        return cls(train, Corpus.of(src, tgt), references, src_vocab, tgt_vocab, left_out, origin or {})

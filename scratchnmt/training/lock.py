@@ -15,19 +15,23 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = ".lock"
+_held: set[Path] = set()  # folders that this process has locked
 
 
 class FolderLock(AbstractContextManager):
     """Inside `with`, no other process of this kind is in the folder, which is made if it is not there.
 
     Raises InputError, naming the other process, if one is; and if the folder cannot be made or written.  Where the
-    system or the file system knows no locks, nobody is kept out.
+    system or the file system knows no locks, nobody is kept out.  Whoever holds a folder may lock it once more.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
 
     def __enter__(self) -> FolderLock:
+        self.again = self.folder.resolve() in _held
+        if self.again:
+            return self
         try:
             self.made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -38,9 +42,13 @@ class FolderLock(AbstractContextManager):
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
             self.file.flush()
+        _held.add(self.folder.resolve())
         return self
 
     def __exit__(self, *_: Any) -> None:
+        if self.again:
+            return
+        _held.discard(self.folder.resolve())
         with suppress(OSError):
             (self.folder / LOCK).unlink()  # while it is still ours
             if self.made:

@@ -47,11 +47,10 @@ def sentence(found: dict[str, Any]) -> str:
     where = f"; not finite {kind} {_listed(names)}" if names else ""
     broken = [s for s in found["sentences"] if s["nats"] is None] or found["sentences"]
     worst = max(broken, key=lambda s: s["nats"] or 0)
-    line = f"line {worst['line']} of the training text, " if worst["line"] else ""
     count = len(found["sentences"])
     some = f"{len(broken)} of the {count}" if len(broken) < count else f"the {count}"
     return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; it is of {some} sentence pairs "
-            f"of its batch, among them {line}{worst['source'][:_SHOWN]!r}")
+            f"of its batch, among them line {worst['line']} of the training text, {worst['source'][:_SHOWN]!r}")
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:
@@ -71,8 +70,7 @@ def _nats(model: Any, batch: Batch) -> np.ndarray:
 
 def _sentence(index: int, nats: float, data: TrainingData) -> dict[str, Any]:
     src, tgt = data.train[index]
-    line = data.train.lines[index] if data.train.lines else None
-    return {"line": line, "source": data.src_vocab.decode(src), "target": data.tgt_vocab.decode(tgt),
+    return {"line": data.train.line(index), "source": data.src_vocab.decode(src), "target": data.tgt_vocab.decode(tgt),
             "nats": float(nats) if np.isfinite(nats) else None}
 
 

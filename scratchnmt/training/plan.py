@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
-from itertools import chain
 from typing import Any
-from zlib import crc32
-
-import numpy as np
 
 from .. import optim
-from ..data.batches import Examples, epoch_batches
+from ..data.epoch import Epoch
 from .data import TrainingData
 from .options import TrainingOptions
 from .step import Recipe
@@ -24,17 +19,15 @@ class Plan:
 
     def __init__(self, data: TrainingData, options: TrainingOptions):
         self.options = options
-        self.lengths = data.train.lengths
-        self.texts = {"the training text": _fingerprint(data.train),
-                      "the validation text": _fingerprint(data.valid)}
+        self.corpus = data.train
+        self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
         self.total_steps = self._total_steps()
         self.schedule = self._make_schedule()
 
-    def batches(self, epoch: int) -> list[np.ndarray]:
-        """The batches of an epoch (from 0), as indices of examples, in the order of training."""
-        rng = np.random.default_rng([self.options.seed, _ORDER, epoch])
+    def batches(self, epoch: int) -> Epoch:
+        """The batches of an epoch (from 0), as numbers of pairs, in the order of training."""
         options = self.options
-        return epoch_batches(self.lengths, options.batch_size, options.batch_by, rng, options.pool)
+        return Epoch(self.corpus, options.batch_size, options.batch_by, options.pool, [options.seed, _ORDER, epoch])
 
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
@@ -62,9 +55,3 @@ class Plan:
         course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
         return course(self.total_steps, options.warmup)
 
-
-def _fingerprint(examples: Examples) -> str:
-    checksum = crc32(examples.lengths)
-    for ids in chain(examples.src, examples.tgt):
-        checksum = crc32(array("q", ids), checksum)
-    return f"{len(examples)} sentence pairs with checksum {checksum:08x}"

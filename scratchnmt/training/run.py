@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from .. import checkpoint
 from ..errors import require
 from ..models.inputs import check_longest
@@ -34,8 +36,8 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
     if model.config.longest is not None:
-        for examples in (data.train, data.valid):
-            check_longest(examples.lengths[:, 0], model.config.longest)
+        for corpus in (data.train, data.valid):
+            check_longest(np.array([corpus.longest_source()]), model.config.longest)
     with FolderLock(out_dir):
         checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
         return _run(model, data, options, out_dir, resume, progress)

@@ -16,7 +16,7 @@ class Validation:
 
     def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None]):
         self.data = data
-        self.indices = epoch_batches(data.valid.lengths, batch_size)
+        self.indices = epoch_batches(data.valid.lengths(), batch_size)
         self.check = check
 
     def perplexity(self, model: Any) -> float:

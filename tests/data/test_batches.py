@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchnmt.data.batches import LeftOut, encode_parallel, epoch_batches, make_batch
+from scratchnmt.data.batches import epoch_batches, make_batch
+from scratchnmt.data.corpus import LeftOut
+from scratchnmt.data.encode import encode_parallel
 from scratchnmt.data.vocab import BOS, EOS, PAD, WordVocabulary
 from scratchnmt.errors import InputError
 
@@ -52,9 +54,9 @@ def test_encoding_counts_what_it_leaves_out():
     assert list(examples) == [([4, 5], [5])] and left_out == LeftOut(blank=2, too_long=2)
     examples, left_out = encode_parallel(src, tgt, VOCAB, VOCAB)
     assert left_out == LeftOut(blank=2, too_long=0)
-    assert examples.lengths.tolist() == [[2, 2], [4, 2], [1, 5]]
+    assert examples.lengths().tolist() == [[2, 2], [4, 2], [1, 5]]
     batch = examples.batch(np.array([2, 0]))
-    assert np.array_equal(np.stack([batch.src_lengths, batch.tgt_lengths], 1), examples.lengths[[2, 0]])
+    assert np.array_equal(np.stack([batch.src_lengths, batch.tgt_lengths], 1), examples.lengths([2, 0]))
 
 
 def test_nothing_left_is_an_error():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_nmt import SRC_LENGTHS, TGT_LENGTHS, alone, batch, by_configuration, padded
+from tiny_nmt import SRC_LENGTHS, alone, batch, by_configuration, padded
 
 from scratchnmt.models.nmt import NMT
 from scratchnmt.ops.cross_entropy import PAD

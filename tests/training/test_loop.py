@@ -42,7 +42,7 @@ def test_a_run_learns_and_leaves_what_is_needed_to_use_it(tmp_path, pictures):
     assert list(records[0]) == "step epoch seconds tokens train_loss valid_ppl valid_bleu learning_rate".split()
     assert records[0]["valid_ppl"] > 5 and min(r["valid_ppl"] for r in records) < 6
     assert records[-1]["train_loss"] < 0.75 * records[0]["train_loss"]
-    assert records[0]["tokens"] == data().train.lengths[:, 1].sum()
+    assert records[0]["tokens"] == data().train.lengths()[:, 1].sum()
     assert all(a["seconds"] < b["seconds"] for a, b in zip(records, records[1:]))
     best = min(records, key=lambda record: record["valid_ppl"])
     assert result.best == best and not result.interrupted and "25 epochs" in result.reason

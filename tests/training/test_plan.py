@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_run import PER_EPOCH, data, options
 
-from scratchnmt.data.batches import Examples
+from scratchnmt.data.corpus import Corpus
 from scratchnmt.training.plan import Plan
 
 
@@ -51,7 +51,7 @@ def test_schedules_know_epochs_and_the_end():
 @pytest.mark.parametrize("split, name", [("train", "the training text"), ("valid", "the validation text")])
 def test_other_tokens_are_another_text(change, split, name):
     here = {"src": [[4, 5], [7]], "tgt": [[7], [8]]}
-    texts = [Plan(replace(data(), **{split: Examples(**content)}), options()).fixed()
+    texts = [Plan(replace(data(), **{split: Corpus.of(**content)}), options()).fixed()
              for content in (here, dict(here), {**here, **change})]
     assert texts[0] == texts[1]
     assert {key for key in texts[0] if texts[0][key] != texts[2][key]} == {name}

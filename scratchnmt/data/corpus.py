@@ -1,0 +1,195 @@
+"""Sentence pairs as token ids in two flat arrays: in memory, or in a folder, read through a memory map.
+
+    ids       every token, pair by pair, the source before the target      uint16, or uint32 for a larger vocabulary
+    index     a row for each pair: where it begins in ids, how many tokens each side has, its line in the text
+
+In a folder these are ids.bin and index.bin, little-endian, beside blocks.bin, a CRC-32 of each BLOCK pairs (their rows
+of the index, then their ids), and header.json, written last, which tells what the corpus is made of and how long the
+files are, with a checksum of its own.  A block is checked when the order of an epoch comes to it, which also brings it into
+memory ahead of its use; a folder without a whole header is no corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from ..errors import InputError, shown
+from .batches import Batch, make_batch
+from .text import read_limited
+
+BLOCK = 1024  # pairs
+ROW = np.dtype([("start", "<u8"), ("src", "<u4"), ("tgt", "<u4"), ("line", "<u8")])
+HEADER, IDS, INDEX, BLOCKS = "header.json", "ids.bin", "index.bin", "blocks.bin"
+_FORMAT, _VERSION = "scratchnmt corpus", 1
+_LIMIT = 1 << 20  # bytes of a header
+
+
+class LeftOut(NamedTuple):
+    """Numbers of sentence pairs that were not encoded, by reason."""
+
+    blank: int
+    too_long: int
+
+
+class Corpus(Sequence):
+    """N sentence pairs; a sequence of (source ids, target ids), without <s> and </s>."""
+
+    def __init__(self, ids: np.ndarray, index: np.ndarray, crcs: np.ndarray | None = None, content: int | None = None,
+                 name: str = "the corpus"):
+        self.ids, self.index, self.crcs, self.content, self.name = ids, index, crcs, content, name
+
+    @classmethod
+    def of(cls, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]], lines: Sequence[int] | None = None) -> Corpus:
+        """In memory; lines: of each pair in the text that it is from, from 1 (left out: their numbers)."""
+        index = np.zeros(len(src), ROW)
+        index["src"], index["tgt"] = [len(ids) for ids in src], [len(ids) for ids in tgt]
+        index["start"] = _starts(index, 0)
+        index["line"] = np.arange(1, len(src) + 1) if lines is None else lines
+        pairs = [np.asarray([*s, *t], np.uint32) for s, t in zip(src, tgt, strict=True)]
+        return cls(np.concatenate(pairs) if pairs else np.zeros(0, np.uint32), index)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> Corpus:
+        """Of a folder, through a memory map.
+
+        Raises InputError, naming the file, if one is missing, damaged or of another version.
+        """
+        folder = Path(folder)
+        header = read_header(folder)
+        kinds = {IDS: (header["dtype"], header["tokens"]), INDEX: (ROW, header["pairs"]),
+                 BLOCKS: ("<u4", -(-header["pairs"] // BLOCK))}
+        arrays = {}
+        for name, (dtype, count) in kinds.items():
+            path = folder / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != count * np.dtype(dtype).itemsize:
+                expected = f"expected {count * np.dtype(dtype).itemsize:,}"
+                what = "is not there" if size is None else f"has {size:,} bytes, {expected}"
+                raise InputError(f"{path} {what}: the corpus is damaged")
+            arrays[name] = np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
+        return cls(arrays[IDS], arrays[INDEX], arrays[BLOCKS], header["content"], str(folder))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> tuple[list[int], list[int]]:
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        src, tgt = self._pair(self.index[number])
+        return src.tolist(), tgt.tolist()
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """The batch of the sentence pairs at `indices`, in that order."""
+        rows = self.index[np.asarray(indices, dtype=np.int64)]
+        return make_batch(*zip(*(self._pair(row) for row in rows)))
+
+    def lengths(self, indices: Any = slice(None)) -> np.ndarray:
+        """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""
+        rows = self.index[indices]
+        return np.stack([rows["src"], rows["tgt"] + 1], axis=1).astype(np.int64)
+
+    def line(self, number: int) -> int:
+        """The line, from 1, that pair `number` has in the text."""
+        return int(self.index["line"][number])
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """How many there are on each side, without </s>."""
+        return tuple(sum(int(part[side].sum(dtype=np.int64)) for part in _parts(self.index)) for side in ("src", "tgt"))
+
+    def longest_source(self) -> int:
+        return max((int(part["src"].max()) for part in _parts(self.index)), default=0)
+
+    def fingerprint(self) -> str:
+        """What tells one corpus from another: of the ids and lengths, not of the lines."""
+        if self.content is None:
+            self.content = 0
+            for number in range(-(-len(self) // BLOCK)):
+                self.content = content_crc(*self._block(number), self.content)
+        return f"{len(self)} sentence pairs with checksum {self.content:08x}"
+
+    def check(self, blocks: Iterable[int]) -> None:
+        """Read some blocks from the disk; InputError if one does not have its checksum."""
+        if self.crcs is None:
+            return
+        for number in blocks:
+            if block_crc(*self._block(number)) != int(self.crcs[number]):
+                raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} do "
+                                 "not have their checksum")
+
+    def forget(self) -> None:
+        """Give back the memory of what was read through the map; it is read again when it is needed."""
+        for array in (self.ids, self.index):
+            if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+                array._mmap.madvise(mmap.MADV_DONTNEED)
+
+    def _pair(self, row: np.void) -> tuple[np.ndarray, np.ndarray]:
+        start, middle = int(row["start"]), int(row["start"]) + int(row["src"])
+        return self.ids[start:middle], self.ids[middle : middle + int(row["tgt"])]
+
+    def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.index[number * BLOCK : (number + 1) * BLOCK]
+        last = rows[-1]
+        return rows, self.ids[int(rows[0]["start"]) : int(last["start"]) + int(last["src"]) + int(last["tgt"])]
+
+
+def block_crc(rows: np.ndarray, ids: np.ndarray) -> int:
+    """CRC-32 of a block of a folder: its rows of the index and its ids, as uint32."""
+    return crc32(np.ascontiguousarray(ids, dtype="<u4"), crc32(np.ascontiguousarray(rows)))
+
+
+def content_crc(rows: np.ndarray, ids: np.ndarray, before: int) -> int:
+    """`before`, that of the blocks before, taken on by lengths and ids of a block: the same wherever they are kept."""
+    lengths = np.stack([rows["src"], rows["tgt"]], axis=1)
+    return crc32(np.ascontiguousarray(ids, dtype="<u4"), crc32(np.ascontiguousarray(lengths, dtype="<u4"), before))
+
+
+def _starts(index: np.ndarray, first: int) -> np.ndarray:
+    """Where pairs begin that follow one another from `first` on."""
+    sizes = index["src"].astype(np.int64) + index["tgt"]
+    return first + np.cumsum(sizes) - sizes
+
+
+def _parts(index: np.ndarray, size: int = 1 << 20) -> Iterator[np.ndarray]:
+    """An index a piece at a time, so that a large one is never in memory as a whole."""
+    return (index[start : start + size] for start in range(0, len(index), size))
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """What header.json tells; InputError if it is missing, damaged or of another version."""
+    path = folder / HEADER
+    try:
+        header = json.loads(read_limited(path, _LIMIT))
+        if header["format"] != _FORMAT:
+            raise InputError(f'{path} is not the header of a corpus: its "format" is not "{_FORMAT}"')
+        if header["version"] != _VERSION:
+            raise InputError(f"{path} has version {shown(header['version'])}, this program reads version {_VERSION}")
+        if header["sha256"] != _digest(header):
+            raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    return header
+
+
+def header_bytes(content: Mapping[str, Any]) -> bytes:
+    """header.json, with the checksum of its contents."""
+    whole = {"format": _FORMAT, "version": _VERSION, **content}
+    return (json.dumps({**whole, "sha256": _digest(whole)}, indent=1) + "\n").encode()
+
+
+def _digest(header: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in header.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,290 @@
+"""From two text files to a corpus of ids: in memory, or once and for all in a folder, on every core.
+
+Lines are read in chunks, encoded by worker processes, and written in their order, so that of a text of any length only a
+few chunks are in memory.  A folder is written beside the one that it replaces and gets its name when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError, WriteError, require
+from .corpus import (BLOCK, BLOCKS, HEADER, IDS, INDEX, ROW, Corpus, LeftOut, block_crc, content_crc, header_bytes,
+                     read_header)
+from .text import check_parallel, clean_line, flush_to_disk, open_text, raw_lines
+from .vocab import Vocabulary
+
+CHUNK = 4096  # lines that a worker encodes at a time
+_WORTH_WORKERS = 1 << 25  # bytes of text; for less, starting them takes longer than the work
+
+
+class Chunk(NamedTuple):
+    """Some lines, encoded."""
+
+    ids: np.ndarray  # uint32
+    rows: np.ndarray  # of ROW, `start` counted from the beginning of ids
+    blank: int
+    too_long: int
+
+
+def encode_parallel(src_lines: Sequence[str], tgt_lines: Sequence[str], src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+                    max_length: int | None = None) -> tuple[Corpus, LeftOut]:
+    """Pairs of lines in memory, without those that are blank or over `max_length` tokens on either side.
+
+    Raises InputError if nothing is left.
+    """
+    _check_max_length(max_length)
+    chunk = encode_lines(zip(src_lines, tgt_lines, strict=True), src_vocab, tgt_vocab, max_length, 1)
+    left_out = LeftOut(chunk.blank, chunk.too_long)
+    _check_something_is_left(len(chunk.rows), len(src_lines), left_out, max_length)
+    return Corpus(chunk.ids, chunk.rows), left_out
+
+
+def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None,
+                 first: int) -> Chunk:
+    """Encode pairs of lines of which the first is line `first` of the text."""
+    ids: list[int] = []
+    rows: list[tuple[int, int, int, int]] = []
+    blank = too_long = 0
+    for line, (src_line, tgt_line) in enumerate(pairs, start=first):
+        src, tgt = src_vocab.encode(src_line), tgt_vocab.encode(tgt_line)
+        if not src or not tgt:
+            blank += 1
+        elif max_length is not None and max(len(src), len(tgt)) > max_length:
+            too_long += 1
+        else:
+            rows.append((len(ids), len(src), len(tgt), line))
+            ids += src
+            ids += tgt
+    return Chunk(np.array(ids, np.uint32), np.array(rows, ROW), blank, too_long)
+
+
+def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, *,
+                  max_length: int | None = None, processes: int | None = None,
+                  say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
+    """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
+
+    It is the same if size and time of both files, the vocabularies and max_length are.  processes: workers (left out: one
+    for each core, or none for a small text).  Raises InputError as `read_parallel` does, if nothing is left, and if a
+    worker dies; WriteError if the folder cannot be written, and what was there before is then still there.
+    """
+    _check_max_length(max_length)
+    folder = Path(folder)
+    made_of = {"texts": [_stamp(src_path), _stamp(tgt_path)], "max_length": max_length,
+               "vocabularies": [src_vocab.digest(), tgt_vocab.digest()]}
+    if folder.exists():
+        try:
+            header = read_header(folder)
+            if header["made_of"] == made_of:
+                return Corpus.open(folder), LeftOut(*header["left_out"])
+            say(f"{folder} is made anew: text, vocabulary or max_length changed")
+        except InputError as error:
+            say(f"{folder} is made anew: {error}")
+    left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes)
+    return Corpus.open(folder), left_out
+
+
+def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, made_of: Any,
+          max_length: int | None = None, processes: int | None = None) -> LeftOut:
+    """Write the corpus of two text files; errors as `open_or_build`."""
+    sizes = [os.path.getsize(path) for path in (src_path, tgt_path)]
+    if processes is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        processes = cores if sum(sizes) > _WORTH_WORKERS else 1
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    wide = max(len(src_vocab), len(tgt_vocab)) > 1 << 16
+    try:
+        for old in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
+            shutil.rmtree(old, ignore_errors=True)
+        beside.mkdir(parents=True)
+        with _Writer(beside, "<u4" if wide else "<u2") as writer, _Bar(sizes[0]) as bar:
+            jobs = ((chunk, name) for chunk, name in _chunks(src_path, tgt_path, bar))
+            for chunk in _encoded(jobs, (src_vocab, tgt_vocab, max_length), processes):
+                writer.add(chunk)
+        left_out = LeftOut(writer.blank, writer.too_long)
+        lines = writer.pairs + sum(left_out)
+        if not lines:
+            raise InputError(f"{src_path} is empty")
+        _check_something_is_left(writer.pairs, lines, left_out, max_length)
+        content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
+                   "left_out": list(left_out), "made_of": made_of}
+        _write(beside / HEADER, header_bytes(content))
+        flush_to_disk(beside)
+        _take_the_name(beside, folder)
+    except OSError as error:
+        raise WriteError(f"the corpus {folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return left_out
+
+
+class _Writer:
+    """Appends chunks to the files of a corpus."""
+
+    def __init__(self, folder: Path, dtype: str):
+        self.files = {name: open(folder / name, "wb") for name in (IDS, INDEX, BLOCKS)}
+        self.dtype, self.pairs, self.tokens, self.blank, self.too_long = dtype, 0, 0, 0, 0
+        self.content = 0
+        self.rows, self.ids = np.zeros(0, ROW), np.zeros(0, np.uint32)  # of a block that is not full yet
+
+    def add(self, chunk: Chunk) -> None:
+        self.blank, self.too_long = self.blank + chunk.blank, self.too_long + chunk.too_long
+        rows = chunk.rows.copy()
+        rows["start"] += self.tokens
+        self.files[INDEX].write(rows.tobytes())
+        self.files[IDS].write(chunk.ids.astype(self.dtype).tobytes())
+        self.pairs, self.tokens = self.pairs + len(rows), self.tokens + len(chunk.ids)
+        self.rows, self.ids = np.concatenate([self.rows, rows]), np.concatenate([self.ids, chunk.ids])
+        while len(self.rows) >= BLOCK:
+            self._close_block(BLOCK)
+
+    def _close_block(self, count: int) -> None:
+        rows = self.rows[:count]
+        size = int(rows["src"].sum(dtype=np.int64) + rows["tgt"].sum(dtype=np.int64))
+        self.files[BLOCKS].write(np.array(block_crc(rows, self.ids[:size]), "<u4").tobytes())
+        self.content = content_crc(rows, self.ids[:size], self.content)
+        self.rows, self.ids = self.rows[count:], self.ids[size:]
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            if kind is None:
+                if len(self.rows):
+                    self._close_block(len(self.rows))
+                for file in self.files.values():
+                    file.flush()
+                    os.fsync(file.fileno())
+        finally:
+            for file in self.files.values():
+                file.close()
+
+
+class _Bar:
+    """How much of a file is read, on a terminal."""
+
+    def __init__(self, size: int):
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = require("tqdm", extra="train").tqdm(total=size, unit="B", unit_scale=True, desc="encoding",
+                                                           file=sys.stderr, dynamic_ncols=True)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar:
+            self.bar.close()
+
+    def at(self, file: BinaryIO) -> None:
+        if self.bar:
+            file = getattr(file, "fileobj", None) or file  # of a gzip file, what is read of it
+            self.bar.update(file.tell() - self.bar.n)
+
+
+def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[tuple[tuple, tuple[str, str]]]:
+    """((lines of both sides as bytes, number of the first), names); InputError if the numbers of lines differ."""
+    with open_text(src_path) as src_file, open_text(tgt_path) as tgt_file:
+        src, tgt, first = raw_lines(src_file), raw_lines(tgt_file), 1
+        while True:
+            pair = list(islice(src, CHUNK)), list(islice(tgt, CHUNK))
+            bar.at(src_file)
+            if len(pair[0]) != len(pair[1]):
+                counts = [first - 1 + len(lines) + sum(1 for _ in rest) for lines, rest in zip(pair, (src, tgt))]
+                check_parallel(src_path, counts[0], tgt_path, counts[1])
+            if not pair[0]:
+                return
+            yield (*pair, first), (str(src_path), str(tgt_path))
+            first += len(pair[0])
+
+
+def _encoded(jobs: Iterator, how: tuple, processes: int) -> Iterator[Chunk]:
+    """The chunks, encoded, in their order; at most a few for each worker are on the way."""
+    if processes <= 1:
+        yield from (_encode(*job, *how) for job in jobs)
+        return
+    waiting: deque = deque()
+    with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, how) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(_work, *job))
+                if len(waiting) > 3 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError("a process that encodes the text ended before its work was done; perhaps memory was short: try "
+                             "again with fewer processes") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(*how: Any) -> None:
+    global _how
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process' affair
+    _how = how
+
+
+def _work(*job: Any) -> Chunk:
+    return _encode(*job, *_how)
+
+
+def _encode(lines: tuple[list[bytes], list[bytes], int], names: tuple[str, str], src_vocab: Vocabulary,
+            tgt_vocab: Vocabulary, max_length: int | None) -> Chunk:
+    *sides, first = lines
+    src, tgt = ([clean_line(data, name, number) for number, data in enumerate(side, start=first)]
+                for side, name in zip(sides, names))
+    return encode_lines(zip(src, tgt), src_vocab, tgt_vocab, max_length, first)
+
+
+def _stamp(path: str) -> list[int]:
+    """What tells whether a file is still the same."""
+    try:
+        about = os.stat(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    return [about.st_size, about.st_mtime_ns]
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _take_the_name(beside: Path, folder: Path) -> None:
+    """Put a whole folder in the place of the one that may be there."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old.tmp")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(beside, folder)
+    flush_to_disk(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_max_length(max_length: int | None) -> None:
+    if max_length is not None and max_length < 1:
+        raise InputError(f"max_length must be at least 1, not {max_length}")
+
+
+def _check_something_is_left(pairs: int, lines: int, left_out: LeftOut, max_length: int | None) -> None:
+    if not pairs:
+        limit = "" if max_length is None else f", {left_out.too_long} longer than {max_length} tokens"
+        raise InputError(f"no sentence pair is left: of {lines}, {left_out.blank} are blank on a side{limit}")

@@ -1,0 +1,208 @@
+"""Pairs as ids on the disk are the pairs in memory, whoever encoded them, and what is not whole is no corpus."""
+
+import errno
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from scratchnmt.data import encode, epoch
+from scratchnmt.data.corpus import BLOCK, Corpus
+from scratchnmt.data.encode import encode_parallel, open_or_build
+from scratchnmt.data.epoch import Epoch
+from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
+from scratchnmt.errors import InputError, WriteError
+
+WORDS = WordVocabulary([f"w{n}" for n in range(50)])
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Two files of 2,500 lines, some blank, some long: more than two blocks."""
+    folder, rng = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
+    sides = [[" ".join(f"w{n}" for n in rng.integers(0, 60, rng.integers(0, 12))) for _ in range(2500)] for _ in range(2)]
+    for name, lines in zip(("src", "tgt"), sides):
+        (folder / name).write_text("\n".join(lines) + "\n")
+    return folder, sides
+
+
+def built(folder, text, vocab=WORDS, max_length=10, **options):
+    return open_or_build(folder / "corpus", str(text[0] / "src"), str(text[0] / "tgt"), vocab, vocab,
+                         max_length=max_length, **options)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("kind", ["words", "pieces"])
+def test_a_corpus_on_the_disk_is_the_one_in_memory(text, tmp_path, processes, kind, monkeypatch):
+    monkeypatch.setattr(encode, "CHUNK", 100)
+    vocab, longest = WORDS, 10
+    if kind == "pieces":
+        pytest.importorskip("sentencepiece")
+        vocab, longest = SentencePieceVocabulary.train(text[1][0], size=60), 30
+    found, left_out = built(tmp_path, text, vocab, longest, processes=processes)
+    expected, expected_left_out = encode_parallel(*text[1], vocab, vocab, max_length=longest)
+    assert left_out == expected_left_out and sum(left_out) > 100
+    assert list(found) == list(expected) and len(found) == 2500 - sum(left_out) and len(found) > BLOCK
+    assert found.fingerprint() == expected.fingerprint() and found.tokens == expected.tokens
+    np.testing.assert_array_equal(found.lengths(), expected.lengths())
+    for one, other in zip(found.batch([5, 0, 1500]), expected.batch([5, 0, 1500])):
+        np.testing.assert_array_equal(one, other)
+    number = 1700
+    assert found.line(number) == expected.line(number) > number
+    assert found[number][0] == vocab.encode(text[1][0][found.line(number) - 1])
+    found.check(range(-(-len(found) // BLOCK)))
+    found.forget()
+    assert list(found) == list(expected)
+
+
+def test_it_is_made_once_and_anew_when_what_it_is_made_of_has_changed(text, tmp_path):
+    said = []
+    again = lambda **options: built(tmp_path, text, say=said.append, **options)
+    first, left_out = again()
+    before = (tmp_path / "corpus" / "ids.bin").stat().st_ino
+    second, second_left_out = again()
+    assert not said and (tmp_path / "corpus" / "ids.bin").stat().st_ino == before and second_left_out == left_out
+    again(vocab=WordVocabulary([f"w{n}" for n in range(49)]))
+    assert "text, vocabulary or max_length changed" in said.pop() and not said
+    again()
+    os.utime(text[0] / "src", ns=(1, 1))
+    again()
+    assert len(said) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def damage(folder, name, how):
+    path = folder / "corpus" / name
+    data = bytearray(path.read_bytes())
+    if how == "cut":
+        del data[-2:]
+    elif how == "longer":
+        data += b"\0\0"
+    elif how == "gone":
+        return path.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["header.json", "ids.bin", "index.bin", "blocks.bin"])
+@pytest.mark.parametrize("how", ["cut", "longer", "gone", "flip"])
+def test_a_damaged_corpus_is_noticed(text, tmp_path, name, how):
+    built(tmp_path, text)
+    expected = list(Corpus.open(tmp_path / "corpus"))
+    damage(tmp_path, name, how)
+    said = []
+    if how == "longer" and name == "header.json":
+        return
+    with pytest.raises(InputError, match="corpus"):
+        corpus = Corpus.open(tmp_path / "corpus")
+        corpus.check(range(len(corpus.crcs)))  # as an epoch does, block by block
+    if how != "flip":  # which is found while it is read
+        assert list(built(tmp_path, text, say=said.append)[0]) == expected
+        assert "is made anew: " in said[0] and name in said[0]
+
+
+def test_a_corpus_of_another_version(text, tmp_path):
+    built(tmp_path, text)
+    path = tmp_path / "corpus" / "header.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    with pytest.raises(InputError, match="header.json has version 2, this program reads version 1"):
+        Corpus.open(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_disk_that_fills_leaves_nothing_half_built(text, tmp_path, monkeypatch, function):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(WriteError, match="the corpus .*corpus cannot be written: No space left"):
+        built(tmp_path, text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(text, tmp_path):
+    (tmp_path / ".corpus.1.tmp").mkdir()
+    (tmp_path / ".corpus.1.tmp" / "ids.bin").write_bytes(b"half")
+    built(tmp_path, text)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Deadly(WordVocabulary):
+    """Takes the process with it that encodes."""
+
+    def encode(self, line):
+        return super().encode(line) if os.environ.get("FIRST") == str(os.getpid()) else die()
+
+
+def test_a_worker_that_dies_is_told(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("FIRST", str(os.getpid()))
+    with pytest.raises(InputError, match="a process that encodes the text ended before its work was done"):
+        built(tmp_path, text, Deadly(["w1"]), processes=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("src, tgt, message", [
+    ("a\nb\n", "a\n", "src has 2 lines and .*tgt has 1"), ("", "", "src is empty"),
+    ("a\n \n", "\nb\n", "no sentence pair is left: of 2, 2 are blank on a side"),
+    ("a\nb\n" * 5000, "a\nb\n" * 4999 + "a\ncaf\udce9\n", "tgt, line 10000: byte 0xe9 is not UTF-8"),
+])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_text_that_cannot_be_used(tmp_path, src, tgt, message, processes):
+    for name, content in (("src", src), ("tgt", tgt)):
+        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    vocab = WordVocabulary(["a", "b"])
+    with pytest.raises(InputError, match=message):
+        open_or_build(tmp_path / "corpus", str(tmp_path / "src"), str(tmp_path / "tgt"), vocab, vocab, processes=processes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["src", "tgt"]
+
+
+# the order of an epoch
+
+def corpus_of(count, seed=0):
+    rng = np.random.default_rng(seed)
+    ids = lambda: [rng.integers(4, 50, rng.integers(1, 9)).tolist() for _ in range(count)]
+    return Corpus.of(ids(), ids())
+
+
+@pytest.mark.parametrize("count", [5000, 4 * BLOCK, BLOCK + 1])
+@pytest.mark.parametrize("by, size", [("sentences", 64), ("tokens", 300)])
+@pytest.mark.parametrize("pool", [1, 8])
+def test_every_pair_once_in_an_order_that_can_be_found_again(count, by, size, pool, monkeypatch):
+    corpus = corpus_of(count)
+    whole = Epoch(corpus, size, by, pool, [1, 2, 3])
+    monkeypatch.setattr(epoch, "BUFFER", 2 * BLOCK)
+    found = Epoch(corpus, size, by, pool, [1, 2, 3])
+    assert len(found.parts) == max(1, -(-count // (2 * BLOCK))) and len(whole.parts) == 1
+    for batches in (found, whole):
+        assert sorted(np.concatenate(list(batches))) == list(range(count)) and len(list(batches)) == len(batches)
+    again, other = (Epoch(corpus, size, by, pool, [1, 2, seed]) for seed in (3, 4))
+    places = np.random.default_rng(0).permutation(len(found))[:20]
+    assert all(np.array_equal(again[i], found[i]) for i in places)  # whichever is asked for first
+    assert any(not np.array_equal(other[i], found[i]) for i in range(min(len(other), len(found))))
+    with pytest.raises(IndexError):
+        found[len(found)]
+
+
+def test_a_buffer_holds_pairs_from_all_over_the_corpus_and_no_more_than_fits(monkeypatch):
+    monkeypatch.setattr(epoch, "BUFFER", 4 * BLOCK)
+    corpus = corpus_of(16 * BLOCK)
+    batches = Epoch(corpus, 64, "sentences", 1, [0])
+    first = np.concatenate(batches[: 4 * BLOCK // 64])
+    blocks = np.unique(first // BLOCK)
+    assert len(blocks) == 4 and len(first) == 4 * BLOCK and blocks.tolist() != [0, 1, 2, 3]
+    assert len(np.unique(np.concatenate(batches[:4]) // BLOCK)) == 4  # shuffled within
+
+
+def test_a_damaged_block_is_found_when_an_epoch_comes_to_it(text, tmp_path, monkeypatch):
+    built(tmp_path, text)
+    damage(tmp_path, "ids.bin", "flip")
+    corpus = Corpus.open(tmp_path / "corpus")
+    with pytest.raises(InputError, match=r"corpus is damaged: pairs 0 to 1,023|pairs 1,024 to 2,047"):
+        list(Epoch(corpus, 64, "sentences", 1, [0]))
