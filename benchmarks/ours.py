@@ -25,7 +25,7 @@ class Contestant:
     def __init__(self, model: NMT, clip: float = 5.0, graphs: int = 64) -> None:
         self.model, self.count = model, 0
         xp = array_module(model.params.flat)
-        recipe = step.Recipe(clip, seed=0, graphs=graphs, generator=lambda number: xp.random.default_rng(number))
+        recipe = step.Recipe(clip, seed=0, graphs=graphs, generator=lambda number, part: xp.random.default_rng(number))
         self.steps = step.make(model, lambda module: module.Adam(model.params, learning_rate=1e-3), recipe)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
@@ -49,7 +49,8 @@ class Contestant:
 
     def _take(self, batch: Batch) -> None:
         self.count += 1
-        self.steps.take(batch, step.Place(self.count, 1, int(batch.tgt_lengths.sum())), 1e-3)
+        place = step.Place(self.count, 1, int(batch.tgt_lengths.sum()))
+        self.steps.take([step.Part(0, batch)], len(batch.src_lengths), place, 1e-3)
 
 
 def random_batch(src_vocab_size: int, tgt_vocab_size: int, sentences: int, src_steps: int,

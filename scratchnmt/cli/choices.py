@@ -14,7 +14,7 @@ from .parser import Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
-              "learning_rate", "clip", "graphs", "on_nonfinite")
+              "learning_rate", "clip", "graphs", "on_nonfinite", "accumulate")
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 
 
@@ -80,6 +80,7 @@ TRAINING = {
     "batch_size": _training("batch_size", "sentences, or target tokens, in a batch"),
     "batch_by": _training("batch_by", "what --batch-size counts", choices=("sentences", "tokens")),
     "pool": _training("pool", "batches among which sentences of like length are brought together; 1: none"),
+    "accumulate": _training("accumulate", "parts in which each process computes its share of a batch, to save memory"),
     "optimizer": _training("optimizer", "how the weights move", choices=("adam", "sgd")),
     "learning_rate": _training("learning_rate", "how far a step goes, at most"),
     "momentum": _training("momentum", "of sgd"),

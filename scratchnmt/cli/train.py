@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..checkpoint import CURVES, check_out_dir
 from ..errors import require
 from ..training import TrainingData, TrainingResult, train
 from ..training.lock import FolderLock
+from ..training.ranks import world
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .prepare import Prepared, prepare, prepare_resumed
@@ -38,11 +40,16 @@ def run(args: argparse.Namespace) -> int:
     out, resume, overwrite = given.pop("out"), given.pop("resume"), given.pop("overwrite")
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
-    check_out_dir(out, resume=resume, overwrite=overwrite)
-    with FolderLock(out):  # the text is encoded into it, before the training begins
-        ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite)
-        print(describe(ready), flush=True)
-        return finish(start(ready, out, resume=resume, overwrite=overwrite), ready.data)
+    ranks = world()
+    with ranks.together(out, f"; resume it with\n  mpirun -n {ranks.size} scratchnmt train --out {shlex.quote(out)} --resume"):
+        if ranks.first:
+            check_out_dir(out, resume=resume, overwrite=overwrite)
+        with FolderLock(out) if ranks.first else nullcontext():  # the text is encoded into it, before the training begins
+            ready = ranks.in_turn(lambda: (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite))
+            if ranks.first:
+                print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
+            result = start(ready, out, resume=resume, overwrite=overwrite, ranks=ranks)
+    return finish(result, ready.data) if ranks.first else 0
 
 
 def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:

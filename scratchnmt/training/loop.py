@@ -13,17 +13,21 @@ on the CPU with as many threads.
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import checkpoint, optim
 from ..arrays import array_module
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
 from ..models.nmt import NMT
+from ..ops.plain import PLAIN
 from . import nonfinite, step
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
@@ -31,6 +35,7 @@ from .nonfinite import NotFiniteError
 from .options import TrainingOptions
 from .plan import Plan
 from .progress import Progress, duration
+from .ranks import Ranks, divide
 from .record import draw_curves, write_metrics
 from .state import State, TrainingResult
 from .validation import Validation
@@ -42,15 +47,20 @@ _SKIPS = 20  # steps in a row that are not finite: by then it is the weights
 class Trainer:
     """A run in its folder, from its first step or from a saved one on."""
 
-    def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path):
+    def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path,
+                 ranks: Ranks | None = None):
         self.model, self.data, self.options, self.folder = model, data, options, folder
+        self.ranks = ranks or Ranks()
+        self.parts = self.ranks.size * options.accumulate
+        if self.parts > 1 and model.kernels is not PLAIN:
+            raise InputError("several processes, and accumulate, need kernels 'plain'")
         self.xp = array_module(model.params.flat)
         self.batch: Batch | None = None  # the one at hand
         self.saved_step: int | None = None
         self.digest: str | None = None  # of the model, for the files that are written for it
         self.state = State()
         self.plan = Plan(data, options)
-        self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp))
+        self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp), self.ranks)
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.batches = self.plan.batches(0)
@@ -72,7 +82,8 @@ class Trainer:
         self.clock = time.perf_counter() - state.seconds
         minutes_left = None if options.max_minutes is None else options.max_minutes - state.seconds / 60
         self.progress = progress or Progress(total_steps=self.plan.total_steps, step=state.step,
-                                             minutes_left=minutes_left, log_every=options.log_every)
+                                             minutes_left=minutes_left, log_every=options.log_every,
+                                             stream=None if self.ranks.first else io.StringIO())
         interrupted = False
         self.digest = checkpoint.model_digest(self.folder)
         try:
@@ -87,7 +98,7 @@ class Trainer:
             raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
         finally:
             self.progress.close()
-        if self.state.history:
+        if self.state.history and self.ranks.first:
             draw_curves(self.folder, self.progress.say)
         return TrainingResult(reason, interrupted, self.folder, state.step, state.seconds, state.best)
 
@@ -96,7 +107,9 @@ class Trainer:
         while True:
             if self._validation_is_due():
                 self._validate()
-            self.interrupts.check()
+            interrupted, self.now = self.ranks.agree(self.interrupts.requested, self._seconds())
+            if interrupted:
+                raise Interrupted
             if reason := self._reason_to_stop():
                 break
             self._step()
@@ -108,10 +121,11 @@ class Trainer:
 
     def _step(self) -> None:
         options, state = self.options, self.state
-        self.batch = batch = self.data.train.batch(self.batches[state.position])
-        tokens = int(batch.tgt_lengths.sum())
+        indices = self.batches[state.position]
+        parts, tokens = self._parts(indices)
         rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
-        self.steps.take(batch, step.Place(state.step + 1, state.epoch + 1, tokens, state.position), rate)
+        place = step.Place(state.step + 1, state.epoch + 1, tokens, state.position)
+        self.steps.take(parts, len(indices), place, rate)
         state.step += 1
         state.tokens += tokens
         if self.average and state.step % _AVERAGE_EVERY == 0:
@@ -121,6 +135,15 @@ class Trainer:
         if state.position == len(self.batches):
             state.epoch, state.position = state.epoch + 1, 0
             self.batches = self.plan.batches(state.epoch)
+
+    def _parts(self, indices: np.ndarray) -> tuple[list[step.Part], int]:
+        """What this rank computes of a batch, and the target tokens of all of it."""
+        lengths, each = self.data.train.lengths(indices), self.options.accumulate
+        divided = divide(indices, lengths, self.parts)
+        mine = range(self.ranks.rank * each, (self.ranks.rank + 1) * each)
+        parts = [step.Part(part, self.data.train.batch(divided[part])) for part in mine if len(divided[part])]
+        self.batch = parts[0].batch if parts else None
+        return parts, int(lengths[:, 1].sum())
 
     def _note_results(self, wait: bool = False) -> None:
         """Count and show what is known of the steps; with `wait`, of all that were taken."""
@@ -138,14 +161,18 @@ class Trainer:
         """Tell which step, tensors and sentences, and stop or go on."""
         state, place = self.state, result.place
         batches = self.batches if place.epoch == state.epoch + 1 else self.plan.batches(place.epoch - 1)
-        found = nonfinite.report(result, self.steps, batches[place.position], self.data)
-        nonfinite.note(self.folder, found)
+        found = self.ranks.from_first(lambda: self._report(result, batches[place.position]))
         state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
         if self.options.on_nonfinite == "stop" or state.skipped_in_a_row >= _SKIPS:
             so_far = f", the last of {_SKIPS} in a row" if self.options.on_nonfinite == "skip" else ""
             raise NotFiniteError(f"{nonfinite.sentence(found)}{so_far}: training stopped; {self.kept()}; resume it with a "
                                  f"lower learning_rate or clip; more in {self.folder / checkpoint.NOT_FINITE}")
         self.progress.say(f"{nonfinite.sentence(found)}: skipped, {state.skipped} so far")
+
+    def _report(self, result: step.Result, indices: np.ndarray) -> dict[str, Any]:
+        found = nonfinite.report(result, self.steps, indices, self.data)
+        nonfinite.note(self.folder, found)
+        return found
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
@@ -163,7 +190,7 @@ class Trainer:
             return f"{options.max_steps} steps are done"
         if options.max_epochs is not None and state.epoch >= options.max_epochs:
             return f"{options.max_epochs} epochs are done"
-        if options.max_minutes is not None and self._seconds() >= 60 * options.max_minutes:
+        if options.max_minutes is not None and self.now >= 60 * options.max_minutes:
             return f"{options.max_minutes:g} minutes are over"
         return None
 
@@ -180,11 +207,7 @@ class Trainer:
         self._note_results(wait=True)
         if self.average:
             model = model.with_params(model.params.like(self.average.flat))
-        ppl = self.validation.perplexity(model)
-        if not isfinite(ppl):
-            raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
-                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
-        bleu = self.validation.bleu(model)
+        ppl, bleu = self.ranks.from_first(lambda: (self._perplexity(model), self.validation.bleu(model)))
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
@@ -198,11 +221,19 @@ class Trainer:
                           + (" (best)" if better else ""))
         if options.patience and state.misses >= options.patience:
             self._end_trial()
-        write_metrics(self.folder, state.history)
+        if self.ranks.first:
+            write_metrics(self.folder, state.history)
         self.save()
         if better:
             self._keep_state()
         self.progress.pause()
+
+    def _perplexity(self, model: NMT) -> float:
+        ppl, state = self.validation.perplexity(model), self.state
+        if not isfinite(ppl):
+            raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
+                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
+        return ppl
 
     def _keep_if_best(self, score: float, model: NMT) -> bool:
         state = self.state
@@ -210,12 +241,13 @@ class Trainer:
             state.misses += 1
             return False
         state.best_score, state.best_step, state.misses = score, state.step, 0
-        checkpoint.save_weights(self.folder, model.params, self.digest)
+        if self.ranks.first:
+            checkpoint.save_weights(self.folder, model.params, self.digest)
         return True
 
     def _keep_state(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
-        if self.options.patience:
+        if self.options.patience and self.ranks.first:
             checkpoint.copy_file(self.folder / checkpoint.STATE, self.folder / checkpoint.BEST_STATE)
 
     def _end_trial(self) -> None:
@@ -224,6 +256,7 @@ class Trainer:
         if state.trials >= options.trials:
             return
         state.decay *= options.lr_decay
+        self.ranks.wait()  # until the first one has written it
         if (self.folder / checkpoint.BEST_STATE).exists():  # it is not if patience was 0 until a resume
             self._load(checkpoint.BEST_STATE)
         self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
@@ -232,21 +265,21 @@ class Trainer:
     # saving and resuming
 
     def _save_is_due(self) -> bool:
-        every, seconds = self.options.save_every, self._seconds() - self.state.seconds
+        every, seconds = self.options.save_every, self.now - self.state.seconds
         return bool(every and self.state.step % every == 0) or seconds >= 60 * self.options.save_minutes
 
     def save(self) -> None:
         """Write everything that the next step depends on."""
         self._note_results(wait=True)
         state = self.state
-        state.seconds = self._seconds()
+        _, state.seconds = self.ranks.agree(False, self._seconds())
         if self.average:
             state.average_updates = self.average.updates
         numbers = {key: value for key, value in self.optimizer.state().items() if not hasattr(value, "shape")}
         info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed(),
                 "config": self.digest}
-        tensors = self._tensors()
-        checkpoint.write_tensors(self.folder / checkpoint.STATE, tensors, info)
+        if self.ranks.first:
+            checkpoint.write_tensors(self.folder / checkpoint.STATE, self._tensors(), info)
         self.saved_step = state.step
 
     def resume(self) -> None:
@@ -257,6 +290,9 @@ class Trainer:
             self.state = State(**self._load(checkpoint.STATE)["state"])
         state = self.state
         self.batches = self.plan.batches(state.epoch)
+        self.ranks.wait()
+        if not self.ranks.first:
+            return
         write_metrics(self.folder, state.history)
         if state.step == state.best_step and state.history:
             self._keep_state()  # in case it was killed just before

@@ -15,7 +15,7 @@ _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "lin
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
-    "pool": (True, 1, True, inf),
+    "pool": (True, 1, True, inf), "accumulate": (True, 1, True, inf),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
@@ -58,6 +58,7 @@ class TrainingOptions:
     save_every: int = 0  # steps between saves, besides those at validations; 0: by time alone
     save_minutes: float = 10.0
     graphs: int = 64  # on a GPU: steps of how many different sizes are recorded to be repeated; 0: none
+    accumulate: int = 1  # parts of a batch that each process computes one after another, to save memory
     on_nonfinite: str = "stop"  # or "skip": what to do with a step whose loss or gradient is not finite
     log_every: int = 100  # steps between lines of the log, where there is no terminal
     seed: int = 0

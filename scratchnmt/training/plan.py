@@ -33,7 +33,7 @@ class Plan:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
         options = self.options
         return Recipe(options.clip, options.seed, options.graphs, stop=options.on_nonfinite == "stop",
-                      generator=lambda step: xp.random.default_rng([options.seed, _DROPOUT, step]))
+                      generator=lambda step, part: xp.random.default_rng([options.seed, _DROPOUT, step, *[part] * bool(part)]))
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ from ..errors import require
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from .data import TrainingData
+from .guard import FALLEN
 from .lock import FolderLock
 from .loop import Trainer
 from .memory import out_of_memory
 from .options import TrainingOptions
 from .progress import Progress
+from .ranks import Ranks
 from .state import TrainingResult
 
 
 def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, *,
-          resume: bool = False, overwrite: bool = False, progress: Progress | None = None) -> TrainingResult:
+          resume: bool = False, overwrite: bool = False, progress: Progress | None = None,
+          ranks: Ranks | None = None) -> TrainingResult:
     """Train `model` and write the run to `out_dir`: the best weights, the state, metrics, curves.
 
     resume: go on with the run in `out_dir`; `model` has the sizes of its config.json, its weights are read.
@@ -29,31 +33,37 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     run after the step at hand and saves; the result says so.  The model ends with the last weights, which
     need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
     the machine's, is too small, WriteError if a save is impossible (the one before is then still there), InputError
-    if another process trains in `out_dir`.
+    if another process trains in `out_dir`.  ranks: the processes that train together, each calling this (see ranks.py).
     """
-    choice = {"resume": resume, "overwrite": overwrite}
-    checkpoint.check_out_dir(out_dir, **choice)
+    ranks, choice = ranks or Ranks(), {"resume": resume, "overwrite": overwrite}
+    if ranks.first:
+        checkpoint.check_out_dir(out_dir, **choice)
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
     if model.config.longest is not None:
         for corpus in (data.train, data.valid):
             check_longest(np.array([corpus.longest_source()]), model.config.longest)
-    with FolderLock(out_dir):
-        checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
-        return _run(model, data, options, out_dir, resume, progress)
+    with FolderLock(out_dir) if ranks.first else nullcontext():
+        if ranks.first:
+            checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
+        return _run(model, data, options, out_dir, resume, progress, ranks)
 
 
 def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str | os.PathLike, resume: bool,
-         progress: Progress | None) -> TrainingResult:
+         progress: Progress | None, ranks: Ranks) -> TrainingResult:
     trainer = None
     try:
-        checkpoint.sweep(out_dir)
-        trainer = Trainer(model, data, options, Path(out_dir))
+        if ranks.first:
+            checkpoint.sweep(out_dir)
+            Path(out_dir, FALLEN).unlink(missing_ok=True)
+        trainer = Trainer(model, data, options, Path(out_dir), ranks)
+        ranks.check_alike({"model": model.config.to_dict(), "options": options.to_dict(), **trainer.plan.texts})
         if resume:
             trainer.resume()
-        else:
+        elif ranks.first:
             checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
                                  data.origin)
+        ranks.wait()  # until the folder is there
         return trainer.run(progress)
     except MemoryError as error:
         batch, kept = (trainer.batch, trainer.kept()) if trainer else (None, "nothing was written")

@@ -13,7 +13,7 @@ A step whose loss or gradient is not finite moves nothing, neither weights nor m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from ..models.inputs import Bucket
 from ..models.nmt import NMT
 from ..ops.lstm import shut
 from ..ops.plain import PLAIN
+from .ranks import Ranks
 
 AHEAD = 4  # steps that the host may be ahead of the GPU
 _COURSE = {"step": (1,), "course": (3,)}  # beside a batch: whose dropout; what the optimizer's `advance` returned
@@ -51,20 +52,31 @@ class Result(NamedTuple):
         return isfinite(self.nats) and isfinite(self.norm)
 
 
+class Part(NamedTuple):
+    """Of a step's batch, what is computed at once, and by which rank (see ranks.py)."""
+
+    number: int  # from 0
+    batch: Batch
+
+
 class Recipe(NamedTuple):
     """What a step does besides the gradient."""
 
     clip: float  # 0: not at all
     seed: int  # of dropout
     graphs: int  # steps of how many different sizes are recorded, at most
-    generator: Callable[[int], Any]  # step from 0 -> the generator of its dropout masks
+    generator: Callable[[int, int], Any]  # step and part from 0 -> the generator of its dropout masks
     stop: bool = True  # at a step that is not finite
 
 
-def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe) -> StepAtOnce | StepAhead:
-    """The way to take steps that fits the model's kernels; optimizer makes one, of the module optim or its fused twin."""
+def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe, ranks: Ranks | None = None
+         ) -> StepAtOnce | StepAhead:
+    """The way to take steps that fits the model's kernels.
+
+    optimizer: makes one, of the module optim or its fused twin.  ranks: of whom each takes its parts; only at once.
+    """
     if model.kernels is PLAIN:
-        return StepAtOnce(model, optimizer(optim), recipe)
+        return StepAtOnce(model, optimizer(optim), recipe, ranks)
     from ..kernels import KERNELS
 
     return StepAhead(model, optimizer(KERNELS["optim"]), recipe)
@@ -73,16 +85,17 @@ def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe) -> StepAtO
 class StepAtOnce:
     """A step that ends before the next begins."""
 
-    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe):
-        self.model, self.optimizer, self.recipe = model, optimizer, recipe
+    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, ranks: Ranks | None = None):
+        self.model, self.optimizer, self.recipe, self.ranks = model, optimizer, recipe, ranks or Ranks()
         self.grads = model.params.like()
+        self.sum = None  # of the gradients of several parts
         self.found: list[Result] = []
 
-    def take(self, batch: Batch, place: Place, rate: float) -> None:
-        """Move the weights along the gradient of a batch, at this learning rate."""
-        sentences, clip = len(batch.src_lengths), self.recipe.clip
-        loss = self.gradient(batch, place)
-        result = Result(place, float(loss), optim.global_norm(self.grads) / sentences)
+    def take(self, parts: Sequence[Part], sentences: int, place: Place, rate: float) -> None:
+        """Move the weights along the gradient of a batch of `sentences`, of which `parts` are this rank's."""
+        clip = self.recipe.clip
+        nats = self._add_up(parts, place)
+        result = Result(place, nats, optim.global_norm(self.grads) / sentences)
         self.found.append(result)
         self.optimizer.learning_rate = rate
         if result.finite:
@@ -91,9 +104,28 @@ class StepAtOnce:
         else:
             self.optimizer.step_count += 1
 
-    def gradient(self, batch: Batch, place: Place) -> Array:
-        """The loss of a step, whose gradient is then in `grads`."""
-        rng = self.recipe.generator(place.step - 1)
+    def _add_up(self, parts: Sequence[Part], place: Place) -> float:
+        """The loss of all parts on all ranks; their gradient is then in `grads`."""
+        nats = 0.0
+        if len(parts) != 1:
+            self.sum = self.model.params.like() if self.sum is None else self.sum
+            self.sum.flat[...] = 0
+        for part in parts:
+            nats += float(self.gradient(part.batch, place, part.number))
+            if len(parts) > 1:
+                self.sum.flat[...] += self.grads.flat
+        if len(parts) != 1:  # none: a batch of fewer sentences than ranks
+            self.grads.flat[...] = self.sum.flat
+        if self.ranks.size > 1:
+            self.ranks.add_up(self.grads.flat)
+            total = np.array([nats])
+            self.ranks.add_up(total)
+            nats = float(total[0])
+        return nats
+
+    def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
+        """The loss of a batch, or of a part of it, whose gradient is then in `grads`."""
+        rng = self.recipe.generator(place.step - 1, part)
         loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
         self.model.backward(cache, out=self.grads)
         return loss
@@ -147,11 +179,15 @@ class StepAhead:
         self.sent: deque[tuple[_Slot, Place, int]] = deque()  # and how many sentences
         self.done: list[Result] = []
 
-    def take(self, batch: Batch, place: Place, rate: float) -> None:
-        """Send the step that moves the weights along the gradient of a batch; waits if AHEAD others are on the way."""
+    def take(self, parts: Sequence[Part], sentences: int, place: Place, rate: float) -> None:
+        """Send the step that moves the weights along the gradient of a batch, one part alone.
+
+        Waits if AHEAD others are on the way.
+        """
+        ((_, batch),) = parts
         if not self.free:
             self._receive()
-        slot, sentences = self.free.popleft(), len(batch.src_lengths)
+        slot = self.free.popleft()
         self.optimizer.learning_rate = rate
         bucket = Bucket.of(batch.src, batch.tgt)
         host, there = self._lay_out(batch, bucket, place, self.optimizer.advance(1 / sentences), slot)

@@ -19,7 +19,7 @@ from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
 from scratchnmt.training import NotFiniteError
 from scratchnmt.training.loop import Trainer
-from scratchnmt.training.step import AHEAD, Place
+from scratchnmt.training.step import AHEAD, Part, Place
 
 FUSED = {"device": "cuda", "embed_dropout": 0.2}
 CONFIGURATIONS = {
@@ -316,7 +316,7 @@ def launches(machine, steps, **choices):
     counted = []
     for number in range(1, 3):  # the first makes what is kept
         before = machine.work
-        made.steps.take(batch, Place(number, 1, 8 * T), 1e-3)
+        made.steps.take([Part(0, batch)], 8, Place(number, 1, 8 * T), 1e-3)
         counted.append(machine.work - before)
     return counted[1]
 

@@ -26,7 +26,7 @@ def test_each_epoch_has_an_order_of_its_own_which_can_be_found_again():
 
 
 def test_each_step_has_a_generator_of_its_own_which_can_be_found_again():
-    draws = [plan(seed=seed).recipe(np).generator(step).random() for seed, step in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    draws = [plan(seed=seed).recipe(np).generator(step, 0).random() for seed, step in ((0, 1), (0, 1), (0, 2), (1, 1))]
     assert draws[0] == draws[1] and len(set(draws)) == 3
     assert draws[0] != np.random.default_rng([0, 1, 1]).random()  # not the stream that orders an epoch
 

@@ -1,0 +1,81 @@
+"""A small process beside each rank that tells how the rank ended if it cannot tell itself.
+
+`mpirun` kills all ranks when one of them dies, so that none is left to say what happened and how to go on; and it does
+not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that has used no
+processor time for PATIENCE seconds: one that waits for others does.  Of all guards the first one speaks: who makes the
+file FALLEN.  This file runs as a program of its own, of which nothing else is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FALLEN = ".fallen"
+PATIENCE = 8.0  # seconds
+_BYE = b"bye"
+
+
+class Guard:
+    """Starts the process; `leave` tells it that all is well."""
+
+    def __init__(self, folder: str | os.PathLike, name: str, resume: str):
+        self.process = subprocess.Popen([sys.executable, __file__, str(os.getpid()), os.path.abspath(folder), name, resume],
+                                        stdin=subprocess.PIPE, start_new_session=True)
+
+    def leave(self) -> None:
+        try:
+            self.process.communicate(_BYE)
+        except OSError:
+            pass  # it is gone
+
+
+def speaks(folder: str | os.PathLike) -> bool:
+    """Whether nobody has told yet why the ranks fell; from now on somebody has."""
+    try:
+        os.close(os.open(Path(folder, FALLEN), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    except OSError:
+        pass  # the folder is not there, or no longer
+    return True
+
+
+def watch(pid: int, folder: str, name: str, resume: str) -> None:
+    """Until the rank says good-bye, or is gone, or hangs."""
+    used, since, why = _used(pid), time.monotonic(), ""
+    while True:
+        if select.select([0], [], [], 0.5)[0]:
+            if os.read(0, len(_BYE)) == _BYE:
+                return
+            break
+        now = _used(pid)
+        if now != used:
+            used, since = now, time.monotonic()
+        elif time.monotonic() - since > PATIENCE:
+            why = f"hung for {PATIENCE:g} seconds and was ended"
+            break
+    if speaks(folder):
+        print(f"{name} (process {pid}) {why or 'died'}; training stopped on all ranks; the last save is intact{resume}",
+              file=sys.stderr, flush=True)
+    if why:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _used(pid: int) -> tuple[str, ...]:
+    """What changes as long as a process does anything: its processor time; a wait for a disk counts as well."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return (str(time.monotonic()),)  # no such file: the end of the pipe will tell, or, where there is no /proc, nothing
+    return (str(time.monotonic()),) if fields[0] == "D" else (fields[11], fields[12])
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the rank's affair
+    watch(int(sys.argv[1]), *sys.argv[2:5])

@@ -1,0 +1,158 @@
+"""Several processes by mpirun: the same as one, and none is left behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import essence, metrics, run
+
+from scratchnmt.checkpoint import read_tensors
+from scratchnmt.errors import InputError
+from scratchnmt.training import ranks
+from scratchnmt.training.guard import FALLEN
+from scratchnmt.training.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+STEPS = 40
+
+
+def test_a_batch_is_divided_evenly_and_whole(rng):
+    lengths = rng.integers(1, 30, (50, 2))
+    indices = rng.permutation(1000)[:50]
+    parts = ranks.divide(indices, lengths, 4)
+    assert sorted(np.concatenate(parts)) == sorted(indices) and {len(part) for part in parts} == {12, 13}
+    tokens = [lengths[np.isin(indices, part), 1].sum() for part in parts]
+    assert max(tokens) - min(tokens) <= 30
+    assert ranks.divide(indices, lengths, 1)[0] is indices
+    assert [len(part) for part in ranks.divide(indices[:2], lengths[:2], 3)] == [1, 1, 0]
+
+
+def test_parts_of_a_batch_are_the_batch(tmp_path):
+    for parts in (1, 2, 5, 16):
+        run(tmp_path / str(parts), choices={"dropout": 0.0, "dtype": "float64"}, accumulate=parts)
+    whole, _ = read_tensors(tmp_path / "1" / "training-state.safetensors")
+    for parts in (2, 5, 16):
+        found, _ = read_tensors(tmp_path / str(parts) / "training-state.safetensors")
+        np.testing.assert_allclose(found["params"], whole["params"], rtol=1e-9, atol=1e-12)
+        for a, b in zip(metrics(tmp_path / str(parts)), metrics(tmp_path / "1")):
+            assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-12) and a["tokens"] == b["tokens"]
+
+
+def test_each_part_has_a_dropout_of_its_own():
+    generator = Plan(tiny_run.data(), tiny_run.options()).recipe(np).generator
+    assert len({generator(step, part).random() for step in (0, 1) for part in (0, 1)}) == 4
+
+
+def test_mpirun_without_mpi4py(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(InputError, match=r"mpi4py is not installed: pip install 'scratchnmt\[mpi\]'"):
+        ranks.world()
+    monkeypatch.setenv("PMI_SIZE", "1")
+    assert ranks.world().size == 1
+
+
+# with mpirun
+
+needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not there (pip install '.[mpi]' mpich)")
+SCRIPT = """
+import os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "0"
+(folder / f"rank{rank}").write_text(str(os.getpid()))
+other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
+from scratchnmt.cli import main
+sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else [])))
+"""
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    pytest.importorskip("mpi4py")
+    folder = tmp_path_factory.mktemp("text")
+    for name, (src, tgt) in (("train", tiny_run.pairs(300, 0)), ("valid", tiny_run.pairs(10, 1))):
+        (folder / f"{name}.src").write_text("\n".join(src) + "\n")
+        (folder / f"{name}.tgt").write_text("\n".join(tgt) + "\n")
+    files = [f"--{part}-{side}={folder}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+    return [*files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", "--batch-size=16",
+            f"--max-steps={STEPS}", "--valid-every=20", "--patience=1", "--learning-rate=0.01"]
+
+
+def start(folder, count, *rest):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    command = ["mpirun", "-n", str(count)] * (count > 1)
+    return subprocess.Popen([*command, sys.executable, "-c", SCRIPT, str(folder), "train", *map(str, rest)],
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+
+
+def finished(folder, count, *rest):
+    process = start(folder, count, *rest)
+    out, error = process.communicate(timeout=60)
+    return process.returncode, out, error
+
+
+@needs_mpi
+def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_path):
+    for name, count, more in (("one", 1, ["--dropout=0"]), ("two", 2, ["--dropout=0"]), ("parts", 1, ["--accumulate=2"]),
+                              ("ranks", 2, [])):
+        status, _, error = finished(tmp_path, count, *arguments, "--out", tmp_path / name, *more)
+        assert status == 0, error
+    losses = {name: [record["train_loss"] for record in metrics(tmp_path / name)] for name in ("one", "two")}
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)
+    assert essence(tmp_path / "ranks") == essence(tmp_path / "parts")  # and with dropout, bit for bit
+    assert not (tmp_path / "two" / ".lock").exists() and not (tmp_path / "two" / FALLEN).exists()
+
+
+@needs_mpi
+def test_another_number_of_ranks_goes_on(arguments, tmp_path):
+    assert finished(tmp_path, 1, *arguments, "--out", tmp_path / "whole", "--dropout=0")[0] == 0
+    half = [*arguments, "--dropout=0", "--out", tmp_path / "run"]
+    assert finished(tmp_path, 2, *half, "--max-steps", STEPS // 2)[0] == 0
+    status, out, _ = finished(tmp_path, 3, "--out", tmp_path / "run", "--resume", "--max-steps", STEPS)
+    assert status == 0 and "3 processes" in out
+    found, expected = (metrics(tmp_path / name)[-1] for name in ("run", "whole"))
+    assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4) and found["step"] == STEPS
+
+
+@needs_mpi
+@pytest.mark.parametrize("number, words", [(signal.SIGKILL, "died"), (signal.SIGSTOP, "hung for 8 seconds")])
+def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_path, number, words):
+    process = start(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--max-steps=1000000", "--max-epochs=1000000",
+                    "--valid-every=1000000", "--save-every=5", "--patience=0")
+    state = tmp_path / "run" / "training-state.safetensors"
+    deadline = time.monotonic() + 30
+    while not state.exists() or read_tensors(state)[1]["state"]["step"] < 10:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    os.kill(int((tmp_path / "rank1").read_text()), number)
+    began = time.monotonic()
+    _, error = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10 and process.returncode
+    assert f"rank 1 of 2 (process {(tmp_path / 'rank1').read_text()}) {words}" in error
+    assert f"scratchnmt train --out {tmp_path / 'run'} --resume" in error
+    for rank in (0, 1):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / f"rank{rank}").read_text()), 0)
+    step = read_tensors(state)[1]["state"]["step"]
+    status, _, error = finished(tmp_path, 2, "--out", tmp_path / "run", "--resume", "--max-steps", step + 5)
+    assert status == 0, error
+
+
+@needs_mpi
+def test_ranks_with_other_options_are_told(arguments, tmp_path):
+    status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--else", "--clip=3")
+    assert status and "rank 1 has another options than rank 0" in error
+
+
+@needs_mpi
+def test_an_error_of_all_ranks_is_said_once(arguments, tmp_path):
+    status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--optimizer=sgd",
+                                "--learning-rate=1e30", "--clip=0")
+    assert status and error.count("training stopped") == 1 and "rank 0 of 2: the " in error
