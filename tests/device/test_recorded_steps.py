@@ -14,6 +14,7 @@ from training import tiny_run
 from training.tiny_run import At, Killed, essence, kill, model, options, run
 
 from scratchnmt.data.batches import make_batch
+from scratchnmt.errors import InputError
 from scratchnmt.kernels import cublas
 from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
@@ -139,6 +140,11 @@ def test_a_loss_that_overflows_names_its_own_step(tmp_path, machine):
             learning_rate=1e30, clip=0.0)
     assert "step 2," in str(error.value) and "step 2," in str(expected.value)
     assert "the last good state is kept in" in str(error.value)
+
+
+def test_parts_of_a_batch_are_for_plain_kernels(machine):
+    with pytest.raises(InputError, match="accumulate, need kernels 'plain'"):
+        trainer(accumulate=2)
 
 
 def broken_at(steps, choices=(), late=6, monkeypatch=None, what="gradient"):
