@@ -307,7 +307,7 @@ class Trainer:
         """InputError if a state is of other data or options than these."""
         for what, value in self.plan.fixed().items():
             before = info.get("fixed", {}).get(what)
-            if before != value:
+            if before != value and before != self.plan.first_texts(what):
                 raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
 
     def _load(self, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Plan:
 
     def __init__(self, data: TrainingData, options: TrainingOptions):
         self.options = options
-        self.corpus = data.train
+        self.corpus, self.valid = data.train, data.valid
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
         self.total_steps = self._total_steps()
         self.schedule = self._make_schedule()
@@ -38,6 +38,11 @@ class Plan:
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""
         return {**self.texts, **{name: getattr(self.options, name) for name in _FIXED}}
+
+    def first_texts(self, what: str) -> str | None:
+        """What a run of the first version notes of a text."""
+        texts = {"the training text": self.corpus, "the validation text": self.valid}
+        return texts[what].first_fingerprint() if what in texts else None
 
     def _total_steps(self) -> int | None:
         """As far as steps and epochs limit them; by tokens, later epochs have about as many as the first."""

@@ -1,11 +1,15 @@
 """Order, dropout and rate follow from the options alone, and differ where they should."""
 
+from array import array
 from dataclasses import replace
+from itertools import chain
+from zlib import crc32
 
 import numpy as np
 import pytest
-from tiny_run import PER_EPOCH, data, options
+from tiny_run import PER_EPOCH, data, essence, options, run
 
+from scratchnmt.checkpoint import read_tensors, write_tensors
 from scratchnmt.data.corpus import Corpus
 from scratchnmt.training.plan import Plan
 
@@ -55,3 +59,19 @@ def test_other_tokens_are_another_text(change, split, name):
              for content in (here, dict(here), {**here, **change})]
     assert texts[0] == texts[1]
     assert {key for key in texts[0] if texts[0][key] != texts[2][key]} == {name}
+
+
+def test_a_run_of_the_first_version_goes_on(tmp_path):
+    """Its text has a checksum of all sources, then of all targets."""
+    run(tmp_path / "whole", max_steps=10)
+    run(tmp_path / "run", max_steps=5)
+    state, path = data(), tmp_path / "run" / "training-state.safetensors"
+    tensors, info = read_tensors(path)
+    for what, corpus in (("the training text", state.train), ("the validation text", state.valid)):
+        checksum = crc32(np.array([(len(src), len(tgt) + 1) for src, tgt in corpus], np.int64))
+        for ids in chain(*zip(*corpus)):
+            checksum = crc32(array("q", ids), checksum)
+        info["fixed"][what] = f"{len(corpus)} sentence pairs with checksum {checksum:08x}"
+    write_tensors(path, tensors, info)
+    run(tmp_path / "run", resume=True, max_steps=10)
+    assert essence(tmp_path / "run") == essence(tmp_path / "whole")
