@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from tiny_run import PER_EPOCH, data, essence, options, run
+from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, options, run
 
 from scratchnmt.checkpoint import read_tensors, write_tensors
 from scratchnmt.data.corpus import Corpus
@@ -64,7 +64,8 @@ def test_other_tokens_are_another_text(change, split, name):
 def test_a_run_of_the_first_version_goes_on(tmp_path):
     """Its text has a checksum of all sources, then of all targets."""
     run(tmp_path / "whole", max_steps=10)
-    run(tmp_path / "run", max_steps=5)
+    with pytest.raises(Killed):
+        run(tmp_path / "run", max_steps=10, save_every=5, progress=At(6, kill))
     state, path = data(), tmp_path / "run" / "training-state.safetensors"
     tensors, info = read_tensors(path)
     for what, corpus in (("the training text", state.train), ("the validation text", state.valid)):
