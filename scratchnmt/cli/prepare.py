@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checkpoint
-from ..data.encode import open_or_build
+from ..data.encode import check_place, open_or_build
 from ..data.text import Text, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
@@ -42,6 +42,7 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
     """A new run of the given choices, names as in `choices`; defaults for the others."""
     checkpoint.check_out_dir(out, overwrite=overwrite)
     _check_writable(Path(out))
+    check_place(Path(out, checkpoint.CORPUS))
     missing = [_flag(name) for name in DATA_FILES if name not in given]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")

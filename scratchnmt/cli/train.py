@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
     ranks = world()
-    with ranks.together(out, f"; resume it with\n  mpirun -n {ranks.size} scratchnmt train --out {shlex.quote(out)} --resume"):
+    with ranks.together(out, f"; resume it with\n  {resume_command(out, ranks.size)}"):
         if ranks.first:
             check_out_dir(out, resume=resume, overwrite=overwrite)
         with FolderLock(out) if ranks.first else nullcontext():  # the text is encoded into it, before the training begins
@@ -49,7 +49,11 @@ def run(args: argparse.Namespace) -> int:
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
             result = start(ready, out, resume=resume, overwrite=overwrite, ranks=ranks)
-    return finish(result, ready.data) if ranks.first else 0
+    return finish(result, ready.data, ranks.size) if ranks.first else 0
+
+
+def resume_command(out: str, processes: int = 1) -> str:
+    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {shlex.quote(out)} --resume"
 
 
 def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
@@ -59,8 +63,7 @@ def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
             return train(ready.model, ready.data, ready.options, out, **options)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; from the last save it goes on with\n  "
-                                f"scratchnmt train --out {shlex.quote(out)} --resume") from None
+        raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {resume_command(out)}") from None
 
 
 def describe(ready: Prepared) -> str:
@@ -80,12 +83,12 @@ def describe(ready: Prepared) -> str:
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
-def finish(result: TrainingResult, data: TrainingData) -> int:
+def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
     folder, out = result.folder, shlex.quote(str(result.folder))
     if result.interrupted:
-        print(f"\n  scratchnmt train --out {out} --resume")
+        print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
         src, ref = (_shown(data.origin[name]) for name in DATA_FILES[2:])

@@ -131,8 +131,9 @@ class Corpus(Sequence):
             return
         for number in blocks:
             if block_crc(*self._block(number)) != int(self.crcs[number]):
+                Path(self.name, HEADER).unlink(missing_ok=True)  # so that nobody takes it for whole again
                 raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} do "
-                                 "not have their checksum")
+                                 "not have their checksum; it is made anew when the run is resumed")
 
     def forget(self) -> None:
         """Give back the memory of what was read through the map; it is read again when it is needed."""

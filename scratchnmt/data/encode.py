@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import sys
+import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,7 +28,7 @@ import numpy as np
 from ..errors import InputError, WriteError, require
 from .corpus import (BLOCK, BLOCKS, HEADER, IDS, INDEX, ROW, Corpus, LeftOut, block_crc, content_crc, header_bytes,
                      read_header)
-from .text import check_parallel, clean_line, flush_to_disk, open_text, raw_lines
+from .text import check_parallel, clean_line, flush_to_disk, open_text, raw_lines, unreadable
 from .vocab import Vocabulary
 
 CHUNK = 4096  # lines that a worker encodes at a time
@@ -77,12 +81,13 @@ def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_v
                   say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
     """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
 
-    It is the same if size and time of both files, the vocabularies and max_length are.  processes: workers (left out: one
+    It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left out: one
     for each core, or none for a small text).  Raises InputError as `read_parallel` does, if nothing is left, and if a
     worker dies; WriteError if the folder cannot be written, and what was there before is then still there.
     """
     _check_max_length(max_length)
-    folder = Path(folder)
+    folder = Path(os.path.realpath(folder))
+    check_place(folder)
     made_of = {"texts": [_stamp(src_path), _stamp(tgt_path)], "max_length": max_length,
                "vocabularies": [src_vocab.digest(), tgt_vocab.digest()]}
     if folder.exists():
@@ -95,6 +100,16 @@ def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_v
             say(f"{folder} is made anew: {error}")
     left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes)
     return Corpus.open(folder), left_out
+
+
+def check_place(folder: Path) -> None:
+    """InputError if what is there is something else than a corpus, and must not be replaced by one."""
+    if folder.exists():
+        ours = {HEADER, IDS, INDEX, BLOCKS}
+        others = sorted({path.name for path in folder.iterdir()} - ours) if folder.is_dir() else [folder.name]
+        if others:
+            raise InputError(f"{folder} is in the way: the text is to be written there as ids, and it holds {others[0]}; "
+                             "choose another folder for the run, or move it")
 
 
 def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, made_of: Any,
@@ -111,8 +126,7 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
             shutil.rmtree(old, ignore_errors=True)
         beside.mkdir(parents=True)
         with _Writer(beside, "<u4" if wide else "<u2") as writer, _Bar(sizes[0]) as bar:
-            jobs = ((chunk, name) for chunk, name in _chunks(src_path, tgt_path, bar))
-            for chunk in _encoded(jobs, (src_vocab, tgt_vocab, max_length), processes):
+            for chunk in _encoded(_chunks(src_path, tgt_path, bar), (src_vocab, tgt_vocab, max_length), processes):
                 writer.add(chunk)
         left_out = LeftOut(writer.blank, writer.too_long)
         lines = writer.pairs + sum(left_out)
@@ -198,8 +212,8 @@ class _Bar:
 
 def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[tuple[tuple, tuple[str, str]]]:
     """((lines of both sides as bytes, number of the first), names); InputError if the numbers of lines differ."""
-    with open_text(src_path) as src_file, open_text(tgt_path) as tgt_file:
-        src, tgt, first = raw_lines(src_file), raw_lines(tgt_file), 1
+    with _opened(src_path) as (src_file, src), _opened(tgt_path) as (_, tgt):
+        first = 1
         while True:
             pair = list(islice(src, CHUNK)), list(islice(tgt, CHUNK))
             bar.at(src_file)
@@ -210,6 +224,23 @@ def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[tuple[tuple, tu
                 return
             yield (*pair, first), (str(src_path), str(tgt_path))
             first += len(pair[0])
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[BinaryIO, Iterator[bytes]]]:
+    """A text file and its lines, whose errors are those of reading it, not of what is written meanwhile."""
+    def lines(file: BinaryIO) -> Iterator[bytes]:
+        try:
+            yield from raw_lines(file)
+        except (OSError, EOFError, zlib.error) as error:
+            raise unreadable(path, error) from error
+
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_text(path))
+        except OSError as error:
+            raise unreadable(path, error) from error
+        yield file, lines(file)
 
 
 def _encoded(jobs: Iterator, how: tuple, processes: int) -> Iterator[Chunk]:
@@ -236,7 +267,14 @@ def _encoded(jobs: Iterator, how: tuple, processes: int) -> Iterator[Chunk]:
 def _start_worker(*how: Any) -> None:
     global _how
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process' affair
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     _how = how
+
+
+def _end_with(parent: Any) -> None:
+    """A worker whose first process was killed would wait for work for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def _work(*job: Any) -> Chunk:
@@ -251,15 +289,18 @@ def _encode(lines: tuple[list[bytes], list[bytes], int], names: tuple[str, str],
     return encode_lines(zip(src, tgt), src_vocab, tgt_vocab, max_length, first)
 
 
-def _stamp(path: str) -> list[int]:
-    """What tells whether a file is still the same."""
+def _stamp(path: str) -> list[Any]:
+    """What tells whether a file is still the same; InputError if it is none that can be read more than once."""
     try:
         about = os.stat(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    return [about.st_size, about.st_mtime_ns]
+    if not stat.S_ISREG(about.st_mode):
+        kind = "is a directory" if stat.S_ISDIR(about.st_mode) else "is not a regular file"
+        raise InputError(f"{path} {kind}, expected a text file that can be read more than once")
+    return [os.path.abspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -272,9 +313,15 @@ def _write(path: Path, data: bytes) -> None:
 def _take_the_name(beside: Path, folder: Path) -> None:
     """Put a whole folder in the place of the one that may be there."""
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old.tmp")
-    if folder.exists():
+    there = folder.exists()
+    if there:
         os.replace(folder, old)
-    os.replace(beside, folder)
+    try:
+        os.replace(beside, folder)
+    except OSError:
+        if there:
+            os.replace(old, folder)
+        raise
     flush_to_disk(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -62,6 +62,8 @@ class Text:
 
     def __init__(self, path: str | os.PathLike):
         self.path, self.count, blank = path, 0, True
+        if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+            raise InputError(f"{path} is not a regular file, expected a text file that can be read more than once")
         for line in stream_lines(path, checked=Path(path).is_file()):
             self.count += 1
             blank = blank and not line.strip()
@@ -96,7 +98,7 @@ def _stream(path: str | os.PathLike) -> Iterator[str]:
         with open_text(path) as file:
             yield from lines_of(file, str(path))
     except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
@@ -197,7 +199,7 @@ def _read_bytes(path: str | os.PathLike) -> bytes:
         with open_text(path) as file:
             return file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 @contextmanager
@@ -214,7 +216,7 @@ def _without_text(path: str | os.PathLike, count: int) -> InputError:
     return InputError(f"{path} " + ("has only blank lines" if count else "is empty"))
 
 
-def _unreadable(path: str | os.PathLike, error: Exception) -> InputError:
+def unreadable(path: str | os.PathLike, error: Exception) -> InputError:
     """The sentence for what went wrong when a text file was opened or read."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} does not exist")

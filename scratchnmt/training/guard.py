@@ -1,9 +1,10 @@
 """A small process beside each rank that tells how the rank ended if it cannot tell itself.
 
 `mpirun` kills all ranks when one of them dies, so that none is left to say what happened and how to go on; and it does
-not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that has used no
-processor time for PATIENCE seconds: one that waits for others does.  Of all guards the first one speaks: who makes the
-file FALLEN.  This file runs as a program of its own, of which nothing else is imported.
+not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that was stopped, or
+has used no processor time, for PATIENCE seconds: one that waits for others does use it, and one that waits for a disk, a
+pipe or a terminal may wait.  Of all guards the first one speaks: who makes the job's `mark` in the run's folder.  This
+file runs as a program of its own, of which nothing else is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-FALLEN = ".fallen"
+FALLEN = ".fallen"  # a mark begins with it
+_MAY_WAIT = ("pipe", "tty", "write", "splice")  # in the name of what a process waits in
 PATIENCE = 8.0  # seconds
 _BYE = b"bye"
 
@@ -24,8 +26,8 @@ _BYE = b"bye"
 class Guard:
     """Starts the process; `leave` tells it that all is well."""
 
-    def __init__(self, folder: str | os.PathLike, name: str, resume: str):
-        self.process = subprocess.Popen([sys.executable, __file__, str(os.getpid()), os.path.abspath(folder), name, resume],
+    def __init__(self, mark: str | os.PathLike, name: str, resume: str):
+        self.process = subprocess.Popen([sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, resume],
                                         stdin=subprocess.PIPE, start_new_session=True)
 
     def leave(self) -> None:
@@ -35,10 +37,10 @@ class Guard:
             pass  # it is gone
 
 
-def speaks(folder: str | os.PathLike) -> bool:
+def speaks(mark: str | os.PathLike) -> bool:
     """Whether nobody has told yet why the ranks fell; from now on somebody has."""
     try:
-        os.close(os.open(Path(folder, FALLEN), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:
         return False
     except OSError:
@@ -46,7 +48,7 @@ def speaks(folder: str | os.PathLike) -> bool:
     return True
 
 
-def watch(pid: int, folder: str, name: str, resume: str) -> None:
+def watch(pid: int, mark: str, name: str, resume: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
     used, since, why = _used(pid), time.monotonic(), ""
     while True:
@@ -60,7 +62,7 @@ def watch(pid: int, folder: str, name: str, resume: str) -> None:
         elif time.monotonic() - since > PATIENCE:
             why = f"hung for {PATIENCE:g} seconds and was ended"
             break
-    if speaks(folder):
+    if speaks(mark):
         print(f"{name} (process {pid}) {why or 'died'}; training stopped on all ranks; the last save is intact{resume}",
               file=sys.stderr, flush=True)
     if why:
@@ -68,12 +70,16 @@ def watch(pid: int, folder: str, name: str, resume: str) -> None:
 
 
 def _used(pid: int) -> tuple[str, ...]:
-    """What changes as long as a process does anything: its processor time; a wait for a disk counts as well."""
+    """What changes as long as a process does anything, or waits for what it may wait for."""
+    alive = (str(time.monotonic()),)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        where = "" if state in "Tt" else Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
-        return (str(time.monotonic()),)  # no such file: the end of the pipe will tell, or, where there is no /proc, nothing
-    return (str(time.monotonic()),) if fields[0] == "D" else (fields[11], fields[12])
+        return alive  # the end of the pipe will tell; where there is no /proc nothing else does
+    if state == "D" or where == "0" or any(name in where for name in _MAY_WAIT):
+        return alive
+    return fields[10], fields[11]  # processor time, the process' own and the system's for it
 
 
 if __name__ == "__main__":

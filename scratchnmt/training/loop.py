@@ -50,11 +50,12 @@ class Trainer:
     def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path,
                  ranks: Ranks | None = None):
         self.model, self.data, self.options, self.folder = model, data, options, folder
-        self.ranks = ranks or Ranks()
+        self.ranks, self.xp = ranks or Ranks(), array_module(model.params.flat)
         self.parts = self.ranks.size * options.accumulate
         if self.parts > 1 and model.kernels is not PLAIN:
             raise InputError("several processes, and accumulate, need kernels 'plain'")
-        self.xp = array_module(model.params.flat)
+        if self.ranks.size > 1 and self.xp is not np:
+            raise InputError("several processes need device 'cpu'")
         self.batch: Batch | None = None  # the one at hand
         self.saved_step: int | None = None
         self.digest: str | None = None  # of the model, for the files that are written for it
@@ -170,7 +171,8 @@ class Trainer:
         self.progress.say(f"{nonfinite.sentence(found)}: skipped, {state.skipped} so far")
 
     def _report(self, result: step.Result, indices: np.ndarray) -> dict[str, Any]:
-        found = nonfinite.report(result, self.steps, indices, self.data)
+        parts = divide(indices, self.data.train.lengths(indices), self.parts)
+        found = nonfinite.report(result, self.steps, parts, self.data)
         nonfinite.note(self.folder, found)
         return found
 

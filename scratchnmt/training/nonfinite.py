@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,26 @@ class NotFiniteError(InputError):
     """The loss or the gradient overflowed; the last good state is still in the run's folder."""
 
 
-def report(result: Result, steps: Any, indices: np.ndarray, data: TrainingData) -> dict[str, Any]:
-    """What is known of a step that is not finite: a JSON object.
+def report(result: Result, steps: Any, parts: Sequence[np.ndarray], data: TrainingData) -> dict[str, Any]:
+    """What is known of a step that is not finite, whose batch was computed in `parts`: a JSON object.
 
     tensors: the gradients, and weights: the weights, that hold a number that is not finite; sentences: the pairs of
     the batch, by their lines in the training text, with the nats of each (None: not finite) as the weights now are
     and without dropout.
     """
-    batch = data.train.batch(indices)
-    steps.gradient(batch, result.place)
-    nats = _nats(steps.model, batch)
+    tensors: dict[str, None] = {}
+    sentences = []
+    for number, indices in enumerate(parts):
+        if len(indices):
+            batch = data.train.batch(indices)
+            steps.gradient(batch, result.place, number)
+            tensors |= dict.fromkeys(_not_finite(steps.grads))
+            nats = _nats(steps.model, batch)
+            sentences += [_sentence(int(i), n, data) for i, n in zip(indices, nats)]
     return {"step": result.place.step, "epoch": result.place.epoch, "loss": _finite_or_text(result.nats),
-            "norm": _finite_or_text(result.norm), "tensors": _not_finite(steps.grads),
+            "norm": _finite_or_text(result.norm), "tensors": list(tensors),
             "weights": _not_finite(steps.model.params),
-            "sentences": [_sentence(int(i), n, data) for i, n in zip(indices, nats)]}
+            "sentences": sentences}
 
 
 def sentence(found: dict[str, Any]) -> str:

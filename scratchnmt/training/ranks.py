@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..checkpoint import CONFIG
 from ..errors import InputError, require
-from .guard import Guard, speaks
+from .guard import FALLEN, Guard, speaks
 
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # what MPICH's and Open MPI's mpirun tell a process
 _SLICE = 1 << 20  # elements added up at a time: what fits a cache takes a third of the time of all at once
@@ -98,22 +100,25 @@ class Ranks:
         if self.comm is None:
             yield
             return
-        guard = Guard(folder, f"rank {self.rank} of {self.size}", resume)
+        mark = Path(folder, self.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}"))
+        guard = Guard(mark, f"rank {self.rank} of {self.size}", resume)
         try:
             yield
         except BaseException as error:
-            self._take_down(error, guard, folder, resume)
+            self._take_down(error, guard, mark, resume)
             raise
         guard.leave()
 
-    def _take_down(self, error: BaseException, guard: Guard, folder: str, resume: str) -> None:
+    def _take_down(self, error: BaseException, guard: Guard, mark: Path, resume: str) -> None:
         if not self.first:
             time.sleep(_PATIENCE)
-        if speaks(folder):
-            why = str(error) or type(error).__name__
-            print(f"rank {self.rank} of {self.size}: {why}{resume}", file=sys.stderr, flush=True)
+        if speaks(mark):
+            why, begun = str(error) or type(error).__name__, (mark.parent / CONFIG).exists()
+            print(f"rank {self.rank} of {self.size}: {why}{resume if begun else ''}", file=sys.stderr, flush=True)
         guard.leave()
-        self.comm.Abort(130 if isinstance(error, KeyboardInterrupt) else 2)
+        status = 130 if isinstance(error, KeyboardInterrupt) else 2
+        self.comm.Abort(status)
+        os._exit(status)
 
 
 def world() -> Ranks:

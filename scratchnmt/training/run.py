@@ -55,9 +55,12 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str 
     try:
         if ranks.first:
             checkpoint.sweep(out_dir)
-            Path(out_dir, FALLEN).unlink(missing_ok=True)
+            for mark in Path(out_dir).glob(f"{FALLEN}.*"):
+                mark.unlink(missing_ok=True)
         trainer = Trainer(model, data, options, Path(out_dir), ranks)
-        ranks.check_alike({"model": model.config.to_dict(), "options": options.to_dict(), **trainer.plan.texts})
+        ranks.check_alike({"model": model.config.to_dict(), "dtype": str(model.params.flat.dtype),
+                           "device": model.computing, "options": options.to_dict(), **trainer.plan.texts,
+                           "vocabularies": [data.src_vocab.digest(), data.tgt_vocab.digest()]})
         if resume:
             trainer.resume()
         elif ranks.first:

@@ -198,7 +198,7 @@ class StepAhead:
             slot.event.record()
         self.sent.append((slot, place, sentences))
 
-    def gradient(self, batch: Batch, place: Place) -> Array:
+    def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
         """The loss of a step, computed once more, whose gradient is then in `grads`; first all that are on the way come back.
 
         By the weights as they are then: with `stop` those of the step; else those of up to AHEAD steps later.

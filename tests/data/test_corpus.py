@@ -1,6 +1,7 @@
 """Pairs as ids on the disk are the pairs in memory, whoever encoded them, and what is not whole is no corpus."""
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from scratchnmt.data import encode, epoch
 from scratchnmt.data.corpus import BLOCK, Corpus
 from scratchnmt.data.encode import encode_parallel, open_or_build
 from scratchnmt.data.epoch import Epoch
+from scratchnmt.data.text import Text
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError, WriteError
 
@@ -79,7 +81,7 @@ def damage(folder, name, how):
     if how == "cut":
         del data[-2:]
     elif how == "longer":
-        data += b"\0\0"
+        data += b"}}"
     elif how == "gone":
         return path.unlink()
     else:
@@ -94,8 +96,6 @@ def test_a_damaged_corpus_is_noticed(text, tmp_path, name, how):
     expected = list(Corpus.open(tmp_path / "corpus"))
     damage(tmp_path, name, how)
     said = []
-    if how == "longer" and name == "header.json":
-        return
     with pytest.raises(InputError, match="corpus"):
         corpus = Corpus.open(tmp_path / "corpus")
         corpus.check(range(len(corpus.crcs)))  # as an epoch does, block by block
@@ -121,6 +121,79 @@ def test_a_disk_that_fills_leaves_nothing_half_built(text, tmp_path, monkeypatch
     with pytest.raises(WriteError, match="the corpus .*corpus cannot be written: No space left"):
         built(tmp_path, text)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_cannot_be_taken_leaves_what_was_there(text, tmp_path, monkeypatch):
+    expected = list(built(tmp_path, text)[0])
+    replace = os.replace
+
+    def fails_once(source, target):
+        if target == tmp_path / "corpus" and ".old." not in str(source):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    with pytest.raises(WriteError, match="Input/output error"):
+        built(tmp_path, text, max_length=11)
+    assert list(Corpus.open(tmp_path / "corpus")) == expected and [p.name for p in tmp_path.iterdir()] == ["corpus"]
+
+
+@pytest.mark.parametrize("there", ["folder", "file"])
+def test_what_is_no_corpus_is_never_replaced(text, tmp_path, there):
+    if there == "file":
+        (tmp_path / "corpus").write_text("mine")
+    else:
+        (tmp_path / "corpus").mkdir()
+        (tmp_path / "corpus" / "train.en").write_text("mine")
+    with pytest.raises(InputError, match="corpus is in the way: .* it holds (train.en|corpus); choose another folder"):
+        built(tmp_path, text)
+    assert "mine" in {path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_link_to_another_disk_stays_one(text, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "corpus").symlink_to(tmp_path / "disk")
+    built(tmp_path, text)
+    assert (tmp_path / "corpus").is_symlink() and (tmp_path / "disk" / "header.json").exists()
+
+
+def test_another_text_of_the_same_size_and_time_is_another(text, tmp_path):
+    for side in ("src", "tgt"):
+        (tmp_path / side).write_bytes((text[0] / side).read_bytes())
+    first = built(tmp_path, (tmp_path,))[0].fingerprint()
+    about = (tmp_path / "tgt").stat()
+    (tmp_path / "tgt").write_bytes((text[0] / "tgt").read_bytes().replace(b"w1 ", b"w2 "))
+    os.utime(tmp_path / "tgt", ns=(about.st_atime_ns, about.st_mtime_ns))
+    said = []
+    assert (tmp_path / "tgt").stat().st_size == about.st_size
+    assert built(tmp_path, (tmp_path,), say=said.append)[0].fingerprint() != first and said
+
+
+def test_text_that_cannot_be_read_more_than_once(tmp_path):
+    os.mkfifo(tmp_path / "src")
+    (tmp_path / "tgt").write_text("a\n")
+    for refused in (lambda: built(tmp_path, (tmp_path,)), lambda: Text(tmp_path / "src")):
+        with pytest.raises(InputError, match="src is not a regular file, expected a text file that can be read"):
+            refused()
+
+
+@pytest.mark.parametrize("content, message", [
+    (gzip.compress(b"a\n" * 1000)[:-9], "tgt.gz is a damaged gzip file"), (b"plain", "tgt.gz is a damaged gzip file"), (None, "is a d")])
+def test_text_that_cannot_be_read_is_not_taken_for_a_disk_that_cannot_be_written(tmp_path, content, message):
+    (tmp_path / "src").write_text("a\n" * 1000)
+    (tmp_path / "tgt.gz").write_bytes(content) if content else (tmp_path / "tgt.gz").mkdir()
+    vocab = WordVocabulary(["a"])
+    with pytest.raises(InputError, match=message) as error:
+        open_or_build(tmp_path / "corpus", str(tmp_path / "src"), str(tmp_path / "tgt.gz"), vocab, vocab)
+    assert not isinstance(error.value, WriteError) and sorted(p.name for p in tmp_path.iterdir()) == ["src", "tgt.gz"]
+
+
+def test_a_damaged_block_is_made_anew_by_the_next_start(text, tmp_path):
+    expected = list(built(tmp_path, text)[0])
+    damage(tmp_path, "ids.bin", "flip")
+    with pytest.raises(InputError, match="made anew when the run is resumed"):
+        list(Epoch(Corpus.open(tmp_path / "corpus"), 64, "sentences", 1, [0]))
+    assert list(built(tmp_path, text)[0]) == expected
 
 
 def test_what_a_killed_process_left_is_removed(text, tmp_path):
