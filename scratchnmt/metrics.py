@@ -47,4 +47,12 @@ def _score(name: str, hypotheses: Sequence[str], references: Sequence[str], **op
                          "expected as many of one as of the other, and at least one")
     metric = getattr(require("sacrebleu", extra="train"), name)(**options)
     score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    _forget(getattr(metric, "tokenizer", None))
     return Score(score, str(metric.get_signature()))
+
+
+def _forget(tokenizer: Any) -> None:
+    """Empty sacreBLEU's caches, which keep the last 65,536 sentences: a training of many validations would only grow."""
+    for part in (tokenizer, getattr(tokenizer, "_post_tokenizer", None)):
+        if clear := getattr(type(part).__call__, "cache_clear", None):
+            clear()

@@ -52,3 +52,11 @@ def test_bleu_is_sacrebleus_on_raw_text():
 def test_unequal_or_no_lines_are_refused(hypotheses, references):
     with pytest.raises(InputError, match=f"{len(hypotheses)} translations"):
         corpus_bleu(hypotheses, references)
+
+
+def test_no_sentence_is_kept_after_it_was_scored():
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
+
+    corpus_bleu(["a dog runs .", "b"], ["a dog ran .", "c"])
+    assert Tokenizer13a.__call__.cache_info().currsize == TokenizerRegexp.__call__.cache_info().currsize == 0
