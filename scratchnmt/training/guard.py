@@ -19,7 +19,7 @@ from pathlib import Path
 
 FALLEN = ".fallen"  # a mark begins with it
 _MAY_WAIT = ("pipe", "tty", "write", "splice")  # in the name of what a process waits in
-PATIENCE = 8.0  # seconds
+PATIENCE = 6.0  # seconds
 _BYE = b"bye"
 
 
