@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, to_device
+from .data.seal import SEAL, seal_of, sealed_bytes
 from .data.text import flush_to_disk, open_regular, read_limited, write_atomically
 from .data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
 from .errors import InputError, WriteError, require, shown
@@ -125,7 +126,7 @@ def update_options(folder: Folder, training: Mapping[str, Any]) -> None:
 def model_digest(folder: Folder) -> str:
     """What tells one model from another: a SHA-256 of its configuration and vocabularies, as config.json has them."""
     content = _read_config(Path(folder))
-    return _json_digest({name: content[name] for name in _OF_THE_MODEL})
+    return seal_of({name: content[name] for name in _OF_THE_MODEL})
 
 
 def load_run(folder: Folder) -> Run:
@@ -325,10 +326,6 @@ def _checksum(tensors: Iterable[tuple[str, np.ndarray]], info: Mapping[str, Any]
     return digest.hexdigest()
 
 
-def _json_digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:
     return f"{side}.vocab.json" if isinstance(vocabulary, WordVocabulary) else f"{side}.spm"
 
@@ -349,11 +346,10 @@ def _file_checksum(path: Path) -> str:
 
 
 def _write_config(folder: Path, content: Mapping[str, Any]) -> None:
-    rest = {name: value for name, value in content.items() if name != "sha256"}
-    data = json.dumps({**rest, "sha256": _json_digest(rest)}, indent=1) + "\n"
+    data = sealed_bytes(content)
     if len(data) > _CONFIG_LIMIT:
-        raise WriteError(f"{folder / CONFIG} would be too long to be read again: {len(data):,} characters")
-    write_atomically(folder / CONFIG, data.encode())
+        raise WriteError(f"{folder / CONFIG} would be too long to be read again: {len(data):,} bytes")
+    write_atomically(folder / CONFIG, data)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -373,11 +369,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f'{path} is not the config of a run: its "format" is not "{_FORMAT}"')
     _check_version(path, content.get("version"))
-    rest = {name: value for name, value in content.items() if name != "sha256"}
-    if "sha256" in content and content["sha256"] != _json_digest(rest):  # older ones have none
+    if SEAL in content and content[SEAL] != seal_of(content):  # older ones have none
         raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries (options are changed "
                          "by --resume, not in this file)")
-    if unknown := rest.keys() - {"format", "version", "training", "data", *_OF_THE_MODEL}:
+    if unknown := content.keys() - {"format", "version", SEAL, "training", "data", *_OF_THE_MODEL}:
         raise InputError(f"{path} is damaged: it has {shown(sorted(unknown))}, which is not known")
     content.setdefault("data", {})
     for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("checksums", dict),

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from test_cli import call, refused  # call is a fixture
 
 from scratchnmt import NMT, Translator, checkpoint, runs
 from scratchnmt.cli import main
@@ -14,26 +15,6 @@ from scratchnmt.interop import nmt_to_pytorch
 
 safetensors = pytest.importorskip("safetensors.numpy")
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as exit:
-            status = exit.code
-        return (status, *capsys.readouterr())
-
-    return run
-
-
-def refused(result, *parts):
-    status, out, err = result
-    assert status == 2 and out == "" and err.startswith("scratchnmt ") and err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
 
 
 def files(folder):

@@ -11,7 +11,6 @@ memory ahead of its use; a folder without a whole header is no corpus.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -24,6 +23,7 @@ import numpy as np
 
 from ..errors import InputError, shown
 from .batches import Batch, make_batch
+from .seal import SEAL, seal_of, sealed_bytes
 from .text import read_limited
 
 BLOCK = 1024  # pairs
@@ -182,7 +182,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f'{path} is not the header of a corpus: its "format" is not "{_FORMAT}"')
         if header["version"] != _VERSION:
             raise InputError(f"{path} has version {shown(header['version'])}, this program reads version {_VERSION}")
-        if header["sha256"] != _digest(header):
+        if header[SEAL] != seal_of(header):
             raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
     except InputError:
         raise
@@ -195,10 +195,4 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 def header_bytes(content: Mapping[str, Any]) -> bytes:
     """header.json, with the checksum of its contents."""
-    whole = {"format": _FORMAT, "version": _VERSION, **content}
-    return (json.dumps({**whole, "sha256": _digest(whole)}, indent=1) + "\n").encode()
-
-
-def _digest(header: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in header.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return sealed_bytes({"format": _FORMAT, "version": _VERSION, **content})

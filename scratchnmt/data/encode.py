@@ -28,7 +28,7 @@ import numpy as np
 from ..errors import InputError, WriteError, require
 from .corpus import (BLOCK, BLOCKS, HEADER, IDS, INDEX, ROW, Corpus, LeftOut, block_crc, content_crc, header_bytes,
                      read_header)
-from .text import check_parallel, clean_line, flush_to_disk, open_text, raw_lines, unreadable
+from .text import check_parallel, clean_line, flush_to_disk, open_text, raw_lines, unreadable, write_atomically
 from .vocab import Vocabulary
 
 CHUNK = 4096  # lines that a worker encodes at a time
@@ -135,8 +135,7 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
         _check_something_is_left(writer.pairs, lines, left_out, max_length)
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
                    "left_out": list(left_out), "made_of": made_of}
-        _write(beside / HEADER, header_bytes(content))
-        flush_to_disk(beside)
+        write_atomically(beside / HEADER, header_bytes(content))  # and the folder's list of files
         _take_the_name(beside, folder)
     except OSError as error:
         raise WriteError(f"the corpus {folder} cannot be written: {error.strerror or error}") from error
@@ -301,13 +300,6 @@ def _stamp(path: str) -> list[Any]:
         kind = "is a directory" if stat.S_ISDIR(about.st_mode) else "is not a regular file"
         raise InputError(f"{path} {kind}, expected a text file that can be read more than once")
     return [os.path.abspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _take_the_name(beside: Path, folder: Path) -> None:

@@ -327,4 +327,3 @@ class Trainer:
 
     def _seconds(self) -> float:
         return time.perf_counter() - self.clock
-
