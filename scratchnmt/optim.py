@@ -27,25 +27,37 @@ from .models.parameters import Parameters
 
 PIECE = 1 << 17  # elements worked on at a time: smaller ones make two threads wait for the interpreter's lock
 ROW = 8192  # elements in a partial sum of the norm: fixed, so that any number of threads gives the same sum
+WHOLE = slice(None)
 
 Schedule = Callable[[int], float]  # steps done -> factor of the learning rate
 
 
-def global_norm(grads: Parameters) -> float:
-    """The Euclidean norm of all gradients together, as one vector."""
+def global_norm(grads: Parameters, part: slice = WHOLE, complete: Callable[[Array], None] | None = None) -> float:
+    """The Euclidean norm of all gradients together, as one vector.
+
+    part: what is done of it here, from a multiple of ROW to another one or to the end; `complete` then adds to a
+    vector, in place, what others have put into theirs.
+    """
     g = grads.flat
     rows = g.size // ROW
     if array_module(g) is not np or rows < 2:
         return sqrt(float((g * g).sum()))
     table = g[: rows * ROW].reshape(rows, ROW)
-    sums = np.empty(rows, g.dtype)
+    sums = np.zeros(rows + 1, g.dtype)  # the last is of what is no whole row
+    first, last, _ = part.indices(g.size)
+    first, last, ends = first // ROW, last // ROW, last == g.size
 
     def task(start: int, stop: int) -> None:
-        np.vecdot(table[start:stop], table[start:stop], out=sums[start:stop])
+        some = slice(first + start, first + stop)
+        np.vecdot(table[some], table[some], out=sums[some])
 
-    for_ranges(task, rows, 8)
-    rest = g[rows * ROW :]
-    return sqrt(float(sums.sum(dtype=np.float64)) + float(np.vecdot(rest, rest)))
+    for_ranges(task, last - first, 8)
+    if ends:
+        rest = g[rows * ROW :]
+        sums[rows] = np.vecdot(rest, rest)
+    if complete:
+        complete(sums)
+    return sqrt(float(sums[:rows].sum(dtype=np.float64)) + float(sums[rows]))
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
@@ -73,8 +85,8 @@ class SGD:
         self.step_count = 0
         self.velocity = array_module(params.flat).zeros_like(params.flat) if momentum else None
 
-    def step(self, grads: Parameters, scale: float = 1.0) -> None:
-        """Move the weights along `scale` times the gradients, which are left as they are."""
+    def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are; of all, those in `part`."""
         self.step_count += 1
         rate = self.learning_rate * (scale if self.velocity is None else 1.0)
         xp = array_module(self.params.flat)
@@ -87,7 +99,7 @@ class SGD:
                 move += xp.multiply(grads.flat[part], scale, out=room)
             w -= xp.multiply(move, rate, out=room)
 
-        _in_parts(self.params.flat, update)
+        _in_parts(self.params.flat, update, part)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on besides the weights; arrays are not copied."""
@@ -118,8 +130,8 @@ class Adam:
         self.m = xp.zeros_like(params.flat)  # m / (1 - b1)
         self.v = xp.zeros_like(params.flat)  # v / (1 - b2)
 
-    def step(self, grads: Parameters, scale: float = 1.0) -> None:
-        """Move the weights along `scale` times the gradients, which are left as they are."""
+    def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are; of all, those in `part`."""
         self.step_count += 1
         b1, b2 = self.betas
         s = sqrt((1 - b2) / (1 - b2**self.step_count))  # (4)
@@ -141,7 +153,7 @@ class Adam:
             t *= c
             w -= t  # (3)
 
-        _in_parts(self.params.flat, update)
+        _in_parts(self.params.flat, update, part)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on besides the weights; arrays are not copied.
@@ -165,8 +177,8 @@ class RMSprop:
         self.step_count = 0
         self.v = array_module(params.flat).zeros_like(params.flat)
 
-    def step(self, grads: Parameters, scale: float = 1.0) -> None:
-        """Move the weights along `scale` times the gradients, which are left as they are."""
+    def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are; of all, those in `part`."""
         self.step_count += 1
         xp = array_module(self.params.flat)
 
@@ -181,7 +193,7 @@ class RMSprop:
             room *= scale * self.learning_rate
             self.params.flat[part] -= room
 
-        _in_parts(self.params.flat, update)
+        _in_parts(self.params.flat, update, part)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on besides the weights; arrays are not copied."""
@@ -251,24 +263,25 @@ def _done(step: int, total: int, warmup: int) -> float:
     return min(1.0, max(0.0, (step - warmup) / max(1, total - warmup)))
 
 
-def _in_parts(flat: Array, task: Callable[[slice, Array], Any]) -> None:
-    """Call task(part, room) for parts that cover the vector, with room for as many results as the part has.
+def _in_parts(flat: Array, task: Callable[[slice, Array], Any], whole: slice = WHOLE) -> None:
+    """Call task(part, room) for parts that cover `whole` of the vector, with room for as many results as the part has.
 
     On the CPU: pieces, on several threads.  On a GPU: everything at once.
     """
     xp = array_module(flat)
+    low, high, _ = whole.indices(flat.size)
     if xp is not np:
-        task(slice(0, flat.size), xp.empty_like(flat))
+        task(slice(low, high), xp.empty(high - low, flat.dtype))
         return
 
     def run(first: int, last: int) -> None:
-        start, stop = first * 16, min(last * 16, flat.size)
+        start, stop = low + first * 16, min(low + last * 16, high)
         room = np.empty(min(PIECE, stop - start), flat.dtype)
         for at in range(start, stop, PIECE):
             end = min(at + PIECE, stop)
             task(slice(at, end), room[: end - at])
 
-    for_ranges(run, -(-flat.size // 16), PIECE // 32)  # counted in cache lines of float32
+    for_ranges(run, -(-(high - low) // 16), PIECE // 32)  # counted in cache lines of float32
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> float:

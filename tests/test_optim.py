@@ -103,6 +103,30 @@ def test_any_number_of_threads_and_pieces_gives_the_same_bits(make, monkeypatch)
 
 
 @pytest.mark.parametrize("make", [lambda p: optim.Adam(p, 1e-2), lambda p: optim.SGD(p, 0.1, 0.9),
+                                  lambda p: optim.RMSprop(p, 0.1)])
+@pytest.mark.parametrize("size", [5, SIZE])
+def test_several_who_each_do_a_part_give_the_same_bits(make, size):
+    whole, _ = run(make, steps=2, size=size, dtype="float32")
+    shared, bounds = weights(size, "float32"), [0, *range(2 * optim.ROW, size, 20 * optim.ROW), size]
+    parts = [slice(*pair) for pair in zip(bounds, bounds[1:])]
+    optimizers, untouched = [make(shared) for _ in parts], shared.copy()
+    for step in range(2):
+        for optimizer, part in zip(optimizers, parts):
+            optimizer.step(gradients(shared, step), part=part)
+            if part != parts[-1]:
+                assert np.array_equal(shared.flat[-1:], untouched.flat[-1:])
+        untouched = shared.copy()
+    assert np.array_equal(shared.flat, whole.flat)
+
+    sums = []
+    for part in parts:
+        optim.global_norm(whole, part, lambda vector: sums.append(vector.copy()))
+    for part in parts:
+        found = optim.global_norm(whole, part, lambda vector: np.copyto(vector, sum(sums)))
+        assert found == optim.global_norm(whole)
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.Adam(p, 1e-2), lambda p: optim.SGD(p, 0.1, 0.9),
                                   lambda p: optim.SGD(p, 0.1)])
 def test_state_carries_everything(make):
     params, optimizer = run(make, steps=3)

@@ -280,6 +280,7 @@ class Trainer:
         numbers = {key: value for key, value in self.optimizer.state().items() if not hasattr(value, "shape")}
         info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed(),
                 "config": self.digest}
+        self.steps.gather()
         if self.ranks.first:
             checkpoint.write_tensors(self.folder / checkpoint.STATE, self._tensors(), info)
         self.saved_step = state.step

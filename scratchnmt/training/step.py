@@ -76,7 +76,7 @@ def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe, ranks: Ran
     optimizer: makes one, of the module optim or its fused twin.  ranks: of whom each takes its parts; only at once.
     """
     if model.kernels is PLAIN:
-        return StepAtOnce(model, optimizer(optim), recipe, ranks)
+        return StepAtOnce(model, optimizer, recipe, ranks)
     from ..kernels import KERNELS
 
     return StepAhead(model, optimizer(KERNELS["optim"]), recipe)
@@ -85,8 +85,11 @@ def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe, ranks: Ran
 class StepAtOnce:
     """A step that ends before the next begins."""
 
-    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, ranks: Ranks | None = None):
-        self.model, self.optimizer, self.recipe, self.ranks = model, optimizer, recipe, ranks or Ranks()
+    def __init__(self, model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe, ranks: Ranks | None = None):
+        self.model, self.recipe, self.ranks = model, recipe, ranks or Ranks()
+        self.machine = self.ranks.machine.share(model)
+        self.part = self.machine.part(model.params.flat.size)  # of the vector, what this rank moves
+        self.optimizer = optimizer(optim)
         self.grads = model.params.like()
         self.sum = None  # of the gradients of several parts
         self.found: list[Result] = []
@@ -95,12 +98,14 @@ class StepAtOnce:
         """Move the weights along the gradient of a batch of `sentences`, of which `parts` are this rank's."""
         clip = self.recipe.clip
         nats = self._add_up(parts, place)
-        result = Result(place, nats, optim.global_norm(self.grads) / sentences)
+        norm = optim.global_norm(self.grads, self.part, self.machine.add_up)
+        result = Result(place, nats, norm / sentences)
         self.found.append(result)
         self.optimizer.learning_rate = rate
         if result.finite:
             factor = optim.clip_factor(result.norm, clip) if clip else 1.0
-            self.optimizer.step(self.grads, scale=factor / sentences)
+            self.optimizer.step(self.grads, factor / sentences, self.part)
+            self.machine.wait()
         else:
             self.optimizer.step_count += 1
 
@@ -134,6 +139,12 @@ class StepAtOnce:
         """Those of the steps since the last call."""
         found, self.found = self.found, []
         return found
+
+    def gather(self) -> None:
+        """Have the first rank's optimizer whole, as it is saved."""
+        for value in self.optimizer.state().values():
+            if hasattr(value, "shape"):
+                self.machine.gather(value)
 
     def close(self) -> None:
         """Nothing is kept."""
@@ -229,6 +240,9 @@ class StepAhead:
             self._receive()
         found, self.done = self.done, []
         return found
+
+    def gather(self) -> None:
+        """Every rank has all."""
 
     def close(self) -> None:
         """Give back what only steps need."""

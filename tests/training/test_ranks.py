@@ -69,6 +69,10 @@ rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "
 (folder / f"rank{rank}").write_text(str(os.getpid()))
 other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
 from scratchnmt.cli import main
+from scratchnmt.training import machine
+if "--alone" in sys.argv:
+    sys.argv.remove("--alone")
+    machine._reserve = lambda size: None
 sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else [])))
 """
 
@@ -100,13 +104,18 @@ def finished(folder, count, *rest):
 
 @needs_mpi
 def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_path):
+    large = ["--embed-size=24", "--hidden-size=24"]  # enough weights that each rank moves some
     for name, count, more in (("one", 1, ["--dropout=0"]), ("two", 2, ["--dropout=0"]), ("parts", 1, ["--accumulate=2"]),
-                              ("ranks", 2, [])):
-        status, _, error = finished(tmp_path, count, *arguments, "--out", tmp_path / name, *more)
+                              ("ranks", 2, []), ("alone", 2, ["--alone"])):
+        status, _, error = finished(tmp_path, count, *arguments, *large, "--out", tmp_path / name, *more)
         assert status == 0, error
     losses = {name: [record["train_loss"] for record in metrics(tmp_path / name)] for name in ("one", "two")}
     assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)
-    assert essence(tmp_path / "ranks") == essence(tmp_path / "parts")  # and with dropout, bit for bit
+    expected, _ = read_tensors(tmp_path / "parts" / "training-state.safetensors")
+    for name in ("ranks", "alone"):  # with dropout, bit for bit, with one copy of the weights or two
+        assert essence(tmp_path / name) == essence(tmp_path / "parts")
+        found, _ = read_tensors(tmp_path / name / "training-state.safetensors")
+        assert all(np.array_equal(found[tensor], expected[tensor]) for tensor in ("params", "m", "v"))
     assert not (tmp_path / "two" / ".lock").exists() and not (tmp_path / "two" / FALLEN).exists()
 
 

@@ -1,0 +1,108 @@
+"""The ranks of one machine keep one copy of the weights between them, of which each moves its part.
+
+Every rank reads all weights and moves them once in each of its steps.  In memory of its own, each would do the same
+work on the same numbers; in memory that they share, each does its part, and the others see it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+import numpy as np
+
+from ..models.nmt import NMT
+from ..optim import ROW
+
+_SLICE = 1 << 20  # elements added up at a time: what fits a cache takes a third of the time of all at once
+
+
+class Machine:
+    """The ranks of a machine; comm: MPI's, or None for a rank that has its weights alone."""
+
+    def __init__(self, comm: Any = None):
+        self.comm = comm
+        self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+
+    def share(self, model: NMT) -> Machine:
+        """Put the weights of all ranks, which are the same, into one place; where that cannot be, each is left alone."""
+        if self.size == 1:
+            return Machine()
+        flat = model.params.flat
+        file = _reserve(flat.nbytes) if self.rank == 0 else None
+        memory = _attach(self.comm.bcast(None if file is None else f"/proc/{os.getpid()}/fd/{file}"), flat.nbytes)
+        attached = all(self.comm.allgather(memory is not None))
+        if file is not None:
+            os.close(file)
+        if not attached:
+            return Machine()
+        shared = np.frombuffer(memory, flat.dtype)
+        if self.rank == 0:
+            shared[...] = flat
+        self.wait()
+        model.params = model.params.like(shared)
+        return self
+
+    def part(self, size: int) -> slice:
+        """What this rank moves of a vector: whole rows of the norm's partial sums."""
+        return slice(*self._bounds(size)[self.rank : self.rank + 2])
+
+    def add_up(self, vector: np.ndarray) -> None:
+        """Put the sum over the machine in the place of each rank's vector."""
+        if self.comm is not None:
+            add_up(self.comm, vector)
+
+    def gather(self, vector: np.ndarray) -> None:
+        """Put everyone's part of a vector into that of the first rank."""
+        if self.comm is not None:
+            from mpi4py import MPI
+
+            bounds = self._bounds(vector.size)
+            if self.rank == 0:
+                self.comm.Gatherv(MPI.IN_PLACE, [vector, np.diff(bounds)])
+            else:
+                self.comm.Gatherv(vector[self.part(vector.size)], None)
+
+    def wait(self) -> None:
+        """Until all ranks of the machine are here."""
+        if self.comm is not None:
+            self.comm.Barrier()
+
+    def _bounds(self, size: int) -> list[int]:
+        rows = -(-size // ROW)
+        return [min(rows * rank // self.size * ROW, size) for rank in range(self.size + 1)]
+
+
+def add_up(comm: Any, vector: np.ndarray) -> None:
+    """Put the sum over all ranks in the place of each one's vector, the same bits on all."""
+    from mpi4py import MPI
+
+    for start in range(0, len(vector), _SLICE):
+        comm.Allreduce(MPI.IN_PLACE, vector[start : start + _SLICE])
+
+
+def _reserve(size: int) -> int | None:
+    """A file in memory that is gone with the last process that has it open."""
+    try:
+        file = os.memfd_create("scratchnmt")
+    except (AttributeError, OSError):  # not Linux
+        return None
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError:  # there is not so much
+        os.close(file)
+        return None
+    return file
+
+
+def _attach(path: str | None, size: int) -> mmap.mmap | None:
+    """The memory of the file; None where it cannot be opened, as from a container of its own."""
+    try:
+        file = os.open(path or "", os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        return mmap.mmap(file, size)
+    finally:
+        os.close(file)
