@@ -22,10 +22,19 @@ def perplexity(model: Any, batches: Iterable[Batch]) -> float:
 
     What is left of a number too large for a float is the largest power that fits.
     """
-    nats, tokens = 0.0, 0
-    for batch in batches:
-        nats += model.nll(batch.src, batch.src_lengths, batch.tgt)
-        tokens += int(batch.tgt_lengths.sum())
+    return perplexity_of(loss(model, batch) for batch in batches)
+
+
+def loss(model: Any, batch: Batch) -> tuple[float, int]:
+    """Nats and tokens of a batch."""
+    nats = model.nll(batch.src, batch.src_lengths, batch.tgt)
+    tokens = int(batch.tgt_lengths.sum())
+    return nats, tokens
+
+
+def perplexity_of(losses: Iterable[tuple[float, int]]) -> float:
+    """The perplexity of all batches, of whose losses this is."""
+    nats, tokens = map(sum, zip((0.0, 0), *losses))
     if not tokens:
         raise InputError("perplexity needs at least one sentence")
     return exp(min(nats / tokens, 700.0))

@@ -13,6 +13,7 @@ from .arrays import to_device
 from .data.batches import Batch, make_batch
 from .data.vocab import EOS, SPECIALS, Vocabulary
 from .errors import InputError
+from .parallel.ranks import Ranks
 from .search import Hypothesis, beam_search, check_options, check_sampling, sample
 from .unknown import Writer, writer
 
@@ -44,17 +45,28 @@ class _Search(NamedTuple):
     find: Callable[..., list[list[Hypothesis]]]  # of a Batch, the limits of steps and the numbers of the lines
 
 
-class Translator:
-    """Translates sentences with `model`; ids come from `src_vocab` and are read by `tgt_vocab`."""
+class _Line(NamedTuple):
+    number: int  # from 1
+    text: str
+    ids: list[int]
 
-    def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary):
+
+class Translator:
+    """Translates sentences with `model`; ids come from `src_vocab` and are read by `tgt_vocab`.
+
+    ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with the
+    same lines; each searches for its share of the batches, and all have all results.
+    """
+
+    def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None):
         self.model = model
         self.src_vocab = src_vocab
         self.tgt_vocab = tgt_vocab
+        self.ranks = ranks or Ranks()
 
     @classmethod
     def load(cls, directory: str | os.PathLike | Sequence[str | os.PathLike], device: str = "cpu",
-             **computing: Any) -> Translator:
+             ranks: Ranks | None = None, **computing: Any) -> Translator:
         """The translator of a training run's folder; computing: kernels and matmul, as NMT takes them.
 
         Of a list of several folders, an `Ensemble` translates (see scratchnmt.search.ensemble).
@@ -64,7 +76,7 @@ class Translator:
         from .runs import load_models
 
         directories = [directory] if isinstance(directory, (str, os.PathLike)) else directory
-        return cls(*load_models(directories, device, **computing))
+        return cls(*load_models(directories, device, **computing), ranks)
 
     def translate(self, lines: Iterable[str], beam_size: int = 5, **options: Any) -> list[Any]:
         """Translate every line; one result for each, in order.  Options as in `stream`."""
@@ -89,8 +101,8 @@ class Translator:
         first, score being the log-probability.  length_penalty is the alpha of scratchnmt.search, and
         beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
         included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the
-        results (None: 16 batches), which are translated in batches of `batch_size` sentences of like
-        length; window=1 answers each line before it reads the next.  replace_unknown puts the source word
+        results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences of
+        like length; window=1 answers each line before it reads the next.  replace_unknown puts the source word
         with the most attention in the place of <unk>, or what the dictionary has for that word (see
         scratchnmt.unknown); the scores remain those of <unk>.
 
@@ -147,41 +159,49 @@ class Translator:
         """(text, score) of what is found for each line; everything is checked before a line is read."""
         if isinstance(lines, str):
             raise TypeError("lines must be a list of sentences, not one string")
-        window = _WINDOW * batch_size if window is None else window
         for name, value in ("batch_size", batch_size), ("window", window):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
         _check_max_length(max_length)
-        return self._by_windows(iter(lines), window, batch_size, max_length, search, write)
+        return self._by_windows(enumerate(lines, start=1), window, batch_size, max_length, search, write)
 
     def _by_windows(self, lines, window, batch_size, max_length, search, write: Writer
                     ) -> Iterator[list[tuple[str, float]]]:
-        numbered = enumerate(lines, start=1)
-        for first in numbered:
-            taken = chain([first], islice(numbered, window - 1))
-            encoded = [(line, self._encode(line, f"line {n}", max_length, search)) for n, line in taken]
-            found = self._search([ids for _, ids in encoded], batch_size, max_length, search, first[0])
-            for (line, _), hypotheses in zip(encoded, found):
-                yield [(write(line, hypothesis), hypothesis.score) for hypothesis in hypotheses]
+        """Several processes read a window each at once, so that the batches are those of one process."""
+        window, at_once = (window, 1) if window else (_WINDOW * batch_size, self.ranks.size)
+        while taken := list(islice(lines, window * at_once)):
+            encoded = [_Line(n, line, self._encode(line, f"line {n}", max_length, search)) for n, line in taken]
+            cut = (self._cut(encoded[at : at + window], batch_size, max_length, search)
+                   for at in range(0, len(encoded), window))
+            batches = list(chain.from_iterable(cut))
 
-    def _search(self, sentences, batch_size, max_length, search, first_line=1) -> list[list[Hypothesis]]:
-        """What is found for each sentence; the empty translation, of score 0, of one without tokens."""
-        found = [[Hypothesis([], 0.0)] for _ in sentences]
-        order = sorted((i for i, ids in enumerate(sentences) if ids), key=lambda i: len(sentences[i]))
-        sizes = [self._search_size(ids, max_length, search) for ids in sentences]
-        for chosen in _batches(order, sizes, batch_size):
-            batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
-            limits = _limit(batch.src_lengths, max_length)
-            try:
-                results = search.find(batch, limits, [first_line + i for i in chosen])
-            except MemoryError as error:
-                beam = f", or beam_size, now {search.beam_size}" if search.beam_size > 1 else ""
-                raise InputError(f"out of memory ({error}) in the search of {len(chosen)} sentences of up to "
-                                 f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}{beam}"
-                                 ) from error
-            for i, hypotheses in zip(chosen, results):
-                found[i] = hypotheses
-        return found
+            def translate(batch: list[_Line]) -> list[list[tuple[str, float]]]:
+                found = self._search([line.ids for line in batch], batch_size, max_length, search,
+                                     [line.number for line in batch])
+                return [[(write(line.text, one), one.score) for one in hypotheses]
+                        for line, hypotheses in zip(batch, found)]
+
+            results = self.ranks.each(batches, translate)
+            found = {line.number: result for batch, some in zip(batches, results) for line, result in zip(batch, some)}
+            for line in encoded:
+                yield found.get(line.number) or [("", 0.0)]
+
+    def _cut(self, lines: list[_Line], batch_size, max_length, search) -> Iterator[list[_Line]]:
+        """Batches of those that are not blank, ascending in length."""
+        order = sorted((i for i, line in enumerate(lines) if line.ids), key=lambda i: len(lines[i].ids))
+        sizes = [self._search_size(line.ids, max_length, search) for line in lines]
+        return ([lines[i] for i in chosen] for chosen in _batches(order, sizes, batch_size))
+
+    def _search(self, sentences, batch_size, max_length, search, numbers=(1,)) -> list[list[Hypothesis]]:
+        """What is found for each sentence of a batch."""
+        batch = make_batch(sentences, [[] for _ in sentences])
+        try:
+            return search.find(batch, _limit(batch.src_lengths, max_length), numbers)
+        except MemoryError as error:
+            beam = f", or beam_size, now {search.beam_size}" if search.beam_size > 1 else ""
+            raise InputError(f"out of memory ({error}) in the search of {len(sentences)} sentences of up to "
+                             f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}{beam}"
+                             ) from error
 
     def _encode(self, line, name, max_length, search) -> list[int]:
         """The ids of a line; InputError, calling it `name`, if its search alone takes too much memory."""
@@ -260,7 +280,7 @@ class Translator:
         search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=1)
         _check_max_length(max_length)
         ids = self._encode(line, "the sentence", max_length, search)
-        ((best,),) = self._search([ids], 1, max_length, search)
+        ((best,),) = self._search([ids], 1, max_length, search) if ids else [[Hypothesis([], 0.0)]]
         tokens = [self.tgt_vocab.token(i) for i in best.value]
         attention = np.zeros((0, 0)) if best.attention is None else best.attention
         if len(attention) > len(tokens):

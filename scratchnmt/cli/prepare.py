@@ -23,6 +23,7 @@ from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
+from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
 from .choices import (CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY,
                       defaults)
@@ -38,8 +39,12 @@ class Prepared(NamedTuple):
     options: TrainingOptions
 
 
-def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
-    """A new run of the given choices, names as in `choices`; defaults for the others."""
+def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: Ranks | None = None) -> Prepared:
+    """A new run of the given choices, names as in `choices`; defaults for the others.
+
+    ranks: who all call this; the first one learns the vocabularies and encodes the training text.
+    """
+    ranks = ranks or Ranks()
     checkpoint.check_out_dir(out, overwrite=overwrite)
     _check_writable(Path(out))
     check_place(Path(out, checkpoint.CORPUS))
@@ -55,16 +60,18 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prep
     valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
     src_lines, tgt_lines = map(Text, _train_files(given))
     check_parallel(src_lines.path, len(src_lines), tgt_lines.path, len(tgt_lines))
-    src_vocab, tgt_vocab = build_vocabularies(src_lines, tgt_lines, **vocabulary, seed=options.seed)
+    src_vocab, tgt_vocab = ranks.from_first(
+        lambda: build_vocabularies(src_lines, tgt_lines, **vocabulary, seed=options.seed))
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
-    data = _encoded(out, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"])
+    data = _encoded(out, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks)
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
     return Prepared(model, replace(data, origin=origin), options)
 
 
-def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False) -> Prepared:
+def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: Ranks | None = None
+                    ) -> Prepared:
     """The run in the folder `out`, as it was started; InputError for a choice that would change it.
 
     Limits, intervals, the learning rate, clip and how it is computed may change; so may the places of the
@@ -86,7 +93,7 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False)
                          f"give {', '.join(missing)}, too")
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
-    data = _encoded(out, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length)
+    data = _encoded(out, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks or Ranks())
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given))
     return Prepared(model, replace(data, origin={**run.data, **files}), options)
 
@@ -110,10 +117,11 @@ def build_vocabularies(src_lines: Collection[str], tgt_lines: Collection[str], v
 
 
 def _encoded(out: str, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
-             tgt_vocab: Vocabulary, max_length: int | None) -> TrainingData:
+             tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks) -> TrainingData:
     """The data of a run, whose training text is kept as ids in a folder of the run's."""
-    corpus, left_out = open_or_build(Path(out, checkpoint.CORPUS), *_train_files(files), src_vocab, tgt_vocab,
-                                     max_length=max_length, say=lambda line: print(line, file=sys.stderr))
+    corpus, left_out = ranks.in_turn(
+        lambda: open_or_build(Path(out, checkpoint.CORPUS), *_train_files(files), src_vocab, tgt_vocab,
+                              max_length=max_length, say=lambda line: print(line, file=sys.stderr)))
     return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from ..arrays import keep_freed_memory
 from ..checkpoint import CURVES, check_out_dir
 from ..errors import require
+from ..parallel.ranks import world
 from ..training import TrainingData, TrainingResult, train
 from ..training.lock import FolderLock
-from ..training.ranks import world
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .prepare import Prepared, prepare, prepare_resumed
@@ -41,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
     ranks = world()
-    with ranks.together(out, f"; resume it with\n  {resume_command(out, ranks.size)}"):
+    with ranks.together(out, "training stopped on all ranks; the last save is intact",
+                        f"; resume it with\n  {resume_command(out, ranks.size)}"):
         if ranks.first:
             check_out_dir(out, resume=resume, overwrite=overwrite)
         with FolderLock(out) if ranks.first else nullcontext():  # the text is encoded into it, before the training begins
-            ready = ranks.in_turn(lambda: (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite))
+            ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite, ranks=ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
             result = start(ready, out, resume=resume, overwrite=overwrite, ranks=ranks)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..parallel.ranks import Ranks, world
 from .parser import (
     Parser,
     add_computing,
@@ -32,6 +34,7 @@ input's line (from 1), the log-probability of the translation, the translation.
 examples:
   echo "A dog runs ." | scratchnmt translate --model runs/en-de
   scratchnmt translate --model runs/en-de --input test.en --output test.out.de
+  mpirun -n 4 scratchnmt translate --model runs/en-de --input test.en --output test.out.de
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png
   scratchnmt translate --model runs/en-de --input test.en --replace-unknown --dictionary en-de.tsv
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --sample --temperature 0.5 --seed 1"""
@@ -47,7 +50,7 @@ def add_arguments(parser: Parser) -> None:
     search = parser.add_argument_group("search")
     add_search_options(search)
     add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of "
-               "like length can go together (default: 16 batches; 1 on a terminal)", type=int)
+               "like length can go together (default: 16 batches for each process; 1 on a terminal)", type=int)
     add_computing(search)
     add_replacing(parser.add_argument_group("unknown words"))
     drawing = parser.add_argument_group("drawing instead of searching")
@@ -63,32 +66,48 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.text import lines_of, stream_lines
     from ..plots import check_picture
+
+    ranks = world()
+    with ranks.together(tempfile.gettempdir(), "translation stopped on all ranks"):
+        if ranks.first:
+            check_output(args.output)
+        _check_sample(args)
+        if args.attention:
+            check_picture(args.attention)
+            if ranks.size > 1:
+                raise InputError("--attention draws in one process: leave mpirun out")
+        if args.read_ahead is not None and args.read_ahead < 1:
+            raise InputError(f"read_ahead must be at least 1, not {args.read_ahead}")
+        _translate(args, ranks)
+    return 0
+
+
+def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
+    from ..data.text import lines_of, stream_lines
     from ..translate import Translator
 
-    check_output(args.output)
-    _check_sample(args)
-    if args.attention:
-        check_picture(args.attention)
     shared = replacing(args)
     interactive = args.input is None and sys.stdin.isatty()
-    lines = lines_of(sys.stdin.buffer, "standard input") if args.input is None else stream_lines(args.input)
-    translator = Translator.load(args.model, **computing(vars(args)))
-    window = args.read_ahead or (1 if interactive else None)
-    if args.read_ahead is not None and args.read_ahead < 1:
-        raise InputError(f"read_ahead must be at least 1, not {args.read_ahead}")
+    lines: Iterable[str] = ()
+    if ranks.first:  # it reads and writes; the others have its lines, and nothing to write
+        lines = lines_of(sys.stdin.buffer, "standard input") if args.input is None else stream_lines(args.input)
+    translator = Translator.load(args.model, ranks=ranks, **computing(vars(args)))
+    window = ranks.from_first(lambda: args.read_ahead or (1 if interactive else None))
+    lines = ranks.same(lines, window or args.batch_size)
     if args.attention:
         lines = _draw_maps(translator, lines, args)
     results = _results(translator, lines, {**shared, "window": window}, args)
     if interactive:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
-    if args.output:
+    if not ranks.first:
+        for _ in results:
+            pass
+    elif args.output:
         write_lines(args.output, _format(results))
     else:
         for line in _format(results):
             print(line, flush=window is not None)
-    return 0
 
 
 def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args: argparse.Namespace) -> Iterator[Any]:

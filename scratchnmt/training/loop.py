@@ -28,6 +28,7 @@ from ..data.batches import Batch
 from ..errors import InputError, WriteError
 from ..models.nmt import NMT
 from ..ops.plain import PLAIN
+from ..parallel.ranks import Ranks, divide
 from . import nonfinite, step
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
@@ -35,7 +36,6 @@ from .nonfinite import NotFiniteError
 from .options import TrainingOptions
 from .plan import Plan
 from .progress import Progress, duration
-from .ranks import Ranks, divide
 from .record import draw_curves, write_metrics
 from .state import State, TrainingResult
 from .validation import Validation
@@ -66,7 +66,7 @@ class Trainer:
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.batches = self.plan.batches(0)
         self.interrupts = Interrupts()
-        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check)
+        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks)
 
     def _make_optimizer(self, module: Any) -> Any:
         """Of the module `optim`, or of its fused twin."""
@@ -209,7 +209,7 @@ class Trainer:
         self._note_results(wait=True)
         if self.average:
             model = model.with_params(model.params.like(self.average.flat))
-        ppl, bleu = self.ranks.from_first(lambda: (self._perplexity(model), self.validation.bleu(model)))
+        ppl, bleu = self._perplexity(model), self.validation.bleu(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,

@@ -12,14 +12,13 @@ from .. import checkpoint
 from ..errors import require
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
+from ..parallel.ranks import Ranks
 from .data import TrainingData
-from .guard import FALLEN
 from .lock import FolderLock
 from .loop import Trainer
 from .memory import out_of_memory
 from .options import TrainingOptions
 from .progress import Progress
-from .ranks import Ranks
 from .state import TrainingResult
 
 
@@ -33,7 +32,7 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     run after the step at hand and saves; the result says so.  The model ends with the last weights, which
     need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
     the machine's, is too small, WriteError if a save is impossible (the one before is then still there), InputError
-    if another process trains in `out_dir`.  ranks: the processes that train together, each calling this (see ranks.py).
+    if another process trains in `out_dir`.  ranks: the processes that train together, each calling this (see parallel/ranks.py).
     """
     ranks, choice = ranks or Ranks(), {"resume": resume, "overwrite": overwrite}
     if ranks.first:
@@ -55,8 +54,6 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str 
     try:
         if ranks.first:
             checkpoint.sweep(out_dir)
-            for mark in Path(out_dir).glob(f"{FALLEN}.*"):
-                mark.unlink(missing_ok=True)
         trainer = Trainer(model, data, options, Path(out_dir), ranks)
         ranks.check_alike({"model": model.config.to_dict(), "dtype": str(model.params.flat.dtype),
                            "device": model.computing, "options": options.to_dict(), **trainer.plan.texts,

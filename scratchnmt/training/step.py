@@ -27,7 +27,7 @@ from ..models.inputs import Bucket
 from ..models.nmt import NMT
 from ..ops.lstm import shut
 from ..ops.plain import PLAIN
-from .ranks import Ranks
+from ..parallel.ranks import Ranks
 
 AHEAD = 4  # steps that the host may be ahead of the GPU
 _COURSE = {"step": (1,), "course": (3,)}  # beside a batch: whose dropout; what the optimizer's `advance` returned

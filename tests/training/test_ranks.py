@@ -1,25 +1,22 @@
 """Several processes by mpirun: the same as one, and none is left behind."""
 
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_run
+from mpi_run import finished, needs_mpi, start
 from tiny_run import essence, metrics, run
 
 from scratchnmt.checkpoint import read_tensors
 from scratchnmt.errors import InputError
-from scratchnmt.training import ranks
-from scratchnmt.training.guard import FALLEN
+from scratchnmt.parallel import ranks
+from scratchnmt.parallel.guard import FALLEN
 from scratchnmt.training.plan import Plan
 
-ROOT = Path(__file__).parents[2]
 STEPS = 40
 
 
@@ -59,24 +56,6 @@ def test_mpirun_without_mpi4py(monkeypatch):
     assert ranks.world().size == 1
 
 
-# with mpirun
-
-needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not there (pip install '.[mpi]' mpich)")
-SCRIPT = """
-import os, pathlib, sys
-folder = pathlib.Path(sys.argv[1])
-rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "0"
-(folder / f"rank{rank}").write_text(str(os.getpid()))
-other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
-from scratchnmt.cli import main
-from scratchnmt.training import machine
-if "--alone" in sys.argv:
-    sys.argv.remove("--alone")
-    machine._reserve = lambda size: None
-sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else [])))
-"""
-
-
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
     pytest.importorskip("mpi4py")
@@ -85,21 +64,8 @@ def arguments(tmp_path_factory):
         (folder / f"{name}.src").write_text("\n".join(src) + "\n")
         (folder / f"{name}.tgt").write_text("\n".join(tgt) + "\n")
     files = [f"--{part}-{side}={folder}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
-    return [*files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", "--batch-size=16",
+    return ["train", *files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", "--batch-size=16",
             f"--max-steps={STEPS}", "--valid-every=20", "--patience=1", "--learning-rate=0.01"]
-
-
-def start(folder, count, *rest):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-    command = ["mpirun", "-n", str(count)] * (count > 1)
-    return subprocess.Popen([*command, sys.executable, "-c", SCRIPT, str(folder), "train", *map(str, rest)],
-                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-
-
-def finished(folder, count, *rest):
-    process = start(folder, count, *rest)
-    out, error = process.communicate(timeout=60)
-    return process.returncode, out, error
 
 
 @needs_mpi
@@ -116,7 +82,7 @@ def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_pa
         assert essence(tmp_path / name) == essence(tmp_path / "parts")
         found, _ = read_tensors(tmp_path / name / "training-state.safetensors")
         assert all(np.array_equal(found[tensor], expected[tensor]) for tensor in ("params", "m", "v"))
-    assert not (tmp_path / "two" / ".lock").exists() and not (tmp_path / "two" / FALLEN).exists()
+    assert not (tmp_path / "two" / ".lock").exists() and not list((tmp_path / "two").glob(f"{FALLEN}*"))
 
 
 @needs_mpi
@@ -124,7 +90,7 @@ def test_another_number_of_ranks_goes_on(arguments, tmp_path):
     assert finished(tmp_path, 1, *arguments, "--out", tmp_path / "whole", "--dropout=0")[0] == 0
     half = [*arguments, "--dropout=0", "--out", tmp_path / "run"]
     assert finished(tmp_path, 2, *half, "--max-steps", STEPS // 2)[0] == 0
-    status, out, _ = finished(tmp_path, 3, "--out", tmp_path / "run", "--resume", "--max-steps", STEPS)
+    status, out, _ = finished(tmp_path, 3, "train", "--out", tmp_path / "run", "--resume", "--max-steps", STEPS)
     assert status == 0 and "3 processes" in out
     found, expected = (metrics(tmp_path / name)[-1] for name in ("run", "whole"))
     assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4) and found["step"] == STEPS
@@ -150,7 +116,7 @@ def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_p
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / f"rank{rank}").read_text()), 0)
     step = read_tensors(state)[1]["state"]["step"]
-    status, _, error = finished(tmp_path, 2, "--out", tmp_path / "run", "--resume", "--max-steps", step + 5)
+    status, _, error = finished(tmp_path, 2, "train", "--out", tmp_path / "run", "--resume", "--max-steps", step + 5)
     assert status == 0, error
 
 

@@ -37,8 +37,8 @@ BUGS = (
         title="the loss is divided by the size of the batch, padding included",
         origin="a classic",
         file="metrics.py",
-        right="        tokens += int(batch.tgt_lengths.sum())",
-        wrong="        tokens += batch.tgt[1:].size",
+        right="    tokens = int(batch.tgt_lengths.sum())",
+        wrong="    tokens = batch.tgt[1:].size",
         check="perplexity_does_not_depend_on_the_batches",
         caught="in one padded batch",
         story="Every figure comes out better than it is, and the better the more the lengths in a batch "

@@ -20,14 +20,15 @@ from pathlib import Path
 FALLEN = ".fallen"  # a mark begins with it
 _MAY_WAIT = ("pipe", "tty", "write", "splice")  # in the name of what a process waits in
 PATIENCE = 6.0  # seconds
+_OLD = 60.0  # seconds, after which nobody is left who looks for a mark
 _BYE = b"bye"
 
 
 class Guard:
     """Starts the process; `leave` tells it that all is well."""
 
-    def __init__(self, mark: str | os.PathLike, name: str, resume: str):
-        self.process = subprocess.Popen([sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, resume],
+    def __init__(self, mark: str | os.PathLike, name: str, stopped: str):
+        self.process = subprocess.Popen([sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, stopped],
                                         stdin=subprocess.PIPE, start_new_session=True)
 
     def leave(self) -> None:
@@ -48,7 +49,17 @@ def speaks(mark: str | os.PathLike) -> bool:
     return True
 
 
-def watch(pid: int, mark: str, name: str, resume: str) -> None:
+def sweep(folder: str | os.PathLike) -> None:
+    """Remove the marks of jobs that fell a while ago."""
+    for mark in Path(folder).glob(f"{FALLEN}.*"):
+        try:
+            if time.time() - mark.stat().st_mtime > _OLD:
+                mark.unlink()
+        except OSError:
+            pass  # somebody else's, or gone
+
+
+def watch(pid: int, mark: str, name: str, stopped: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
     used, since, why = _used(pid), time.monotonic(), ""
     while True:
@@ -63,8 +74,7 @@ def watch(pid: int, mark: str, name: str, resume: str) -> None:
             why = f"hung for {PATIENCE:g} seconds and was ended"
             break
     if speaks(mark):
-        print(f"{name} (process {pid}) {why or 'died'}; training stopped on all ranks; the last save is intact{resume}",
-              file=sys.stderr, flush=True)
+        print(f"{name} (process {pid}) {why or 'died'}; {stopped}", file=sys.stderr, flush=True)
     if why:
         os.kill(pid, signal.SIGKILL)
 

@@ -1,8 +1,8 @@
 """The processes of a run, on one machine or several: what they tell each other, by MPI (mpi4py).
 
-Each of them, a *rank*, has all weights and takes its part of every batch; the gradients are added up, and from there on
-all do the same.  The first rank validates, logs and writes the run's folder.  A run of one process is a single rank,
-which has nobody to tell.
+Each of them, a *rank*, goes through the same program.  In training each takes its part of every batch, the gradients
+are added up, and from there on all do the same; what comes in pieces, such as sentences to translate, is dealt out.  The
+first rank reads, logs and writes.  A run of one process is a single rank, which has nobody to tell.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from ..checkpoint import CONFIG
 from ..errors import InputError, require
-from .guard import FALLEN, Guard, speaks
+from .guard import FALLEN, Guard, speaks, sweep
 from .machine import Machine, add_up
 
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # what MPICH's and Open MPI's mpirun tell a process
@@ -32,7 +34,11 @@ class Ranks:
     def __init__(self, comm: Any = None):
         self.comm = comm
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
-        self.machine = Machine(comm and comm.Split_type(_mpi().COMM_TYPE_SHARED))
+
+    @cached_property
+    def machine(self) -> Machine:
+        """Those of them that run on this one's machine; all must ask for it first at the same time."""
+        return Machine(self.comm and self.comm.Split_type(_mpi().COMM_TYPE_SHARED))
 
     @property
     def first(self) -> bool:
@@ -66,6 +72,36 @@ class Ranks:
             raise error
         return found
 
+    def each(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
+        """What `work` returns for each item, on all ranks, each of which did some; or what one of them raised.
+
+        Items that get larger or smaller from first to last are shared out evenly: one to each rank, then the same
+        backwards, and so on.
+        """
+        if self.comm is None:
+            return [work(item) for item in items]
+        there_and_back = [*range(self.size), *reversed(range(self.size))]
+        turns = [there_and_back[i % len(there_and_back)] for i in range(len(items))]
+        done, error = [], None
+        try:
+            done = [work(item) for item, turn in zip(items, turns) if turn == self.rank]
+        except Exception as raised:  # noqa: BLE001  all ranks raise it
+            error = raised
+        told = self.comm.allgather((done, error))
+        if error := next((error for _, error in told if error is not None), None):
+            raise error
+        results = [iter(done) for done, _ in told]
+        return [next(results[turn]) for turn in turns]
+
+    def same(self, items: Iterable[Any], at_a_time: int) -> Iterator[Any]:
+        """The first rank's items, on all; as many are read before the first is passed on."""
+        if self.comm is None:
+            yield from items
+            return
+        items = iter(items)
+        while some := self.from_first(lambda: list(islice(items, at_a_time))):
+            yield from some
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.comm is not None:
@@ -90,16 +126,19 @@ class Ranks:
                                      "need the same files and options")
 
     @contextmanager
-    def together(self, folder: str, resume: str) -> Iterator[None]:
+    def together(self, folder: str, stopped: str, resume: str = "") -> Iterator[None]:
         """Inside `with`, a rank that fails, dies or hangs takes all down, and one of them says who, why and how to go on.
 
-        folder: the run's, on a disk that all ranks share.  resume: the end of the sentence.
+        folder: on a disk that all ranks share.  stopped, resume: what the sentence says then; a rank that can tell
+        its error by itself has said so much, and adds `resume` alone, if there is a run in the folder.
         """
         if self.comm is None:
             yield
             return
+        if self.first:
+            sweep(folder)
         mark = Path(folder, self.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}"))
-        guard = Guard(mark, f"rank {self.rank} of {self.size}", resume)
+        guard = Guard(mark, f"rank {self.rank} of {self.size}", stopped + resume)
         try:
             yield
         except BaseException as error:

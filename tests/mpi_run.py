@@ -1,0 +1,41 @@
+"""The command line in several processes by mpirun, each of which leaves its number in a folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not there (pip install '.[mpi]' mpich)")
+_ROOT = Path(__file__).parents[1]
+_SCRIPT = """
+import os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "0"
+(folder / f"rank{rank}").write_text(str(os.getpid()))
+other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
+from scratchnmt.cli import main
+from scratchnmt.parallel import machine
+if "--alone" in sys.argv:
+    sys.argv.remove("--alone")
+    machine._reserve = lambda size: None
+sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else [])))
+"""
+
+
+def start(folder, count, *arguments):
+    """`scratchnmt ARGUMENTS` by so many ranks.  --alone: without common memory; what is behind --else is rank 1's."""
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    command = ["mpirun", "-n", str(count)] * (count > 1)
+    return subprocess.Popen([*command, sys.executable, "-c", _SCRIPT, str(folder), *map(str, arguments)],
+                            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            encoding="utf-8")
+
+
+def finished(folder, count, *arguments, text=""):
+    """Exit status, output, errors."""
+    process = start(folder, count, *arguments)
+    out, error = process.communicate(text, timeout=60)
+    return process.returncode, out, error

@@ -1,0 +1,133 @@
+"""What ranks tell each other: here they are threads; with mpirun, `translate` and the tests of training."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from fake_comm import on_ranks
+from mpi_run import finished, needs_mpi, start
+
+from scratchnmt.errors import InputError
+from scratchnmt.parallel import guard, machine
+from scratchnmt.parallel.ranks import Ranks
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 7, 24])
+def test_each_item_is_done_once_and_all_have_all(size, count):
+    done = []
+    found = on_ranks(size, lambda ranks: ranks.each(range(count), lambda item: done.append((item, ranks.rank)) or item**2))
+    assert found == [[item**2 for item in range(count)]] * size
+    assert sorted(item for item, _ in done) == list(range(count))
+    if count == 24:  # ascending items are shared out evenly
+        sums = [sum(item for item, rank in done if rank == one) for one in range(size)]
+        assert max(sums) - min(sums) <= 24
+    assert Ranks().each(range(count), lambda item: item**2) == [item**2 for item in range(count)]
+
+
+def test_an_error_of_one_rank_is_raised_by_all():
+    def work(item):
+        if item == 3:
+            raise InputError(f"item {item}")
+        return item
+
+    assert [str(error) for error in on_ranks(3, lambda ranks: ranks.each(range(6), work))] == ["item 3"] * 3
+    assert [str(error) for error in on_ranks(3, lambda ranks: ranks.from_first(lambda: work(3)))] == ["item 3"] * 3
+
+
+def test_all_have_the_items_of_the_first():
+    def items(ranks):
+        if not ranks.first:
+            raise AssertionError("only the first one reads")
+        yield from "abcdefg"
+
+    for at_a_time in (1, 3, 7, 100):
+        assert on_ranks(3, lambda ranks: list(ranks.same(items(ranks), at_a_time))) == [list("abcdefg")] * 3
+
+
+def test_no_item_is_read_before_it_is_wanted():
+    read = []
+    (first,) = on_ranks(1, lambda ranks: ranks.same((read.append(item) or item for item in range(9)), 2))
+    assert next(first) == 0 and read == [0, 1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("elements", [1, 8192, 8193, 200_000])
+def test_the_parts_of_a_machine_are_whole_rows_and_everything(size, elements):
+    parts = []
+    for rank in range(size):
+        one = machine.Machine()
+        one.rank, one.size = rank, size
+        parts.append(one.part(elements))
+    assert parts[0].start == 0 and parts[-1].stop == elements
+    assert all(a.stop == b.start and b.start % 8192 == 0 for a, b in zip(parts, parts[1:]))
+    assert max(part.stop - part.start for part in parts) <= elements / size + 8192
+
+
+def test_marks_of_jobs_long_ago_are_removed(tmp_path):
+    old, new = tmp_path / f"{guard.FALLEN}.1", tmp_path / f"{guard.FALLEN}.2"
+    assert guard.speaks(old) and guard.speaks(new) and not guard.speaks(new)
+    os.utime(old, (time.time() - 1000,) * 2)
+    guard.sweep(tmp_path)
+    assert not old.exists() and new.exists()
+
+
+# translate with mpirun
+
+RNG = np.random.default_rng(0)
+LINES = [" ".join(RNG.choice(list("abcdefgh"), RNG.integers(0, 9))) for _ in range(300)]  # some are blank
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model that says something, and a text."""
+    pytest.importorskip("mpi4py")
+    from scratchnmt import NMT
+    from scratchnmt.data.vocab import WordVocabulary
+    from scratchnmt.runs import write_whole
+
+    folder, vocab = tmp_path_factory.mktemp("ranks"), WordVocabulary(list("abcdefgh"))
+    model = NMT(len(vocab), len(vocab), 8, 8, seed=3)
+    model.params.flat[...] *= 8
+    write_whole(folder / "model", model, vocab, vocab)
+    (folder / "text").write_text("\n".join(LINES) + "\n")
+    return folder
+
+
+@needs_mpi
+@pytest.mark.parametrize("options", [["--n-best=3"], ["--sample", "--seed=4"], ["--read-ahead=7"]])
+def test_ranks_translate_as_one_process(folder, options):
+    command = ["translate", "--model", folder / "model", "--batch-size=4", *options]  # 64 lines a window
+    status, expected, _ = finished(folder, 1, *command, "--input", folder / "text")
+    assert status == 0 and len(set(expected.splitlines())) > 20
+    for count in (2, 3):
+        status, _, error = finished(folder, count, *command, "--input", folder / "text", "--output", folder / f"out{count}")
+        assert status == 0, error
+        assert (folder / f"out{count}").read_text() == expected
+    assert finished(folder, 2, *command, text="\n".join(LINES[:40]))[1].splitlines() == \
+        finished(folder, 1, *command, text="\n".join(LINES[:40]))[1].splitlines()
+
+
+@needs_mpi
+def test_a_line_is_answered_before_the_next_is_read(folder):
+    process = start(folder, 2, "translate", "--model", folder / "model", "--read-ahead=1")
+    for line in LINES[:2]:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline().endswith("\n")
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error
+
+
+@needs_mpi
+def test_what_ends_a_translation_is_said_once_and_nothing_is_written(folder, tmp_path):
+    (tmp_path / "bad").write_bytes(b"a b\n" * 100 + b"a \xff\n")
+    model = ["translate", "--model", folder / "model"]
+    for arguments, words in ((["--input", tmp_path / "bad", "--output", tmp_path / "out"], "line 101: byte 0xff is not UTF-8"),
+                             (["--input", tmp_path / "none"], "does not exist"),
+                             (["--attention", tmp_path / "a.png"], "--attention draws in one process")):
+        status, out, error = finished(tmp_path, 2, *model, *arguments)
+        assert status == 2 and not out and error.count(words) == 1
+        assert "rank 0 of 2: " in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
