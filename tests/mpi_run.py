@@ -25,17 +25,21 @@ sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else []))
 """
 
 
-def start(folder, count, *arguments):
-    """`scratchnmt ARGUMENTS` by so many ranks.  --alone: without common memory; what is behind --else is rank 1's."""
+def start(folder, count, *arguments, program=None):
+    """`scratchnmt ARGUMENTS` by so many ranks.  --alone: without common memory; what is behind --else is rank 1's.
+
+    program: in the place of that one, what Python runs with the arguments.
+    """
+    program = program or ["-c", _SCRIPT, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}
     command = ["mpirun", "-n", str(count)] * (count > 1)
-    return subprocess.Popen([*command, sys.executable, "-c", _SCRIPT, str(folder), *map(str, arguments)],
-                            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.Popen([*command, sys.executable, *program, *map(str, arguments)], env=environment,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             encoding="utf-8")
 
 
-def finished(folder, count, *arguments, text=""):
+def finished(folder, count, *arguments, text="", program=None):
     """Exit status, output, errors."""
-    process = start(folder, count, *arguments)
+    process = start(folder, count, *arguments, program=program)
     out, error = process.communicate(text, timeout=60)
     return process.returncode, out, error

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from ..errors import InputError
 from ..kernels import CHOICES, MATMULS
+from ..parallel.ranks import Ranks
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -67,9 +68,10 @@ def add_computing(group: Any, **options: Any) -> None:
                choices=MATMULS, **options)
 
 
-def computing(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `add_computing` among others', as NMT takes them."""
-    return {name: given[name] for name in COMPUTING if name in given}
+def computing(given: Mapping[str, Any], ranks: Ranks | None = None) -> dict[str, Any]:
+    """The values of `add_computing` among others', as NMT takes them; of several ranks each has a card of its own."""
+    chosen = {name: given[name] for name in COMPUTING if name in given}
+    return chosen | {"device": ranks.device(chosen["device"])} if ranks and "device" in chosen else chosen
 
 
 def add_models(group: Any, text: str = "the mean of what they think likely") -> None:

@@ -53,7 +53,7 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: 
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
-    dtype, how = model_choices.pop("dtype"), computing(given)
+    dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, and a device with such kernels
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
     NMT(8, 8, 8, 8, dtype=dtype, **how)
@@ -77,6 +77,7 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False,
     Limits, intervals, the learning rate, clip and how it is computed may change; so may the places of the
     files, if they hold the same.
     """
+    ranks = ranks or Ranks()
     checkpoint.check_out_dir(out, resume=True, overwrite=overwrite)
     run = checkpoint.load_run(out)
     before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
@@ -93,8 +94,8 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False,
                          f"give {', '.join(missing)}, too")
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
-    data = _encoded(out, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks or Ranks())
-    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given))
+    data = _encoded(out, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
     return Prepared(model, replace(data, origin={**run.data, **files}), options)
 
 

@@ -92,7 +92,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     lines: Iterable[str] = ()
     if ranks.first:  # it reads and writes; the others have its lines, and nothing to write
         lines = lines_of(sys.stdin.buffer, "standard input") if args.input is None else stream_lines(args.input)
-    translator = Translator.load(args.model, ranks=ranks, **computing(vars(args)))
+    translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
     window = ranks.from_first(lambda: args.read_ahead or (1 if interactive else None))
     lines = ranks.same(lines, window or args.batch_size)
     if args.attention:

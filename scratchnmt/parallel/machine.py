@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import array_module
 from ..models.nmt import NMT
 from ..optim import ROW
 
@@ -27,7 +28,7 @@ class Machine:
 
     def share(self, model: NMT) -> Machine:
         """Put the weights of all ranks, which are the same, into one place; where that cannot be, each is left alone."""
-        if self.size == 1:
+        if self.size == 1 or array_module(model.params.flat) is not np:
             return Machine()
         flat = model.params.flat
         file = _reserve(flat.nbytes) if self.rank == 0 else None

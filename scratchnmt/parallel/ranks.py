@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array, array_module
 from ..checkpoint import CONFIG
 from ..errors import InputError, require
+from .cards import Cards, own_card
 from .guard import FALLEN, Guard, speaks, sweep
 from .machine import Machine, add_up
 
@@ -40,14 +42,33 @@ class Ranks:
         """Those of them that run on this one's machine; all must ask for it first at the same time."""
         return Machine(self.comm and self.comm.Split_type(_mpi().COMM_TYPE_SHARED))
 
+    @cached_property
+    def cards(self) -> Cards:
+        """Their GPUs; all must ask for it first at the same time, each with its own the current one."""
+        return Cards(self.comm)
+
+    def device(self, wanted: str) -> str:
+        """Where this rank computes: a card of its own where "cuda" is wanted; InputError if there is none."""
+        if self.size == 1 or wanted == "cpu":
+            return wanted
+        if wanted != "cuda":
+            raise InputError(f'device is "{wanted}", and there are {self.size} processes: with "cuda" each takes a card '
+                             "of its own")
+        return own_card(self.machine)
+
     @property
     def first(self) -> bool:
         return self.rank == 0
 
-    def add_up(self, array: np.ndarray) -> None:
-        """Put the sum over all ranks in the place of each one's vector, the same bits on all."""
-        if self.comm is not None:
+    def add_up(self, array: Array) -> None:
+        """Put the sum over all ranks in the place of each one's vector, the same bits on all.
+
+        On a GPU it is the current stream's work.
+        """
+        if self.comm is not None and array_module(array) is np:
             add_up(self.comm, array)
+        elif self.comm is not None:
+            self.cards.add_up(array)
 
     def agree(self, interrupted: bool, seconds: float) -> tuple[bool, float]:
         """Whether any rank was interrupted, and the seconds of the first one."""

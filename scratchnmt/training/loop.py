@@ -27,7 +27,6 @@ from ..arrays import array_module
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
 from ..models.nmt import NMT
-from ..ops.plain import PLAIN
 from ..parallel.ranks import Ranks, divide
 from . import nonfinite, step
 from .data import TrainingData
@@ -52,10 +51,6 @@ class Trainer:
         self.model, self.data, self.options, self.folder = model, data, options, folder
         self.ranks, self.xp = ranks or Ranks(), array_module(model.params.flat)
         self.parts = self.ranks.size * options.accumulate
-        if self.parts > 1 and model.kernels is not PLAIN:
-            raise InputError("several processes, and accumulate, need kernels 'plain'")
-        if self.ranks.size > 1 and self.xp is not np:
-            raise InputError("several processes need device 'cpu'")
         self.batch: Batch | None = None  # the one at hand
         self.saved_step: int | None = None
         self.digest: str | None = None  # of the model, for the files that are written for it

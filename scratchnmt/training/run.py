@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str 
             checkpoint.sweep(out_dir)
         trainer = Trainer(model, data, options, Path(out_dir), ranks)
         ranks.check_alike({"model": model.config.to_dict(), "dtype": str(model.params.flat.dtype),
-                           "device": model.computing, "options": options.to_dict(), **trainer.plan.texts,
+                           "device": re.sub(r":\d+", "", model.computing), "options": options.to_dict(), **trainer.plan.texts,
                            "vocabularies": [data.src_vocab.digest(), data.tgt_vocab.digest()]})
         if resume:
             trainer.resume()

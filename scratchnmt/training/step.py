@@ -25,6 +25,7 @@ from ..data.batches import Batch
 from ..models import inputs
 from ..models.inputs import Bucket
 from ..models.nmt import NMT
+from ..models.parameters import Parameters
 from ..ops.lstm import shut
 from ..ops.plain import PLAIN
 from ..parallel.ranks import Ranks
@@ -53,10 +54,10 @@ class Result(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Of a step's batch, what is computed at once, and by which rank (see ranks.py)."""
+    """Of a step's batch, what is computed at once, and by which rank (see parallel/ranks.py)."""
 
     number: int  # from 0
-    batch: Batch
+    batch: Batch | None  # None: no sentence
 
 
 class Recipe(NamedTuple):
@@ -73,13 +74,13 @@ def make(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe, ranks: Ran
          ) -> StepAtOnce | StepAhead:
     """The way to take steps that fits the model's kernels.
 
-    optimizer: makes one, of the module optim or its fused twin.  ranks: of whom each takes its parts; only at once.
+    optimizer: makes one, of the module optim or its fused twin.  ranks: of whom each takes its parts.
     """
     if model.kernels is PLAIN:
         return StepAtOnce(model, optimizer, recipe, ranks)
     from ..kernels import KERNELS
 
-    return StepAhead(model, optimizer(KERNELS["optim"]), recipe)
+    return StepAhead(model, optimizer(KERNELS["optim"]), recipe, ranks)
 
 
 class StepAtOnce:
@@ -172,42 +173,53 @@ class _Slot:
 class StepAhead:
     """Steps on a GPU, for models of fused kernels; the host is up to AHEAD steps further."""
 
-    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe):
+    def __init__(self, model: NMT, optimizer: Any, recipe: Recipe, ranks: Ranks | None = None):
         from ..kernels.graph import Graphs
 
-        self.model, self.optimizer, self.recipe = model, optimizer, recipe
+        self.model, self.optimizer, self.recipe, self.ranks = model, optimizer, recipe, ranks or Ranks()
         self.xp = array_module(model.params.flat)
         self.grads = model.params.like()
+        self.sum = None  # of the gradients of several parts
         # the products of the concat score and of local-p's places are CuPy's own, which cannot be recorded
         own = model.config.score == "concat" or model.config.attention == "local-p"
-        self.graphs = Graphs(0 if own else recipe.graphs)
+        recordable = not own and (self.ranks.size == 1 or self.ranks.cards.recordable)
+        self.graphs = Graphs(recipe.graphs if recordable else 0)
         # what is kept for good must not come from the pool of what is made on the way
         shut(self.xp, device_of(model.params.flat), model.config.encoder_size, model.params.flat.dtype)
-        self.there: dict[Bucket, Array] = {}  # where on the GPU a bucket's batch lies
+        self.there: dict[Bucket | None, Array] = {}  # where on the GPU a bucket's batch lies
         self.found = self.xp.zeros(2, "float64")  # loss, norm of the gradient
         self.stopped = self.xp.zeros(1, "float64")  # with `stop`, not finite from the first such step on
         self.free = deque(_Slot(self.xp) for _ in range(AHEAD))
-        self.sent: deque[tuple[_Slot, Place, int]] = deque()  # and how many sentences
+        self.sent: deque[tuple[_Slot, Place | None, int]] = deque()  # None: a part before the last; of how many sentences
         self.done: list[Result] = []
 
     def take(self, parts: Sequence[Part], sentences: int, place: Place, rate: float) -> None:
-        """Send the step that moves the weights along the gradient of a batch, one part alone.
+        """Send the step that moves the weights along the gradient of a batch of `sentences`, of which `parts` are
+        this rank's, one after another.
 
         Waits if AHEAD others are on the way.
         """
-        ((_, batch),) = parts
+        self.optimizer.learning_rate = rate
+        course = self.optimizer.advance(1 / sentences)
+        if len(parts) > 1 and self.sum is None:
+            self.sum = self.model.params.like()
+        parts = parts or [Part(0, None)]  # a batch of fewer sentences than ranks: its gradient is zero
+        for place_among, part in enumerate(parts, start=1):
+            self._send(part, place, course, sentences, first=place_among == 1, last=place_among == len(parts))
+
+    def _send(self, part: Part, place: Place, course: np.ndarray, sentences: int, *, first: bool, last: bool) -> None:
         if not self.free:
             self._receive()
         slot = self.free.popleft()
-        self.optimizer.learning_rate = rate
-        bucket = Bucket.of(batch.src, batch.tgt)
-        host, there = self._lay_out(batch, bucket, place, self.optimizer.advance(1 / sentences), slot)
+        bucket = part.batch and Bucket.of(part.batch.src, part.batch.tgt)
+        host, there = self._lay_out(part, bucket, place, course, slot)
         with self.graphs.turn():
             self.there[bucket].set(host)
-            self.graphs.run(bucket, lambda: self._work(there, bucket))
-            self.found.get(out=slot.found, blocking=False)
+            self.graphs.run((bucket, first, last), lambda: self._work(there, bucket, first, last))
+            if last:
+                self.found.get(out=slot.found, blocking=False)
             slot.event.record()
-        self.sent.append((slot, place, sentences))
+        self.sent.append((slot, place if last else None, sentences))
 
     def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
         """The loss of a step, computed once more, whose gradient is then in `grads`; first all that are on the way come back.
@@ -217,26 +229,31 @@ class StepAhead:
         while self.sent:
             self._receive()
         bucket = Bucket.of(batch.src, batch.tgt)
-        host, there = self._lay_out(batch, bucket, place, np.zeros(3), self.free[0])
+        host, there = self._lay_out(Part(part, batch), bucket, place, np.zeros(3), self.free[0])
         self.there[bucket].set(host)
         return self._gradient(there, bucket)
 
-    def _lay_out(self, batch: Batch, bucket: Bucket, place: Place, course: np.ndarray,
+    def _lay_out(self, part: Part, bucket: Bucket | None, place: Place, course: np.ndarray,
                  slot: _Slot) -> tuple[np.ndarray, dict[str, Array]]:
-        """The vector of a step on the host, in the slot's memory, and the views of the one on the GPU that it goes to."""
-        shapes, config = _COURSE | inputs.fields(bucket), self.model.config
+        """The vector of a part on the host, in the slot's memory, and the views of the one on the GPU that it goes to."""
+        shapes, config = _COURSE | (inputs.fields(bucket) if bucket else {}), self.model.config
         host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
         here = inputs.views(host, shapes)
-        inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *batch[:3], config.longest)
-        here["step"][0] = place.step - 1
+        if bucket:
+            inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *part.batch[:3], config.longest)
+        here["step"][0] = place.step - 1 | part.number << 32  # each part has masks of its own
         here["course"].view("float64")[...] = course
         if bucket not in self.there:
             self.there[bucket] = self.xp.empty(len(host), "int64")
         return host, inputs.views(self.there[bucket], shapes)
 
     def results(self, wait: bool = False) -> list[Result]:
-        """Those that have come back since the last call; with `wait`, of all steps."""
-        while self.sent and (wait or self.sent[0][0].event.done):
+        """Those that have come back since the last call; with `wait`, of all steps.
+
+        Of several ranks all have the same after the same step, whichever card is the first to be done.
+        """
+        alone = self.ranks.size == 1
+        while self.sent and (wait or (alone and self.sent[0][0].event.done)):
             self._receive()
         found, self.done = self.done, []
         return found
@@ -248,19 +265,41 @@ class StepAhead:
         """Give back what only steps need."""
         self.graphs.close()
 
-    def _work(self, there: dict[str, Array], bucket: Bucket) -> None:
-        """All launches of a step; nothing here may depend on what is in the batch but through `there`."""
+    def _work(self, there: dict[str, Array], bucket: Bucket | None, first: bool, last: bool) -> None:
+        """All launches of a part, the last of which ends the step; nothing here may depend on what is in the batch
+        but through `there`."""
+        if bucket:
+            loss = self._gradient(there, bucket)
+        else:
+            loss, self.grads.flat[...] = 0.0, 0
+        if first:
+            self.found[0] = loss
+        else:
+            self.found[0] += loss
+        total = self.grads
+        if not (first and last):
+            total = self.sum
+            if first:
+                total.flat[...] = self.grads.flat
+            else:
+                total.flat += self.grads.flat
+        if last:
+            self._move(total, there)
+
+    def _move(self, total: Parameters, there: dict[str, Array]) -> None:
+        """What follows the gradient of all parts: those of all ranks are added up, the weights are moved."""
         from ..kernels.optim import global_norm
 
-        loss = self._gradient(there, bucket)
-        norm = global_norm(self.grads)
-        self.found[0], self.found[1:] = loss, norm
-        norm = norm + 0 * loss  # not finite if one of the two is not
+        self.ranks.add_up(total.flat)
+        self.ranks.add_up(self.found[:1])
+        norm = global_norm(total)
+        self.found[1:] = norm
+        norm = norm + 0 * self.found[:1]  # not finite if one of the two is not
         if self.recipe.stop:  # the norm, or NaN for good
             self.stopped *= 0
             self.stopped += norm
             norm = self.stopped
-        self.optimizer.update(self.grads, there["course"].view("float64"), norm, self.recipe.clip or np.inf)
+        self.optimizer.update(total, there["course"].view("float64"), norm, self.recipe.clip or np.inf)
 
     def _gradient(self, there: dict[str, Array], bucket: Bucket) -> Array:
         from ..kernels.philox import Masks
@@ -274,6 +313,7 @@ class StepAhead:
         """Wait for the oldest step that is on the way."""
         slot, place, sentences = self.sent.popleft()
         slot.event.synchronize()
-        loss, norm = map(float, slot.found)
         self.free.append(slot)
-        self.done.append(Result(place, loss, norm / sentences))
+        if place:
+            loss, norm = map(float, slot.found)
+            self.done.append(Result(place, loss, norm / sentences))

@@ -14,7 +14,6 @@ from training import tiny_run
 from training.tiny_run import At, Killed, essence, kill, model, options, run
 
 from scratchnmt.data.batches import make_batch
-from scratchnmt.errors import InputError
 from scratchnmt.kernels import cublas
 from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
@@ -142,9 +141,30 @@ def test_a_loss_that_overflows_names_its_own_step(tmp_path, machine):
     assert "the last good state is kept in" in str(error.value)
 
 
-def test_parts_of_a_batch_are_for_plain_kernels(machine):
-    with pytest.raises(InputError, match="accumulate, need kernels 'plain'"):
-        trainer(accumulate=2)
+@pytest.mark.parametrize("parts", [2, 5, 16])
+def test_parts_of_a_batch_are_the_batch(tmp_path, machine, parts):
+    losses = []
+    for accumulate in (1, parts):
+        progress = Losses()
+        run(tmp_path / str(accumulate), progress=progress, choices=FUSED | EXACT | {"embed_dropout": 0.0},
+            accumulate=accumulate, average=0.9)
+        losses.append(progress.nats_of_steps)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+
+
+def test_parts_that_are_recorded_or_not_give_the_same_bits(tmp_path, machine):
+    for graphs in (64, 0):
+        run(tmp_path / str(graphs), choices=FUSED, graphs=graphs, accumulate=3)
+    assert essence(tmp_path / "64") == essence(tmp_path / "0") and machine.launches > 20
+
+
+def test_each_part_has_masks_of_its_own(machine):
+    made, seen = trainer(accumulate=2, graphs=0), []
+    gradient = made.steps._gradient
+    made.steps._gradient = lambda there, bucket: seen.append(int(there["step"].get()[0])) or gradient(there, bucket)
+    made._step()
+    made._step()
+    assert seen == [0, 1 << 32, 1, 1 | 1 << 32]
 
 
 def broken_at(steps, choices=(), late=6, monkeypatch=None, what="gradient"):

@@ -122,6 +122,10 @@ class Device:
             raise CUDARuntimeError(101)
         MACHINE.current.card = self.id
 
+    @property
+    def pci_bus_id(self) -> str:  # device.pyx
+        return f"0000:0{self.id}:00.0"
+
     def __enter__(self) -> Device:
         self._before.append(MACHINE.card)
         self.use()

@@ -49,6 +49,8 @@ class Shim:
     def _compile(self, file: str) -> ctypes.CDLL:
         text = self.text(file)
         source, library = self.folder / f"{file}.cpp", self.folder / f"{file}.so"
+        if library.exists():  # another process has compiled it
+            return ctypes.CDLL(str(library))
         entries = [f'extern "C" bool {name}_{dtype}(const unsigned* sizes, void** arguments, bool backwards) '
                    f"{{ return shim::launch({name}<{c_type}>, sizes, arguments, backwards); }}"
                    for name in compiler.KERNEL.findall(text) for dtype, c_type in C_TYPES.items()]

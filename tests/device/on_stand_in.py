@@ -1,0 +1,33 @@
+"""The command line on CuPy's stand-in, a process of its own: on_stand_in.py KERNELS [--without-nccl] [--cards=N] ARGUMENTS...
+
+KERNELS: a folder of kernels that g++ has compiled (see tests/kernels/shim.py).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import fake_cupy  # noqa: E402
+from fake_cupy import nccl  # noqa: E402
+from fake_cupy.cublas import DLL  # noqa: E402
+from fake_cupy.recording import recorded  # noqa: E402
+from kernels.shim import Shim  # noqa: E402
+
+from scratchnmt.cli import main  # noqa: E402
+from scratchnmt.kernels import compile as compiler  # noqa: E402
+from scratchnmt.kernels import cublas  # noqa: E402
+
+shim, arguments = Shim(Path(sys.argv[1])), sys.argv[2:]
+compiler.kernel = lambda *what: recorded(shim.kernel(*what))
+cublas._loaded = lambda major: DLL()
+with fake_cupy.installed() as cupy:
+    if "--without-nccl" in arguments:
+        arguments.remove("--without-nccl")
+    else:
+        cupy.cuda.nccl, sys.modules["cupy.cuda"] = nccl, cupy.cuda
+    if arguments[0].startswith("--cards="):
+        fake_cupy.MACHINE.cards = int(arguments.pop(0).partition("=")[2])
+    status = main(arguments)
+    print(f"{fake_cupy.MACHINE.launches} graphs launched", file=sys.stderr)
+sys.exit(status)
