@@ -25,6 +25,10 @@ sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else []))
 """
 
 
+def is_open_mpi():
+    return shutil.which("ompi_info") is not None
+
+
 def start(folder, count, *arguments, program=None):
     """`scratchnmt ARGUMENTS` by so many ranks.  --alone: without common memory; what is behind --else is rank 1's.
 
