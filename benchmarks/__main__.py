@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local",
+COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local", "ranks",
             "timeline", "report", "compare", "gradcheck")
 
 

@@ -96,13 +96,11 @@ class Ranks:
     def each(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
         """What `work` returns for each item, on all ranks, each of which did some; or what one of them raised.
 
-        Items that get larger or smaller from first to last are shared out evenly: one to each rank, then the same
-        backwards, and so on.
+        Items that get larger or smaller from first to last are shared out evenly.
         """
         if self.comm is None:
             return [work(item) for item in items]
-        there_and_back = [*range(self.size), *reversed(range(self.size))]
-        turns = [there_and_back[i % len(there_and_back)] for i in range(len(items))]
+        turns = _turns(len(items), self.size)
         done, error = [], None
         try:
             done = [work(item) for item, turn in zip(items, turns) if turn == self.rank]
@@ -199,5 +197,12 @@ def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndar
     """A batch in parts of like size and length: its pairs by length, dealt out one by one; lengths (B, 2) of `indices`."""
     if parts == 1:
         return [indices]
-    order = np.lexsort((lengths[:, 0], lengths[:, 1]))[::-1]
-    return [indices[order[part::parts]] for part in range(parts)]
+    order, turns = np.lexsort((lengths[:, 0], lengths[:, 1]))[::-1], _turns(len(indices), parts)
+    return [indices[order[turns == part]] for part in range(parts)]
+
+
+def _turns(count: int, size: int) -> np.ndarray:
+    """Who gets each of `count` things that are dealt out: one to each, then the same backwards, and so on, so that
+    nobody has the larger one of every round."""
+    turns = np.arange(count) % (2 * size)
+    return np.minimum(turns, 2 * size - 1 - turns)

@@ -26,7 +26,7 @@ def test_a_batch_is_divided_evenly_and_whole(rng):
     parts = ranks.divide(indices, lengths, 4)
     assert sorted(np.concatenate(parts)) == sorted(indices) and {len(part) for part in parts} == {12, 13}
     tokens = [lengths[np.isin(indices, part), 1].sum() for part in parts]
-    assert max(tokens) - min(tokens) <= 30
+    assert max(tokens) - min(tokens) <= 15
     assert ranks.divide(indices, lengths, 1)[0] is indices
     assert [len(part) for part in ranks.divide(indices[:2], lengths[:2], 3)] == [1, 1, 0]
 

@@ -1,0 +1,182 @@
+"""A training step by one process and by two: strong and weak scaling, and what a model of it says of many.
+
+Each process has one thread.  They take turns, each in processes of their own: `mpirun -n N python -m benchmarks.ranks CASE`.
+Batches have the lengths of Multi30k.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from scratchnmt.arrays import keep_freed_memory
+from scratchnmt.data.batches import Batch
+from scratchnmt.errors import InputError
+from scratchnmt.models.nmt import NMT
+from scratchnmt.parallel.ranks import Ranks, divide, world
+from scratchnmt.training.step import Part, Place, Recipe, StepAtOnce
+
+from . import measure, rows, workers
+from .clock import Seconds
+from .ours import multi30k_batches
+
+SENTENCES = (8, 16, 32, 64, 128)  # of one process, to fit the model
+TOGETHER = (32, 64, 128)  # of two
+CLIP = 5.0
+PARTS = ("compute", "wait", "sum", "update", "step")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", default="8000,256", metavar="V,H", help="(default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind, in turn (default 3)")
+    parser.add_argument("--steps", type=int, default=16, help="of each batch size in a round (default 16)")
+
+
+def run(options: argparse.Namespace) -> int:
+    print(measure.machine(1))
+    found: dict[tuple[int, int], dict[str, list[float]]] = {}  # ranks, sentences -> part -> seconds
+    for _ in range(options.rounds):
+        for count, sizes in ((1, SENTENCES), (2, TOGETHER)):
+            for case in _in_ranks(count, sizes, options):
+                times = found.setdefault((count, case["sentences"]), {part: [] for part in (*PARTS, "tokens")})
+                for part, seconds in case["times"].items():
+                    times[part] += seconds
+    V, H = map(int, options.sizes.split(","))
+    bytes = 4 * NMT(V, V, H, H).params.flat.size
+    middle = {key: {part: median(values) for part, values in times.items()} for key, times in found.items()}
+    costs = _costs(middle, bytes)
+    _print(middle, costs)
+    workers.print_forecast(costs)
+    if options.out:
+        rows.save([rows.row([Seconds(s, s) for s in times[part]], command="ranks", what=part, contestant=f"{count} ranks",
+                            device=measure.device_name("cpu"), dtype="float32", sizes=f"V={V} H={H} B={sentences} multi30k",
+                            tokens=round(middle[count, sentences]["tokens"]) if part == "step" else None)
+                   for (count, sentences), times in found.items() for part in PARTS], options)
+        _draw(middle, costs, [Path(options.out) / f"ranks.{kind}" for kind in ("png", "svg")])
+    return 0
+
+
+def _in_ranks(count: int, sizes: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What `count` processes print: times of a step for each of the sizes."""
+    case = json.dumps({"sentences": sizes, "sizes": options.sizes, "steps": options.steps})
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(["mpirun", "-n", str(count), sys.executable, "-m", "benchmarks.ranks", case], env=environment,
+                              capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    except FileNotFoundError as error:
+        raise InputError("mpirun is not there: pip install '.[mpi]' mpich") from error
+    if done.returncode:
+        raise InputError(f"mpirun -n {count} failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout)
+
+
+def _costs(middle: Mapping[tuple[int, int], Mapping[str, float]], bytes: int) -> workers.Costs:
+    fixed, each = workers.fit([(n, times["compute"]) for (count, n), times in middle.items() if count == 1])
+    update = median(times["update"] for (count, _), times in middle.items() if count == 1)
+    summed = median(times["sum"] for (count, _), times in middle.items() if count == 2)
+    return workers.Costs(fixed, each, update, summed, bytes)
+
+
+def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs) -> None:
+    print(f"\nmodel: a step computes {1e3 * costs.fixed:.1f} ms and {1e3 * costs.each:.2f} ms a sentence; norm and optimizer "
+          f"{1e3 * costs.update:.1f} ms; the sum of two gradients of {costs.bytes / 1e6:.1f} MB {1e3 * costs.sum:.1f} ms")
+    table = []
+    for (count, sentences), times in middle.items():
+        said = costs.step(count, sentences / count, workers.NETWORKS[0])
+        same, alone = (middle.get((1, n)) for n in (sentences, sentences // count))
+        faster = [f"{n['step'] / times['step'] * share:.2f}" if count > 1 and n else ""
+                  for n, share in ((same, 1), (alone, count))]
+        table.append([str(count), str(sentences), *(f"{1e3 * times[part]:.1f}" for part in PARTS),
+                      f"{times['tokens'] / times['step']:,.0f}", *faster, f"{1e3 * said:.1f}", f"{100 * (said / times['step'] - 1):+.0f} %"])
+    measure.print_table(["ranks", "sentences", *(f"{part} ms" for part in PARTS), "tokens/s", "strong", "weak", "model ms",
+                         "off by"], table)
+
+
+def _draw(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs, paths: Sequence[Path]) -> None:
+    one, two, weak = middle[1, 64]["step"], middle[2, 64]["step"], middle[2, 128]["step"]
+    workers.draw(costs, [("64 in all", 2, one / two), ("64 each", 2, 2 * one / weak)], paths)
+
+
+# in each process of mpirun
+
+
+class _Timed(StepAtOnce):
+    """Notes the seconds of each part of a step; before the sum all wait for the last, so that the two are told apart."""
+
+    def __init__(self, model: NMT, ranks: Ranks):
+        from scratchnmt.optim import Adam
+
+        super().__init__(model, lambda module: Adam(model.params), Recipe(CLIP, 0, 0, lambda step, part: np.random.default_rng(step)),
+                         ranks)
+        self.times: dict[str, list[float]] = {part: [] for part in PARTS}
+        add_up = ranks.add_up
+
+        def timed(vector: np.ndarray) -> None:
+            if vector.size > 1:
+                self._lap("compute")
+                ranks.wait()
+                self._lap("wait")
+            add_up(vector)
+
+        ranks.add_up = timed
+
+    def take(self, *step: Any) -> None:
+        self.ranks.wait()
+        began = self.last = time.perf_counter()
+        super().take(*step)
+        self._lap("update")
+        self.times["step"].append(time.perf_counter() - began)
+
+    def _add_up(self, *parts: Any) -> float:
+        nats = super()._add_up(*parts)
+        if self.ranks.size == 1:
+            self._lap("compute")
+            self._lap("wait")
+        self._lap("sum")
+        return nats
+
+    def _lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.times[part].append(now - self.last)
+        self.last = now
+
+
+def _measure(case: Mapping[str, Any]) -> None:
+    """Print, by the first process, the times of `steps` steps for each number of sentences."""
+    ranks = world()
+    keep_freed_memory()
+    V, H = map(int, case["sizes"].split(","))
+    steps, found = _Timed(NMT(V, V, H, H, dropout=0.2, seed=0), ranks), []
+    for sentences in case["sentences"]:
+        steps.times, tokens = {part: [] for part in PARTS}, []
+        for number, batch in enumerate(islice(cycle(multi30k_batches(V, sentences, 8)), case["steps"] + 2)):
+            tokens.append(int(batch.tgt_lengths.sum()))
+            part = Part(ranks.rank, _share(batch, ranks))
+            steps.take([part], sentences, Place(number + 1, 1, tokens[-1]), 1e-3)
+        found.append({"sentences": sentences, "times": {part: seconds[2:] for part, seconds in steps.times.items()}
+                      | {"tokens": tokens[2:]}})
+    if ranks.first:
+        print(json.dumps(found))
+
+
+def _share(batch: Batch, ranks: Ranks) -> Batch:
+    """What this process takes of a batch."""
+    lengths = np.stack([batch.src_lengths, batch.tgt_lengths], axis=1)
+    own = divide(np.arange(len(lengths)), lengths, ranks.size)[ranks.rank]
+    S, T = lengths[own].max(axis=0)
+    return Batch(batch.src[:S, own], lengths[own, 0], batch.tgt[: T + 1, own], lengths[own, 1])
+
+
+if __name__ == "__main__":
+    _measure(json.loads(sys.argv[1]))
