@@ -105,7 +105,7 @@ def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers
 
 def _draw(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs, paths: Sequence[Path]) -> None:
     one, two, weak = middle[1, 64]["step"], middle[2, 64]["step"], middle[2, 128]["step"]
-    workers.draw(costs, [("64 in all", 2, one / two), ("64 each", 2, 2 * one / weak)], paths)
+    workers.draw(costs, {workers.Way(64, True): (2, one / two), workers.Way(64, False): (2, 2 * one / weak)}, paths)
 
 
 # in each process of mpirun

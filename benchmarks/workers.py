@@ -12,10 +12,12 @@ section 4.5).  Nothing of it happens beside the computing, and nobody waits for 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, log2
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from scratchnmt.errors import require
 
@@ -25,7 +27,6 @@ from .pictures import _figure, _style
 PAIRS = 1e9  # of the corpus that the table is about
 PER_MACHINE = 8  # workers
 WORKERS = (1, 2, 8, 64, 512)
-EACH, ALL = 64, 4096  # sentences of a step: of each worker, or of all together
 
 
 class Network(NamedTuple):
@@ -64,61 +65,76 @@ def machines(workers: int) -> int:
     return -(-workers // PER_MACHINE)
 
 
-def gain(costs: Costs, workers: int, sentences: float, network: Network) -> float:
-    """Sentences a second, as a multiple of those of one worker with as many sentences in all, or, if that is fewer, EACH."""
-    return workers * sentences / costs.step(workers, sentences, network) / _alone(costs, EACH)
+class Way(NamedTuple):
+    """How sentences are shared out: so many to each worker, or so many to all together."""
+
+    sentences: int
+    together: bool
+
+    def __str__(self) -> str:
+        return f"{self.sentences:,} sentences {'in all' if self.together else 'a worker'}"
+
+    def each(self, workers: int) -> float:
+        return self.sentences / workers if self.together else self.sentences
+
+    def gain(self, costs: Costs, workers: int, network: Network) -> float:
+        """Sentences a second, as a multiple of those of one worker."""
+        alone, many = (count * self.each(count) / costs.step(count, self.each(count), network) for count in (1, workers))
+        return many / alone
 
 
-def _alone(costs: Costs, sentences: float) -> float:
-    return sentences / costs.step(1, sentences, NETWORKS[0])
+WAYS = (Way(64, False), Way(64, True), Way(4096, True))
 
 
 def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """`fixed` and `each` of (1) from (sentences, seconds), by least squares of the relative error."""
-    import numpy as np
-
     sentences, seconds = np.array(points, float).T
     fixed, each = np.linalg.lstsq(np.stack([1 / seconds, sentences / seconds], axis=1), np.ones(len(points)), rcond=None)[0]
     return float(fixed), float(each)
 
 
 def print_forecast(costs: Costs) -> None:
-    """Tables for EACH sentences a worker, and for ALL together."""
-    for what, share in ((f"{EACH} sentences a worker", lambda workers: EACH),
-                        (f"{ALL} sentences in all", lambda workers: ALL / workers)):
-        print(f"\n{what}; a pass over {PAIRS:,.0f} pairs")
+    """A table for each of WAYS, and from where on data parallelism does not pay."""
+    for way in WAYS:
+        print(f"\n{way}; a pass over {PAIRS:,.0f} pairs")
         measure.print_table(["workers", "network", "step", "of it the sum", "times one", "efficiency", "hours", "over the wire"],
-                            [_forecast(costs, workers, share(workers), network) for network in NETWORKS
-                             for workers in WORKERS if workers > PER_MACHINE or network is NETWORKS[0]])
+                            [_forecast(costs, way, workers, network) for network in NETWORKS
+                             for workers in WORKERS
+                             if way.each(workers) >= 1 and (workers > PER_MACHINE or network is NETWORKS[0])])
+    print()
+    for network in NETWORKS:
+        rest = costs.step(WORKERS[-1], 0, network)
+        print(f"{WORKERS[-1]} workers, {network.name}: with fewer than {rest / costs.each:.0f} sentences each, more than half "
+              f"of a step is not theirs; the sum between machines takes {1e3 * costs.between(machines(WORKERS[-1]), network):.1f} ms")
 
 
-def _forecast(costs: Costs, workers: int, sentences: float, network: Network) -> list[str]:
-    step = costs.step(workers, sentences, network)
+def _forecast(costs: Costs, way: Way, workers: int, network: Network) -> list[str]:
+    sentences = way.each(workers)
+    step, many = costs.step(workers, sentences, network), way.gain(costs, workers, network)
     summed = step - costs.compute(sentences) - costs.update / min(workers, PER_MACHINE)
-    steps, many = PAIRS / (workers * sentences), gain(costs, workers, sentences, network)
-    wire = steps * 2 * (machines(workers) - 1) * costs.bytes
+    steps = PAIRS / (workers * sentences)
+    wire = steps * 2 * (machines(workers) - 1) * costs.bytes  # both ways of (4), all machines
     return [str(workers), network.name if workers > PER_MACHINE else "none: one machine", f"{1e3 * step:,.0f} ms",
             f"{100 * max(summed, 0) / step:.0f} %", f"{many:.3g}", f"{100 * many / workers:.0f} %",
             f"{steps * step / 3600:,.0f}", f"{wire / 1e12:,.0f} TB" if wire else "0"]
 
 
-def draw(costs: Costs, measured: Sequence[tuple[str, int, float]], paths: Sequence[Path]) -> None:
-    """How many times one worker's sentences a second, against the workers; measured: what, workers, times."""
+def draw(costs: Costs, measured: Mapping[Way, tuple[int, float]], paths: Sequence[Path]) -> None:
+    """The share of as many times the sentences a second as workers; measured: workers, and how many times."""
     require("matplotlib", extra="train").use("Agg")
-    counts = [2**k for k in range(10)]
-    with _figure(paths, 2) as axes:
-        for place, (title, share) in zip(axes, ((f"{EACH} sentences a worker", lambda n: EACH),
-                                                (f"{ALL:,} sentences in all", lambda n: ALL / n))):
-            place.loglog(counts, counts, color="0.75", linewidth=1, label="as many times as workers")
+    counts = [2**k for k in range(WORKERS[-1].bit_length())]
+    with _figure(paths, len(WAYS)) as axes:
+        for place, way in zip(axes, WAYS):
             for k, network in enumerate(NETWORKS):
-                times = [gain(costs, n, share(n), network) for n in counts]
-                place.loglog(counts, times, label=f"model, {network.name}", **_style(k) | {"markersize": 3})
-            place.set_title(title, fontsize=9)
+                shares = [(n, 100 * way.gain(costs, n, network) / n) for n in counts if way.each(n) >= 1]
+                place.semilogx(*zip(*shares), label=f"model, {network.name}", **_style(k) | {"markersize": 3})
+            if way in measured:
+                workers, times = measured[way]
+                place.plot(workers, 100 * times / workers, "x", color="black", markersize=10, label="measured")
+            place.set_title(way, fontsize=9)
             place.set_xlabel(f"workers, {PER_MACHINE} on a machine")
             place.set_xticks(counts, list(map(str, counts)), rotation=45)
-            place.set_yticks(counts, list(map(str, counts)))
             place.minorticks_off()
-        for k, (what, workers, times) in enumerate(measured):
-            axes[0].plot(workers, times, "x+"[k % 2], color="black", markersize=9, label=f"measured, {what}")
-        axes[0].set_ylabel("times the sentences a second of one")
-        axes[0].legend(frameon=False, fontsize=7)
+            place.set_ylim(0, 110)
+        axes[0].set_ylabel("efficiency, %")
+        axes[0].legend(frameon=False, fontsize=8, loc="lower left")

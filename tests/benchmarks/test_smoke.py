@@ -3,12 +3,13 @@
 import csv
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import limits, measure, rows
+from benchmarks import limits, measure, rows, workers
 from benchmarks.clock import HostClock, Seconds
 from benchmarks.ops import copied
 from benchmarks.ours import Contestant, multi30k_batches
@@ -246,6 +247,34 @@ def test_local(call):
     status, (out, _), found = call("local", "--sizes", "4,2,3", "--window", 1, "--points", 2, "--rounds", 1)
     assert status == 0 and len(found) == 12
     assert {row["contestant"] for row in found} == {"global", "local-m", "local-p"} and "S 50" in out
+
+
+def test_ranks(call, tmp_path):
+    pytest.importorskip("mpi4py")
+    pytest.importorskip("matplotlib")
+    if shutil.which("mpirun") is None:
+        pytest.skip("mpirun is not there")
+    status, (out, _), found = call("ranks", "--sizes", "60,8", "--rounds", 1, "--steps", 2)
+    assert status == 0 and "64 sentences in all; a pass over 1,000,000,000 pairs" in out
+    assert {row["contestant"] for row in found} == {"1 ranks", "2 ranks"}
+    parts = {row["what"]: float(row["ms"]) for row in found if row["sizes"] == "V=60 H=8 B=64 multi30k"
+             and row["contestant"] == "2 ranks"}
+    assert 0 < parts["compute"] < parts["step"] and {"wait", "sum", "update"} < set(parts)
+    assert (tmp_path / "rows" / "ranks.png").stat().st_size > 1000
+
+
+def test_the_model_of_a_step_by_many_workers():
+    network = workers.Network("", 1e9, 1e-5)
+    costs = workers.Costs(fixed=0.02, each=0.005, update=0.016, sum=0.006, bytes=10**7)
+    assert workers.fit([(n, costs.compute(n)) for n in (8, 64, 128)]) == pytest.approx((0.02, 0.005))
+    assert costs.step(1, 64, network) == pytest.approx(0.02 + 64 * 0.005 + 0.016)
+    assert costs.step(2, 32, network) == pytest.approx(0.02 + 32 * 0.005 + 0.016 / 2 + 0.006)
+    many = 0.02 + 32 * 0.005 + 0.016 / 8 + 0.006 / 2 * 8 + 2 * 3 / 4 * 1e7 / 1e9 + 2 * 2 * 1e-5  # four machines of eight
+    assert costs.step(32, 32, network) == pytest.approx(many)
+    weak, strong = workers.Way(64, False), workers.Way(64, True)
+    assert weak.gain(costs, 1, network) == strong.gain(costs, 1, network) == 1
+    assert strong.gain(costs, 2, network) == pytest.approx(costs.step(1, 64, network) / costs.step(2, 32, network))
+    assert weak.gain(costs, 2, network) == pytest.approx(2 * costs.step(1, 64, network) / costs.step(2, 64, network))
 
 
 def test_systems(call, tmp_path):
