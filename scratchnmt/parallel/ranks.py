@@ -26,7 +26,8 @@ from .cards import Cards, own_card
 from .guard import FALLEN, Guard, speaks, sweep
 from .machine import Machine, add_up
 
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # what MPICH's and Open MPI's mpirun tell a process
+# what the mpirun of MPICH, that of Open MPI, and srun tell a process
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _PATIENCE = 2.0  # seconds that another rank leaves the first one to tell what all of them met
 
 
@@ -178,12 +179,23 @@ class Ranks:
 
 
 def world() -> Ranks:
-    """All processes that `mpirun` started, or this one alone; InputError if there are several and mpi4py is missing."""
+    """All processes that `mpirun` started, or this one alone.
+
+    InputError if there are several and mpi4py is missing, finds no MPI, or one that this mpirun is not of.
+    """
     size = next((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), 1)
     if size == 1:
         return Ranks()
     require("mpi4py", extra="mpi")
-    return Ranks(_mpi().COMM_WORLD)
+    try:
+        comm = _mpi().COMM_WORLD
+    except (ImportError, RuntimeError) as error:
+        raise InputError(f"mpi4py cannot load MPI ({str(error).splitlines()[0]}): pip install mpich, or the system's "
+                         "package of MPICH or Open MPI") from error
+    if comm.Get_size() != size:
+        raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two different "
+                         "MPIs; use the mpirun of the MPI that mpi4py loads")
+    return Ranks(comm)
 
 
 def _mpi() -> Any:

@@ -1,7 +1,9 @@
 """What ranks tell each other: here they are threads; with mpirun, `translate` and the tests of training."""
 
 import os
+import sys
 import time
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from fake_comm import on_ranks
 from mpi_run import finished, is_open_mpi, needs_mpi, start
 
 from scratchnmt.errors import InputError
-from scratchnmt.parallel import guard, machine
+from scratchnmt.parallel import guard, machine, ranks
 from scratchnmt.parallel.ranks import Ranks
 
 
@@ -50,6 +52,30 @@ def test_no_item_is_read_before_it_is_wanted():
     read = []
     (first,) = on_ranks(1, lambda ranks: ranks.same((read.append(item) or item for item in range(9)), 2))
     assert next(first) == 0 and read == [0, 1]
+
+
+def test_mpirun_without_mpi4py_or_mpi(monkeypatch):
+    for name in ranks._SIZES:
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.world().size == 1
+    monkeypatch.setenv("PMI_SIZE", "1")
+    assert ranks.world().size == 1
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(InputError, match=r"mpi4py is not installed: pip install 'scratchnmt\[mpi\]'"):
+        ranks.world()
+    monkeypatch.setitem(sys.modules, "mpi4py", ModuleType("mpi4py"))
+
+    def no_library():
+        raise RuntimeError("cannot load MPI library\nlibmpi.so: no such file")
+
+    monkeypatch.setattr(ranks, "_mpi", no_library)
+    with pytest.raises(InputError, match=r"mpi4py cannot load MPI \(cannot load MPI library\): pip install mpich"):
+        ranks.world()
+    alone = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1, Get_rank=lambda: 0))
+    monkeypatch.setattr(ranks, "_mpi", lambda: alone)
+    with pytest.raises(InputError, match="mpirun started 2 processes, and mpi4py knows of 1: they are of two different MPIs"):
+        ranks.world()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 
 import numpy as np
@@ -12,7 +11,6 @@ from mpi_run import finished, needs_mpi, start
 from tiny_run import essence, metrics, run
 
 from scratchnmt.checkpoint import read_tensors
-from scratchnmt.errors import InputError
 from scratchnmt.parallel import ranks
 from scratchnmt.parallel.guard import FALLEN
 from scratchnmt.training.plan import Plan
@@ -45,15 +43,6 @@ def test_parts_of_a_batch_are_the_batch(tmp_path):
 def test_each_part_has_a_dropout_of_its_own():
     generator = Plan(tiny_run.data(), tiny_run.options()).recipe(np).generator
     assert len({generator(step, part).random() for step in (0, 1) for part in (0, 1)}) == 4
-
-
-def test_mpirun_without_mpi4py(monkeypatch):
-    monkeypatch.setenv("PMI_SIZE", "2")
-    monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(InputError, match=r"mpi4py is not installed: pip install 'scratchnmt\[mpi\]'"):
-        ranks.world()
-    monkeypatch.setenv("PMI_SIZE", "1")
-    assert ranks.world().size == 1
 
 
 @pytest.fixture(scope="module")
