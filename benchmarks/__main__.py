@@ -7,8 +7,8 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local", "ranks",
-            "timeline", "report", "compare", "gradcheck")
+COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local",
+            "ranks", "timeline", "report", "compare", "gradcheck")
 
 
 def main(arguments: list[str] | None = None) -> int:

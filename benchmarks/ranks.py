@@ -1,7 +1,7 @@
 """A training step by one process and by two: strong and weak scaling, and what a model of it says of many.
 
-Each process has one thread.  They take turns, each in processes of their own: `mpirun -n N python -m benchmarks.ranks CASE`.
-Batches have the lengths of Multi30k.
+Each process has one thread.  One and two take turns, `mpirun -n N python -m benchmarks.ranks CASE` each time; batches
+have the lengths of Multi30k.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def run(options: argparse.Namespace) -> int:
     _print(middle, costs)
     workers.print_forecast(costs)
     if options.out:
-        rows.save([rows.row([Seconds(s, s) for s in times[part]], command="ranks", what=part, contestant=f"{count} ranks",
-                            device=measure.device_name("cpu"), dtype="float32", sizes=f"V={V} H={H} B={sentences} multi30k",
-                            tokens=round(middle[count, sentences]["tokens"]) if part == "step" else None)
+        rows.save([_row(count, part, times, f"V={V} H={H} B={sentences} multi30k")
                    for (count, sentences), times in found.items() for part in PARTS], options)
         _draw(middle, costs, [Path(options.out) / f"ranks.{kind}" for kind in ("png", "svg")])
     return 0
@@ -72,13 +70,20 @@ def _in_ranks(count: int, sizes: Sequence[int], options: argparse.Namespace) -> 
     case = json.dumps({"sentences": sizes, "sizes": options.sizes, "steps": options.steps})
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(["mpirun", "-n", str(count), sys.executable, "-m", "benchmarks.ranks", case], env=environment,
-                              capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+        done = subprocess.run(["mpirun", "-n", str(count), sys.executable, "-m", "benchmarks.ranks", case],
+                              env=environment, capture_output=True, text=True, check=False,
+                              cwd=Path(__file__).parents[1])
     except FileNotFoundError as error:
         raise InputError("mpirun is not there: pip install '.[mpi]' mpich") from error
     if done.returncode:
         raise InputError(f"mpirun -n {count} failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout)
+
+
+def _row(count: int, part: str, times: Mapping[str, list[float]], sizes: str) -> rows.Row:
+    return rows.row([Seconds(s, s) for s in times[part]], command="ranks", what=part, contestant=f"{count} ranks",
+                    device=measure.device_name("cpu"), dtype="float32", sizes=sizes,
+                    tokens=round(median(times["tokens"])) if part == "step" else None)
 
 
 def _costs(middle: Mapping[tuple[int, int], Mapping[str, float]], bytes: int) -> workers.Costs:
@@ -89,18 +94,19 @@ def _costs(middle: Mapping[tuple[int, int], Mapping[str, float]], bytes: int) ->
 
 
 def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs) -> None:
-    print(f"\nmodel: a step computes {1e3 * costs.fixed:.1f} ms and {1e3 * costs.each:.2f} ms a sentence; norm and optimizer "
-          f"{1e3 * costs.update:.1f} ms; the sum of two gradients of {costs.bytes / 1e6:.1f} MB {1e3 * costs.sum:.1f} ms")
+    fixed, each, update, summed = (f"{1e3 * seconds:.3g} ms" for seconds in costs[:4])
+    print(f"\nmodel: a step computes {fixed} and {each} for a sentence; norm and optimizer take {update}, "
+          f"the sum of two gradients of {costs.bytes / 1e6:.1f} MB {summed}")
     table = []
     for (count, sentences), times in middle.items():
-        said = costs.step(count, sentences / count, workers.NETWORKS[0])
+        step, said = times["step"], costs.step(count, sentences / count, workers.NETWORKS[0])
         same, alone = (middle.get((1, n)) for n in (sentences, sentences // count))
-        faster = [f"{n['step'] / times['step'] * share:.2f}" if count > 1 and n else ""
-                  for n, share in ((same, 1), (alone, count))]
+        strong = f"{same['step'] / step:.2f}" if count > 1 and same else ""
+        weak = f"{count * alone['step'] / step:.2f}" if count > 1 and alone else ""
         table.append([str(count), str(sentences), *(f"{1e3 * times[part]:.1f}" for part in PARTS),
-                      f"{times['tokens'] / times['step']:,.0f}", *faster, f"{1e3 * said:.1f}", f"{100 * (said / times['step'] - 1):+.0f} %"])
-    measure.print_table(["ranks", "sentences", *(f"{part} ms" for part in PARTS), "tokens/s", "strong", "weak", "model ms",
-                         "off by"], table)
+                      f"{times['tokens'] / step:,.0f}", strong, weak, f"{1e3 * said:.1f}", f"{100 * (said / step - 1):+.0f} %"])
+    measure.print_table(["ranks", "sentences", *(f"{part} ms" for part in PARTS), "tokens/s", "strong", "weak",
+                         "model ms", "off by"], table)
 
 
 def _draw(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs, paths: Sequence[Path]) -> None:
@@ -112,13 +118,11 @@ def _draw(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.
 
 
 class _Timed(StepAtOnce):
-    """Notes the seconds of each part of a step; before the sum all wait for the last, so that the two are told apart."""
+    """Notes the seconds of each part of a step; before the sum all wait for the last, to tell the two apart."""
 
     def __init__(self, model: NMT, ranks: Ranks):
-        from scratchnmt.optim import Adam
-
-        super().__init__(model, lambda module: Adam(model.params), Recipe(CLIP, 0, 0, lambda step, part: np.random.default_rng(step)),
-                         ranks)
+        recipe = Recipe(CLIP, seed=0, graphs=0, generator=lambda step, part: np.random.default_rng(step))
+        super().__init__(model, lambda module: module.Adam(model.params), recipe, ranks)
         self.times: dict[str, list[float]] = {part: [] for part in PARTS}
         add_up = ranks.add_up
 

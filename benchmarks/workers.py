@@ -79,7 +79,7 @@ class Way(NamedTuple):
 
     def gain(self, costs: Costs, workers: int, network: Network) -> float:
         """Sentences a second, as a multiple of those of one worker."""
-        alone, many = (count * self.each(count) / costs.step(count, self.each(count), network) for count in (1, workers))
+        alone, many = (n * self.each(n) / costs.step(n, self.each(n), network) for n in (1, workers))
         return many / alone
 
 
@@ -89,7 +89,8 @@ WAYS = (Way(64, False), Way(64, True), Way(4096, True))
 def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """`fixed` and `each` of (1) from (sentences, seconds), by least squares of the relative error."""
     sentences, seconds = np.array(points, float).T
-    fixed, each = np.linalg.lstsq(np.stack([1 / seconds, sentences / seconds], axis=1), np.ones(len(points)), rcond=None)[0]
+    shares = np.stack([1 / seconds, sentences / seconds], axis=1)
+    fixed, each = np.linalg.lstsq(shares, np.ones(len(points)), rcond=None)[0]
     return float(fixed), float(each)
 
 
@@ -97,15 +98,17 @@ def print_forecast(costs: Costs) -> None:
     """A table for each of WAYS, and from where on data parallelism does not pay."""
     for way in WAYS:
         print(f"\n{way}; a pass over {PAIRS:,.0f} pairs")
-        measure.print_table(["workers", "network", "step", "of it the sum", "times one", "efficiency", "hours", "over the wire"],
+        measure.print_table(["workers", "network", "step", "of it the sum", "times one", "efficiency", "hours",
+                             "over the wire"],
                             [_forecast(costs, way, workers, network) for network in NETWORKS
                              for workers in WORKERS
                              if way.each(workers) >= 1 and (workers > PER_MACHINE or network is NETWORKS[0])])
     print()
     for network in NETWORKS:
-        rest = costs.step(WORKERS[-1], 0, network)
-        print(f"{WORKERS[-1]} workers, {network.name}: with fewer than {rest / costs.each:.0f} sentences each, more than half "
-              f"of a step is not theirs; the sum between machines takes {1e3 * costs.between(machines(WORKERS[-1]), network):.1f} ms")
+        many = WORKERS[-1]
+        rest, between = costs.step(many, 0, network), costs.between(machines(many), network)
+        print(f"{many} workers, {network.name}: with fewer than {rest / costs.each:.0f} sentences each, more than half of a "
+              f"step is not theirs; the sum between machines takes {1e3 * between:.1f} ms")
 
 
 def _forecast(costs: Costs, way: Way, workers: int, network: Network) -> list[str]:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
                         f"; resume it with\n  {resume_command(out, ranks.size)}"):
         if ranks.first:
             check_out_dir(out, resume=resume, overwrite=overwrite)
-        with FolderLock(out) if ranks.first else nullcontext():  # the text is encoded into it, before the training begins
+        with FolderLock(out) if ranks.first else nullcontext():  # the text is encoded into it before training begins
             ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite, ranks=ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)

@@ -44,8 +44,8 @@ def own_card(machine: Machine) -> str:
     card = machine.rank % cupy.cuda.runtime.getDeviceCount()  # a launcher may show each rank another one as its only
     names = machine.comm.allgather(cupy.cuda.Device(card).pci_bus_id)
     if len(set(names)) < len(names):
-        raise InputError(f"{len(names)} processes on a machine of {len(set(names))} cards: each needs a card of its own, "
-                         f"mpirun -n {len(set(names))}")
+        raise InputError(f"{len(names)} processes on a machine of {len(set(names))} cards: each needs a card of its "
+                         f"own, mpirun -n {len(set(names))}")
     return f"cuda:{card}"
 
 

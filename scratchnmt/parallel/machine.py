@@ -27,7 +27,7 @@ class Machine:
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
 
     def share(self, model: NMT) -> Machine:
-        """Put the weights of all ranks, which are the same, into one place; where that cannot be, each is left alone."""
+        """Put the weights of all ranks, which are the same, into one place; where that cannot be, leave each its own."""
         if self.size == 1 or array_module(model.params.flat) is not np:
             return Machine()
         flat = model.params.flat

@@ -1,8 +1,8 @@
 """The processes of a run, on one machine or several: what they tell each other, by MPI (mpi4py).
 
 Each of them, a *rank*, goes through the same program.  In training each takes its part of every batch, the gradients
-are added up, and from there on all do the same; what comes in pieces, such as sentences to translate, is dealt out.  The
-first rank reads, logs and writes.  A run of one process is a single rank, which has nobody to tell.
+are added up, and from there on all do the same; what comes in pieces, such as sentences to translate, is dealt out.
+The first rank reads, logs and writes.  A run of one process is a single rank, which has nobody to tell.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Ranks:
         if self.size == 1 or wanted == "cpu":
             return wanted
         if wanted != "cuda":
-            raise InputError(f'device is "{wanted}", and there are {self.size} processes: with "cuda" each takes a card '
-                             "of its own")
+            raise InputError(f'device is "{wanted}", and there are {self.size} processes: with "cuda" each takes a '
+                             "card of its own")
         return own_card(self.machine)
 
     @property
@@ -193,8 +193,8 @@ def world() -> Ranks:
         raise InputError(f"mpi4py cannot load MPI ({str(error).splitlines()[0]}): pip install mpich, or the system's "
                          "package of MPICH or Open MPI") from error
     if comm.Get_size() != size:
-        raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two different "
-                         "MPIs; use the mpirun of the MPI that mpi4py loads")
+        raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two "
+                         "different MPIs; use the mpirun of the MPI that mpi4py loads")
     return Ranks(comm)
 
 
@@ -206,7 +206,7 @@ def _mpi() -> Any:
 
 
 def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:
-    """A batch in parts of like size and length: its pairs by length, dealt out one by one; lengths (B, 2) of `indices`."""
+    """A batch in parts of like size and length: its pairs by length, dealt out; lengths (B, 2) of `indices`."""
     if parts == 1:
         return [indices]
     order, turns = np.lexsort((lengths[:, 0], lengths[:, 1]))[::-1], _turns(len(indices), parts)
