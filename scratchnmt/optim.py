@@ -32,11 +32,15 @@ WHOLE = slice(None)
 Schedule = Callable[[int], float]  # steps done -> factor of the learning rate
 
 
-def global_norm(grads: Parameters, part: slice = WHOLE, complete: Callable[[Array], None] | None = None) -> float:
-    """The Euclidean norm of all gradients together, as one vector.
+def global_norm(grads: Parameters) -> float:
+    """The Euclidean norm of all gradients together, as one vector."""
+    return norm_by_parts(grads, WHOLE, lambda sums: None)
 
-    part: what is done of it here, from a multiple of ROW to another one or to the end; `complete` then adds to a
-    vector, in place, what others have put into theirs.
+
+def norm_by_parts(grads: Parameters, part: slice, complete: Callable[[Array], None]) -> float:
+    """`global_norm`, the same bits, by several who each do a part, from a multiple of ROW to another one or to the end.
+
+    complete: adds to a vector, in place, what the others have put into theirs.
     """
     g = grads.flat
     rows = g.size // ROW
@@ -55,8 +59,7 @@ def global_norm(grads: Parameters, part: slice = WHOLE, complete: Callable[[Arra
     if ends:
         rest = g[rows * ROW :]
         sums[rows] = np.vecdot(rest, rest)
-    if complete:
-        complete(sums)
+    complete(sums)
     return sqrt(float(sums[:rows].sum(dtype=np.float64)) + float(sums[rows]))
 
 

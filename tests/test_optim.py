@@ -120,9 +120,9 @@ def test_several_who_each_do_a_part_give_the_same_bits(make, size):
 
     sums = []
     for part in parts:
-        optim.global_norm(whole, part, lambda vector: sums.append(vector.copy()))
+        optim.norm_by_parts(whole, part, lambda vector: sums.append(vector.copy()))
     for part in parts:
-        found = optim.global_norm(whole, part, lambda vector: np.copyto(vector, sum(sums)))
+        found = optim.norm_by_parts(whole, part, lambda vector: np.copyto(vector, sum(sums)))
         assert found == optim.global_norm(whole)
 
 

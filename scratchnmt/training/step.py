@@ -99,7 +99,7 @@ class StepAtOnce:
         """Move the weights along the gradient of a batch of `sentences`, of which `parts` are this rank's."""
         clip = self.recipe.clip
         nats = self._add_up(parts, place)
-        norm = optim.global_norm(self.grads, self.part, self.machine.add_up)
+        norm = optim.norm_by_parts(self.grads, self.part, self.machine.add_up)
         result = Result(place, nats, norm / sentences)
         self.found.append(result)
         self.optimizer.learning_rate = rate
