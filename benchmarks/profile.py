@@ -115,7 +115,7 @@ def profile(V: int, H: int, B: int, T: int, rounds: int) -> list[Part]:
         model.kernels = watch.kernels()
         adam = contestant.steps.optimizer
         adam.step = watch.timed(lambda *args, **options: optim.Adam.step(adam, *args, **options), "Adam")
-        step.optim = SimpleNamespace(**{**vars(optim), "global_norm": watch.timed(optim.global_norm, "norm")})
+        step.optim = SimpleNamespace(**{**vars(optim), "norm_by_parts": watch.timed(optim.norm_by_parts, "norm")})
         start = time.perf_counter()
         contestant.step(batch)
         whole = time.perf_counter() - start

@@ -142,8 +142,8 @@ class _Timed(StepAtOnce):
         self._lap("update")
         self.times["step"].append(time.perf_counter() - began)
 
-    def _add_up(self, *parts: Any) -> float:
-        nats = super()._add_up(*parts)
+    def _add_up(self, parts: Sequence[Part], place: Place) -> float:
+        nats = super()._add_up(parts, place)
         if self.ranks.size == 1:
             self._lap("compute")
             self._lap("wait")

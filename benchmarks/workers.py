@@ -108,7 +108,7 @@ def print_forecast(costs: Costs) -> None:
         many = WORKERS[-1]
         rest, between = costs.step(many, 0, network), costs.between(machines(many), network)
         print(f"{many} workers, {network.name}: with fewer than {rest / costs.each:.0f} sentences each, more than half of a "
-              f"step is not theirs; the sum between machines takes {1e3 * between:.1f} ms")
+              f"step is what no sentence needs; the sum between machines takes {1e3 * between:.1f} ms")
 
 
 def _forecast(costs: Costs, way: Way, workers: int, network: Network) -> list[str]:

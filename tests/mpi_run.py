@@ -20,7 +20,7 @@ from scratchnmt.cli import main
 from scratchnmt.parallel import machine
 if "--alone" in sys.argv:
     sys.argv.remove("--alone")
-    machine._reserve = lambda size: None
+    machine._reserve = lambda flat: None
 sys.exit(main(sys.argv[2:other] + (sys.argv[other + 1:] if rank == "1" else [])))
 """
 

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ..errors import InputError
+from ..parallel.ranks import processes
 from .parser import Parser
 
 _COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum",
              "import-cs224n", "export-cs224n")
+_IN_PROCESSES = ("train", "translate")  # those that mpirun can start
 _DESCRIPTION = """\
 Neural machine translation with attention, trained from scratch on your own text:
 every forward pass has its hand-written, verified backward pass.
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "run" not in args:
         parser.print_help(sys.stderr)
         return 2
+    if processes() > 1 and args.run.__module__.rpartition(".")[2] not in _IN_PROCESSES:
+        args.parser.error(f"it runs in one process, and mpirun started {processes()}: leave mpirun out")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")  # text files are UTF-8 whatever the locale
     try:

@@ -122,7 +122,7 @@ def _encoded(out: str, files: dict[str, str], valid_lines: tuple[list[str], list
     """The data of a run, whose training text is kept as ids in a folder of the run's."""
     corpus, left_out = ranks.in_turn(
         lambda: open_or_build(Path(out, checkpoint.CORPUS), *_train_files(files), src_vocab, tgt_vocab,
-                              max_length=max_length, say=lambda line: print(line, file=sys.stderr)))
+                              max_length=max_length, may_build=ranks.first, say=lambda line: print(line, file=sys.stderr)))
     return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from ..arrays import keep_freed_memory
 from ..checkpoint import CURVES, check_out_dir
 from ..errors import require
-from ..parallel.ranks import world
+from ..parallel.ranks import processes, world
+from ..parallel.together import together
 from ..training import TrainingData, TrainingResult, train
 from ..training.lock import FolderLock
 from .choices import DATA_FILES
@@ -41,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
     ranks = world()
-    with ranks.together(out, "training stopped on all ranks; the last save is intact",
-                        f"; resume it with\n  {resume_command(out, ranks.size)}"):
-        if ranks.first:
-            check_out_dir(out, resume=resume, overwrite=overwrite)
-        with FolderLock(out) if ranks.first else nullcontext():  # the text is encoded into it before training begins
+    with together(ranks, out, "training stopped on all ranks", f"; resume it with\n  {resume_command(out, ranks.size)}"):
+        ranks.check_alike({"command": "train", "out": out, "resume": resume, "overwrite": overwrite, **given})
+        ranks.on_first(lambda: check_out_dir(out, resume=resume, overwrite=overwrite))
+        with ExitStack() as stack:
+            ranks.on_first(lambda: stack.enter_context(FolderLock(out)))  # the text is encoded into it before training
             ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite, ranks=ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
@@ -64,6 +65,8 @@ def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
             return train(ready.model, ready.data, ready.options, out, **options)
     except KeyboardInterrupt:
+        if processes() > 1:  # which have their own way to say it
+            raise
         raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {resume_command(out)}") from None
 
 

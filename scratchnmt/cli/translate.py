@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+from ..arrays import to_device
 from ..errors import InputError
 from ..parallel.ranks import Ranks, world
+from ..parallel.together import together
 from .parser import (
     Parser,
     add_computing,
@@ -69,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
     from ..plots import check_picture
 
     ranks = world()
-    with ranks.together(tempfile.gettempdir(), "translation stopped on all ranks"):
-        if ranks.first:
-            check_output(args.output)
+    with together(ranks, tempfile.gettempdir(), "translation stopped on all ranks"):
+        ranks.check_alike({"command": "translate", **{name: value for name, value in vars(args).items()
+                                                      if name not in ("run", "parser")}})
+        ranks.on_first(lambda: check_output(args.output))
         _check_sample(args)
         if args.attention:
             check_picture(args.attention)
@@ -89,10 +93,12 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
 
     shared = replacing(args)
     interactive = args.input is None and sys.stdin.isatty()
-    lines: Iterable[str] = ()
-    if ranks.first:  # it reads and writes; the others have its lines, and nothing to write
-        lines = lines_of(sys.stdin.buffer, "standard input") if args.input is None else stream_lines(args.input)
+    # the first one reads and writes; the others have its lines, and nothing to write
+    lines = ranks.on_first(lambda: lines_of(sys.stdin.buffer, "standard input") if args.input is None
+                           else stream_lines(args.input)) or ()
     translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
+    models = getattr(translator.model, "models", [translator.model])
+    ranks.check_alike({"the model": [crc32(to_device(model.params.flat, "cpu")) for model in models]})
     window = ranks.from_first(lambda: args.read_ahead or (1 if interactive else None))
     lines = ranks.same(lines, window or args.batch_size)
     if args.attention:

@@ -77,12 +77,12 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
 
 
 def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, *,
-                  max_length: int | None = None, processes: int | None = None,
+                  max_length: int | None = None, processes: int | None = None, may_build: bool = True,
                   say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
     """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
 
     It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left out: one
-    for each core, or none for a small text).  Raises InputError as `read_parallel` does, if nothing is left, and if a
+    for each core, or none for a small text).  may_build: else it is an InputError.  Raises InputError as `read_parallel` does, if nothing is left, and if a
     worker dies; WriteError if the folder cannot be written, and what was there before is then still there.
     """
     _check_max_length(max_length)
@@ -90,14 +90,20 @@ def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_v
     check_place(folder)
     made_of = {"texts": [_stamp(src_path), _stamp(tgt_path)], "max_length": max_length,
                "vocabularies": [src_vocab.digest(), tgt_vocab.digest()]}
+    why = "it is not there"
     if folder.exists():
         try:
             header = read_header(folder)
             if header["made_of"] == made_of:
                 return Corpus.open(folder), LeftOut(*header["left_out"])
-            say(f"{folder} is made anew: text, vocabulary or max_length changed")
+            why = "text, vocabulary or max_length changed"
         except InputError as error:
-            say(f"{folder} is made anew: {error}")
+            why = str(error)
+        if may_build:
+            say(f"{folder} is made anew: {why}")
+    if not may_build:
+        raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the same "
+                         "text files, and one folder that all of them see")
     left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes)
     return Corpus.open(folder), left_out
 

@@ -21,27 +21,40 @@ FALLEN = ".fallen"  # a mark begins with it
 _MAY_WAIT = ("pipe", "tty", "write", "splice")  # in the name of what a process waits in
 PATIENCE = 6.0  # seconds
 _OLD = 60.0  # seconds, after which nobody is left who looks for a mark
-_BYE = b"bye"
+_BEGUN, _BYE = b"+", b"-"
 
 
 class Guard:
-    """Starts the process; `leave` tells it that all is well."""
+    """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is well."""
 
-    def __init__(self, mark: str | os.PathLike, name: str, stopped: str):
-        self.process = subprocess.Popen([sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, stopped],
-                                        stdin=subprocess.PIPE, start_new_session=True)
+    def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
+        self.begun = False
+        command = [sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, early, late]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
+
+    def begin(self) -> None:
+        self.begun = True
+        self._tell(_BEGUN)
 
     def leave(self) -> None:
+        self._tell(_BYE)
+        self.process.communicate()
+
+    def _tell(self, what: bytes) -> None:
         try:
-            self.process.communicate(_BYE)
+            self.process.stdin.write(what)
         except OSError:
             pass  # it is gone
 
 
-def speaks(mark: str | os.PathLike) -> bool:
-    """Whether nobody has told yet why the ranks fell; from now on somebody has."""
+def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:
+    """Whether nobody has told yet why the ranks fell; from now on somebody has, and the mark holds the sentence."""
     try:
-        os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        file = os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        try:
+            os.write(file, sentence.encode() + b"\n")
+        finally:
+            os.close(file)
     except FileExistsError:
         return False
     except OSError:
@@ -49,32 +62,36 @@ def speaks(mark: str | os.PathLike) -> bool:
     return True
 
 
-def sweep(folder: str | os.PathLike) -> None:
-    """Remove the marks of jobs that fell a while ago."""
+def sweep(folder: str | os.PathLike, old: float = _OLD) -> None:
+    """Remove the marks of jobs that fell so many seconds ago."""
     for mark in Path(folder).glob(f"{FALLEN}.*"):
         try:
-            if time.time() - mark.stat().st_mtime > _OLD:
+            if time.time() - mark.stat().st_mtime > old:
                 mark.unlink()
         except OSError:
             pass  # somebody else's, or gone
 
 
-def watch(pid: int, mark: str, name: str, stopped: str) -> None:
+def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
-    used, since, why = _used(pid), time.monotonic(), ""
+    used, since, why, stopped = _used(pid), time.monotonic(), "", early
     while True:
         if select.select([0], [], [], 0.5)[0]:
-            if os.read(0, len(_BYE)) == _BYE:
+            told = os.read(0, 1)
+            if told == _BYE:
                 return
-            break
+            if not told:
+                break
+            stopped = late
         now = _used(pid)
         if now != used:
             used, since = now, time.monotonic()
         elif time.monotonic() - since > PATIENCE:
             why = f"hung for {PATIENCE:g} seconds and was ended"
             break
-    if speaks(mark):
-        print(f"{name} (process {pid}) {why or 'died'}; {stopped}", file=sys.stderr, flush=True)
+    sentence = f"{name} (process {pid}) {why or 'died'}; {stopped}"
+    if speaks(mark, sentence):
+        print(sentence, file=sys.stderr, flush=True)
     if why:
         os.kill(pid, signal.SIGKILL)
 
@@ -94,4 +111,4 @@ def _used(pid: int) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the rank's affair
-    watch(int(sys.argv[1]), *sys.argv[2:5])
+    watch(int(sys.argv[1]), *sys.argv[2:6])

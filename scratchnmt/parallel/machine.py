@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..arrays import array_module
-from ..models.nmt import NMT
 from ..optim import ROW
 
 _SLICE = 1 << 20  # elements added up at a time: what fits a cache takes a third of the time of all at once
@@ -26,22 +25,18 @@ class Machine:
         self.comm = comm
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
 
-    def share(self, model: NMT) -> Machine:
-        """Put the weights of all ranks, which are the same, into one place; where that cannot be, leave each its own."""
+    def share(self, model: Any) -> Machine:
+        """Put the weights of an NMT, the same on all ranks, into one place; where that cannot be, leave each its own."""
         if self.size == 1 or array_module(model.params.flat) is not np:
             return Machine()
         flat = model.params.flat
-        file = _reserve(flat.nbytes) if self.rank == 0 else None
-        memory = _attach(self.comm.bcast(None if file is None else f"/proc/{os.getpid()}/fd/{file}"), flat.nbytes)
-        attached = all(self.comm.allgather(memory is not None))
+        file = _reserve(flat) if self.rank == 0 else None
+        shared = _attach(self.comm.bcast(None if file is None else f"/proc/{os.getpid()}/fd/{file}"), flat)
+        attached = all(self.comm.allgather(shared is not None))
         if file is not None:
             os.close(file)
         if not attached:
             return Machine()
-        shared = np.frombuffer(memory, flat.dtype)
-        if self.rank == 0:
-            shared[...] = flat
-        self.wait()
         model.params = model.params.like(shared)
         return self
 
@@ -83,27 +78,31 @@ def add_up(comm: Any, vector: np.ndarray) -> None:
         comm.Allreduce(MPI.IN_PLACE, vector[start : start + _SLICE])
 
 
-def _reserve(size: int) -> int | None:
-    """A file in memory that is gone with the last process that has it open."""
+def _reserve(flat: np.ndarray) -> int | None:
+    """A file in memory that holds the vector and is gone with the last process that has it open."""
     try:
         file = os.memfd_create("scratchnmt")
     except (AttributeError, OSError):  # not Linux
         return None
     try:
-        os.posix_fallocate(file, 0, size)
+        os.posix_fallocate(file, 0, flat.nbytes)
     except OSError:  # there is not so much
         os.close(file)
         return None
+    np.frombuffer(mmap.mmap(file, flat.nbytes), flat.dtype)[...] = flat
     return file
 
 
-def _attach(path: str | None, size: int) -> mmap.mmap | None:
-    """The memory of the file; None where it cannot be opened, as from a container of its own."""
+def _attach(path: str | None, flat: np.ndarray) -> np.ndarray | None:
+    """The memory of the file, if it holds the same vector; from a container of its own another file may have the name."""
     try:
         file = os.open(path or "", os.O_RDWR)
     except OSError:
         return None
     try:
-        return mmap.mmap(file, size)
+        shared = np.frombuffer(mmap.mmap(file, flat.nbytes), flat.dtype)
+    except (OSError, ValueError):
+        return None
     finally:
         os.close(file)
+    return shared if np.array_equal(shared, flat) else None

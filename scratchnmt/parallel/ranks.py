@@ -8,27 +8,24 @@ The first rank reads, logs and writes.  A run of one process is a single rank, w
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, array_module
-from ..checkpoint import CONFIG
-from ..errors import InputError, require
+from ..errors import InputError, require, shown
 from .cards import Cards, own_card
-from .guard import FALLEN, Guard, speaks, sweep
+from .guard import Guard
 from .machine import Machine, add_up
 
 # what the mpirun of MPICH, that of Open MPI, and srun tell a process
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-_PATIENCE = 2.0  # seconds that another rank leaves the first one to tell what all of them met
+_SOON = 0.001  # seconds
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # ours, NumPy's
 
 
 class Ranks:
@@ -37,6 +34,7 @@ class Ranks:
     def __init__(self, comm: Any = None):
         self.comm = comm
         self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.guard: Guard | None = None  # while they are `together`
 
     @cached_property
     def machine(self) -> Machine:
@@ -89,6 +87,7 @@ class Ranks:
                 found = work()
             except Exception as raised:  # noqa: BLE001  all ranks raise it
                 error = raised
+        self._wait_idly()
         found, error = self.comm.bcast((found, error))
         if error is not None:
             raise error
@@ -108,7 +107,7 @@ class Ranks:
         except Exception as raised:  # noqa: BLE001  all ranks raise it
             error = raised
         told = self.comm.allgather((done, error))
-        if error := next((error for _, error in told if error is not None), None):
+        if error := error or next((error for _, error in told if error is not None), None):
             raise error
         results = [iter(done) for done, _ in told]
         return [next(results[turn]) for turn in turns]
@@ -127,63 +126,53 @@ class Ranks:
         if self.comm is not None:
             self.comm.Barrier()
 
+    def _wait_idly(self) -> None:
+        """Until all ranks are here, who leave the cores to the first one's work; MPI alone would keep them busy."""
+        all_are_here, soon = self.comm.Ibarrier(), time.monotonic() + _SOON
+        while not all_are_here.Test():
+            if time.monotonic() > soon:
+                time.sleep(_SOON)
+
+    def on_first(self, work: Callable[[], Any]) -> Any:
+        """What the first rank returns, there alone; what it raises, on all."""
+        kept: list[Any] = []
+        self.from_first(lambda: kept.append(work()))
+        return kept[0] if kept else None
+
     def in_turn(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, on each rank, the first one before the others, who find what it has written."""
-        if self.first:
-            found = work()
-        self.wait()
+        found = self.on_first(work)
         return found if self.first else work()
 
     def check_alike(self, what: Mapping[str, Any]) -> None:
-        """InputError on all ranks, naming what differs and where, unless all have the same."""
+        """InputError on all ranks, naming the first thing that differs and where, unless all have the same."""
         if self.comm is None:
             return
         told = self.comm.allgather(dict(what))
         for rank, theirs in enumerate(told):
-            for name, value in theirs.items():
-                if value != told[0][name]:
-                    raise InputError(f"rank {rank} has another {name} than rank 0 ({value} and {told[0][name]}): all ranks "
-                                     "need the same files and options")
+            for name in {**told[0], **theirs}:
+                first, other = (shown(found[name]) if name in found else "left out" for found in (told[0], theirs))
+                if first != other:
+                    raise InputError(f"{name} is {first} on rank 0 and {other} on rank {rank}: all ranks need the same "
+                                     "files and options")
 
-    @contextmanager
-    def together(self, folder: str, stopped: str, resume: str = "") -> Iterator[None]:
-        """Inside `with`, a rank that fails, dies or hangs takes all down, and one of them says who, why and how to go on.
+    def begin(self) -> None:
+        """From now on there is something to go on with, should a rank fall (see together.py)."""
+        if self.guard:
+            self.guard.begin()
 
-        folder: on a disk that all ranks share.  stopped, resume: what the sentence says then; a rank that can tell
-        its error by itself has said so much, and adds `resume` alone, if there is a run in the folder.
-        """
-        if self.comm is None:
-            yield
-            return
-        if self.first:
-            sweep(folder)
-        mark = Path(folder, self.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}"))
-        guard = Guard(mark, f"rank {self.rank} of {self.size}", stopped + resume)
-        try:
-            yield
-        except BaseException as error:
-            self._take_down(error, guard, mark, resume)
-            raise
-        guard.leave()
 
-    def _take_down(self, error: BaseException, guard: Guard, mark: Path, resume: str) -> None:
-        if not self.first:
-            time.sleep(_PATIENCE)
-        if speaks(mark):
-            why, begun = str(error) or type(error).__name__, (mark.parent / CONFIG).exists()
-            print(f"rank {self.rank} of {self.size}: {why}{resume if begun else ''}", file=sys.stderr, flush=True)
-        guard.leave()
-        status = 130 if isinstance(error, KeyboardInterrupt) else 2
-        self.comm.Abort(status)
-        os._exit(status)
+def processes() -> int:
+    """How many `mpirun` started, of which this is one; 1 without it."""
+    return next((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), 1)
 
 
 def world() -> Ranks:
-    """All processes that `mpirun` started, or this one alone.
+    """All processes that `mpirun` started, which divide the cores of their machine, or this one alone.
 
     InputError if there are several and mpi4py is missing, finds no MPI, or one that this mpirun is not of.
     """
-    size = next((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), 1)
+    size = processes()
     if size == 1:
         return Ranks()
     require("mpi4py", extra="mpi")
@@ -195,7 +184,18 @@ def world() -> Ranks:
     if comm.Get_size() != size:
         raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two "
                          "different MPIs; use the mpirun of the MPI that mpi4py loads")
-    return Ranks(comm)
+    ranks = Ranks(comm)
+    if not any(name in os.environ for name in _THREADS):
+        _share_cores(ranks.machine)
+    return ranks
+
+
+def _share_cores(machine: Machine) -> None:
+    """As many threads for each rank as it has cores: with more, all of them wait for each other."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    threads = max(1, len(cores) // machine.comm.allgather(cores).count(cores))  # mpirun may have divided them already
+    os.environ |= dict.fromkeys(_THREADS, str(threads))
+    require("threadpoolctl", extra="train").threadpool_limits(threads, user_api="blas")
 
 
 def _mpi() -> Any:

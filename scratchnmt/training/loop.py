@@ -137,8 +137,8 @@ class Trainer:
         lengths, each = self.data.train.lengths(indices), self.options.accumulate
         divided = divide(indices, lengths, self.parts)
         mine = range(self.ranks.rank * each, (self.ranks.rank + 1) * each)
-        parts = [step.Part(part, self.data.train.batch(divided[part])) for part in mine if len(divided[part])]
-        self.batch = parts[0].batch if parts else None
+        parts = [step.Part(part, self.data.train.batch(divided[part]) if len(divided[part]) else None) for part in mine]
+        self.batch = parts[0].batch
         return parts, int(lengths[:, 1].sum())
 
     def _note_results(self, wait: bool = False) -> None:
@@ -157,6 +157,7 @@ class Trainer:
         """Tell which step, tensors and sentences, and stop or go on."""
         state, place = self.state, result.place
         batches = self.batches if place.epoch == state.epoch + 1 else self.plan.batches(place.epoch - 1)
+        self.steps.drain()  # on all ranks, as computing the gradient does it on the first
         found = self.ranks.from_first(lambda: self._report(result, batches[place.position]))
         state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
         if self.options.on_nonfinite == "stop" or state.skipped_in_a_row >= _SKIPS:

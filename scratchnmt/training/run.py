@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from .. import checkpoint
 from ..errors import require
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
+from ..parallel.guard import sweep
 from ..parallel.ranks import Ranks
 from .data import TrainingData
 from .lock import FolderLock
@@ -36,16 +37,15 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     if another process trains in `out_dir`.  ranks: the processes that train together, each calling this (see parallel/ranks.py).
     """
     ranks, choice = ranks or Ranks(), {"resume": resume, "overwrite": overwrite}
-    if ranks.first:
-        checkpoint.check_out_dir(out_dir, **choice)
+    ranks.on_first(lambda: checkpoint.check_out_dir(out_dir, **choice))
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
     if model.config.longest is not None:
         for corpus in (data.train, data.valid):
             check_longest(np.array([corpus.longest_source()]), model.config.longest)
-    with FolderLock(out_dir) if ranks.first else nullcontext():
-        if ranks.first:
-            checkpoint.check_out_dir(out_dir, **choice)  # once more, now that nobody else is at it
+    with ExitStack() as stack:
+        ranks.on_first(lambda: stack.enter_context(FolderLock(out_dir)))
+        ranks.on_first(lambda: checkpoint.check_out_dir(out_dir, **choice))  # once more, now that nobody else is at it
         return _run(model, data, options, out_dir, resume, progress, ranks)
 
 
@@ -55,9 +55,10 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str 
     try:
         if ranks.first:
             checkpoint.sweep(out_dir)
+            sweep(out_dir, old=0)
         trainer = Trainer(model, data, options, Path(out_dir), ranks)
-        ranks.check_alike({"model": model.config.to_dict(), "dtype": str(model.params.flat.dtype),
-                           "device": re.sub(r":\d+", "", model.computing), "options": options.to_dict(), **trainer.plan.texts,
+        ranks.check_alike({**model.config.to_dict(), "dtype": str(model.params.flat.dtype),
+                           "device": re.sub(r":\d+", "", model.computing), **options.to_dict(), **trainer.plan.texts,
                            "vocabularies": [data.src_vocab.digest(), data.tgt_vocab.digest()]})
         if resume:
             trainer.resume()
@@ -65,6 +66,7 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str 
             checkpoint.start_run(out_dir, model, data.src_vocab, data.tgt_vocab, options.to_dict(),
                                  data.origin)
         ranks.wait()  # until the folder is there
+        ranks.begin()
         return trainer.run(progress)
     except MemoryError as error:
         batch, kept = (trainer.batch, trainer.kept()) if trainer else (None, "nothing was written")

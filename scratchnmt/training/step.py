@@ -57,7 +57,7 @@ class Part(NamedTuple):
     """Of a step's batch, what is computed at once, and by which rank (see parallel/ranks.py)."""
 
     number: int  # from 0
-    batch: Batch | None  # None: no sentence
+    batch: Batch | None  # None: nothing, if there are more parts than sentences
 
 
 class Recipe(NamedTuple):
@@ -112,7 +112,7 @@ class StepAtOnce:
 
     def _add_up(self, parts: Sequence[Part], place: Place) -> float:
         """The loss of all parts on all ranks; their gradient is then in `grads`."""
-        nats = 0.0
+        nats, parts = 0.0, [part for part in parts if part.batch]
         if len(parts) != 1:
             self.sum = self.model.params.like() if self.sum is None else self.sum
             self.sum.flat[...] = 0
@@ -120,7 +120,7 @@ class StepAtOnce:
             nats += float(self.gradient(part.batch, place, part.number))
             if len(parts) > 1:
                 self.sum.flat[...] += self.grads.flat
-        if len(parts) != 1:  # none: a batch of fewer sentences than ranks
+        if len(parts) != 1:
             self.grads.flat[...] = self.sum.flat
         if self.ranks.size > 1:
             self.ranks.add_up(self.grads.flat)
@@ -140,6 +140,9 @@ class StepAtOnce:
         """Those of the steps since the last call."""
         found, self.found = self.found, []
         return found
+
+    def drain(self) -> None:
+        """Nothing is on the way."""
 
     def gather(self) -> None:
         """Have the first rank's optimizer whole, as it is saved."""
@@ -203,9 +206,8 @@ class StepAhead:
         course = self.optimizer.advance(1 / sentences)
         if len(parts) > 1 and self.sum is None:
             self.sum = self.model.params.like()
-        parts = parts or [Part(0, None)]  # a batch of fewer sentences than ranks: its gradient is zero
-        for place_among, part in enumerate(parts, start=1):
-            self._send(part, place, course, sentences, first=place_among == 1, last=place_among == len(parts))
+        for number, part in enumerate(parts, start=1):
+            self._send(part, place, course, sentences, first=number == 1, last=number == len(parts))
 
     def _send(self, part: Part, place: Place, course: np.ndarray, sentences: int, *, first: bool, last: bool) -> None:
         if not self.free:
@@ -226,8 +228,7 @@ class StepAhead:
 
         By the weights as they are then: with `stop` those of the step; else those of up to AHEAD steps later.
         """
-        while self.sent:
-            self._receive()
+        self.drain()
         bucket = Bucket.of(batch.src, batch.tgt)
         host, there = self._lay_out(Part(part, batch), bucket, place, np.zeros(3), self.free[0])
         self.there[bucket].set(host)
@@ -250,13 +251,19 @@ class StepAhead:
     def results(self, wait: bool = False) -> list[Result]:
         """Those that have come back since the last call; with `wait`, of all steps.
 
-        Of several ranks all have the same after the same step, whichever card is the first to be done.
+        Of several ranks, which send as many parts each, all have the same after the same step, whichever card is the
+        first to be done.
         """
         alone = self.ranks.size == 1
         while self.sent and (wait or (alone and self.sent[0][0].event.done)):
             self._receive()
         found, self.done = self.done, []
         return found
+
+    def drain(self) -> None:
+        """Wait for all steps that are on the way, whose results come with the next ones."""
+        while self.sent:
+            self._receive()
 
     def gather(self) -> None:
         """Every rank has all."""

@@ -68,6 +68,17 @@ def test_a_step_that_is_not_finite_is_met_by_all_cards_at_once(program, argument
 
 
 @needs_mpi
+@pytest.mark.parametrize("choices", [["--on-nonfinite=skip", "--batch-size=12"], ["--accumulate=2", "--batch-size=41"]])
+def test_all_cards_are_told_of_a_step_after_the_same_one(program, arguments, tmp_path, choices):
+    """41 of 85 pairs: the last batch has 3 sentences for four parts."""
+    rate = ["--optimizer=sgd", "--learning-rate=1e30", "--clip=0"] if "skip" in choices[0] else []
+    _, _, error = finished(tmp_path, 2, "--tell", *arguments, *choices, *rate, "--max-epochs=8", "--valid-every=1000",
+                           "--out", tmp_path / "run", program=program)
+    told = {rank: re.findall(rf"^rank {rank}: (.*)$", error, re.MULTILINE) for rank in (0, 1)}
+    assert told[0] == told[1] and len(told[0]) > 15
+
+
+@needs_mpi
 def test_two_processes_need_two_cards(program, arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, "--cards=1", *arguments, "--out", tmp_path / "run", program=program)
     assert status and "2 processes on a machine of 1 cards: each needs a card of its own" in error

@@ -86,7 +86,7 @@ def test_a_step_waits_for_the_device_only_to_read_loss_and_norm(machine, choices
     trainer._step()
     assert [wait.partition(":")[0] for wait in machine.waits] == ["float"] * 2, "\n".join(machine.waits)
     loss, norm = machine.waits
-    assert "training/step.py, _add_up" in loss and "optim.py, global_norm" in norm
+    assert "training/step.py, _add_up" in loss and "optim.py, norm_by_parts" in norm
 
 
 @by_kernels

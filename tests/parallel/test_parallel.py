@@ -1,8 +1,11 @@
 """What ranks tell each other: here they are threads; with mpirun, `translate` and the tests of training."""
 
 import os
+import re
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from fake_comm import on_ranks
 from mpi_run import finished, is_open_mpi, needs_mpi, start
 
+from scratchnmt.cli import main
 from scratchnmt.errors import InputError
 from scratchnmt.parallel import guard, machine, ranks
 from scratchnmt.parallel.ranks import Ranks
@@ -99,8 +103,47 @@ def test_marks_of_jobs_long_ago_are_removed(tmp_path):
     assert not old.exists() and new.exists()
 
 
+@pytest.mark.parametrize("begin, words", [("", "early"), ("one.begin();", "late")])
+def test_the_guard_of_a_process_that_dies_says_what_is_left_of_its_work(tmp_path, begin, words):
+    code = ("import os, sys; from scratchnmt.parallel.guard import Guard; "
+            f"one = Guard(sys.argv[1], 'rank 1 of 2', 'early', 'late'); {begin} os.kill(os.getpid(), 9)")
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "mark")], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert re.fullmatch(rf"rank 1 of 2 \(process \d+\) died; {words}\n", done.stderr)
+    assert (tmp_path / "mark").read_text() == done.stderr  # in case the terminal was gone
+
+
+def test_what_differs_is_named_alone():
+    options = {"clip": 5.0, "beam": 5, "seed": 1}
+    found = on_ranks(3, lambda ranks: ranks.check_alike(options | ({"clip": 3.0} if ranks.rank == 2 else {})))
+    assert {str(error) for error in found} == {"clip is 5.0 on rank 0 and 3.0 on rank 2: all ranks need the same files "
+                                               "and options"}
+    assert on_ranks(3, lambda ranks: ranks.check_alike(options)) == [None] * 3
+
+
+def test_ranks_share_the_cores_of_their_machine(monkeypatch):
+    pytest.importorskip("threadpoolctl")
+    limits, cores = [], [{0, 1, 2, 3}, {0, 1, 2, 3}, {4, 5, 6}]
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda limit, user_api: limits.append(limit))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores[0], raising=False)
+    monkeypatch.setattr(os, "environ", {})
+    ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
+    assert limits == [2] and os.environ == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    cores.reverse()  # this one is alone on its three
+    ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
+    assert limits == [2, 3]
+
+
+def test_other_commands_run_in_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--model", "m", "--src", "s", "--ref", "r"])
+    assert "it runs in one process, and mpirun started 2: leave mpirun out" in capsys.readouterr().err
+
+
 # translate with mpirun
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 LINES = [" ".join(RNG.choice(list("abcdefgh"), RNG.integers(0, 9))) for _ in range(300)]  # some are blank
 
@@ -162,4 +205,7 @@ def test_what_ends_a_translation_is_said_once_and_nothing_is_written(folder, tmp
         status, out, error = finished(tmp_path, 2, *model, *arguments)
         assert status == 2 and not out and error.count(words) == 1
         assert "rank 0 of 2: " in error and "Traceback" not in error
+        assert "Abort" not in error
     assert not (tmp_path / "out").exists()
+    options = ["--input", folder / "text", "--else", "--beam=3"]
+    assert "beam is 5 on rank 0 and 3 on rank 1: all ranks need the same" in finished(tmp_path, 2, *model, *options)[2]

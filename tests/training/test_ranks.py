@@ -13,6 +13,7 @@ from tiny_run import essence, metrics, run
 from scratchnmt.checkpoint import read_tensors
 from scratchnmt.parallel import ranks
 from scratchnmt.parallel.guard import FALLEN
+from scratchnmt.training.lock import FolderLock
 from scratchnmt.training.plan import Plan
 
 STEPS = 40
@@ -112,11 +113,22 @@ def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_p
 @needs_mpi
 def test_ranks_with_other_options_are_told(arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--else", "--clip=3")
-    assert status and "rank 1 has another options than rank 0" in error
+    assert status == 2 and error == ("rank 0 of 2: clip is left out on rank 0 and 3.0 on rank 1: all ranks need the same files "
+                                     "and options\n")
+    status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--else", "--out", tmp_path / "other")
+    assert status == 2 and "rank 0 of 2: out is " in error and not (tmp_path / "other").exists()
+
+
+@needs_mpi
+def test_a_folder_in_use_is_no_run_to_go_on_with(arguments, tmp_path):
+    with FolderLock(tmp_path / "run"):
+        status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run")
+    assert status == 2 and "is in use by another run" in error and "resume it with" not in error
 
 
 @needs_mpi
 def test_an_error_of_all_ranks_is_said_once(arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--optimizer=sgd",
                                 "--learning-rate=1e30", "--clip=0")
-    assert status and error.count("training stopped") == 1 and "rank 0 of 2: the " in error
+    assert status == 2 and error.count("training stopped") == 1 and "rank 0 of 2: the " in error
+    assert error.endswith(f"mpirun -n 2 scratchnmt train --out {tmp_path / 'run'} --resume\n") and "Abort" not in error
