@@ -141,6 +141,30 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys):
     assert "it runs in one process, and mpirun started 2: leave mpirun out" in capsys.readouterr().err
 
 
+FALL = """
+import sys
+from scratchnmt.parallel.ranks import world
+from scratchnmt.parallel.together import together
+ranks = world()
+with together(ranks, sys.argv[1], "stopped", "; go on"):
+    ranks.begin()
+    if sys.argv[2] == "all" or ranks.rank == 1:
+        raise MemoryError("no room")
+    ranks.wait()
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize("who, name", [("one", "rank 1"), ("all", "rank 0")])
+def test_an_error_of_one_rank_ends_all_and_is_said_once(tmp_path, who, name):
+    pytest.importorskip("mpi4py")
+    began = time.monotonic()
+    status, _, error = finished(tmp_path, 2, tmp_path, who, program=["-c", FALL])
+    assert status == 2 and error.count(f"{name} of 2: no room; go on\n") == error.count("no room") == 1
+    assert time.monotonic() - began < 10
+    assert ("Abort" in error) == (who == "one")
+
+
 # translate with mpirun
 
 ROOT = Path(__file__).parents[2]
