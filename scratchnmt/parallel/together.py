@@ -50,9 +50,13 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Itera
 
 def _all_fell(comm: Any) -> bool:
     """Whether all ranks come here, soon."""
-    all_are_here, deadline = comm.Ibarrier(), time.monotonic() + _PATIENCE
-    while not all_are_here.Test():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        all_are_here = comm.Ibarrier()
+        while not all_are_here.Test():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+    except RuntimeError:  # MPI's, of a rank that is no more
+        return False
     return True
