@@ -25,6 +25,18 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def sentence(error: BaseException) -> str:
+    """What to tell a user of an error that is no mistake of ours."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}" if str(error) else "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+TOLD = (InputError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback
+
+
 def require(name: str, extra: str) -> ModuleType:
     """Import an optional package, or say how to install it.
 

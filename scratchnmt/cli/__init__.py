@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..errors import InputError
-from ..parallel.ranks import processes
+from ..errors import TOLD, sentence
+from ..parallel.ranks import processes, speaks_first
 from .parser import Parser
 
 _COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum",
@@ -58,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"\n{args.parser.prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
-    except (InputError, FloatingPointError, MemoryError, OSError) as error:
-        print(f"{args.parser.prog}: error: {_sentence(error)}", file=sys.stderr)
+    except TOLD as error:
+        if speaks_first():
+            print(f"{args.parser.prog}: error: {sentence(error)}", file=sys.stderr)
         return 2
 
 
@@ -77,11 +78,3 @@ def _parser() -> Parser:
         module.add_arguments(command)
         command.set_defaults(run=module.run, parser=command)
     return parser
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return f"not enough memory: {error}" if str(error) else "not enough memory"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)

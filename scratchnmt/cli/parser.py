@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from ..errors import InputError
 from ..kernels import CHOICES, MATMULS
-from ..parallel.ranks import Ranks
+from ..parallel.ranks import Ranks, speaks_first
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n" if speaks_first() else None)
 
 
 def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:

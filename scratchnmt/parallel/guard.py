@@ -1,10 +1,13 @@
 """A small process beside each rank that tells how the rank ended if it cannot tell itself.
 
 `mpirun` kills all ranks when one of them dies, so that none is left to say what happened and how to go on; and it does
-not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that was stopped, or
-has used no processor time, for PATIENCE seconds: one that waits for others does use it, and one that waits for a disk, a
-pipe or a terminal may wait.  Of all guards the first one speaks: who makes the job's `mark` in the run's folder.  This
-file runs as a program of its own, of which nothing else is imported.
+not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that was stopped,
+or, neither it nor the processes it started, has used any processor time, for PATIENCE seconds: one that waits for others
+does use it, and one that waits for a disk, a pipe, a terminal or what it has just started may wait.
+
+When one rank falls all do, and all guards see it.  So that one of them speaks each tries to make the same file, the job's
+*mark*: it can be made once, and who makes it speaks.  This file runs as a program of its own, of which nothing else is
+imported.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import time
 from pathlib import Path
 
 FALLEN = ".fallen"  # a mark begins with it
-_MAY_WAIT = ("pipe", "tty", "write", "splice")  # in the name of what a process waits in
+_MAY_WAIT = ("pipe", "tty", "write", "splice", "request_wait")  # in the name of what a process waits in
 PATIENCE = 6.0  # seconds
 _OLD = 60.0  # seconds, after which nobody is left who looks for a mark
 _BEGUN, _BYE = b"+", b"-"
@@ -106,7 +109,16 @@ def _used(pid: int) -> tuple[str, ...]:
         return alive  # the end of the pipe will tell; where there is no /proc nothing else does
     if state == "D" or where == "0" or any(name in where for name in _MAY_WAIT):
         return alive
+    if state not in "Tt" and _children(pid) > 1:  # besides the guard: it may wait for them
+        return alive
     return fields[10], fields[11]  # processor time, the process' own and the system's for it
+
+
+def _children(pid: int) -> int:
+    try:
+        return sum(len(path.read_text().split()) for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:
+        return 0
 
 
 if __name__ == "__main__":

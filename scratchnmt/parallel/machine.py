@@ -1,7 +1,8 @@
 """The ranks of one machine keep one copy of the weights between them, of which each moves its part.
 
 Every rank reads all weights and moves them once in each of its steps.  In memory of its own, each would do the same
-work on the same numbers; in memory that they share, each does its part, and the others see it.
+work on the same numbers; in memory that they share, each does its part, and the others see it.  What an optimizer keeps
+of the gradients is a rank's own and right in its part alone; before a save `gather` brings the parts together.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _reserve(flat: np.ndarray) -> int | None:
 
 
 def _attach(path: str | None, flat: np.ndarray) -> np.ndarray | None:
-    """The memory of the file, if it holds the same vector; from a container of its own another file may have the name."""
+    """The memory of another process' file, if it holds the same vector; in a container of its own it may be another one."""
     try:
         file = os.open(path or "", os.O_RDWR)
     except OSError:

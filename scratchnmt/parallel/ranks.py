@@ -24,12 +24,25 @@ from .machine import Machine, add_up
 
 # what the mpirun of MPICH, that of Open MPI, and srun tell a process
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _SOON = 0.001  # seconds
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # ours, NumPy's
 
 
 class Ranks:
-    """comm: MPI's, or None for a single rank."""
+    """comm: MPI's, or None for a single rank.
+
+    All ranks must call each of these, in the same order:
+
+        from_first   the first rank works, all have what it returns
+        on_first     the same, but it alone has that
+        in_turn      all work, the first rank before the others
+        each         some work is dealt out, all have all results
+        same         a stream that only the first rank can read
+        add_up       a sum of vectors, in place
+
+    What goes wrong in the work of one of them is raised by all.
+    """
 
     def __init__(self, comm: Any = None):
         self.comm = comm
@@ -73,7 +86,7 @@ class Ranks:
         """Whether any rank was interrupted, and the seconds of the first one."""
         if self.comm is None:
             return interrupted, seconds
-        told = np.array([interrupted, seconds if self.first else 0.0])
+        told = np.array([interrupted, seconds if self.first else 0.0])  # one sum for both
         self.add_up(told)
         return bool(told[0]), float(told[1])
 
@@ -167,6 +180,11 @@ def processes() -> int:
     return next((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), 1)
 
 
+def speaks_first() -> bool:
+    """Whether this is the process that says what all of them meet before they are `world`."""
+    return processes() == 1 or next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
 def world() -> Ranks:
     """All processes that `mpirun` started, which divide the cores of their machine, or this one alone.
 
@@ -185,15 +203,17 @@ def world() -> Ranks:
         raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two "
                          "different MPIs; use the mpirun of the MPI that mpi4py loads")
     ranks = Ranks(comm)
-    if not any(name in os.environ for name in _THREADS):
-        _share_cores(ranks.machine)
+    _share_cores(ranks.machine)
     return ranks
 
 
 def _share_cores(machine: Machine) -> None:
-    """As many threads for each rank as it has cores: with more, all of them wait for each other."""
+    """As many threads for each rank as it has cores, unless its environment says how many: with more, all of them wait
+    for each other."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     threads = max(1, len(cores) // machine.comm.allgather(cores).count(cores))  # mpirun may have divided them already
+    if any(name in os.environ for name in _THREADS):
+        return
     os.environ |= dict.fromkeys(_THREADS, str(threads))
     require("threadpoolctl", extra="train").threadpool_limits(threads, user_api="blas")
 
@@ -214,7 +234,6 @@ def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndar
 
 
 def _turns(count: int, size: int) -> np.ndarray:
-    """Who gets each of `count` things that are dealt out: one to each, then the same backwards, and so on, so that
-    nobody has the larger one of every round."""
+    """Who gets each of `count` things that are dealt out, 0 1 2 2 1 0 0 1 2 ...: nobody has the larger one of every round."""
     turns = np.arange(count) % (2 * size)
     return np.minimum(turns, 2 * size - 1 - turns)

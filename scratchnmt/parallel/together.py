@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import TOLD, sentence
 from .guard import FALLEN, Guard, speaks, sweep
 from .ranks import Ranks
 
@@ -27,25 +31,37 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Itera
     if ranks.comm is None:
         yield
         return
-    if ranks.first:
-        sweep(folder)
-    mark = Path(folder, ranks.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}"))
-    name, aside = f"rank {ranks.rank} of {ranks.size}", ranks.comm.Dup()
-    early = "; nothing was saved yet" if resume else ""
-    guard = ranks.guard = Guard(mark, name, stopped + early, f"{stopped}; the last save is intact{resume}")
+    aside = ranks.comm.Dup()  # the ranks' own may be in the middle of something when one falls
+    mark, guard = Path(folder, ranks.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}")), None
+    name, early = f"rank {ranks.rank} of {ranks.size}", "; nothing was saved yet" if resume else ""
     try:
+        if ranks.first:
+            sweep(folder)
+        guard = ranks.guard = Guard(mark, name, stopped + early, f"{stopped}; the last save is intact{resume}")
         yield
-    except BaseException as error:
-        status, all_fell = 130 if isinstance(error, KeyboardInterrupt) else 2, _all_fell(aside)
-        why = str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__)
-        sentence = f"{name}: {why}{resume if guard.begun else ''}"
-        if ranks.first if all_fell else speaks(mark, sentence):
-            print(sentence, file=sys.stderr, flush=True)
         guard.leave()
+    except BaseException as error:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave the others behind
+        all_fell = _all_fell(aside)
+        told = f"{name}: {_why(error)}{resume if guard and guard.begun else ''}"
+        # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a guard
+        if ranks.first if all_fell else speaks(mark, told):
+            print(told, file=sys.stderr, flush=True)
+        if guard:
+            guard.leave()
+        status = 130 if isinstance(error, KeyboardInterrupt) else 2
         if not all_fell:
             ranks.comm.Abort(status)
         raise SystemExit(status) from error
-    guard.leave()
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, TOLD):
+        return sentence(error)
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted"
+    return "".join(traceback.format_exception(error)).strip()
 
 
 def _all_fell(comm: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -113,6 +114,24 @@ def test_the_guard_of_a_process_that_dies_says_what_is_left_of_its_work(tmp_path
     assert (tmp_path / "mark").read_text() == done.stderr  # in case the terminal was gone
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/wchan"), reason="no /proc")
+@pytest.mark.parametrize("children, alive", [(1, False), (2, True)])
+def test_who_waits_for_what_it_has_started_does_not_hang(children, alive):
+    """One child is the guard."""
+    code = f"import subprocess, threading; [subprocess.Popen(['sleep', '20']) for _ in range({children})]; " \
+           "print(flush=True); threading.Event().wait()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        process.stdout.readline()
+        time.sleep(0.3)
+        before = guard._used(process.pid)
+        time.sleep(0.1)
+        assert (guard._used(process.pid) != before) == alive
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def test_what_differs_is_named_alone():
     options = {"clip": 5.0, "beam": 5, "seed": 1}
     found = on_ranks(3, lambda ranks: ranks.check_alike(options | ({"clip": 3.0} if ranks.rank == 2 else {})))
@@ -129,6 +148,9 @@ def test_ranks_share_the_cores_of_their_machine(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
     ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
     assert limits == [2] and os.environ == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
+    assert limits == [2]  # the environment says how many
+    os.environ.clear()
     cores.reverse()  # this one is alone on its three
     ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
     assert limits == [2, 3]
@@ -136,9 +158,14 @@ def test_ranks_share_the_cores_of_their_machine(monkeypatch):
 
 def test_other_commands_run_in_one_process(monkeypatch, capsys):
     monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", "0")
     with pytest.raises(SystemExit):
         main(["evaluate", "--model", "m", "--src", "s", "--ref", "r"])
     assert "it runs in one process, and mpirun started 2: leave mpirun out" in capsys.readouterr().err
+    monkeypatch.setenv("PMI_RANK", "1")  # the first one has said it
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--model", "m", "--src", "s", "--ref", "r"])
+    assert capsys.readouterr().err == ""
 
 
 FALL = """
@@ -160,9 +187,17 @@ def test_an_error_of_one_rank_ends_all_and_is_said_once(tmp_path, who, name):
     pytest.importorskip("mpi4py")
     began = time.monotonic()
     status, _, error = finished(tmp_path, 2, tmp_path, who, program=["-c", FALL])
-    assert status == 2 and error.count(f"{name} of 2: no room; go on\n") == error.count("no room") == 1
+    assert status == 2 and error.count(f"{name} of 2: not enough memory: no room; go on\n") == 1
+    assert error.count("no room") == 1 and "Traceback" not in error
     assert time.monotonic() - began < 10
     assert ("abort" in error.lower()) == (who == "one")
+
+
+@needs_mpi
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path):
+    pytest.importorskip("mpi4py")
+    _, _, error = finished(tmp_path, 2, tmp_path, "all", program=["-c", FALL.replace('MemoryError("no room")', "KeyError(3)")])
+    assert error.startswith("rank 0 of 2: Traceback") and "KeyError: 3; go on" in error and error.count("KeyError") == 1
 
 
 # translate with mpirun
