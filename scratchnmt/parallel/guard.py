@@ -2,12 +2,12 @@
 
 `mpirun` kills all ranks when one of them dies, so that none is left to say what happened and how to go on; and it does
 not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that was stopped,
-or, neither it nor the processes it started, has used any processor time, for PATIENCE seconds: one that waits for others
-does use it, and one that waits for a disk, a pipe, a terminal or what it has just started may wait.
+or has used no processor time, for PATIENCE seconds: one that waits for others does use it, and one that waits for a
+disk, a pipe, a terminal or processes that it has started may wait.
 
-When one rank falls all do, and all guards see it.  So that one of them speaks each tries to make the same file, the job's
-*mark*: it can be made once, and who makes it speaks.  This file runs as a program of its own, of which nothing else is
-imported.
+When one rank falls all do, and all guards see it.  So that only one of them speaks, each tries to make the same file,
+the job's *mark*: it can be made once, and who makes it speaks.  This file runs as a program of its own, which imports
+nothing else of the package.
 """
 
 from __future__ import annotations
