@@ -144,9 +144,6 @@ class _Timed(StepAtOnce):
 
     def _add_up(self, parts: Sequence[Part], place: Place) -> float:
         nats = super()._add_up(parts, place)
-        if self.ranks.size == 1:
-            self._lap("compute")
-            self._lap("wait")
         self._lap("sum")
         return nats
 

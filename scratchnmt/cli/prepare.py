@@ -58,10 +58,7 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: 
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
     NMT(8, 8, 8, 8, dtype=dtype, **how)
     valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
-    src_lines, tgt_lines = map(Text, _train_files(given))
-    check_parallel(src_lines.path, len(src_lines), tgt_lines.path, len(tgt_lines))
-    src_vocab, tgt_vocab = ranks.from_first(
-        lambda: build_vocabularies(src_lines, tgt_lines, **vocabulary, seed=options.seed))
+    src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(given), **vocabulary, seed=options.seed))
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
     data = _encoded(out, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks)
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
@@ -99,6 +96,13 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False,
     return Prepared(model, replace(data, origin={**run.data, **files}), options)
 
 
+def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary, Vocabulary]:
+    """The vocabularies of two text files, which are parallel."""
+    src_lines, tgt_lines = Text(src_path), Text(tgt_path)
+    check_parallel(src_lines.path, len(src_lines), tgt_lines.path, len(tgt_lines))
+    return build_vocabularies(src_lines, tgt_lines, **vocabulary)
+
+
 def build_vocabularies(src_lines: Collection[str], tgt_lines: Collection[str], vocab: str, vocab_size: int,
                        min_count: int, joint_vocab: bool, seed: int) -> tuple[Vocabulary, Vocabulary]:
     """Learned from the lines of each side, or, if joint, one from both.
@@ -122,7 +126,8 @@ def _encoded(out: str, files: dict[str, str], valid_lines: tuple[list[str], list
     """The data of a run, whose training text is kept as ids in a folder of the run's."""
     corpus, left_out = ranks.in_turn(
         lambda: open_or_build(Path(out, checkpoint.CORPUS), *_train_files(files), src_vocab, tgt_vocab,
-                              max_length=max_length, may_build=ranks.first, say=lambda line: print(line, file=sys.stderr)))
+                              max_length=max_length, may_build=ranks.first,
+                              say=lambda line: print(line, file=sys.stderr)))
     return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
 
 

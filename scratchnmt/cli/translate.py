@@ -97,8 +97,9 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     lines = ranks.on_first(lambda: lines_of(sys.stdin.buffer, "standard input") if args.input is None
                            else stream_lines(args.input)) or ()
     translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
-    models = getattr(translator.model, "models", [translator.model])
-    ranks.check_alike({"the model": [crc32(to_device(model.params.flat, "cpu")) for model in models]})
+    if ranks.size > 1:
+        models = getattr(translator.model, "models", [translator.model])
+        ranks.check_alike({"the model": [crc32(to_device(model.params.flat, "cpu")) for model in models]})
     window = ranks.from_first(lambda: args.read_ahead or (1 if interactive else None))
     lines = ranks.same(lines, window or args.batch_size)
     if args.attention:

@@ -81,9 +81,10 @@ def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_v
                   say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
     """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
 
-    It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left out: one
-    for each core, or none for a small text).  may_build: else it is an InputError.  Raises InputError as `read_parallel` does, if nothing is left, and if a
-    worker dies; WriteError if the folder cannot be written, and what was there before is then still there.
+    It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left
+    out: one for each core, or none for a small text).  may_build: False makes it an InputError if it is not there.
+    Raises InputError as `read_parallel` does, if nothing is left, and if a worker dies; WriteError if the folder cannot
+    be written, and what was there before is then still there.
     """
     _check_max_length(max_length)
     folder = Path(os.path.realpath(folder))

@@ -104,21 +104,17 @@ def _used(pid: int) -> tuple[str, ...]:
     alive = (str(time.monotonic()),)
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        where = "" if state in "Tt" else Path(f"/proc/{pid}/wchan").read_text()
+        if state not in "Tt" and (state == "D" or _may_wait(pid)):
+            return alive
     except OSError:
         return alive  # the end of the pipe will tell; where there is no /proc nothing else does
-    if state == "D" or where == "0" or any(name in where for name in _MAY_WAIT):
-        return alive
-    if state not in "Tt" and _children(pid) > 1:  # besides the guard: it may wait for them
-        return alive
     return fields[10], fields[11]  # processor time, the process' own and the system's for it
 
 
-def _children(pid: int) -> int:
-    try:
-        return sum(len(path.read_text().split()) for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    except OSError:
-        return 0
+def _may_wait(pid: int) -> bool:
+    where = Path(f"/proc/{pid}/wchan").read_text()
+    children = sum(len(path.read_text().split()) for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return where == "0" or any(name in where for name in _MAY_WAIT) or children > 1  # one of them is the guard
 
 
 if __name__ == "__main__":

@@ -53,11 +53,9 @@ class Machine:
     def gather(self, vector: np.ndarray) -> None:
         """Put everyone's part of a vector into that of the first rank."""
         if self.comm is not None:
-            from mpi4py import MPI
-
             bounds = self._bounds(vector.size)
             if self.rank == 0:
-                self.comm.Gatherv(MPI.IN_PLACE, [vector, np.diff(bounds)])
+                self.comm.Gatherv(mpi().IN_PLACE, [vector, np.diff(bounds)])
             else:
                 self.comm.Gatherv(vector[self.part(vector.size)], None)
 
@@ -73,10 +71,15 @@ class Machine:
 
 def add_up(comm: Any, vector: np.ndarray) -> None:
     """Put the sum over all ranks in the place of each one's vector, the same bits on all."""
+    for start in range(0, len(vector), _SLICE):
+        comm.Allreduce(mpi().IN_PLACE, vector[start : start + _SLICE])
+
+
+def mpi() -> Any:
+    """Importing it starts MPI, which ends with the process."""
     from mpi4py import MPI
 
-    for start in range(0, len(vector), _SLICE):
-        comm.Allreduce(MPI.IN_PLACE, vector[start : start + _SLICE])
+    return MPI
 
 
 def _reserve(flat: np.ndarray) -> int | None:

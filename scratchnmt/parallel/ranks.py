@@ -20,11 +20,12 @@ from ..arrays import Array, array_module
 from ..errors import InputError, require, shown
 from .cards import Cards, own_card
 from .guard import Guard
-from .machine import Machine, add_up
+from .machine import Machine, add_up, mpi
 
 # what the mpirun of MPICH, that of Open MPI, and srun tell a process
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+_LEFT_OUT = "left out"  # of what one rank was told
 _SOON = 0.001  # seconds
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # ours, NumPy's
 
@@ -52,7 +53,7 @@ class Ranks:
     @cached_property
     def machine(self) -> Machine:
         """Those of them that run on this one's machine; all must ask for it first at the same time."""
-        return Machine(self.comm and self.comm.Split_type(_mpi().COMM_TYPE_SHARED))
+        return Machine(self.comm and self.comm.Split_type(mpi().COMM_TYPE_SHARED))
 
     @cached_property
     def cards(self) -> Cards:
@@ -164,8 +165,9 @@ class Ranks:
         told = self.comm.allgather(dict(what))
         for rank, theirs in enumerate(told):
             for name in {**told[0], **theirs}:
-                first, other = (shown(found[name]) if name in found else "left out" for found in (told[0], theirs))
-                if first != other:
+                found = [one.get(name, _LEFT_OUT) for one in (told[0], theirs)]
+                if found[0] != found[1]:
+                    first, other = (value if value is _LEFT_OUT else shown(value) for value in found)
                     raise InputError(f"{name} is {first} on rank 0 and {other} on rank {rank}: all ranks need the same "
                                      "files and options")
 
@@ -195,7 +197,7 @@ def world() -> Ranks:
         return Ranks()
     require("mpi4py", extra="mpi")
     try:
-        comm = _mpi().COMM_WORLD
+        comm = mpi().COMM_WORLD
     except (ImportError, RuntimeError) as error:
         raise InputError(f"mpi4py cannot load MPI ({str(error).splitlines()[0]}): pip install mpich, or the system's "
                          "package of MPICH or Open MPI") from error
@@ -208,21 +210,13 @@ def world() -> Ranks:
 
 
 def _share_cores(machine: Machine) -> None:
-    """As many threads for each rank as it has cores, unless its environment says how many: with more, all of them wait
-    for each other."""
+    """As many threads for each rank as it has cores, unless its environment says how many: with more, all wait."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     threads = max(1, len(cores) // machine.comm.allgather(cores).count(cores))  # mpirun may have divided them already
     if any(name in os.environ for name in _THREADS):
         return
     os.environ |= dict.fromkeys(_THREADS, str(threads))
     require("threadpoolctl", extra="train").threadpool_limits(threads, user_api="blas")
-
-
-def _mpi() -> Any:
-    """Importing it starts MPI, which ends with the process."""
-    from mpi4py import MPI
-
-    return MPI
 
 
 def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:
@@ -234,6 +228,6 @@ def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndar
 
 
 def _turns(count: int, size: int) -> np.ndarray:
-    """Who gets each of `count` things that are dealt out, 0 1 2 2 1 0 0 1 2 ...: nobody has the larger one of every round."""
+    """Who gets each of `count` things that are dealt out, 0 1 2 2 1 0 0 1 2 ...: nobody has the larger ones."""
     turns = np.arange(count) % (2 * size)
     return np.minimum(turns, 2 * size - 1 - turns)

@@ -122,12 +122,10 @@ class StepAtOnce:
                 self.sum.flat[...] += self.grads.flat
         if len(parts) != 1:
             self.grads.flat[...] = self.sum.flat
-        if self.ranks.size > 1:
-            self.ranks.add_up(self.grads.flat)
-            total = np.array([nats])
-            self.ranks.add_up(total)
-            nats = float(total[0])
-        return nats
+        total = np.array([nats])
+        self.ranks.add_up(self.grads.flat)
+        self.ranks.add_up(total)
+        return float(total[0])
 
     def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
         """The loss of a batch, or of a part of it, whose gradient is then in `grads`."""

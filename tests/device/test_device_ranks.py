@@ -28,11 +28,7 @@ def program(shim):
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    for name, (src, tgt) in (("train", tiny_run.pairs(85, 0)), ("valid", tiny_run.pairs(10, 1))):
-        (folder / f"{name}.src").write_text("\n".join(src) + "\n")
-        (folder / f"{name}.tgt").write_text("\n".join(tgt) + "\n")
-    files = [f"--{part}-{side}={folder}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+    files = tiny_run.files(tmp_path_factory.mktemp("text"), 85)
     return ["train", *files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", f"--batch-size={BATCH}",
             "--max-epochs=3", "--patience=1", "--learning-rate=0.01", "--device=cuda"]
 

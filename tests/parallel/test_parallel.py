@@ -74,11 +74,11 @@ def test_mpirun_without_mpi4py_or_mpi(monkeypatch):
     def no_library():
         raise RuntimeError("cannot load MPI library\nlibmpi.so: no such file")
 
-    monkeypatch.setattr(ranks, "_mpi", no_library)
+    monkeypatch.setattr(ranks, "mpi", no_library)
     with pytest.raises(InputError, match=r"mpi4py cannot load MPI \(cannot load MPI library\): pip install mpich"):
         ranks.world()
     alone = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1, Get_rank=lambda: 0))
-    monkeypatch.setattr(ranks, "_mpi", lambda: alone)
+    monkeypatch.setattr(ranks, "mpi", lambda: alone)
     with pytest.raises(InputError, match="mpirun started 2 processes, and mpi4py knows of 1: they are of two different MPIs"):
         ranks.world()
 
@@ -138,6 +138,8 @@ def test_what_differs_is_named_alone():
     assert {str(error) for error in found} == {"clip is 5.0 on rank 0 and 3.0 on rank 2: all ranks need the same files "
                                                "and options"}
     assert on_ranks(3, lambda ranks: ranks.check_alike(options)) == [None] * 3
+    long = on_ranks(2, lambda ranks: ranks.check_alike({"out": "x" * 500 + str(ranks.rank)}))  # shown cut, compared whole
+    assert all("out is " in str(error) for error in long)
 
 
 def test_ranks_share_the_cores_of_their_machine(monkeypatch):

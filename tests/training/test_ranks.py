@@ -49,11 +49,7 @@ def test_each_part_has_a_dropout_of_its_own():
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
     pytest.importorskip("mpi4py")
-    folder = tmp_path_factory.mktemp("text")
-    for name, (src, tgt) in (("train", tiny_run.pairs(300, 0)), ("valid", tiny_run.pairs(10, 1))):
-        (folder / f"{name}.src").write_text("\n".join(src) + "\n")
-        (folder / f"{name}.tgt").write_text("\n".join(tgt) + "\n")
-    files = [f"--{part}-{side}={folder}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+    files = tiny_run.files(tmp_path_factory.mktemp("text"), 300)
     return ["train", *files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", "--batch-size=16",
             f"--max-steps={STEPS}", "--valid-every=20", "--patience=1", "--learning-rate=0.01"]
 

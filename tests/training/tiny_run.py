@@ -47,6 +47,14 @@ def pairs(count, seed, lengths=(3, 6)):
     return [" ".join(line) for line in lines], [" ".join(line[::-1]) for line in lines]
 
 
+def files(folder, count):
+    """Text of `count` pairs to train on, as options of the command line."""
+    for name, (src, tgt) in (("train", pairs(count, 0)), ("valid", pairs(10, 1))):
+        (folder / f"{name}.src").write_text("\n".join(src) + "\n")
+        (folder / f"{name}.tgt").write_text("\n".join(tgt) + "\n")
+    return [f"--{part}-{side}={folder}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+
+
 def data():
     return TrainingData.from_text(pairs(PER_EPOCH * 16 - 3, 0), pairs(20, 1), VOCAB, VOCAB)
 
