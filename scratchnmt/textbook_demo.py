@@ -20,8 +20,10 @@ SIZE = 32  # E = H
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 1 if a gradient is wrong."""
     parser = argparse.ArgumentParser(prog="python -m scratchnmt.textbook", description=textbook.__doc__.splitlines()[0])
-    parser.add_argument("--example", action="store_true", help="print every number of one tiny example, forward and backward")
-    parser.add_argument("--passes", type=int, default=5, metavar="N", help="times that training goes through the sentences (default 5)")
+    parser.add_argument("--example", action="store_true",
+                        help="print every number of one tiny example, forward and backward")
+    parser.add_argument("--passes", type=int, default=5, metavar="N",
+                        help="times that training goes through the sentences (default 5)")
     options = parser.parse_args(arguments)
     if options.passes < 1:
         parser.error(f"--passes is {options.passes}, expected at least 1")
@@ -76,7 +78,8 @@ def example() -> str:
     (_, cache), forth = traced(textbook, forward, params, src, tgt)
     grads, back = traced(textbook, backward, params, cache)
     return "\n".join([
-        f"source: {' '.join(english[i] for i in src)}, ids {src}; target: {' '.join(french[i] for i in tgt)}, ids {tgt}",
+        f"source: {' '.join(english[i] for i in src)}, ids {src};  "
+        f"target: {' '.join(french[i] for i in tgt)}, ids {tgt}",
         f"Each line of the file as it runs; behind it, from column {COLUMN} on, what it computes.",
         "x + 0.5 = 2.0: the line has added 0.5 to x, which is 2.0 now.",
         "\n== The weights", *_named(params), "\n== forward", *_listed(forth), "\n== backward", *_listed(back),
@@ -86,7 +89,8 @@ def example() -> str:
 def example_params() -> dict[str, np.ndarray]:
     """Small round weights, E = H = 1, vocabularies of five words."""
     rng = np.random.default_rng(58)  # with which no gradient is too small for four decimals
-    return {name: rng.choice([-2, -1, -0.5, 0.5, 1, 2], array.shape) for name, array in new_params(5, 5, 1, 1, rng).items()}
+    shapes = {name: array.shape for name, array in new_params(5, 5, 1, 1, rng).items()}
+    return {name: rng.choice([-2, -1, -0.5, 0.5, 1, 2], shape) for name, shape in shapes.items()}
 
 
 def _named(arrays: Mapping[str, np.ndarray]) -> list[str]:

@@ -82,7 +82,7 @@ class _Tracer:
         text = inspect.getsource(module)
         self.file = inspect.getsourcefile(module)
         self.texts = text.split("\n")
-        self.statements: dict[int, ast.Assign | ast.AugAssign | ast.For] = {node.lineno: node for node in ast.walk(ast.parse(text))
+        self.statements = {node.lineno: node for node in ast.walk(ast.parse(text))
                            if isinstance(node, (ast.Assign, ast.AugAssign, ast.For)) and node.col_offset}
         self.lines: list[Line] = []
         self.running: list[Line | None] = []  # of each call that is under way
@@ -116,11 +116,11 @@ class _Tracer:
         if line is None:
             return
         statement = self.statements[line.number]
-        if isinstance(statement, ast.For) and frame.f_lineno not in range(statement.lineno + 1, statement.end_lineno + 1):
-            self.lines.remove(line)  # the loop has ended: it gave its variable no further value
+        if isinstance(statement, ast.For) and not line.number < frame.f_lineno <= (statement.end_lineno or 0):
+            self.lines.pop()  # the loop has ended: it gave its variable no further value
             return
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for target in (name for target in targets for name in _names(target)):
+        for target in sum(map(_names, targets), []):
             value = _copy(_evaluate(target, frame))
             added = value - self.before[-1] if isinstance(statement, ast.AugAssign) else None
             line.values.append(Value(_label(target, frame), value, added))
