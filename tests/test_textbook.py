@@ -1,0 +1,203 @@
+"""The textbook is the definition: its gradients are right, and the fast model computes what it computes."""
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchnmt import NMT, textbook
+from scratchnmt.gradcheck import assert_gradients, check_directional
+from scratchnmt.search import beam_search, greedy_search
+from scratchnmt.textbook import BOS, EOS, PAD, backward, forward, translate
+from scratchnmt.textbook_demo import main
+
+TEXT = Path(textbook.__file__).read_text(encoding="utf-8")
+LINES = TEXT.split("\n")
+EXAMPLE = [4, 3, 4], [BOS, 5, 3, 5, EOS]  # a word occurs twice on either side
+
+
+def weights(seed, V_src=6, V_tgt=7, E=3, H=4):
+    """Of a size at which no gradient is negligible."""
+    rng = np.random.default_rng(seed)
+    return {name: 0.5 * rng.standard_normal(array.shape)
+            for name, array in textbook.new_params(V_src, V_tgt, E, H, rng).items()}
+
+
+@st.composite
+def models_and_pairs(draw):
+    """A float64 model and one to four sentence pairs of unequal lengths.
+
+    Weights much larger than these saturate the gates, and 1 - tanh^2 near zero has few digits in whatever code.
+    """
+    V_src, V_tgt, E, H = (draw(st.integers(*bounds)) for bounds in ((5, 9), (5, 9), (1, 5), (1, 5)))
+    model = NMT(V_src, V_tgt, E, H, dtype="float64")
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    model.params.flat[...] = draw(st.sampled_from([0.1, 0.3, 0.6])) * rng.standard_normal(model.params.flat.size)
+    sentence = lambda V, least: draw(st.lists(st.integers(EOS + 1, V - 1), min_size=least, max_size=6))
+    pairs = [(sentence(V_src, 1), [BOS, *sentence(V_tgt, 0), EOS]) for _ in range(draw(st.integers(1, 4)))]
+    return model, pairs
+
+
+def padded(sentences):
+    """Ids (steps, sentences)."""
+    ids = np.full((max(map(len, sentences)), len(sentences)), PAD)
+    for b, sentence in enumerate(sentences):
+        ids[: len(sentence), b] = sentence
+    return ids
+
+
+def batch(pairs):
+    sources, targets = zip(*pairs)
+    return padded(sources), np.array(list(map(len, sources))), padded(targets)
+
+
+@settings(deadline=None)
+@given(models_and_pairs())
+def test_loss_and_gradients_of_a_batch_are_sums_of_the_textbooks(model_and_pairs):
+    model, pairs = model_and_pairs
+    loss, cache = model.forward(*batch(pairs))
+    found = model.backward(cache)
+    results = [forward(model.params, *pair) for pair in pairs]
+    singles = [backward(model.params, cache) for _, cache in results]
+    assert loss == pytest.approx(sum(loss for loss, _ in results), rel=1e-14)
+    rounding = 4 * np.finfo(float).eps * max(abs(g).max() for single in singles for g in single.values())
+    for name in model.params:
+        expected = sum(single[name] for single in singles)
+        tolerance = 1e-12 * np.sqrt(np.mean(expected**2)) + rounding  # a gradient may cancel to nothing
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+@settings(deadline=None, max_examples=50)
+@given(models_and_pairs())
+def test_searches_find_the_textbooks_translations_with_its_scores(model_and_pairs):
+    model, pairs = model_and_pairs
+    src, lengths, _ = batch(pairs)
+    for (sentence, _), found in zip(pairs, greedy_search(model, src, lengths, max_steps=8)):
+        assert found.value == translate(model.params, sentence, most=8)
+    for (sentence, _), hypotheses in zip(pairs, beam_search(model, src, lengths, max_steps=8, n_best=3, beam_size=3)):
+        for found in hypotheses:
+            tgt = [BOS, *found.value, EOS]
+            loss, cache = forward(model.params, sentence, tgt)
+            if len(found.value) == 8:  # it was cut off
+                loss += cache.log_p[8][EOS]
+            assert found.score == pytest.approx(-loss, rel=1e-12)
+
+
+def test_every_element_of_every_gradient():
+    def loss(**params):
+        value, cache = forward(params, *EXAMPLE)
+        return value, (params, cache)
+
+    def grads(dloss, params_and_cache):
+        return {f"d{name}": dloss * gradient for name, gradient in backward(*params_and_cache).items()}
+
+    assert_gradients(loss, grads, weights(0))
+
+
+def directional(module):
+    """The report on the gradients of a textbook."""
+    return check_directional(lambda params: module.forward(params, *EXAMPLE)[0],
+                             lambda params: module.backward(params, module.forward(params, *EXAMPLE)[1]), weights(1))
+
+
+def changed(number, line):
+    """The textbook with another line."""
+    module = ModuleType("changed_textbook")
+    exec("\n".join([*LINES[: number - 1], line, *LINES[number:]]), vars(module))
+    return module
+
+
+SUMS = [node for node in ast.walk(ast.parse(TEXT)) if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add)
+        and ast.unparse(node.target) != "total"]
+FIRST = {"dc_dec[t - 1]", "dh_dec[t - 1]", "do[t - 1]", "dc_fwd[S - 1]", "dc_bwd[0]", "dh_fwd[S - 1]", "dh_bwd[0]",
+         "dc_fwd[s - 1]", "dc_bwd[s + 1]"}  # what comes before all other summands of its sum, or is the only one
+
+
+@pytest.mark.parametrize("node", SUMS, ids=lambda node: f"{node.lineno}: {ast.unparse(node)}")
+def test_no_summand_can_be_left_out(node):
+    report = directional(changed(node.lineno, " " * node.col_offset + "pass"))
+    assert not report.ok and report.wrong
+
+
+@pytest.mark.parametrize("node", SUMS, ids=lambda node: f"{node.lineno}: {ast.unparse(node)}")
+def test_only_the_first_summand_could_be_assigned(node):
+    target = ast.unparse(node.target)
+    line = f"{' ' * node.col_offset}{target} = {ast.unparse(node.value)}"
+    assert directional(changed(node.lineno, line)).ok == (target in FIRST)
+
+
+def test_there_are_sums_and_unchanged_they_are_right():
+    assert len(SUMS) == 29
+    assert FIRST <= {ast.unparse(node.target) for node in SUMS}
+    assert directional(textbook).ok
+
+
+def part(function):
+    """The lines of a function: code without comments; comments that have a line of their own, after "# "."""
+    (node,) = [node for node in ast.parse(TEXT).body if getattr(node, "name", None) == function]
+    return [line.strip() if line.strip().startswith("# ") else line.partition("  #")[0].strip()
+            for line in LINES[node.lineno : node.end_lineno]]
+
+
+@pytest.mark.parametrize("forth, back", [("lstm_cell", "lstm_cell_backward"), ("forward", "backward")])
+def test_backward_quotes_the_forward_pass_from_its_last_line_to_its_first(forth, back):
+    setup = ("S, T, H", "W_fwd", "h_fwd, c_fwd", "h_bwd, c_bwd", "h_enc, keys", "o, a,", "Wx, Wh", "c_dec, ")
+    code = [line for line in part(forth) if re.match(r"[\w\[\], ]+ -?= ", line) and not line.startswith(setup)
+            or line.startswith(("h_fwd[s], ", "h_bwd[s], "))]
+    assert [line for line in part(back) if line.startswith("# ")] == [f"# {line}" for line in reversed(code)]
+
+
+def test_equations_that_lines_name_exist():
+    named = set(re.findall(r" #.* (\w+) (\(\d\))$", TEXT, re.MULTILINE))
+    assert len(named) == 17
+    for module, number in named:
+        folder = "models" if module in ("encoder", "decoder", "nmt") else "ops"
+        assert f"    {number}  " in import_module(f"scratchnmt.{folder}.{module}").__doc__, f"{module} {number}"
+
+
+def test_it_is_read_in_one_sitting_and_needs_numpy_alone():
+    assert len(LINES) < 240 and max(map(len, LINES)) <= 100
+    imports = [node for node in ast.parse(TEXT).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert {getattr(node, "module", None) or node.names[0].name for node in imports} == {"collections.abc", "types", "numpy"}
+
+
+def test_the_weights_of_a_trained_model_go_in_as_they_are():
+    model = NMT(6, 7, 3, 4, seed=1)  # float32
+    loss, cache = forward(model.params, *EXAMPLE)
+    assert loss == pytest.approx(model.nll(*batch([EXAMPLE])), rel=1e-5)
+    assert backward(model.params, cache).keys() == model.params.keys()
+
+
+def test_new_params_have_the_names_and_shapes_of_the_model():
+    found = textbook.new_params(6, 7, 3, 4, np.random.default_rng(0))
+    assert {name: array.shape for name, array in found.items()} == NMT(6, 7, 3, 4).config.shapes()
+
+
+def test_it_learns_short_sentences(capsys):
+    """One of the five passes; all of them are a slow test."""
+    assert main(["--passes", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert int(re.search(r"(\d+) of 100 sentences", printed)[1]) >= 25
+    assert "agree with complex-step differentiation" in printed
+
+
+@pytest.mark.slow
+def test_it_learns_short_sentences_well(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    losses = list(map(float, re.findall(r"pass \d: ([\d.]+)", printed)))
+    assert losses == sorted(losses, reverse=True) and len(losses) == 5
+    assert int(re.search(r"(\d+) of 100 sentences", printed)[1]) >= 80
+
+
+def test_a_wrong_number_of_passes_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--passes", "0"])
+    assert stopped.value.code == 2
+    assert "--passes is 0, expected at least 1" in capsys.readouterr().err
