@@ -56,9 +56,9 @@ class Line:
         for text in (text for value in self.values for text in _shown(value)):
             if rows and len(rows[-1]) + len(text) < _WIDTH:
                 rows[-1] += f", {text}"
-            elif len(text) > _WIDTH:
-                name, equals, digits = text.rpartition(" = ")
-                rows += [name, f"   {equals}{digits}"]
+            elif len(text) > _WIDTH and " + " in text:
+                summand, equals, result = text.rpartition(" = ")
+                rows += [summand, f"   {equals}{result}"]
             else:
                 rows.append(text)
         return rows

@@ -1,9 +1,11 @@
 """Equations, array code and CUDA are tied together by numbers: the same sets everywhere, and nothing is lost."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -44,6 +46,30 @@ def test_the_page_shows_every_numbered_line(file, kernel, plain):
     assert all(len(line) <= 125 for line in text.split("\n"))
 
 
+@by_twin
+def test_no_computing_line_is_left_out(file, kernel, plain):
+    """From the first number on; what stands above it takes arguments apart."""
+    parts = array_parts(plain)
+    shown = {line.strip() for part in parts for line in part.lines}
+    lines = textwrap.dedent(inspect.getsource(plain)).split("\n")
+    first = next((n for n, line in enumerate(lines, 1) if re.search(r"# .*\(\d\)", line)), len(lines))
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return)) and node.lineno >= first and computes(node):
+            for line in lines[node.lineno - 1 : node.end_lineno]:
+                assert line.strip() in shown, f"the page of {file} leaves out a line of {kernel}: {line.strip()}"
+
+
+def computes(statement):
+    """Whether there is arithmetic in it, or a call, other than of a class that holds values it is given."""
+    return isinstance(statement, ast.AugAssign) or any(
+        isinstance(node, ast.BinOp) or isinstance(node, ast.Call) and not ast.unparse(node.func)[0].isupper()
+        for node in ast.walk(statement))
+
+
+def test_the_gradient_through_time_is_on_the_page():
+    assert "dc_prev=xp.multiply(dc, f, out=dc_prev)" in page("lstm_gates")
+
+
 @by_kernel
 def test_functions_take_the_arguments_of_their_twins(file):
     module = KERNELS[file]
@@ -78,13 +104,13 @@ def numbered(x):
 
     y += 4
     z = y  # (3)
-    return z
+    return z + 1
 
 
 def test_a_number_marks_the_lines_below_it_too():
     parts = [(part.numbers, [line.strip() for line in part.lines]) for part in array_parts(numbered)]
     assert parts == [((1,), ["y = x  # (1)", "y += 1", "if y:"]), ((2, 3), ["# (2), (3) both", "y += 2"]),
-                     ((3,), ["z = y  # (3)"])]
+                     ((3,), ["z = y  # (3)", "return z + 1"])]
 
 
 def test_the_command(capsys):
