@@ -144,17 +144,17 @@ class Adam:
 
         def update(part: slice, room: Array) -> None:
             w, m, v = self.params.flat[part], self.m[part], self.v[part]
-            t = xp.multiply(grads.flat[part], scale, out=room)
+            t = xp.multiply(grads.flat[part], scale, out=room)  # (1)
             m *= b1
-            m += t  # (1)
-            t *= t
+            m += t
+            t *= t  # (2)
             v *= b2
-            v += t  # (2)
-            xp.sqrt(v, out=t)
+            v += t
+            xp.sqrt(v, out=t)  # (3)
             t += eps
             xp.divide(m, t, out=t)
             t *= c
-            w -= t  # (3)
+            w -= t
 
         _in_parts(self.params.flat, update, part)
 

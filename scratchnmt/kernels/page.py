@@ -1,7 +1,8 @@
 """The page of a kernel: each equation, the array code that computes it and the CUDA that does, side by side.
 
 The lines of both are tied to the equations by numbers in comments, `# (3)` and `// (3)`.  A number marks its own
-line and those below it, up to the next number, a blank line, a return or the end of the block.
+line and those below it, up to the next number, a blank line or the end of the block; a return belongs to them,
+since it may compute a result.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _parts(lines: list[str], comment: str) -> list[Part]:
         if found:
             parts.append(Part(tuple(map(int, found)), []))
             margin = indent
-        elif not line.strip() or margin is None or indent < margin or line[margin:].startswith("return"):
+        elif not line.strip() or margin is None or indent < margin:
             margin = None
         if margin is not None:
             parts[-1].lines.append(line)

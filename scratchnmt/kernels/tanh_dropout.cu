@@ -23,9 +23,9 @@ __global__ void tanh_dropout_forward(Rows<const T> p_rows, Rows<const T> mask_ro
                                      Rows<T> slope_rows, int H, int masked) {
     const int n = blockIdx.x, j = blockIdx.y * blockDim.x + threadIdx.x;
     if (j >= H) return;
-    const T y = tanh(p_rows.row(0, n)[j]);
+    const T y = tanh(p_rows.row(0, n)[j]);  // (1)
     const T mask = masked ? mask_rows.row(0, n)[j] : T(1);
-    o_rows.row(0, n)[j] = y * mask;  // (1)
+    o_rows.row(0, n)[j] = y * mask;
     slope_rows.row(0, n)[j] = (T(1) - y * y) * mask;  // (2)
 }
 

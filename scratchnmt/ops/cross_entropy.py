@@ -44,11 +44,11 @@ def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: flo
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))
     check_targets("cross_entropy", targets, sizes["V"])
     targets = beside(targets, logits)
-    shifted = logits - logits.real.max(axis=1, keepdims=True)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (1)
-    s = label_smoothing
+    shifted = logits - logits.real.max(axis=1, keepdims=True)  # (1)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+    s = label_smoothing  # (2)
     per_row = (1 - s) * log_p[xp.arange(sizes["N"]), targets] + s * log_p.mean(axis=1)
-    loss = -xp.where(targets != PAD, per_row, 0).sum()  # (2)
+    loss = -xp.where(targets != PAD, per_row, 0).sum()
     return loss, CrossEntropyCache(xp.exp(log_p), targets, s)
 
 

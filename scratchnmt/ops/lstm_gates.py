@@ -50,8 +50,8 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
     i, f, g, o = (gates[..., k * H : (k + 1) * H] for k in range(4))  # (1)
     c = xp.multiply(f, c_prev, out=c)  # (3)
     c += i * g
-    tanh_c = xp.tanh(c, out=tanh_c)
-    h = xp.multiply(o, tanh_c, out=h)  # (4)
+    tanh_c = xp.tanh(c, out=tanh_c)  # (4)
+    h = xp.multiply(o, tanh_c, out=h)
     return (h, c), LSTMGatesCache(gates, c_prev, tanh_c)
 
 

@@ -25,13 +25,13 @@ def tanh_dropout_forward(p: Array, mask: Array | None = None, *, o: Array | None
                          slope: Array | None = None) -> tuple[Array, TanhDropoutCache]:
     """o, cache; o and slope may be given as buffers to be filled."""
     xp = array_module(p)
-    tanh = xp.tanh(p)
+    tanh = xp.tanh(p)  # (1)
     if mask is None:
         o = xp.add(tanh, 0, out=o)  # (1)
     else:
         o = xp.multiply(tanh, mask, out=o)  # (1)
-    slope = xp.multiply(tanh, tanh, out=slope)
-    xp.subtract(1, slope, out=slope)  # (2)
+    slope = xp.multiply(tanh, tanh, out=slope)  # (2)
+    xp.subtract(1, slope, out=slope)
     if mask is not None:
         slope *= mask
     return o, TanhDropoutCache(slope)
