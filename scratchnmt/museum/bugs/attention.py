@@ -34,16 +34,18 @@ BUGS = (
     ),
     Bug(
         name="one-of-two-paths",
-        title="the encoder's states are used twice and get one gradient",
+        title="the encoder's states are key and value, and get the gradient of the value alone",
         origin="a classic of hand-written attention",
         file="ops/attention.py",
         right="    dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext[:, None]",
         wrong="    dvalues = step.weights.transpose(0, 2, 1) @ dcontext[:, None]",
         check="attention, general",
         caught="dh_enc",
-        story="A state of the encoder is what is looked for (the key) and what is found (the value); its "
-              "gradient is the sum over both ways.  The second assignment replaces the first.  What is left is "
-              "most of the gradient early in training, when the weights are all alike.",
+        story="Attention reads a state of the encoder twice: it is what is looked for (the key) and what is found "
+              "(the value); its gradient is the sum over both ways.  The second assignment replaces the first.  "
+              "What is left is most of the gradient early in training, when the weights are all alike.  In the "
+              "whole model a state has more uses: the encoder's next step reads it, too, and the decoder starts "
+              "from the last ones.  Those are added elsewhere, and are right here.",
     ),
     Bug(
         name="plus-without-equals",
