@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
@@ -142,14 +143,14 @@ def _names(target: ast.expr) -> list[ast.expr]:
     return [] if isinstance(target, ast.Name) and target.id == "_" else [target]
 
 
-def _evaluate(node: ast.expr, frame: FrameType) -> Any:
-    expression = compile(ast.fix_missing_locations(ast.Expression(_loaded(node))), "<trace>", "eval")
-    return eval(expression, frame.f_globals, frame.f_locals)
+def _evaluate(target: ast.expr, frame: FrameType) -> Any:
+    return eval(_reading(target), frame.f_globals, frame.f_locals)
 
 
-def _loaded(node: ast.expr) -> ast.expr:
+@lru_cache(maxsize=1000)
+def _reading(target: ast.expr) -> CodeType:
     """The expression that reads what the target writes."""
-    return ast.parse(ast.unparse(node), mode="eval").body
+    return compile(ast.unparse(target), "<trace>", "eval")
 
 
 def _label(target: ast.expr, frame: FrameType) -> str:

@@ -11,11 +11,14 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import limits, measure, rows, workers
 from benchmarks.clock import HostClock, Seconds
+from benchmarks.gradients.nets import Net, recall
+from benchmarks.gradients.paths import CUTS, changed
 from benchmarks.ops import copied
 from benchmarks.ours import Contestant, multi30k_batches
 from benchmarks.scaling import exponent
 from benchmarks.timeline import Line, Span, busy, draw, write
 from scratchnmt.models.nmt import NMT
+from scratchnmt.models.parameters import Parameters
 
 
 @pytest.fixture
@@ -302,3 +305,46 @@ def test_the_timeline(tmp_path):
     pytest.importorskip("matplotlib")
     draw([line, line], [tmp_path / "t.png", tmp_path / "t.svg"], "a card")
     assert (tmp_path / "t.png").stat().st_size > 1000 and "<svg" in (tmp_path / "t.svg").read_text()[:500]
+
+
+def test_gradients(call, tmp_path):
+    pytest.importorskip("matplotlib")
+    status, (out, _), _ = call("gradients", "--steps", 2)
+    assert status == 0 and "a step back, untrained" in out and "norm, of the best of these" in out
+    for part in ("recurrent", "paths", "truncated", "clipping"):
+        found = list(csv.DictReader((tmp_path / "rows" / f"gradients-{part}.csv").open(encoding="utf-8")))
+        assert len(found) > 20 and all(np.isfinite(float(row["y"])) for row in found)
+        assert (tmp_path / "rows" / f"gradients-{part}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("bias", [None, 0.0, 1.0])
+def test_gradients_of_the_small_networks(bias, gradcheck):
+    words, targets = next(recall(4, 3, seed=0))
+    net = Net(9, 3, bias)
+
+    def loss(params):
+        net.params = Parameters(net.params.shapes, flat=np.concatenate([array.ravel() for array in params.values()]))
+        return net.forward(words, targets)[0]
+
+    def grads(params):
+        loss(params)
+        return net.backward(net.forward(words, targets)[1])[0]
+
+    gradcheck.assert_directional(loss, grads, dict(net.params))
+
+
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+def test_the_textbook_without_a_path_has_the_right_gradient(cuts, gradcheck):
+    model, (src, tgt) = changed(cuts), ([4, 3, 5], [1, 6, 3, 2])
+    gradcheck.assert_directional(lambda params: model.forward(params, src, tgt)[0],
+                                 lambda params: model.backward(params, model.forward(params, src, tgt)[1]),
+                                 model.new_params(6, 7, 3, 4, np.random.default_rng(0)))
+
+
+def test_a_truncated_gradient_is_that_of_the_pieces():
+    words, targets = next(recall(6, 3, seed=0))
+    net = Net(9, 3, 1.0)
+    _, cache = net.forward(words, targets)
+    whole, kept = net.backward(cache, keep=6), net.backward(cache, keep=2)
+    np.testing.assert_array_equal(whole[0].flat, net.backward(cache)[0].flat)
+    assert (whole[2][:-1] > 0).all() and (kept[2][:4] == 0).all() and kept[2][4] > 0
