@@ -8,7 +8,7 @@ import os
 import sys
 
 COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local",
-            "ranks", "timeline", "report", "compare", "gradcheck", "gradients")
+            "ranks", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint")
 
 
 def main(arguments: list[str] | None = None) -> int:

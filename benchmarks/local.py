@@ -13,8 +13,8 @@ import numpy as np
 
 from scratchnmt.arrays import device_module, keep_freed_memory, to_device
 from scratchnmt.kernels import choose
-from scratchnmt.models import attending
-from scratchnmt.models.config import ATTENTIONS, NMTConfig
+from scratchnmt.models.attention import ATTENTIONS, attention_class
+from scratchnmt.models.config import NMTConfig
 from scratchnmt.models.parameters import Parameters
 from scratchnmt.ops.packing import whole
 
@@ -66,20 +66,21 @@ def parts(attention: str, S: int, H: int, B: int, T: int, options: argparse.Name
     h_enc, mask = normal(S, B, config.memory_size), xp.ones((S, B), bool)
     h, dcontext, dh = normal(T * B, H), normal(T * B, config.memory_size), normal(T * B, H)
     context = xp.empty_like(dcontext)
-    memory = attending.memorize(params, config, h_enc, mask, kernels)
-    kept = attending.attention_rows(params, config, memory, T * B, "float32")
-    found = attending.attention_gradient_rows(params, memory, kept, "float32")
+    prepare = lambda: attention_class(config)(config, params, h_enc, mask, kernels)
+    sources = prepare()
+    kept = sources.rows(T * B, "float32")
+    dkept = sources.gradient_rows(kept, "float32")
     steps = [(t, slice(t * B, (t + 1) * B)) for t in range(T)]
 
     def once():
-        attending.memorize(params, config, h_enc, mask, kernels)
-        attending.memory_gradients(params, config, memory, kept, found, h, dcontext, packing, grads, kernels)
+        prepare()
+        sources.backward(kept, dkept, h, dcontext, packing, grads)
 
     def every_step():
         for t, now in steps:
-            attending.attend_forward(params, config, memory, kept, now, t, h[now], context[now], kernels)
+            sources.training_step(h[now], t, now, kept, context[now])
         for t, now in reversed(steps):
-            attending.attend_backward(params, config, memory, kept, found, now, t, h[now], dcontext[now], dh[now], kernels)
+            sources.step_backward(t, now, kept, dkept, h[now], dcontext[now], dh[now])
 
     every_step()  # fills the rows that `once` reads
     return once, every_step

@@ -33,11 +33,12 @@ SIZES = ("8000,256,32,22", "20000,512,64,25")
 PARTS = {  # the function that asks for a product -> what it is
     "lstm_forward": "encoder: products forward", "lstm_backward": "encoder: products backward",
     "<genexpr>": "first states", "encoder_backward": "first states",  # encoder_forward asks in a generator
-    "attention_keys": "attention: keys and memory", "attention_keys_backward": "attention: keys and memory",
-    "memory_gradients": "attention: keys and memory",
+    "attention_keys": "attention: keys and values", "attention_keys_backward": "attention: keys and values",
+    "backward": "attention: keys and values", "dkeys": "attention: keys and values",
     "_layer_rows": "decoder: products forward", "_layers_forward": "decoder: products forward",
-    "decoder_forward": "decoder: products forward", "decoder_backward": "decoder: products backward",
-    "_layers_backward": "decoder: products backward", "_weight_gradients": "decoder: weights' gradients",
+    "step": "decoder: products forward", "step_backward": "decoder: products backward",
+    "_layers_backward": "decoder: products backward",
+    "_weight_gradients": "decoder: weights' gradients", "weight_gradients": "decoder: weights' gradients",
     "_by_chunks": "vocabulary: products", "_add_product": "vocabulary: products",
 }
 NAMES = {"lstm_gates": "LSTM gates", "attention": "attention: steps", "tanh_dropout": "tanh and dropout",

@@ -6,9 +6,11 @@ import argparse
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from ..models.config import ATTENTIONS, FEEDS, NO_ATTENTION, QUERIES, READOUTS
+from ..models.attention import ATTENTIONS
+from ..models.attention.scores import SCORES
+from ..models.config import FEEDS, NO_ATTENTION, QUERIES
 from ..models.initialization import INITIALIZERS
-from ..ops.attention import SCORES
+from ..models.readout import READOUTS
 from ..training import TrainingOptions
 from .parser import Parser, add_computing, add_option
 
@@ -58,14 +60,14 @@ MODEL = {
     "bidirectional": Option(True, "encoder that reads from left to right only", {"flag": "--one-direction"}),
     "score": Option("general", "attention score (Luong et al. 2015)", {"choices": (*SCORES, NO_ATTENTION)}),
     "attention": Option("global", "to the whole source, or to a window: one that moves on with the steps, or one whose "
-                        "place is predicted", {"choices": ATTENTIONS}),
+                        "place is predicted", {"choices": tuple(ATTENTIONS)}),
     "window": Option(10, "tokens on each side of such a window's middle"),
     "query": Option("state", "which state of the decoder asks: that of the step, or the previous one (Bahdanau et al. 2015)",
                     {"choices": QUERIES}),
     "feed": Option("output", "what a decoder step receives beside its state: the attentional output of the step "
                    "before (input feeding), its context, the state it started from, or none", {"choices": FEEDS}),
     "readout": Option("output", "what the vocabulary is read from: the attentional output, or the decoder's state",
-                      {"choices": READOUTS}),
+                      {"choices": tuple(READOUTS)}),
     "max_source": Option(128, "places that score location knows: the longest source, in tokens"),
     "reverse_source": Option(False, "an encoder of one direction reads the source from its end"),
     "dropout": Option(0.2, "share that is dropped of the attentional output, and between layers"),

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 
 from ..errors import InputError, shown
-from ..ops.attention import SCORES
+from .attention import ATTENTIONS, attention_class
+from .attention.scores import SCORES
 from .initialization import INITIALIZERS
+from .readout import READOUTS
 
 NO_ATTENTION = "none"
 FEEDS = ("output", "context", "start", "none")
-READOUTS = ("output", "state")
-GLOBAL, MONOTONIC, PREDICTIVE = ATTENTIONS = ("global", "local-m", "local-p")
 QUERIES = ("state", "previous")
 _MOST = {"layers": 100, "window": 10_000}  # what a number in a file could make endless
 PRESETS = {  # the models of papers and courses, as far as choices make them
@@ -63,7 +63,7 @@ class NMTConfig:
     readout: str = "output"
     reverse_source: bool = False
     max_source: int = 128
-    attention: str = GLOBAL
+    attention: str = "global"
     window: int = 10
     query: str = "state"
 
@@ -91,8 +91,8 @@ class NMTConfig:
                              f"not {self.embed_size} and {self.hidden_size}")
         if self.reverse_source and self.bidirectional:
             raise InputError("reverse_source is for an encoder of one direction: choose bidirectional=False with it")
-        for name, value in (("feed", "context"), ("attention", MONOTONIC), ("attention", PREDICTIVE), ("query", "previous")):
-            if getattr(self, name) == value and not self.attends:
+        for name, without in (("feed", {"output", "start", "none"}), ("attention", {"global"}), ("query", {"state"})):
+            if (value := getattr(self, name)) not in without and not self.attends:
                 raise InputError(f"{name} {shown(value)} needs attention: choose another score than 'none'")
         if self.feed == "output" and self.readout == "state":
             raise InputError("feed 'output' needs readout 'output': with readout 'state' there is no attentional output")
@@ -121,10 +121,6 @@ class NMTConfig:
     def asks_before(self) -> bool:
         """Whether the attention comes before the LSTM of its step."""
         return self.attends and self.query == "previous"
-
-    @property
-    def asks_after(self) -> bool:
-        return self.attends and self.query == "state"
 
     @property
     def longest(self) -> int | None:
@@ -157,14 +153,7 @@ class NMTConfig:
                 f"{decoder}.Wx": (E if l == 0 else H, 4 * H),
                 f"{decoder}.Wh": (recurrent, 4 * H), f"{decoder}.b": (4 * H,),
             })
-        if self.score == "general":
-            shapes["attention.W"] = (M, H)
-        if self.score == "location":
-            shapes["attention.places"] = (self.max_source, H)
-        if self.attention == PREDICTIVE:
-            shapes.update({"window.W": (H, H), "window.v": (H,)})
-        if self.score == "concat":
-            shapes.update({"attention.W": (H + M, H), "attention.v": (H,)})
+        shapes.update(attention_class(self).shapes(self))
         if self.readout == "output":
             shapes["combine.W"] = (self.context_size + H, H)
         if not self.tie_embeddings:

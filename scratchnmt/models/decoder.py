@@ -1,34 +1,45 @@
-"""The decoder: LSTM cells, attention and the attentional output, step by step (Luong et al. 2015).
+"""The decoder: LSTM cells, attention and the output, step by step (Luong et al. 2015).
 
     (1)  z[t] = y[t] Wx + b                       for all steps in one product, before the loop
     (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, h[0] at every step, or nothing
     (3)  h[t], c[t] = lstm_gates(z[t], c[t-1])    further layers: z = dropout(h below) Wx + b + h[t-1] Wh
-    (4)  a[t] = attention(h[t], h_enc)            see attending.py
-    (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), where the state itself is read
+    (4)  a[t] = attention(h[t], h_enc)            see attention/
+    (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), see readout.py
 
-Without attention there is no (4), and a has no columns.  Where the previous state asks (Bahdanau, Cho & Bengio 2015),
-(4) comes first, a[t] = attention(h[t-1], h_enc), and the context that (2) is fed is a[t] itself.
-Rows are packed by target length (see ops/packing): step t computes only the sentences that still
-have a word to predict.  a, h of the last layer and o stand side by side in one row of `top`, so that [a; h] of
-(5) and, with input feeding, [h; o] of (2) are columns of it and nothing is copied from step to step.
-Backward walks the same loop from its end over an array of the same layout, into which each product adds what it
-hands back; the gradients of all rows are kept, and the weights' gradients follow in one product each after it.  A context
-stands in the row of the state that asked for it, so that (2) finds what it is fed in one row, whoever asked.
+The textbook computes the same for one sentence, in the loop over t of its `forward` and `backward`: read it first.
+
+Rows are packed by target length (see ops/packing): step t computes only the sentences that still have a word to
+predict, and of B sentences and N words to predict there are B + N states, of which the first B are the first states.
+What a state leaves for others to read stands side by side in its row of one array, `top`:
+
+    rows of top                          columns   a        h of the last layer   o
+      `before`: the states of step t-1             (M)      (H)                   (H)     (2) reads h and what is fed
+      `after`: the states of step t                                                       (3), (4), (5) write h, a, o
+
+so that [a; h] of (5), and [h; o] of (2) with input feeding, are columns of it, and nothing is copied from step to step.  `now`
+are the rows of step t among those of the N words.  Backward walks the same loop from its end over `dtop`, an array of the
+same layout: whoever read some columns adds to them what comes back.  The weights' gradients follow in one product each.
+
+Where the previous state asks (Bahdanau, Cho & Bengio 2015), (4) comes first, a[t] = attention(h[t-1], h_enc), and the
+context that (2) is fed is a[t] itself.  It stands in the row of the state that asked for it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ..arrays import Array, array_module
 from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
-from ..ops.tanh_dropout import TanhDropoutCache
-from .attending import (AttentionRows, Memory, attend_backward, attend_forward, attention_gradient_rows, attention_rows,
-                        memorize, memory_gradients)
+from .attention import Attention, attention_class
 from .config import NMTConfig, layer_name
 from .encoder import State
+from .readout import READOUTS, Readout
+
+Attend = Callable[[Array, int, slice, Array], None]  # h (n, H), t, now, the context (n, M) to be filled
+Reads = list[tuple[Array, slice]]  # what (2) reads of the step before: columns (B + N, .), and the rows of Wh for them
 
 
 class LayerRows(NamedTuple):
@@ -42,118 +53,145 @@ class LayerRows(NamedTuple):
     mask: Array | None  # (N, I) dropout of x, layers above the first
 
 
+class DecoderRows(NamedTuple):
+    """What the steps read and write: all steps of training, or one of a search."""
+
+    layers: list[LayerRows]
+    top: Array  # (B + N, M + 2H) rows [a; h; o]
+    reads: list[Reads]  # of each layer
+    readout: Readout
+    readout_rows: Any
+
+
+class FirstState(NamedTuple):
+    """What a pass begins with, in the order of its rows."""
+
+    top: Array | None  # (B, M + 2H) rows [a; h; o]; None: of the first word, before which are no a and no o
+    states: list[State]  # h, c of each layer, (B, H)
+    fed: Array | None  # (B, H) what every step is fed, with feed "start"
+
+    @classmethod
+    def of_the_first_word(cls, config: NMTConfig, states: list[State]) -> FirstState:
+        return cls(None, states, states[0][0] if config.feed == "start" else None)
+
+
 class DecoderCache(NamedTuple):
     packing: Packing
     shape: tuple[int, int, int]  # (T, B, E) of the embedded target
-    layers: list[LayerRows]
-    memory: Memory
-    top: Array  # (B + N, M + 2H) rows [a; h; o]
-    attention: AttentionRows
-    slope: Array | None  # (N, H) do/dp of (5), or do/dh; None: the state itself
+    rows: DecoderRows
+    attention: Attention
+    attention_rows: Any
     kernels: Kernels
 
 
 def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing, h_enc: Array,
                     mask: Array, states: list[State], rng=None, kernels: Kernels = PLAIN):
-    """Packed attentional outputs o (N, H), cache; embedded (T, B, E) of the words before each target."""
+    """Packed outputs o (N, H), cache; embedded (T, B, E) of the words before each target."""
     xp = array_module(embedded)
     packing = packed(tgt_lengths, len(embedded), xp)
-    order, B, N = packing.order, packing.sentences, packing.offsets[-1]
-    memory = memorize(params, config, h_enc[:, order], mask[:, order], kernels)
-    M, H = config.context_size, config.hidden_size
-    combines = config.readout == "output"
-    dtype = xp.result_type(embedded, h_enc, params["decoder.Wh"])
-    empty = lambda rows, columns: xp.empty((rows, columns), dtype)
-    dropout = config.dropout if rng is not None else 0.0
-    top = empty(B + N, M + (2 * H if combines else H))
-    top[:B] = 0
-    layers = [_layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels)
-              for l, state in enumerate(states)]
-    mask_o = kernels.dropout.dropout_mask((N, H), dropout, rng, top.real.dtype) if dropout else None
-    slope, p = empty(N, H) if combines else mask_o, empty(B, H)
-    rows = attention_rows(params, config, memory, N, dtype)
-    handed_on = _handed_on(config, layers[0].h, top)
+    order, dtype = packing.order, xp.result_type(embedded, h_enc, params["decoder.Wh"])
+    attention = attention_class(config)(config, params, h_enc[:, order], mask[:, order], kernels)
+    first = FirstState.of_the_first_word(config, [(h[order], c[order]) for h, c in states])
+    x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
+    rows = lay_out(params, config, packing, x, first, dtype, rng, kernels)
+    attention_rows = attention.rows(packing.offsets[-1], dtype)
 
-    def attend(t, now, asking):
-        attend_forward(params, config, memory, rows, now, t, top[asking, M : M + H], top[asking, :M], kernels)
+    def attend(h, t, now, context):
+        attention.training_step(h, t, now, attention_rows, context)
 
     for t, step in enumerate(steps(packing)):
-        now, before, after = step
-        if config.asks_before:
-            attend(t, now, before)  # (4)
-        _layers_forward(params, layers, step, handed_on, kernels)
-        if config.asks_after:
-            attend(t, now, after)  # (4)
-        if combines:
-            p_now = p[: now.stop - now.start]
-            for k, (columns, part) in enumerate(_combined(config, top, before, after)):
-                kernels.product.product(columns, params["combine.W"][part], out=p_now, add=k > 0)  # (5)
-            kernels.tanh_dropout.tanh_dropout_forward(p_now, None if mask_o is None else mask_o[now],
-                                                      o=top[after, M + H :], slope=slope[now])  # (5)
-    cache = DecoderCache(packing, embedded.shape, layers, memory, top, rows, slope, kernels)
-    if combines:
-        return top[B:, M + H :], cache
-    return top[B:, M:] if slope is None else top[B:, M:] * slope, cache  # (5)
+        step_forward(params, config, rows, t, step, attend, kernels)
+    cache = DecoderCache(packing, embedded.shape, rows, attention, attention_rows, kernels)
+    return rows.readout.outputs(rows.top, packing, rows.readout_rows), cache
 
 
-def _handed_on(config: NMTConfig, h: Array, top: Array) -> list[tuple[Array, slice]]:
-    """What the first layer receives of the step before, or its gradient: columns, and the rows of Wh for them.
+def lay_out(params, config: NMTConfig, packing: Packing, x: Array, first: FirstState, dtype, rng=None,
+            kernels: Kernels = PLAIN) -> DecoderRows:
+    """The rows of a pass with everything in place that is known before its loop; x (N, E) packed words."""
+    xp, B, N = array_module(x), packing.sentences, packing.offsets[-1]
+    dropout = config.dropout if rng is not None else 0.0
+    readout = READOUTS[config.readout](config, params, kernels)
+    top = xp.empty((B + N, config.context_size + config.hidden_size + readout.columns), dtype)
+    top[:B] = 0 if first.top is None else first.top
+    layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels) for l in range(config.layers)]
+    mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
+    return DecoderRows(layers, top, recurrent_inputs(config, [layer.h for layer in layers], top), readout,
+                       readout.rows(top, packing, mask))
 
-    h (B + N, H) of the first layer.  Columns that stand side by side are one product.
-    """
+
+def _layer_rows(params, config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState, top: Array,
+                dropout: float, rng, kernels: Kernels) -> LayerRows:
     M, H = config.context_size, config.hidden_size
-    if config.feed == "output" and config.layers == 1:
-        return [(top[:, M:], slice(None))]
-    fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
-    return [(h, slice(0, H)), *((columns, slice(H, None)) for columns in fed)]
-
-
-def _combined(config: NMTConfig, top: Array, before, after) -> list[tuple[Array, slice]]:
-    """What (5) reads, or its gradient: columns of one step or of all, and the rows of W_combine for them."""
-    M, H = config.context_size, config.hidden_size
-    if config.asks_before:
-        return [(top[before, :M], slice(0, M)), (top[after, M : M + H], slice(M, None))]
-    return [(top[after, : M + H], slice(None))]
-
-
-def _layer_rows(params, config, l, packing, state, embedded, top, empty, dropout, rng, kernels) -> LayerRows:
-    """The rows of layer l with everything in place that is known before the loop."""
-    M, H = config.context_size, config.hidden_size
-    name, xp = layer_name("decoder", l), array_module(embedded)
+    name, xp, dtype = layer_name("decoder", l), array_module(x), top.dtype
     B, N = packing.sentences, packing.offsets[-1]
-    h = top[:, M : M + H] if l == config.layers - 1 else empty(B + N, H)
-    c = empty(B + N, H)
-    h[:B], c[:B] = state[0][packing.order], state[1][packing.order]
-    x, z, mask = empty(N, H), empty(N, 4 * H), None
+    h = top[:, M : M + H] if l == config.layers - 1 else xp.empty((B + N, H), dtype)
+    c = xp.empty((B + N, H), dtype)
+    h[:B], c[:B] = first.states[l]
+    z, mask = xp.empty((N, 4 * H), dtype), None
     if l == 0:
-        x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
         kernels.product.product(x, params[f"{name}.Wx"], out=z)  # (1)
         z += params[f"{name}.b"]
-        if config.feed == "start":
-            fed = kernels.product.product(xp.ascontiguousarray(h[:B]), params[f"{name}.Wh"][H:])  # (2)
+        if first.fed is not None:
+            fed = kernels.product.product(xp.ascontiguousarray(first.fed), params[f"{name}.Wh"][H:])  # (2)
             for step in steps(packing):
                 z[step.now] += fed[: step.now.stop - step.now.start]
-    elif dropout:
-        mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
-    return LayerRows(x, z, h, c, empty(N, H), mask)
+    else:
+        x = xp.empty((N, H), dtype)
+        if dropout:
+            mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
+    return LayerRows(x, z, h, c, xp.empty((N, H), dtype), mask)
 
 
-def _layers_forward(params, layers: list[LayerRows], step: Step, handed_on, kernels: Kernels) -> None:
+def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array) -> list[Reads]:
+    """What (2) reads of the step before in each layer, or the gradients of that; h (B + N, H) of each layer.
+
+    The first layer reads what is fed, too.  Columns that stand side by side are one product.
+    """
+    M, H = config.context_size, config.hidden_size
+    above: list[Reads] = [[(own, slice(None))] for own in h[1:]]
+    if config.feed == "output" and not above:
+        return [[(top[:, M:], slice(None))]]
+    fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
+    return [[(h[0], slice(0, H)), *((columns, slice(H, None)) for columns in fed)], *above]
+
+
+def step_forward(params, config: NMTConfig, rows: DecoderRows, t: int, step: Step, attend: Attend,
+                 kernels: Kernels) -> None:
+    """(2) to (5) of one step, in training and in a search, which have each its way to attend."""
+    M, H, top = config.context_size, config.hidden_size, rows.top
+    if config.asks_before:
+        attend(top[step.before, M : M + H], t, step.now, top[step.before, :M])  # (4)
+    _layers_forward(params, rows, step, kernels)
+    if not config.asks_before:
+        attend(top[step.after, M : M + H], t, step.now, top[step.after, :M])  # (4)
+    rows.readout.step(top, step, rows.readout_rows)  # (5)
+
+
+def _layers_forward(params, rows: DecoderRows, step: Step, kernels: Kernels) -> None:
     """(2), (3) of one step through all layers."""
-    xp, product = array_module(layers[0].z), kernels.product.product
+    xp, product = array_module(rows.top), kernels.product.product
     now, before, after = step
-    for l, rows in enumerate(layers):
+    for l, layer in enumerate(rows.layers):
         name = layer_name("decoder", l)
-        z = rows.z[now]
+        z = layer.z[now]
         if l:
-            below = layers[l - 1].h[after]
-            xp.multiply(below, 1 if rows.mask is None else rows.mask[now], out=rows.x[now])
-            product(rows.x[now], params[f"{name}.Wx"], out=z)
+            xp.multiply(rows.layers[l - 1].h[after], 1 if layer.mask is None else layer.mask[now], out=layer.x[now])
+            product(layer.x[now], params[f"{name}.Wx"], out=z)
             z += params[f"{name}.b"]
-        for array, part in [(rows.h, slice(None))] if l else handed_on:
-            product(array[before], params[f"{name}.Wh"][part], out=z, add=True)  # (2)
-        kernels.lstm_gates.lstm_gates_forward(z, rows.c[before], h=rows.h[after], c=rows.c[after],
-                                              tanh_c=rows.tanh_c[now], overwrite=True)  # (3)
+        for columns, part in rows.reads[l]:
+            product(columns[before], params[f"{name}.Wh"][part], out=z, add=True)  # (2)
+        kernels.lstm_gates.lstm_gates_forward(z, layer.c[before], h=layer.h[after], c=layer.c[after],
+                                              tanh_c=layer.tanh_c[now], overwrite=True)  # (3)
+
+
+class DecoderGradientRows(NamedTuple):
+    """The gradients of DecoderRows."""
+
+    top: Array  # (B + N, M + 2H)
+    h: list[Array]  # of each layer, (B + N, H); that of the last one is a part of `top`
+    c: list[Array]  # of each layer, (B, H): of the step that has come last
+    z: list[Array]  # of each layer, (N, 4H)
+    reads: list[Reads]
 
 
 def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, grads):
@@ -161,98 +199,86 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
 
     do (N, H) is the gradient of the packed outputs.
     """
-    xp = array_module(do)
-    packing, layers, order, kernels, memory = cache.packing, cache.layers, cache.packing.order, cache.kernels, cache.memory
-    N, H = do.shape
-    M, B = config.context_size, packing.sentences
-    transposed_product = kernels.product.transposed_product
-    dtop = xp.zeros(cache.top.shape, do.dtype)
-    combines = config.readout == "output"
-    # in the forward pass this was (5) and the vocabulary: o, or dropout(h)
-    dtop[B:, M + H if combines else M :] = do if combines or cache.slope is None else do * cache.slope
-    dh = [xp.zeros((B + N, H), do.dtype) for _ in layers[1:]] + [dtop[:, M : M + H]]
-    dc = [xp.zeros((B, H), do.dtype) for _ in layers]
-    dz = [xp.empty(rows.z.shape, do.dtype) for rows in layers]
-    dp = xp.empty((N, H), do.dtype)
-    found = attention_gradient_rows(params, memory, cache.attention, do.dtype)
-    handed_on = _handed_on(config, dh[0], dtop)
+    xp, packing, kernels = array_module(do), cache.packing, cache.kernels
+    rows, attention, attention_rows = cache.rows, cache.attention, cache.attention_rows
+    M, H, B = config.context_size, config.hidden_size, packing.sentences
+    dtop = xp.zeros(rows.top.shape, do.dtype)
+    dh = [xp.zeros(layer.h.shape, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, M : M + H]]
+    drows = DecoderGradientRows(
+        top=dtop, h=dh, c=[xp.zeros((B, H), do.dtype) for _ in dh],
+        z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers], reads=recurrent_inputs(config, dh, dtop))
+    attention_drows = attention.gradient_rows(attention_rows, do.dtype)
+    # in the forward pass this was the vocabulary, which read the outputs
+    dp = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
 
-    def attend_back(t, now, asking):
-        attend_backward(params, config, memory, cache.attention, found, now, t, cache.top[asking, M : M + H],
-                        dtop[asking, :M], dtop[asking, M : M + H], kernels)
+    def attend_backward(t, now, asking):
+        attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, M : M + H],
+                                dtop[asking, :M], dtop[asking, M : M + H])
 
     for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing)):
-        now, before, after = step
-        if combines:
-            # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
-            kernels.tanh_dropout.tanh_dropout_backward(dtop[after, M + H :], TanhDropoutCache(cache.slope[now]),
-                                                       dp=dp[now])
-            for columns, part in _combined(config, dtop, before, after):
-                transposed_product(dp[now], params["combine.W"][part], out=columns, add=True)
-        if config.asks_after:
-            attend_back(t, now, after)  # (4)
-        _layers_backward(layers, step, handed_on, dh, dc, dz, params, kernels)
+        rows.readout.step_backward(dtop, step, rows.readout_rows, dp)  # (5)
+        if not config.asks_before:
+            attend_backward(t, step.now, step.after)  # (4)
+        _layers_backward(params, rows, drows, step, kernels)  # (3), (2)
         if config.asks_before:
-            attend_back(t, now, before)  # (4)
+            attend_backward(t, step.now, step.before)  # (4)
     if config.feed == "start":
-        dh[0][:B] += _start_gradients(cache, params, dz[0], grads)
-    dstates = []
-    for dh_layer, dc_layer in zip(dh, dc):
-        dh0, dc0 = xp.empty_like(dc_layer), xp.empty_like(dc_layer)
-        dh0[order], dc0[order] = dh_layer[:B], dc_layer
-        dstates.append((dh0, dc0))
-    dembedded = _weight_gradients(cache, params, config, dz, dp, grads)
-    if not config.attends:
-        return dembedded, xp.zeros((*memory.mask.T.shape, memory.values.shape[2]), do.dtype), dstates
+        drows.h[0][:B] += _start_gradients(cache, params, drows.z[0], grads)
+    dembedded = _weight_gradients(cache, params, drows, dp, grads)
     asked = packing.previous if config.asks_before else slice(B, None)
-    dh_enc = memory_gradients(params, config, memory, cache.attention, found, cache.top[asked, M : M + H],
-                              dtop[asked, :M], packing, grads, kernels)
-    return dembedded, dh_enc, dstates
+    dh_enc = attention.backward(attention_rows, attention_drows, rows.top[asked, M : M + H], dtop[asked, :M], packing, grads)
+    return dembedded, _unsorted(dh_enc, packing, axis=1), [
+        (_unsorted(dh[:B], packing), _unsorted(dc, packing)) for dh, dc in zip(drows.h, drows.c, strict=True)]
 
 
-def _layers_backward(layers: list[LayerRows], step: Step, handed_on, dh: list[Array], dc: list[Array],
-                     dz: list[Array], params, kernels: Kernels) -> None:
-    """(3), (2) of one step through all layers; what reaches the step before is added to its rows of dh."""
+def _layers_backward(params, rows: DecoderRows, drows: DecoderGradientRows, step: Step, kernels: Kernels) -> None:
+    """(3), (2) of one step through all layers; what reaches the step before is added to its rows of `drows`."""
     now, before, after = step
     n, transposed_product = now.stop - now.start, kernels.product.transposed_product
-    for l in reversed(range(len(layers))):
-        name, rows, dz_now = layer_name("decoder", l), layers[l], dz[l][now]
+    for l in reversed(range(len(rows.layers))):
+        name, layer, dz, dc = layer_name("decoder", l), rows.layers[l], drows.z[l][now], drows.c[l][:n]
         # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
-        part = LSTMGatesCache(rows.z[now], rows.c[before], rows.tanh_c[now])
-        kernels.lstm_gates.lstm_gates_backward(dh[l][after], dc[l][:n], part, dz=dz_now, dc_prev=dc[l][:n])
+        gates = LSTMGatesCache(layer.z[now], layer.c[before], layer.tanh_c[now])
+        kernels.lstm_gates.lstm_gates_backward(drows.h[l][after], dc, gates, dz=dz, dc_prev=dc)
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
-        for array, part in [(dh[l], slice(None))] if l else handed_on:
-            transposed_product(dz_now, params[f"{name}.Wh"][part], out=array[before], add=True)
-        if l and rows.mask is None:
-            transposed_product(dz_now, params[f"{name}.Wx"], out=dh[l - 1][after], add=True)
+        for columns, part in drows.reads[l]:
+            transposed_product(dz, params[f"{name}.Wh"][part], out=columns[before], add=True)
+        if l and layer.mask is None:
+            transposed_product(dz, params[f"{name}.Wx"], out=drows.h[l - 1][after], add=True)
         elif l:
-            dh[l - 1][after] += transposed_product(dz_now, params[f"{name}.Wx"]) * rows.mask[now]
+            drows.h[l - 1][after] += transposed_product(dz, params[f"{name}.Wx"]) * layer.mask[now]
 
 
-def _weight_gradients(cache: DecoderCache, params, config: NMTConfig, dz: list[Array], dp: Array, grads) -> Array:
+def _weight_gradients(cache: DecoderCache, params, drows: DecoderGradientRows, dp: Array, grads) -> Array:
     """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
-    xp, product, packing = array_module(dp), cache.kernels.product.product, cache.packing
-    if config.readout == "output":
-        for columns, part in _combined(config, cache.top, packing.previous, slice(packing.sentences, None)):
-            product(columns.T, dp, out=grads["combine.W"][part])
-    for l, (rows, dz_layer) in enumerate(zip(cache.layers, dz)):
+    xp, product, packing, rows = array_module(dp), cache.kernels.product.product, cache.packing, cache.rows
+    rows.readout.weight_gradients(rows.top, packing, dp, grads)
+    for l, (layer, dz) in enumerate(zip(rows.layers, drows.z, strict=True)):
         name = layer_name("decoder", l)
-        product(rows.x.T, dz_layer, out=grads[f"{name}.Wx"])
-        for array, part in [(rows.h, slice(None))] if l else _handed_on(config, rows.h, cache.top):
-            product(array[packing.previous].T, dz_layer, out=grads[f"{name}.Wh"][part])
-        xp.sum(dz_layer, axis=0, out=grads[f"{name}.b"])
-    dembedded = xp.zeros((cache.shape[0] * cache.shape[1], cache.shape[2]), dp.dtype)
-    dembedded[packing.rows] = product(dz[0], params["decoder.Wx"].T)  # (1)
-    return dembedded.reshape(cache.shape)
+        product(layer.x.T, dz, out=grads[f"{name}.Wx"])
+        for columns, part in rows.reads[l]:
+            product(columns[packing.previous].T, dz, out=grads[f"{name}.Wh"][part])
+        xp.sum(dz, axis=0, out=grads[f"{name}.b"])
+    T, B, E = cache.shape
+    dembedded = xp.zeros((T * B, E), dp.dtype)
+    dembedded[packing.rows] = product(drows.z[0], params["decoder.Wx"].T)  # (1)
+    return dembedded.reshape(T, B, E)
 
 
 def _start_gradients(cache: DecoderCache, params, dz: Array, grads) -> Array:
     """What the state that is fed at every step receives beside its part as a state, (B, H)."""
     xp, product, B = array_module(dz), cache.kernels.product, cache.packing.sentences
-    h0 = xp.ascontiguousarray(cache.layers[0].h[:B])
+    h0 = xp.ascontiguousarray(cache.rows.layers[0].h[:B])
     H, dfed = h0.shape[1], xp.zeros((B, dz.shape[1]), dz.dtype)
     for step in steps(cache.packing):
         dfed[: step.now.stop - step.now.start] += dz[step.now]
     # in the forward pass this was (2) z[t] += h[0] Wh, once for each sentence
     product.product(h0.T, dfed, out=grads["decoder.Wh"][H:])
     return product.transposed_product(dfed, params["decoder.Wh"][H:])
+
+
+def _unsorted(array: Array, packing: Packing, axis: int = 0) -> Array:
+    """What stands in sorted order, in the order of the batch."""
+    found = array_module(array).empty(array.shape, array.dtype)
+    found[(slice(None),) * axis + (packing.order,)] = array
+    return found

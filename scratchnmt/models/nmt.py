@@ -18,12 +18,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes, device_module, device_of, to_device
+from ..arrays import (
+    Array,
+    array_module,
+    beside,
+    check_shapes,
+    device_module,
+    device_of,
+    to_device,
+)
 from ..errors import InputError
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
-from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
+from ..ops.linear_cross_entropy import (
+    LinearCrossEntropyCache,
+    linear_cross_entropy_forward,
+)
 from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
 from .config import PRESETS, NMTConfig
@@ -32,7 +43,7 @@ from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
 from .inputs import Inputs, check_longest, lay_out
 from .parameters import Parameters
-from .stepper import SearchState, first_state, next_state, rows_times
+from .stepper import SearchState, next_state, rows_times, start_search
 
 
 class NMTCache(NamedTuple):
@@ -179,7 +190,7 @@ class NMT:
         packing = place(pack(src_lengths, len(src)), xp)
         (h_enc, states), _ = encoder_forward(self.params, self.config, x, packing, kernels=self.kernels)
         mask = beside(np.arange(len(src))[:, None] < src_lengths, h_enc)
-        return first_state(self.params, self.config, h_enc, mask, states, self.kernels)
+        return start_search(self.params, self.config, h_enc, mask, states, self.kernels)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
         """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K)."""

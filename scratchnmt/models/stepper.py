@@ -1,81 +1,73 @@
-"""The decoder one step at a time, for search: the equations of decoder.py on (sentences, beams).
+"""The decoder one step at a time, for search: where its hypotheses stand, and a pass of one step.
 
-Every sentence has K hypotheses; what was encoded (the memory) is shared by them, so that choosing
-other beams moves only the recurrent arrays.
+Every sentence has K hypotheses; what was prepared of the source is shared by them, so that choosing other hypotheses moves
+only the recurrent arrays.  The step is that of decoder.py, on B K rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..arrays import Array, array_module
+from ..ops.packing import steps, whole
 from ..ops.plain import PLAIN, Kernels
-from .attending import Memory, attend, attention_map, memorize
-from .config import NMTConfig, layer_name
+from .attention import Attention, attention_class
+from .config import NMTConfig
+from .decoder import FirstState, lay_out, step_forward
 from .encoder import State
 
 
 class SearchState(NamedTuple):
     """Where B sentences with K hypotheses each stand."""
 
-    memory: Memory  # (B, ...)
-    layers: list[State]  # h, c of each layer, (B, K, H)
-    fed: Array  # (B, K, F) what is fed back: o, a or nothing
+    attention: Attention  # of the B sources
+    first: FirstState  # what the next step begins with, (B, K, ...); see decoder.py
     t: int = 0  # steps taken
 
     def select(self, sentences: Array, beams: Array) -> SearchState:
         """Go on with `sentences` (B',) and, in each of them, with hypotheses `beams` (B', K')."""
-        pick = lambda array: array[sentences[:, None], beams]
-        memory = self.memory
-        if len(sentences) < len(memory.mask):
-            memory = memory.of(sentences)
-        return SearchState(memory, [(pick(h), pick(c)) for h, c in self.layers], pick(self.fed), self.t)
+        B = len(self.first.states[0][0])
+        attention = self.attention.select(sentences) if len(sentences) < B else self.attention
+        return SearchState(attention, _each(lambda array: array[sentences[:, None], beams], self.first), self.t)
 
 
-def first_state(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State],
-                kernels: Kernels = PLAIN) -> SearchState:
+def start_search(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State],
+                 kernels: Kernels = PLAIN) -> SearchState:
     """One hypothesis per sentence, from h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H)."""
-    xp = array_module(h_enc)
-    fed = xp.zeros((h_enc.shape[1], 1, config.fed_size), h_enc.dtype)
-    if config.feed == "start":
-        fed = states[0][0][:, None]
-    memory = memorize(params, config, h_enc, mask, kernels)
-    return SearchState(memory, [(h[:, None], c[:, None]) for h, c in states], fed)
+    attention = attention_class(config)(config, params, h_enc, mask, kernels)
+    return SearchState(attention, _each(lambda array: array[:, None], FirstState.of_the_first_word(config, states)))
 
 
 def next_state(params, config: NMTConfig, state: SearchState, y: Array,
                kernels: Kernels = PLAIN) -> tuple[Array, Array, SearchState]:
     """o (B, K, H), attention (B, K, S), state after the embedded words y (B, K, E)."""
-    xp = array_module(y)
-    times = lambda x, W: rows_times(x, W, kernels)
-    layers, fed, x = [], state.fed, y
-    if config.asks_before:
-        context, weights = _attend(params, config, state, state.layers[-1][0], kernels)  # (4)
-        fed = context if config.feed == "context" else fed
-    for l, (h, c) in enumerate(state.layers):
-        name = layer_name("decoder", l)
-        before = xp.concatenate([h, fed], axis=-1) if l == 0 else h
-        z = times(x, params[f"{name}.Wx"]) + params[f"{name}.b"]  # (1)
-        z += times(before, params[f"{name}.Wh"])  # (2)
-        (h, c), _ = kernels.lstm_gates.lstm_gates_forward(z, c, overwrite=True)  # (3)
-        layers.append((h, c))
-        x = h
-    if not config.asks_before:
-        context, weights = _attend(params, config, state, h, kernels)  # (4)
-    o = h
-    if config.readout == "output":
-        o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)
-    fed = {"output": o, "context": context}.get(config.feed, fed)
-    return o, weights, SearchState(state.memory, layers, fed, state.t + 1)
+    B, K, _ = y.shape
+    n = B * K
+    flat = lambda array: array.reshape(n, -1)
+    stacked = lambda array: array.reshape(B, K, -1)
+    packing, first = whole(1, n), _each(flat, state.first)
+    dtype = array_module(y).result_type(y, first.states[0][0])
+    rows = lay_out(params, config, packing, flat(y), first, dtype, kernels=kernels)
+    seen = []
+
+    def attend(h, t, now, context):
+        found, cache = state.attention.step(stacked(h), t)
+        context[...] = flat(found)
+        seen.append(state.attention.map(t, cache))
+
+    for step in steps(packing):
+        step_forward(params, config, rows, state.t, step, attend, kernels)
+    o = stacked(rows.readout.outputs(rows.top, packing, rows.readout_rows))
+    states = [(layer.h[n:], layer.c[n:]) for layer in rows.layers]
+    last = _each(stacked, FirstState(rows.top[n:], states, first.fed))
+    return o, seen[0], SearchState(state.attention, last, state.t + 1)
 
 
-def _attend(params, config: NMTConfig, state: SearchState, h: Array, kernels: Kernels) -> tuple[Array, Array]:
-    """Context (B, K, M) and weights (B, K, S) for h (B, K, H); without attention no column, and zeros."""
-    if not config.attends:
-        xp = array_module(h)
-        return xp.empty((*h.shape[:2], 0), h.dtype), xp.zeros((*h.shape[:2], state.memory.mask.shape[1]), h.dtype)
-    context, seen = attend(params, config, state.memory, h, state.t, kernels)
-    return context, attention_map(config, state.memory, state.t, seen)
+def _each(change: Callable[[Array], Array], first: FirstState) -> FirstState:
+    """The same with each of its arrays changed."""
+    top, fed = (None if array is None else change(array) for array in (first.top, first.fed))
+    return FirstState(top, [(change(h), change(c)) for h, c in first.states], fed)
 
 
 def rows_times(x: Array, W: Array, kernels: Kernels) -> Array:

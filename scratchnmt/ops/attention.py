@@ -23,7 +23,6 @@ from ..arrays import Array, array_module, check_shapes
 from .product import product
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 
-SCORES = ("dot", "general", "concat", "location")
 Product = Callable[[Array, Array], Array]  # that of the kernels in use
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, to_device
+from ..arrays import Array, array_module, to_device
 
 Index = Array | slice  # what an array is indexed by; a slice of everything is no copy
 
@@ -122,3 +122,14 @@ def steps(packing: Packing) -> Iterator[Step]:
 def steps_back(packing: Packing) -> Iterator[Step]:
     """The same from the last to the first."""
     return reversed(list(steps(packing)))
+
+
+def by_sentence(rows: Array, packing: Packing) -> Array:
+    """Packed rows (N, X) -> (B, T, X) in sorted order, zeros where a sentence has ended."""
+    T, B = len(packing.counts), packing.sentences
+    if packing.counts[-1] == B:  # every step has all sentences
+        return rows.reshape(T, B, -1).transpose(1, 0, 2)
+    array = array_module(rows).zeros((B, T, rows.shape[1]), rows.dtype)
+    for t, step in enumerate(steps(packing)):
+        array[: packing.counts[t], t] = rows[step.now]
+    return array

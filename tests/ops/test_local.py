@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from scratchnmt.models.attending import attend, attention_map, memorize
+from scratchnmt.models.attention import attention_class
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.ops.attention import attention_backward, attention_forward
 from scratchnmt.ops.local import (gaussian, local_attention_backward, local_attention_forward, padded, spread, window_at,
                                   windows_around)
+from scratchnmt.ops.plain import PLAIN
 from scratchnmt.selfcheck import CASES, SIZES
 
 TEXTBOOK = [case for case in CASES if case.forward is local_attention_forward]
@@ -119,9 +120,9 @@ def test_many_queries_of_a_sentence_are_as_many_textbook_steps(attention, score,
     config = NMTConfig(1, 1, 4, 6, attention=attention, score=score, window=1)
     params = {name: rng.standard_normal(shape) for name, shape in config.shapes().items()}
     h, h_enc = rng.standard_normal((3, 4, 6)), rng.standard_normal((5, 3, config.memory_size))
-    memory = memorize(params, config, h_enc, MASK)
-    context, seen = attend(params, config, memory, h, 2)
-    weights = attention_map(config, memory, 2, seen)
+    sources = attention_class(config)(config, params, h_enc, MASK, PLAIN)
+    context, cache = sources.step(h, 2)
+    weights = sources.map(2, cache)
     for k in range(4):
         expected, _ = local_attention_forward(
             h[:, k], h_enc, MASK, 1, 2 if attention == "local-m" else None, params.get("window.W"),

@@ -23,7 +23,8 @@ BUGS = (
         origin="mead-ml/mead-baseline, pull request 223: the same hypothesis as many times as the beam is wide",
         file="search/beam.py",
         right="    score = xp.zeros((len(sentences), 1))",
-        wrong="    score = xp.zeros((len(sentences), beam_size))",
+        wrong="    score = xp.zeros((len(sentences), beam_size))\n"
+              "    state = state.select(sentences, xp.zeros(score.shape, int))",
         check="a_full_beam_is_exhaustive_search",
         caught="a beam that has room for all of them returns",
         story="There finished hypotheses multiplied, since nothing kept a finished beam from being chosen "
@@ -50,21 +51,24 @@ BUGS = (
         origin="Stanford CS224N's assignment 4: its equations and its comments differ in the order, and "
                "published weights exist with both",
         file="models/stepper.py",
-        right='        o = xp.tanh(times(xp.concatenate([context, h], axis=-1), params["combine.W"]))  # (5)',
-        wrong='        o = xp.tanh(times(xp.concatenate([h, context], axis=-1), params["combine.W"]))  # (5)',
+        right="    rows = lay_out(params, config, packing, flat(y), first, dtype, kernels=kernels)",
+        wrong='    W = params["combine.W"]\n'
+              '    turned = {**params, "combine.W": array_module(W).roll(W, -config.hidden_size, axis=0)}  # of [h; a]\n'
+              "    rows = lay_out(turned, config, packing, flat(y), first, dtype, kernels=kernels)",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="Either order can be trained.  Only both at once cannot: loss and perplexity are those of one "
               "model, translations those of another.  The course's own check cannot tell them apart, since it "
-              "fills all weights with the same number.",
+              "fills all weights with the same number.  Training and search have one step in common here, so the patch "
+              "turns the rows of the weight instead, which comes to the same.",
     ),
     Bug(
         name="feeding-forgotten",
         title="the search forgets what is fed back to the next step",
         origin="a published solution of CS224N's assignment 4, whose README names the slip",
         file="models/stepper.py",
-        right="    return o, weights, SearchState(state.memory, layers, fed, state.t + 1)",
-        wrong="    return o, weights, SearchState(state.memory, layers, state.fed, state.t + 1)",
+        right="    last = _each(stacked, FirstState(rows.top[n:], states, first.fed))",
+        wrong="    last = _each(stacked, FirstState(None, states, first.fed))",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="The line `o_prev = o_t` was missing in the loop that decodes, so that every step is fed the zeros "

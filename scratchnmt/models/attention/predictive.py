@@ -1,0 +1,136 @@
+"""Local attention, predictive ("local-p"): a step predicts where it looks, and a Gaussian around that place is learnt by.
+
+Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  Each query has a window of its own, which is
+copied out of the padded source; on the way back it is taken again, so that it need not be kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ...arrays import Array, array_module
+from ...ops.attention import AttentionStepCache
+from ...ops.local import (
+    PredictPlaceCache,
+    centre,
+    gaussian,
+    gaussian_backward,
+    inside,
+    padded,
+    predict_place_backward,
+    predict_place_forward,
+    spread,
+    through,
+    times_gaussian,
+    windows_around,
+)
+from ...ops.packing import Packing, by_sentence
+from ...ops.plain import Kernels
+from .scores import SCORES, Concat
+
+
+class PredictiveCache(NamedTuple):
+    """Of one step: n Q queries."""
+
+    step: AttentionStepCache
+    predict: PredictPlaceCache
+
+
+class PredictiveRows(NamedTuple):
+    score: Any  # the rows of the score
+    tanh: Array  # (N, H)
+    share: Array  # (N,)
+
+
+class PredictiveGradientRows(NamedTuple):
+    score: Any
+    dq: Array  # (N, H)
+    du: Array  # (N,)
+
+
+class PredictiveAttention:
+    """See `Attention`.  keys (B, P, A), values (B, P, M), mask (B, P) of the padded source, P = S + 3D + 1."""
+
+    def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
+        self.D, self.kernels = config.window, kernels
+        self.W, self.v = params["window.W"], params["window.v"]
+        self.score = SCORES[config.score](params, kernels)
+        values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
+        self.lengths = mask.T.sum(axis=1).astype(h_enc.real.dtype)  # (B,) words of each source
+        self.keys, self.values, self.mask = (padded(array, self.D) for array in (self.score.keys(values), values, mask.T))
+
+    @staticmethod
+    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+        H, score = config.hidden_size, SCORES[config.score]
+        own = {"window.W": (H, H), "window.v": (H,)}
+        # the order in which seeds have always drawn the weights
+        return own | score.shapes(config) if score is Concat else score.shapes(config) | own
+
+    def select(self, sentences: Array) -> PredictiveAttention:
+        other = copy.copy(self)
+        other.keys, other.values, other.mask = self.keys[sentences], self.values[sentences], self.mask[sentences]
+        other.lengths = self.lengths[sentences]
+        return other
+
+    def step(self, h: Array, t: int, context: Array | None = None,
+             weights: Array | None = None) -> tuple[Array, PredictiveCache]:
+        n, Q, H = h.shape
+        query = self.score.query(h).reshape(n * Q, 1, -1)
+        q = self.kernels.product.product(h.reshape(n * Q, H), self.W)
+        _, predict = predict_place_forward(q, self.lengths[:n].repeat(Q), self.v)
+        window = windows_around(predict.p, self.mask.shape[1], self.D, Q)
+        keys, values, mask = (through(window, array) for array in (self.keys, self.values, self.mask))
+        values = times_gaussian(values, gaussian(predict.p, self.D)[0])
+        context, cache = self.kernels.attention.attention_step_forward(query, keys, values, mask, self.score.v,
+                                                                       context=context, weights=weights)
+        return context.reshape(n, Q, -1), PredictiveCache(cache, predict)
+
+    def map(self, t: int, cache: PredictiveCache) -> Array:
+        p, P = cache.predict.p, self.mask.shape[1]
+        weights = cache.step.weights * gaussian(p, self.D)[0][:, None]
+        return inside(spread(weights, centre(p)[:, None], P), self.D, axis=-1).reshape(len(self.mask), -1, P - 3 * self.D - 1)
+
+    def rows(self, N: int, dtype: Any) -> PredictiveRows:
+        empty = array_module(self.values).empty
+        return PredictiveRows(self.score.rows(N, 2 * self.D + 1, dtype), empty((N, len(self.v)), dtype), empty((N,), dtype))
+
+    def training_step(self, h: Array, t: int, now: slice, rows: PredictiveRows, context: Array) -> None:
+        _, cache = self.step(h[:, None], t, context[:, None], rows.score.weights[now][:, None])
+        self.score.keep(rows.score, now, cache.step)
+        rows.tanh[now], rows.share[now] = cache.predict.tanh, cache.predict.share
+
+    def gradient_rows(self, rows: PredictiveRows, dtype: Any) -> PredictiveGradientRows:
+        empty = array_module(self.values).empty
+        keys = self.keys.reshape(-1, self.keys.shape[2])  # each window is an index into its rows
+        return PredictiveGradientRows(self.score.gradient_rows(rows.score, keys, dtype), empty(rows.tanh.shape, dtype),
+                                      empty(rows.share.shape, dtype))
+
+    def step_backward(self, t: int, now: slice, rows: PredictiveRows, drows: PredictiveGradientRows, h: Array,
+                      dcontext: Array, dh: Array) -> None:
+        predict = PredictPlaceCache(rows.tanh[now], rows.share[now], self.lengths[: len(h)], self.v)
+        window = windows_around(predict.p, self.mask.shape[1], self.D)
+        g, slope = gaussian(predict.p, self.D)
+        keys, values = through(window, self.keys), times_gaussian(through(window, self.values), g)
+        self.score.step_backward(keys, values, window, now, rows.score, drows.score, h, dcontext, dh)
+        # in the forward pass this was p = length sigmoid(v . tanh(h W)), and g around it
+        dp = gaussian_backward(dcontext, rows.score.weights[now], values, slope)
+        drows.dq[now], drows.du[now] = predict_place_backward(dp, predict)
+        self.kernels.product.transposed_product(drows.dq[now], self.W, out=dh, add=True)
+
+    def backward(self, rows: PredictiveRows, drows: PredictiveGradientRows, h: Array, dcontext: Array, packing: Packing,
+                 grads: Mapping[str, Array]) -> Array:
+        product, P = self.kernels.product.product, self.mask.shape[1]
+        weights, dscore = by_sentence(rows.score.weights, packing), by_sentence(drows.score.dscore, packing)
+        p = (self.lengths[:, None] * by_sentence(rows.share[:, None], packing)[..., 0]).reshape(-1)
+        weights = weights * gaussian(p, self.D)[0].reshape(weights.shape)
+        weights, dscore = spread(weights, centre(p), P), spread(dscore, centre(p), P)
+        dvalues = product(weights.transpose(0, 2, 1), by_sentence(dcontext, packing))
+        dkeys = self.score.dkeys(dscore, h, packing, drows.score).reshape(*dvalues.shape[:2], -1)
+        values, dvalues, dkeys = (inside(array, self.D) for array in (self.values, dvalues, dkeys))
+        dvalues = dvalues + self.score.keys_backward(dkeys, values, grads)
+        self.score.query_gradients(h, drows.score, grads)
+        product(h.T, drows.dq, out=grads["window.W"])
+        grads["window.v"][...] = drows.du @ rows.tanh
+        return dvalues.transpose(1, 0, 2)
