@@ -18,23 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import (
-    Array,
-    array_module,
-    beside,
-    check_shapes,
-    device_module,
-    device_of,
-    to_device,
-)
+from ..arrays import Array, array_module, beside, check_shapes, device_module, device_of, to_device
 from ..errors import InputError
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
-from ..ops.linear_cross_entropy import (
-    LinearCrossEntropyCache,
-    linear_cross_entropy_forward,
-)
+from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
 from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
 from .config import PRESETS, NMTConfig
