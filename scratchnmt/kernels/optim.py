@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import inf
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from .. import optim as plain
 from ..arrays import Array, array_module
 from ..models.parameters import Parameters
+from ..optim import WHOLE
 from .launch import Plan, buffer, launch
 
 EQUATIONS = plain
@@ -27,11 +29,24 @@ def global_norm(grads: Parameters) -> Array:
     return norm
 
 
-class _InOneLaunch:
+class _InOneLaunch(ABC):
     """A step is `advance`, which counts it on the host, and `update`, the launch, which a recorded step can hold."""
 
-    def step(self, grads: Parameters, scale: float = 1.0) -> None:
-        """Move the weights along `scale` times the gradients, which are left as they are."""
+    kernel: str
+    params: Parameters
+    step_count: int
+    learning_rate: float
+
+    @abstractmethod
+    def _moments(self) -> tuple[Array, ...]: ...
+
+    @abstractmethod
+    def _constants(self) -> tuple[float, ...]: ...
+
+    def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
+        """Move the weights along `scale` times the gradients, which are left as they are.  ValueError for a part of them."""
+        if part != WHOLE:
+            raise ValueError(f"a launch moves all weights, not those in {part}")
         self.update(grads, array_module(grads.flat).asarray(self.advance(scale)))
 
     def advance(self, scale: float = 1.0) -> np.ndarray:
@@ -48,7 +63,7 @@ class _InOneLaunch:
         w, g = self.params.flat, grads.flat
         buffer(f"{self.kernel}: the gradient", g, w, w.shape, w.dtype)
         launch("optim", self.kernel, w.dtype, over_vector(w.size), w, g, *self._moments(), numbers,
-               numbers if norm is None else norm, *np.float64((max_norm, *self._constants())), np.int64(w.size))
+               numbers if norm is None else norm, *map(np.float64, (max_norm, *self._constants())), np.int64(w.size))
 
 
 class Adam(_InOneLaunch, plain.Adam):

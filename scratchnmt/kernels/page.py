@@ -85,7 +85,10 @@ def numbers(parts: Iterable[Part]) -> set[int]:
 
 
 def _kernel_text(file: str, kernel: str) -> str:
-    return re.search(_FUNCTION.format(kernel), compiler.source(file), re.MULTILINE | re.DOTALL)[0]
+    found = re.search(_FUNCTION.format(kernel), compiler.source(file), re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ValueError(f"{file}.cu has no kernel {kernel}")
+    return found[0]
 
 
 def _parts(lines: list[str], comment: str) -> list[Part]:

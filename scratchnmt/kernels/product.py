@@ -71,7 +71,7 @@ class Products:
     def _gemm(self, a: Array, b: Array, out: Array, add: bool) -> None:
         """out (+)= a b, all three readable, rows of `out` contiguous."""
         (m, n), k = out.shape[-2:], a.shape[-1]
-        first, second, result = matrix(b), matrix(a), matrix(out)
+        first, second, result = _lies(b), _lies(a), _lies(out)
         operand = lambda array, found: Operand(compiler.address(array), found.step, found.stack)
         cublas.library().gemm(self.matmul, out.dtype, (first.transposed, second.transposed), (n, m, k),
                               operand(b, first), operand(a, second), add, operand(out, result),
@@ -88,6 +88,13 @@ def matrix(array: Array) -> Matrix | None:
     if (row == 1 or rows == 1) and (column >= rows or columns == 1):
         return Matrix(True, max(column, rows, 1) if columns > 1 else max(rows, 1), stack)
     return None
+
+
+def _lies(array: Array) -> Matrix:
+    """How a readable array lies in memory."""
+    if (found := matrix(array)) is None:
+        raise ValueError(f"product: strides {array.strides} of shape {array.shape} are no matrix's")
+    return found
 
 
 def _readable(array: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
 
 from ..errors import InputError, shown
 from .attention import ATTENTIONS, attention_class
@@ -15,7 +16,7 @@ NO_ATTENTION = "none"
 FEEDS = ("output", "context", "start", "none")
 QUERIES = ("state", "previous")
 _MOST = {"layers": 100, "window": 10_000}  # what a number in a file could make endless
-PRESETS = {  # the models of papers and courses, as far as choices make them
+PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as far as choices make them
     "cs224n": {},
     "seed": {"feed": "context", "readout": "state"},
     "luong": {"layers": 4, "bidirectional": False, "reverse_source": True},
@@ -67,7 +68,7 @@ class NMTConfig:
     window: int = 10
     query: str = "state"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
                      "window"):
             value = getattr(self, name)
@@ -160,11 +161,11 @@ class NMTConfig:
             shapes["vocab.W"] = (H, self.tgt_vocab_size)
         return shapes
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> NMTConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> NMTConfig:
         """The config of `to_dict`, of an earlier version too; InputError if a field is unknown, or a size missing."""
         known = {field.name: field.default for field in fields(cls)}
         unknown = sorted(set(values) - known.keys())

@@ -84,8 +84,9 @@ class DecoderCache(NamedTuple):
     kernels: Kernels
 
 
-def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing, h_enc: Array,
-                    mask: Array, states: list[State], rng=None, kernels: Kernels = PLAIN):
+def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing, h_enc: Array,
+                    mask: Array, states: list[State], rng: Any = None,
+                    kernels: Kernels = PLAIN) -> tuple[Array, DecoderCache]:
     """Packed outputs o (N, H), cache; embedded (T, B, E) of the words before each target."""
     xp = array_module(embedded)
     packing = packed(tgt_lengths, len(embedded), xp)
@@ -96,7 +97,7 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     rows = lay_out(params, config, packing, x, first, dtype, rng, kernels)
     attention_rows = attention.rows(packing.offsets[-1], dtype)
 
-    def attend(h, t, now, context):
+    def attend(h: Array, t: int, now: slice, context: Array) -> None:
         attention.training_step(h, t, now, attention_rows, context)
 
     for t, step in enumerate(steps(packing)):
@@ -105,8 +106,8 @@ def decoder_forward(params, config: NMTConfig, embedded: Array, tgt_lengths: Arr
     return rows.readout.outputs(rows.top, packing, rows.readout_rows), cache
 
 
-def lay_out(params, config: NMTConfig, packing: Packing, x: Array, first: FirstState, dtype, rng=None,
-            kernels: Kernels = PLAIN) -> DecoderRows:
+def lay_out(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x: Array, first: FirstState, dtype: Any,
+            rng: Any = None, kernels: Kernels = PLAIN) -> DecoderRows:
     """The rows of a pass with everything in place that is known before its loop; x (N, E) packed words."""
     xp, B, N = array_module(x), packing.sentences, packing.offsets[-1]
     dropout = config.dropout if rng is not None else 0.0
@@ -119,8 +120,8 @@ def lay_out(params, config: NMTConfig, packing: Packing, x: Array, first: FirstS
                        readout.rows(top, packing, mask))
 
 
-def _layer_rows(params, config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState, top: Array,
-                dropout: float, rng, kernels: Kernels) -> LayerRows:
+def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState, top: Array,
+                dropout: float, rng: Any, kernels: Kernels) -> LayerRows:
     M, H = config.context_size, config.hidden_size
     name, xp, dtype = layer_name("decoder", l), array_module(x), top.dtype
     B, N = packing.sentences, packing.offsets[-1]
@@ -155,7 +156,7 @@ def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array) -> list[Read
     return [[(h[0], slice(0, H)), *((columns, slice(H, None)) for columns in fed)], *above]
 
 
-def step_forward(params, config: NMTConfig, rows: DecoderRows, t: int, step: Step, attend: Attend,
+def step_forward(params: Mapping[str, Array], config: NMTConfig, rows: DecoderRows, t: int, step: Step, attend: Attend,
                  kernels: Kernels) -> None:
     """(2) to (5) of one step, in training and in a search, which have each its way to attend."""
     M, H, top = config.context_size, config.hidden_size, rows.top
@@ -167,7 +168,7 @@ def step_forward(params, config: NMTConfig, rows: DecoderRows, t: int, step: Ste
     rows.readout.step(top, step, rows.readout_rows)  # (5)
 
 
-def _layers_forward(params, rows: DecoderRows, step: Step, kernels: Kernels) -> None:
+def _layers_forward(params: Mapping[str, Array], rows: DecoderRows, step: Step, kernels: Kernels) -> None:
     """(2), (3) of one step through all layers."""
     xp, product = array_module(rows.top), kernels.product.product
     now, before, after = step
@@ -194,7 +195,8 @@ class DecoderGradientRows(NamedTuple):
     reads: list[Reads]
 
 
-def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, grads):
+def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array], config: NMTConfig,
+                     grads: Mapping[str, Array]) -> tuple[Array, Array, list[State]]:
     """dembedded (T, B, E), dh_enc (S, B, M), [(dh0, dc0) of each layer]; weights' gradients go into `grads`.
 
     do (N, H) is the gradient of the packed outputs.
@@ -211,7 +213,7 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
     # in the forward pass this was the vocabulary, which read the outputs
     dp = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
 
-    def attend_backward(t, now, asking):
+    def attend_backward(t: int, now: slice, asking: slice) -> None:
         attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, M : M + H],
                                 dtop[asking, :M], dtop[asking, M : M + H])
 
@@ -231,7 +233,8 @@ def decoder_backward(do: Array, cache: DecoderCache, params, config: NMTConfig, 
         (_unsorted(dh[:B], packing), _unsorted(dc, packing)) for dh, dc in zip(drows.h, drows.c, strict=True)]
 
 
-def _layers_backward(params, rows: DecoderRows, drows: DecoderGradientRows, step: Step, kernels: Kernels) -> None:
+def _layers_backward(params: Mapping[str, Array], rows: DecoderRows, drows: DecoderGradientRows, step: Step,
+                     kernels: Kernels) -> None:
     """(3), (2) of one step through all layers; what reaches the step before is added to its rows of `drows`."""
     now, before, after = step
     n, transposed_product = now.stop - now.start, kernels.product.transposed_product
@@ -243,13 +246,14 @@ def _layers_backward(params, rows: DecoderRows, drows: DecoderGradientRows, step
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
         for columns, part in drows.reads[l]:
             transposed_product(dz, params[f"{name}.Wh"][part], out=columns[before], add=True)
-        if l and layer.mask is None:
-            transposed_product(dz, params[f"{name}.Wx"], out=drows.h[l - 1][after], add=True)
-        elif l:
+        if layer.mask is not None:
             drows.h[l - 1][after] += transposed_product(dz, params[f"{name}.Wx"]) * layer.mask[now]
+        elif l:
+            transposed_product(dz, params[f"{name}.Wx"], out=drows.h[l - 1][after], add=True)
 
 
-def _weight_gradients(cache: DecoderCache, params, drows: DecoderGradientRows, dp: Array, grads) -> Array:
+def _weight_gradients(cache: DecoderCache, params: Mapping[str, Array], drows: DecoderGradientRows, dp: Array,
+                      grads: Mapping[str, Array]) -> Array:
     """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
     xp, product, packing, rows = array_module(dp), cache.kernels.product.product, cache.packing, cache.rows
     rows.readout.weight_gradients(rows.top, packing, dp, grads)
@@ -265,7 +269,7 @@ def _weight_gradients(cache: DecoderCache, params, drows: DecoderGradientRows, d
     return dembedded.reshape(T, B, E)
 
 
-def _start_gradients(cache: DecoderCache, params, dz: Array, grads) -> Array:
+def _start_gradients(cache: DecoderCache, params: Mapping[str, Array], dz: Array, grads: Mapping[str, Array]) -> Array:
     """What the state that is fed at every step receives beside its part as a state, (B, H)."""
     xp, product, B = array_module(dz), cache.kernels.product, cache.packing.sentences
     h0 = xp.ascontiguousarray(cache.rows.layers[0].h[:B])

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ..arrays import Array
 from ..ops.dropout import DropoutCache
@@ -19,50 +20,55 @@ from .config import NMTConfig, layer_name
 State = tuple[Array, Array]  # h, c of one layer, each (B, H)
 
 
+class EncoderLayerCache(NamedTuple):
+    lstm: LSTMCache
+    dropout: DropoutCache | None  # of the layer's input; None where there is none
+    h_last: Array  # (B, M) all directions side by side
+    c_last: Array  # (B, M)
+
+
 class EncoderCache(NamedTuple):
-    lstms: list[LSTMCache]
-    dropouts: list[DropoutCache | None]  # of the input of layer l; None where there is none
-    last: list[State]  # h_last, c_last of each layer, all directions side by side, (B, M)
+    layers: list[EncoderLayerCache]
     shape: tuple[int, int]  # D, G: directions and units of each
     kernels: Kernels
 
 
-def encoder_forward(params, config: NMTConfig, embedded: Array, lengths: Array | Packing, rng=None,
-                    kernels: Kernels = PLAIN):
+def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Array, lengths: Array | Packing,
+                    rng: Any = None, kernels: Kernels = PLAIN) -> tuple[tuple[Array, list[State]], EncoderCache]:
     """(h_enc, [(h0, c0) of each decoder layer]), cache; embedded (S, B, E), lengths (B,) or their Packing."""
-    cache = EncoderCache([], [], [], (config.directions, config.encoder_size), kernels)
-    y, states = embedded, []
+    y, states, caches, product = embedded, [], [], kernels.product.product
     for l in range(config.layers):
-        dropout = None
+        encoder, init, dropout = layer_name("encoder", l), layer_name("init", l), None
         if l and rng is not None and config.dropout:
             y, dropout = kernels.dropout.dropout_forward(y, config.dropout, rng=rng)
-        weights = (params[f"{layer_name('encoder', l)}.{w}"] for w in ("Wx", "Wh", "b"))
-        (y, *last), lstm = lstm_forward(y, lengths, *weights, backwards=config.reverse_source, kernels=kernels)  # (1)
-        last = tuple(map(_side_by_side, last))
-        init = layer_name("init", l)
-        states.append(tuple(kernels.product.product(state, params[f"{init}.{weight}"])  # (3)
-                            for weight, state in zip(("Wh", "Wc"), last)))
-        for caches, item in zip(cache, (lstm, dropout, last)):
-            caches.append(item)
-    return (y, states), cache
+        (y, h_last, c_last), lstm = lstm_forward(
+            y, lengths, params[f"{encoder}.Wx"], params[f"{encoder}.Wh"], params[f"{encoder}.b"],
+            backwards=config.reverse_source, kernels=kernels)  # (1)
+        caches.append(EncoderLayerCache(lstm, dropout, _side_by_side(h_last), _side_by_side(c_last)))
+        states.append((product(caches[-1].h_last, params[f"{init}.Wh"]),
+                       product(caches[-1].c_last, params[f"{init}.Wc"])))  # (3)
+    return (y, states), EncoderCache(caches, (config.directions, config.encoder_size), kernels)
 
 
-def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, params, grads) -> Array:
+def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, params: Mapping[str, Array],
+                     grads: Mapping[str, Array]) -> Array:
     """The gradient of the embedded source (S, B, E); the weights' gradients are written into `grads`."""
     dy, product = dh_enc, cache.kernels.product.product
-    for l in reversed(range(len(cache.lstms))):
-        init, encoder = layer_name("init", l), layer_name("encoder", l)
-        dlast = []
-        for weight, dstate, state in zip(("Wh", "Wc"), dstates[l], cache.last[l]):
-            # in the forward pass this was (3) state0 = state_last W_init
-            product(state.T, dstate, out=grads[f"{init}.{weight}"])
-            dlast.append(_apart(product(dstate, params[f"{init}.{weight}"].T), *cache.shape))
-        gradients = lstm_backward(dy, *dlast, cache.lstms[l])  # (1)
-        for weight in ("Wx", "Wh", "b"):
-            grads[f"{encoder}.{weight}"][...] = getattr(gradients, "d" + weight)
+    for l, layer in reversed(list(enumerate(cache.layers))):
+        encoder, init, (dh0, dc0) = layer_name("encoder", l), layer_name("init", l), dstates[l]
+        # in the forward pass this was (3) h0 = h_last Wh_init,  c0 = c_last Wc_init
+        product(layer.h_last.T, dh0, out=grads[f"{init}.Wh"])
+        dh_last = _apart(product(dh0, params[f"{init}.Wh"].T), *cache.shape)
+        product(layer.c_last.T, dc0, out=grads[f"{init}.Wc"])
+        dc_last = _apart(product(dc0, params[f"{init}.Wc"].T), *cache.shape)
+        # in the forward pass this was (1) y, h_last, c_last = lstm(dropout(y below))
+        gradients = lstm_backward(dy, dh_last, dc_last, layer.lstm)
+        grads[f"{encoder}.Wx"][...] = gradients.dWx
+        grads[f"{encoder}.Wh"][...] = gradients.dWh
+        grads[f"{encoder}.b"][...] = gradients.db
         dy = gradients.dx
-        if cache.dropouts[l] is not None:
-            dy = cache.kernels.dropout.dropout_backward(dy, cache.dropouts[l]).dx
+        if layer.dropout is not None:
+            dy = cache.kernels.dropout.dropout_backward(dy, layer.dropout).dx
     return dy
 
 

@@ -7,12 +7,14 @@ orthogonal  the same, with orthogonal recurrent matrices per gate      Saxe et a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from ..arrays import array_module
+from ..arrays import Array, array_module
 
 
-def initialize(params, init: str, seed: int) -> None:
+def initialize(params: Mapping[str, Array], init: str, seed: int) -> None:
     """Fill `params` in place.  The numbers depend on the seed alone, not on dtype or device."""
     rng = np.random.default_rng(seed)
     for name, array in params.items():

@@ -149,6 +149,6 @@ def laid_out(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     ended = xp.arange(S)[:, None] >= there["src_lengths"]
     src_packing = packing.whole(S, B, there["reversed_rows"], there["last"],
                                 ended.reshape(S * B, 1).astype("float32"))
-    tokens = lambda side: (there[f"{side}_order"], there[f"{side}_sorted"])
-    return Inputs(there["src"], there["tgt"], src_packing, packing.whole(T, B), ~ended, there["targets"],
-                  there["target_rows"], tokens("src"), tokens("tgt"))
+    return Inputs(src=there["src"], tgt=there["tgt"], src_packing=src_packing, tgt_packing=packing.whole(T, B), mask=~ended,
+                  targets=there["targets"], target_rows=there["target_rows"],
+                  src_tokens=(there["src_order"], there["src_sorted"]), tgt_tokens=(there["tgt_order"], there["tgt_sorted"]))

@@ -13,8 +13,8 @@ The default is the model of Stanford's CS224N assignment 4, which is that of Luo
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,12 +34,15 @@ from .inputs import Inputs, check_longest, lay_out
 from .parameters import Parameters
 from .stepper import SearchState, next_state, rows_times, start_search
 
+if TYPE_CHECKING:
+    from ..search import Hypothesis
+
 
 class NMTCache(NamedTuple):
     embeddings: dict[str, tuple[EmbeddingCache, DropoutCache | None]]  # "embed.src", "embed.tgt"
     encoder: EncoderCache
     decoder: DecoderCache
-    output: LinearCrossEntropyCache
+    output: LinearCrossEntropyCache | None  # None: of a pass for its loss alone
 
 
 class NMT:
@@ -54,7 +57,7 @@ class NMT:
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
                  dtype: str = "float32", device: str = "cpu", seed: int = 0, kernels: str | None = None,
-                 matmul: str = "float32", **choices):
+                 matmul: str = "float32", **choices: Any):
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
         self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
@@ -69,7 +72,7 @@ class NMT:
 
     @classmethod
     def preset(cls, name: str, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int,
-               **choices) -> NMT:
+               **choices: Any) -> NMT:
         """The model of a paper or a course, by name (see PRESETS in config.py); choices go before the preset's.
 
         "cs224n" Stanford's assignment; "seed" the context fed back, logits from the state; "luong" four layers, one
@@ -87,17 +90,18 @@ class NMT:
             return device
         if self.kernels is PLAIN:
             return f"{device}, plain kernels"
-        return f"{device}, fused kernels, products in {self.kernels.product.matmul}"
+        products: Any = self.kernels.product  # of kernels/product.py
+        return f"{device}, fused kernels, products in {products.matmul}"
 
     def with_params(self, params: Mapping[str, Array]) -> NMT:
         """The same model over other weights (not copied), of any dtype; complex ones, to check it, run plain."""
         other = copy.copy(self)
-        other.params = params
+        other.params = params  # type: ignore[assignment]  # for these uses any mapping will do
         if any(array.dtype.kind == "c" for array in params.values()):
             other.kernels = PLAIN
         return other
 
-    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng=None,
+    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng: Any = None,
                 out: Parameters | None = None) -> tuple[Array, NMTCache]:
         """The summed loss in nats (with label smoothing, if configured) and what backward needs.
 
@@ -109,7 +113,7 @@ class NMT:
         """
         return self.forward_inputs(lay_out(src, src_lengths, tgt, self.config.longest), rng, out)
 
-    def forward_inputs(self, inputs: Inputs, rng=None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
+    def forward_inputs(self, inputs: Inputs, rng: Any = None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
         """`forward` of a batch that is laid out already."""
         # not with a tied table: backward adds the embedding's gradient to it, and may be called twice
         dW = None if out is None else out.get("vocab.W")
@@ -132,7 +136,7 @@ class NMT:
         found[beside(inputs.tgt_packing.rows, losses)] = -losses
         return found.reshape(inputs.tgt.shape)
 
-    def _forward(self, inputs: Inputs, rng, **options):
+    def _forward(self, inputs: Inputs, rng: Any, **options: Any) -> tuple[Array, NMTCache]:
         params, config, kernels = self.params, self.config, self.kernels
         xp = array_module(params["embed.src"])
         src_packing, tgt_packing = place(inputs.src_packing, xp), place(inputs.tgt_packing, xp)
@@ -151,16 +155,18 @@ class NMT:
 
         out: an earlier result to be overwritten, which spares a training loop the allocation.
         """
-        xp = array_module(cache.output.dx)
+        if (output := cache.output) is None:
+            raise ValueError("NMT.backward: nothing was kept for it, since only the loss was asked for: use forward")
+        xp = array_module(output.dx)
         if out is None:
-            out = Parameters(self.config.shapes(), cache.output.dx.dtype, xp)
+            out = Parameters(self.config.shapes(), output.dx.dtype, xp)
         out["embed.src"][...] = 0
         if not self.config.tie_embeddings:
             out["embed.tgt"][...] = 0
         dW = self._vocab_weight(out)
-        if not xp.may_share_memory(dW, cache.output.dW):
-            dW[...] = cache.output.dW  # (5)
-        dy, dh_enc, dstates = decoder_backward(cache.output.dx, cache.decoder, self.params, self.config, out)  # (4)
+        if not xp.may_share_memory(dW, output.dW):
+            dW[...] = output.dW  # (5)
+        dy, dh_enc, dstates = decoder_backward(output.dx, cache.decoder, self.params, self.config, out)  # (4)
         dx = encoder_backward(dh_enc, dstates, cache.encoder, self.params, out)  # (2)
         for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)
             lookup, dropout = cache.embeddings[name]
@@ -187,7 +193,8 @@ class NMT:
         o, attention, state = next_state(self.params, self.config, state, y, self.kernels)
         return rows_times(o, self._vocab_weight(self.params), self.kernels), attention, state
 
-    def beam_search(self, src_ids, beam_size: int = 5, max_decoding_time_step: int = 70, **options):
+    def beam_search(self, src_ids: Sequence[int] | Array, beam_size: int = 5, max_decoding_time_step: int = 70,
+                    **options: Any) -> list[Hypothesis]:
         """Translations of one sentence of source ids, list[Hypothesis(value, score)], best first.
 
         options: those of scratchnmt.search.beam_search, which does this for many sentences at once.
@@ -202,7 +209,8 @@ class NMT:
         """W_vocab (H, V), or its gradient."""
         return params["embed.tgt"].T if self.config.tie_embeddings else params["vocab.W"]
 
-    def _embed(self, name: str, ids: Array, tokens: tuple[Array, Array] | None, rng, caches: dict) -> Array:
+    def _embed(self, name: str, ids: Array, tokens: tuple[Array, Array] | None, rng: Any,
+               caches: dict[str, tuple[EmbeddingCache, DropoutCache | None]]) -> Array:
         x, cache = self.kernels.embedding.embedding_forward(ids, self.params[name], tokens=tokens)
         dropout = None
         if rng is not None and self.config.embed_dropout:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import prod
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Parameters(Mapping[str, Array]):
     flat: the vector to look into, (sum of sizes,); a new one of zeros if left out.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype="float32",
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: Any = "float32",
                  xp: ModuleType = np, flat: Array | None = None):
         self.shapes = dict(shapes)
         size = sum(prod(shape) for shape in self.shapes.values())

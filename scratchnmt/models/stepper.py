@@ -6,7 +6,7 @@ only the recurrent arrays.  The step is that of decoder.py, on B K rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ..arrays import Array, array_module
@@ -16,6 +16,8 @@ from .attention import Attention, attention_class
 from .config import NMTConfig
 from .decoder import FirstState, lay_out, step_forward
 from .encoder import State
+
+Change = Callable[[Array], Array]
 
 
 class SearchState(NamedTuple):
@@ -32,26 +34,26 @@ class SearchState(NamedTuple):
         return SearchState(attention, _each(lambda array: array[sentences[:, None], beams], self.first), self.t)
 
 
-def start_search(params, config: NMTConfig, h_enc: Array, mask: Array, states: list[State],
+def start_search(params: Mapping[str, Array], config: NMTConfig, h_enc: Array, mask: Array, states: list[State],
                  kernels: Kernels = PLAIN) -> SearchState:
     """One hypothesis per sentence, from h_enc (S, B, M), mask (S, B) and the decoder's first states (B, H)."""
     attention = attention_class(config)(config, params, h_enc, mask, kernels)
     return SearchState(attention, _each(lambda array: array[:, None], FirstState.of_the_first_word(config, states)))
 
 
-def next_state(params, config: NMTConfig, state: SearchState, y: Array,
+def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchState, y: Array,
                kernels: Kernels = PLAIN) -> tuple[Array, Array, SearchState]:
     """o (B, K, H), attention (B, K, S), state after the embedded words y (B, K, E)."""
     B, K, _ = y.shape
     n = B * K
-    flat = lambda array: array.reshape(n, -1)
-    stacked = lambda array: array.reshape(B, K, -1)
+    flat: Change = lambda array: array.reshape(n, -1)
+    stacked: Change = lambda array: array.reshape(B, K, -1)
     packing, first = whole(1, n), _each(flat, state.first)
     dtype = array_module(y).result_type(y, first.states[0][0])
     rows = lay_out(params, config, packing, flat(y), first, dtype, kernels=kernels)
-    seen = []
+    seen: list[Array] = []
 
-    def attend(h, t, now, context):
+    def attend(h: Array, t: int, now: slice, context: Array) -> None:
         found, cache = state.attention.step(stacked(h), t)
         context[...] = flat(found)
         seen.append(state.attention.map(t, cache))
@@ -64,7 +66,7 @@ def next_state(params, config: NMTConfig, state: SearchState, y: Array,
     return o, seen[0], SearchState(state.attention, last, state.t + 1)
 
 
-def _each(change: Callable[[Array], Array], first: FirstState) -> FirstState:
+def _each(change: Change, first: FirstState) -> FirstState:
     """The same with each of its arrays changed."""
     top, fed = (None if array is None else change(array) for array in (first.top, first.fed))
     return FirstState(top, [(change(h), change(c)) for h, c in first.states], fed)

@@ -42,7 +42,8 @@ class AttentionStepGradients(NamedTuple):
 
 
 def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array, v: Array | None = None, *,
-                           context: Array | None = None, weights: Array | None = None):
+                           context: Array | None = None, weights: Array | None = None
+                           ) -> tuple[Array, AttentionStepCache]:
     """context, cache; the score is concat if v is given, else the inner product with the keys.
 
     context and weights may be given as buffers to be filled.
@@ -115,7 +116,7 @@ class AttentionGradients(NamedTuple):
 
 
 def attention_forward(h: Array, h_enc: Array, mask: Array, W: Array | None = None, v: Array | None = None,
-                      places: Array | None = None):
+                      places: Array | None = None) -> tuple[Array, AttentionCache]:
     """context (B, M), cache, for one query per sentence: the textbook step.
 
     Neither W nor v: dot; W alone: general; both: concat; places: location.  cache.weights is the attention map.
@@ -169,12 +170,12 @@ def attention_flop(h: Array, h_enc: Array, mask: Array, W: Array | None = None, 
 
 def attention_query(h: Array, W: Array | None, v: Array | None) -> Array:
     """What is compared with the keys, (..., A): h itself, or for concat h times the upper rows of W."""
-    return h if v is None else h @ W[: h.shape[-1]]
+    return h if v is None or W is None else h @ W[: h.shape[-1]]
 
 
 def attention_query_backward(dquery: Array, W: Array | None, v: Array | None, H: int) -> Array:
     """dh (N, H) from dquery (N, A); W's upper rows, if it is concat, receive h.T dquery, which can wait."""
-    return dquery if v is None else dquery @ W[:H].T
+    return dquery if v is None or W is None else dquery @ W[:H].T
 
 
 def attention_keys(values: Array, W: Array | None, v: Array | None, product: Product = product) -> Array:

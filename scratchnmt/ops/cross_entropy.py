@@ -38,7 +38,8 @@ def check_targets(op: str, targets: Array, V: int) -> None:
                          f"expected 0 to V - 1 = {V - 1}")
 
 
-def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: float = 0.0):
+def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: float = 0.0
+                          ) -> tuple[Array, CrossEntropyCache]:
     """loss, cache.  0 <= label_smoothing < 1."""
     xp = array_module(logits)
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))

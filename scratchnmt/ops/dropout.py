@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class DropoutGradients(NamedTuple):
     dx: Array  # the shape of x
 
 
-def dropout_mask(shape: tuple[int, ...], rate: float, rng, dtype="float32") -> Array:
+def dropout_mask(shape: tuple[int, ...], rate: float, rng: Any, dtype: Any = "float32") -> Array:
     """A mask of 0 and 1 / (1 - rate), drawn from `rng` (numpy's or cupy's Generator), 0 <= rate < 1."""
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
@@ -28,7 +28,8 @@ def dropout_mask(shape: tuple[int, ...], rate: float, rng, dtype="float32") -> A
     return keep.astype(dtype) * np.dtype(dtype).type(1 / (1 - rate))
 
 
-def dropout_forward(x: Array, rate: float, *, rng=None, mask: Array | None = None) -> tuple[Array, DropoutCache]:
+def dropout_forward(x: Array, rate: float, *, rng: Any = None,
+                    mask: Array | None = None) -> tuple[Array, DropoutCache]:
     """x with a share `rate` of its elements set to zero and the rest scaled up.
 
     The randomness is an argument: a generator, or a mask made by `dropout_mask`.

@@ -14,7 +14,7 @@ the rest is on a GPU: then neither the check of their range nor the search for p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class LinearCrossEntropyGradients(NamedTuple):
 
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
                                  gradients: bool = True, row_losses: bool = False, dW: Array | None = None,
-                                 rows: Array | None = None, chunk_bytes: int | None = None, kernels: Kernels = PLAIN):
+                                 rows: Array | None = None, chunk_bytes: int | None = None, kernels: Kernels = PLAIN
+                                 ) -> tuple[Array, LinearCrossEntropyCache | None]:
     """loss, cache; with gradients=False the cache is None and only the loss is computed.
 
     row_losses: instead of the loss, the losses that it is the sum of, one for each row that is computed.
@@ -57,7 +58,7 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     losses, dx_rows, dW = _by_chunks(x_rows, W, beside(targets, x), label_smoothing, gradients, dW,
                                      chunk_bytes or CHUNK_BYTES[xp is np], kernels)
     loss = losses if row_losses else losses.sum()
-    if not gradients:
+    if dx_rows is None:
         return loss, None
     dx = dx_rows
     if not all_rows:
@@ -81,7 +82,7 @@ def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, gradi
     for part in parts:
         z = product(x[part], W, out=logits[: part.stop - part.start])  # (1)
         kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
-        if gradients:
+        if dx is not None:
             product(z, W.T, out=dx[part])
             _add_product(dW, x[part], z, first=part.start == 0, kernels=kernels)
     return losses, dx, dW
@@ -112,6 +113,6 @@ def _even_slices(size: int, most: int) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
-def linear_cross_entropy_flop(x: Array, W: Array, targets: Array, **_) -> tuple[int, int]:
+def linear_cross_entropy_flop(x: Array, W: Array, targets: Array, **_: Any) -> tuple[int, int]:
     """Floating operations of the products: all in forward, which makes the gradients too."""
     return 3 * 2 * int((targets != PAD).sum()) * W.size, 0

@@ -158,7 +158,7 @@ class LocalAttentionGradients(NamedTuple):
 
 def local_attention_forward(h: Array, h_enc: Array, mask: Array, D: int, t: int | None = None,
                             window_W: Array | None = None, window_v: Array | None = None,
-                            W: Array | None = None, v: Array | None = None):
+                            W: Array | None = None, v: Array | None = None) -> tuple[Array, LocalAttentionCache]:
     """context (B, M), cache, for one query per sentence: the textbook step.
 
     t: local-m; window_W (H, H) and window_v (H,) instead of it: local-p.  W and v choose the score as in
@@ -174,7 +174,7 @@ def local_attention_forward(h: Array, h_enc: Array, mask: Array, D: int, t: int 
     xp = array_module(h_enc)
     around, is_token = padded(xp.ascontiguousarray(h_enc.transpose(1, 0, 2)), D), padded(mask.T, D)
     predict, slope = None, None
-    if predictive:
+    if t is None:
         p, predict = predict_place_forward(h @ window_W, mask.sum(axis=0).astype(h.real.dtype), window_v)  # (1)
         window = windows_around(p, around.shape[1], D)  # (2)
     else:
@@ -186,12 +186,13 @@ def local_attention_forward(h: Array, h_enc: Array, mask: Array, D: int, t: int 
         values = values * g[..., None]  # (4)
     query = attention_query(h, W, v)
     context, step = attention_step_forward(query[:, None], keys, values, through(window, is_token), v)  # (3)
-    return context[:, 0], LocalAttentionCache(h, D, W, window, around, step, slope, predict, window_W)
+    return context[:, 0], LocalAttentionCache(h=h, D=D, W=W, window=window, around=around, step=step, slope=slope,
+                                              predict=predict, window_W=window_W)
 
 
 def local_attention_backward(dcontext: Array, cache: LocalAttentionCache) -> LocalAttentionGradients:
     """All gradients from dcontext (B, M)."""
-    h, D, W, window, around, step, slope, predict, window_W = cache
+    h, D, W, window, around, step = cache.h, cache.D, cache.W, cache.window, cache.around, cache.step
     xp = array_module(dcontext)
     dquery, dscore, dkeys, dv = attention_step_backward(dcontext[:, None], step)
     if dkeys is None:
@@ -202,17 +203,18 @@ def local_attention_backward(dcontext: Array, cache: LocalAttentionCache) -> Loc
     dseen, dW = attention_keys_backward(dkeys, seen, W, step.v)
     dvalues = step.weights.transpose(0, 2, 1) @ dcontext[:, None]
     dwindow_W = dwindow_v = None
-    if predict is not None:
+    if (predict := cache.predict) is not None and (window_W := cache.window_W) is not None:
         g, _ = gaussian(predict.p, D)
         dvalues = dvalues * g[..., None]
-        dp = gaussian_backward(dcontext, step.weights[:, 0], step.values, slope)
+        dp = gaussian_backward(dcontext, step.weights[:, 0], step.values, cache.slope)
         dq, du = predict_place_backward(dp, predict)
         dh = dh + dq @ window_W.T
         dwindow_W, dwindow_v = h.T @ dq, predict.tanh.T @ du
     daround = xp.zeros(around.shape, dseen.dtype)
     add_through(window, daround, dseen + dvalues)
     dW = dW if step.v is None else xp.concatenate([h.T @ dquery[:, 0], dW])
-    return LocalAttentionGradients(dh, inside(daround, D).transpose(1, 0, 2), dwindow_W, dwindow_v, dW, dv)
+    return LocalAttentionGradients(dh=dh, dh_enc=inside(daround, D).transpose(1, 0, 2), dwindow_W=dwindow_W,
+                                   dwindow_v=dwindow_v, dW=dW, dv=dv)
 
 
 def local_attention_flop(h: Array, h_enc: Array, mask: Array, D: int, t: int | None = None, window_W: Array | None = None,

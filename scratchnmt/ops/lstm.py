@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class LSTMCache(NamedTuple):
     Wx: Array  # (D, I, 4H)
     Wh: Array  # (D, H, 4H)
     kernels: Kernels
-    readings: tuple  # for each direction, which rows of x it reads, in its order
+    readings: tuple[Any, ...]  # for each direction, which rows of x it reads, in its order
 
 
 class LSTMGradients(NamedTuple):
@@ -58,7 +58,8 @@ class LSTMGradients(NamedTuple):
 
 
 def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array,
-                 h0: Array | None = None, c0: Array | None = None, *, backwards: bool = False, kernels: Kernels = PLAIN):
+                 h0: Array | None = None, c0: Array | None = None, *, backwards: bool = False, kernels: Kernels = PLAIN
+                 ) -> tuple[tuple[Array, Array, Array], LSTMCache]:
     """(y, h_last, c_last), cache.  Lengths may come in any order, or as a Packing that is on x's device.
 
     backwards: the only direction is that of direction 1.  ValueError if a shape does not fit.
@@ -93,19 +94,21 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     for d, rows in enumerate(readings):
         y[rows, d] = h[d, B:]
     h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)
-    cache = LSTMCache(packing, x.shape, x_rows, h, c, z, tanh_c, Wx, Wh, kernels, readings)
+    cache = LSTMCache(packing=packing, shape=x.shape, x=x_rows, h=h, c=c, gates=z, tanh_c=tanh_c, Wx=Wx, Wh=Wh,
+                      kernels=kernels, readings=readings)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
 
 
 def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -> LSTMGradients:
     """All gradients from dy (T, B, DH), dh_last and dc_last (D, B, H)."""
-    packing, (T, B, I), x_rows, h, c, gates, tanh_c, Wx, Wh, kernels, readings = cache
+    packing, (T, B, I), kernels = cache.packing, cache.shape, cache.kernels
+    h, c, gates, tanh_c, Wx, Wh = cache.h, cache.c, cache.gates, cache.tanh_c, cache.Wx, cache.Wh
     xp = array_module(dy, Wx)
     D, N, H = tanh_c.shape
     order = packing.order
     dy_rows = dy.reshape(T * B, D, H)
     dh = xp.zeros(h.shape, xp.result_type(dy, h))
-    for d, rows in enumerate(readings):
+    for d, rows in enumerate(cache.readings):
         dh[d, B:] = dy_rows[rows, d]
     # in the forward pass this was (4): the last token's state is also an output
     dh[:, packing.last] += dh_last[:, order]
@@ -125,9 +128,9 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     product = kernels.product.product
     dx_rows = product(dz, Wx.transpose(0, 2, 1))
     dx = xp.zeros((T * B, I), dz.dtype)
-    for d, rows in enumerate(readings):
+    for d, rows in enumerate(cache.readings):
         dx[rows] += dx_rows[d]
-    return LSTMGradients(dx.reshape(T, B, I), dWx=product(x_rows.transpose(0, 2, 1), dz),
+    return LSTMGradients(dx.reshape(T, B, I), dWx=product(cache.x.transpose(0, 2, 1), dz),
                          dWh=product(h[:, packing.previous].transpose(0, 2, 1), dz), db=dz.sum(axis=1),
                          dh0=dh0, dc0=dc0)
 

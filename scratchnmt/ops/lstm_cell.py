@@ -32,7 +32,8 @@ class LSTMCellGradients(NamedTuple):
     db: Array  # (4H,)
 
 
-def lstm_cell_forward(x: Array, h_prev: Array, c_prev: Array, Wx: Array, Wh: Array, b: Array):
+def lstm_cell_forward(x: Array, h_prev: Array, c_prev: Array, Wx: Array, Wh: Array, b: Array
+                      ) -> tuple[tuple[Array, Array], LSTMCellCache]:
     """(h, c), cache.  Raises ValueError naming the argument whose shape does not fit."""
     check_shapes("lstm_cell", x=("B I", x), h_prev=("B H", h_prev), c_prev=("B H", c_prev),
                  Wx=("I 4H", Wx), Wh=("H 4H", Wh), b=("4H", b))

@@ -32,7 +32,8 @@ class LSTMGatesGradients(NamedTuple):
 
 
 def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Array | None = None,
-                       tanh_c: Array | None = None, overwrite: bool = False):
+                       tanh_c: Array | None = None, overwrite: bool = False
+                       ) -> tuple[tuple[Array, Array], LSTMGatesCache]:
     """(h, c), cache from the pre-activations z.
 
     h, c and tanh_c may be given as buffers to be filled; with overwrite=True the activations of

@@ -94,10 +94,10 @@ def whole(T: int, B: int, reversed_rows: Array | None = None, last: Array | None
 
 def check_lengths(lengths: Array, T: int) -> np.ndarray:
     """The lengths (B,) on the host; ValueError unless each is from 1 to T."""
-    lengths = np.asarray(to_device(lengths, "cpu"))
-    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1 or lengths.max() > T:
-        raise ValueError(f"lengths are {lengths.tolist()}, expected one from 1 to T = {T} for each sentence")
-    return lengths
+    found: np.ndarray = np.asarray(to_device(lengths, "cpu"))
+    if found.ndim != 1 or not len(found) or found.min() < 1 or found.max() > T:
+        raise ValueError(f"lengths are {found.tolist()}, expected one from 1 to T = {T} for each sentence")
+    return found
 
 
 def packed(lengths: Array | Packing, T: int, xp: ModuleType) -> Packing:
@@ -121,7 +121,7 @@ def steps(packing: Packing) -> Iterator[Step]:
 
 def steps_back(packing: Packing) -> Iterator[Step]:
     """The same from the last to the first."""
-    return reversed(list(steps(packing)))
+    yield from reversed(list(steps(packing)))
 
 
 def by_sentence(rows: Array, packing: Packing) -> Array:

@@ -28,11 +28,12 @@ import numpy as np
 from ..arrays import Array, array_module, to_device
 from ..data.vocab import BOS, EOS
 from ..errors import InputError
+from .model import SearchedModel, State
 from .rows import reduce_rows, top_k
 from .trellis import RANK, Ended, Hypothesis, Trellis
 
 
-def greedy_search(model: Any, src: Array, src_lengths: Array, *, max_steps: Any = 70) -> list[Hypothesis]:
+def greedy_search(model: SearchedModel[State], src: Array, src_lengths: Array, *, max_steps: Any = 70) -> list[Hypothesis]:
     """For each of B sentences the translation that takes the most probable token at every step.
 
     Arguments as in `beam_search`, of which this is the case of beam_size 1 and length_penalty 0.
@@ -42,7 +43,7 @@ def greedy_search(model: Any, src: Array, src_lengths: Array, *, max_steps: Any 
 
 
 def beam_search(
-    model: Any,
+    model: SearchedModel[State],
     src: Array,
     src_lengths: Array,
     *,
@@ -58,10 +59,7 @@ def beam_search(
     </s> are returned only for a sentence of which none has ended within max_steps.  length_penalty is
     the alpha of (3); the scores returned are without it.
 
-    The model encodes once: state = model.start(src, src_lengths).  Then, with y (B, K) the newest tokens,
-    logits (B, K, V), attention (B, K, S), state = model.step(state, y); the logits are overwritten here.
-    state.select(sentences (B',), beams (B', K')) keeps sentences and, for each, the hypotheses to go on with.
-    model.params.flat tells the device.
+    model: see SearchedModel.  It encodes once; the logits of its steps are overwritten here.
 
     Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty;
     FloatingPointError if the logits of a sentence are not finite.

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 from ..arrays import Array
 from ..errors import InputError
+from .model import SearchedModel, SearchedState, Weights
 from .rows import log_mean_exp, log_mean_softmax
 
 
 class EnsembleState(NamedTuple):
-    states: list[Any]  # [M] each model's own
+    states: list[SearchedState]  # [M] each model's own
 
     def select(self, sentences: Array, beams: Array) -> EnsembleState:
         """Every model goes on with the same hypotheses."""
@@ -37,13 +38,13 @@ class Ensemble:
     in the first step if their vocabularies differ in size.
     """
 
-    def __init__(self, models: Sequence[Any]):
+    def __init__(self, models: Sequence[SearchedModel[Any]]):
         self.models = list(models)
         if not self.models:
             raise InputError("an ensemble needs at least one model")
 
     @property
-    def params(self) -> Any:
+    def params(self) -> Weights:
         """The first model's weights, which tell the device and the type."""
         return self.models[0].params
 

@@ -27,13 +27,14 @@ import numpy as np
 from ..arrays import Array, array_module, to_device
 from ..data.vocab import BOS, EOS
 from ..errors import InputError
+from .model import SearchedModel, State
 from .rows import reduce_rows
 from .rows import top_k as k_highest
 from .trellis import Ended, Hypothesis, Trellis
 
 
 def sample(
-    model: Any,
+    model: SearchedModel[State],
     src: Array,
     src_lengths: Array,
     *,
@@ -113,4 +114,4 @@ def _draw(logits: Array, u: Array, temperature: float, top_k: int) -> tuple[Arra
     place = (sums <= (u * sums[:, -1])[:, None]).sum(axis=1)  # (2)
     row = xp.arange(len(logits))
     log_p = highest[row, place] - logsumexp
-    return (place if among_all else words[row, place])[:, None], log_p[:, None]
+    return (place if words is None else words[row, place])[:, None], log_p[:, None]

@@ -84,12 +84,12 @@ class Trellis:
             raise FloatingPointError("search: the model's logits are not finite")
 
         def hypothesis(b: int, n: int) -> Hypothesis:
-            length = last[b, n] + 1
+            length = int(last[b, n]) + 1
             value = tokens[:length, b, n].tolist()
             weights = attention[:length, b, n, : src_lengths[b]].copy()
             return Hypothesis(value[:-1] if value[-1] == EOS else value, float(records[b, n, SCORE]), weights)
 
-        return [[hypothesis(b, n) for n in np.flatnonzero(last[b] >= 0)] for b in range(self.sentences)]
+        return [[hypothesis(b, int(n)) for n in np.flatnonzero(last[b] >= 0)] for b in range(self.sentences)]
 
     def _step_back(self, records: Array, last: Array, row: Array | None, step: int) -> tuple[Array, ...]:
         """Token, row and attention of every recorded hypothesis at `step`, given its row one step later."""

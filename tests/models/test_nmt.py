@@ -129,10 +129,10 @@ def test_dropout_falls_on_the_embeddings_between_layers_and_on_the_output(rng):
     for choices, on in ((dict(embed_dropout=0.5), {"embeddings"}), (dict(dropout=0.5), {"between", "output"})):
         _, cache = NMT(11, 12, 5, 4, layers=2, **choices).forward(*batch(), rng=rng)
         dropped = {"embeddings": [dropout for _, dropout in cache.embeddings.values()],
-                   "between": [cache.encoder.dropouts[1], cache.decoder.rows.layers[1].mask]}
+                   "between": [cache.encoder.layers[1].dropout, cache.decoder.rows.layers[1].mask]}
         for where, masks in dropped.items():
             assert all((mask is not None) == (where in on) for mask in masks)
-        assert cache.encoder.dropouts[0] is None and cache.decoder.rows.layers[0].mask is None
+        assert cache.encoder.layers[0].dropout is None and cache.decoder.rows.layers[0].mask is None
         assert (cache.decoder.rows.readout_rows.slope == 0).any() == ("output" in on)
 
 

@@ -131,6 +131,7 @@ class Concat(Dot):
     def __init__(self, params: Mapping[str, Array], kernels: Kernels):
         super().__init__(params, kernels)
         self.W, self.v = params["attention.W"], params["attention.v"]
+        self.A = len(params["attention.v"])
 
     @staticmethod
     def shapes(config: Any) -> dict[str, tuple[int, ...]]:
@@ -150,15 +151,15 @@ class Concat(Dot):
         return attention_query(h, self.W, self.v)
 
     def rows(self, N: int, columns: int, dtype: Any) -> ConcatRows:
-        return ConcatRows(self.empty((N, columns), dtype), query=self.empty((N, len(self.v)), dtype))
+        return ConcatRows(self.empty((N, columns), dtype), query=self.empty((N, self.A), dtype))
 
     def keep(self, rows: ConcatRows, now: slice, cache: AttentionStepCache) -> None:
         rows.query[now] = cache.query[:, 0]
 
     def gradient_rows(self, rows: ConcatRows, keys: Array, dtype: Any) -> ConcatGradientRows:
-        zeros = lambda like: array_module(like).zeros(like.shape, dtype)
-        return ConcatGradientRows(self.empty(rows.weights.shape, dtype), dquery=zeros(rows.query), dkeys=zeros(keys),
-                                  dv=zeros(self.v))
+        zeros = array_module(keys).zeros
+        return ConcatGradientRows(self.empty(rows.weights.shape, dtype), dquery=zeros(rows.query.shape, dtype),
+                                  dkeys=zeros(keys.shape, dtype), dv=zeros((self.A,), dtype))
 
     def step_backward(self, keys: Array, values: Array, window: Any, now: slice, rows: ConcatRows,
                       drows: ConcatGradientRows, h: Array, dcontext: Array, dh: Array) -> None:
