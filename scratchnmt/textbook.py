@@ -1,24 +1,24 @@
 """The textbook: the whole model, forward and backward, for one sentence pair, in plain NumPy.
 
-Read it from top to bottom; no other file is needed.  The rest of this library computes what stands
-here, for many sentences at once, and fast.  Here is no batch, no padding and no option: an array is
-the vector of one word, and a loop goes over words.  It is the default model of NMT: a bidirectional
-LSTM encoder, and an LSTM decoder with attention and input feeding (Luong, Pham & Manning 2015, with
-the score "general").  Dropout and label smoothing are left out.
+Read it from top to bottom; no other file is needed.  The rest of the library computes the same, but
+fast, for many sentences at once; here loops go over words.  It is the default model of NMT: a
+bidirectional LSTM encoder, and an LSTM decoder with attention and input feeding (Luong, Pham &
+Manning 2015, with the score "general"), without dropout and label smoothing.
 
-S source words, T target words, E columns of an embedding, H hidden units, V words of a vocabulary.
-What belongs to a word is kept in a dict by its position: s = 0 ... S - 1 or t = 0 ... T - 1.  So
-h_dec[-1] is the state before the first word.  At the ends of lines stand shapes and the numbers of
-equations: decoder (5) is (5) in the docstring of decoder.py.
+S source words, T target words (with </s>), E columns of an embedding, H hidden units, V words of a
+vocabulary.  What belongs to one word is kept in a dict, under the word's position: s = 0 ... S - 1
+or t = 0 ... T - 1.  So h_dec[-1] is the state before the first word.  At the ends of lines stand
+shapes, and the equations of the fast code: decoder (5) is (5) in the docstring of decoder.py.
 
-dX is the gradient of the loss by X: one number for each number of X, so it has the shape of X.
+dX is the gradient of the loss with respect to X: one number for each of X, so it has X's shape.
 
-    y = f(x)     gives  dx = dy * f'(x)
-    y = x @ W    gives  dx = W @ dy  and  dW = outer(x, dy)
+    y = f(x)        gives  dx = dy * f'(x), number by number
+    y = x @ W       gives  dx = W @ dy  and  dW = outer(x, dy)
+    y = softmax(x)  gives  dx = y * (dy - y @ dy), since each y depends on every x
     What is used several times receives a gradient from each use.  They are added: every += below.
 
 In a backward pass the lines of the forward pass stand as comments, from the last to the first, each
-above what undoes it; behind a += stands what was used several times, and this use.
+above the lines that go back through it; after a += stands what was used more than once, and where.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ import numpy as np
 
 Array = np.ndarray
 Params = Mapping[str, Array]  # the weights, or their gradients, under the names of NMT.params
-LSTM = tuple[Array, Array, Array]  # Wx (I, 4H), Wh (H, 4H), b (4H,), or their gradients
+LSTM = tuple[Array, Array, Array]  # Wx (E, 4H), Wh (H, 4H) or (2H, 4H), b (4H,), or their gradients
 Pair = tuple[Sequence[int], Sequence[int]]  # S source ids; T + 1 target ids, from <s> to </s>
 PAD, BOS, EOS = 0, 1, 2  # the ids of padding, <s> and </s>
 
@@ -44,9 +44,9 @@ def new_params(V_src: int, V_tgt: int, E: int, H: int, rng: np.random.Generator)
 
 
 def lstms(params: Params) -> tuple[LSTM, LSTM, LSTM]:
-    """The encoder's two LSTMs and the decoder's: views, so that gradients can be added to."""
-    left, right = zip(params["encoder.Wx"], params["encoder.Wh"], params["encoder.b"])
-    return left, right, (params["decoder.Wx"], params["decoder.Wh"], params["decoder.b"])
+    """The two LSTMs of the encoder, and the decoder's; no copies: += changes params itself."""
+    fwd, bwd = zip(params["encoder.Wx"], params["encoder.Wh"], params["encoder.b"])
+    return fwd, bwd, (params["decoder.Wx"], params["decoder.Wh"], params["decoder.b"])
 
 
 def sigmoid(x: Array) -> Array:
@@ -54,7 +54,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def log_softmax(x: Array) -> Array:
-    x = x - x.real.max()  # changes nothing, but exp cannot overflow
+    x = x - x.real.max()  # exp cannot overflow; .real: the gradient check feeds complex numbers
     return x - np.log(np.exp(x).sum())
 
 
@@ -70,8 +70,8 @@ def lstm_cell(x: Array, h_prev: Array, c_prev: Array, W: LSTM) -> tuple[Array, A
     return h, c, Cache(x=x, h_prev=h_prev, c_prev=c_prev, gates=(i, f, g, o), tanh_c=tanh_c)
 
 
-def lstm_cell_backward(dh: Array, dc: Array, cell: Cache, W: LSTM, dW: LSTM) -> LSTM:
-    """dx, dh_prev, dc_prev.  dc comes as the next step left it and is completed; dW is added to."""
+def lstm_cell_backward(dh: Array, dc: Array, cell: Cache, W: LSTM, dW: LSTM) -> tuple[Array, ...]:
+    """dx, dh_prev, dc_prev.  dc, which comes from the next step, and dW are added to, in place."""
     (Wx, Wh, _), (dWx, dWh, db), (i, f, g, o) = W, dW, cell.gates
     # h = o * tanh_c
     do, dtanh_c = dh * cell.tanh_c, dh * o
@@ -106,7 +106,7 @@ def forward(params: Params, src: Sequence[int], tgt: Sequence[int]) -> tuple[flo
     for s in range(S):
         h_enc[s] = np.concatenate([h_fwd[s], h_bwd[s]])           # (2H,)      encoder (2)
         keys[s] = h_enc[s] @ params["attention.W"]                # (H,)       attention (1)
-    # The decoder starts from the last state of each direction, and looks at all states again.
+    # The decoder starts from the last states; h_dec[t] is the query, h_enc[s] the value of keys[s].
     h_last = np.concatenate([h_fwd[S - 1], h_bwd[0]])             # (2H,)
     c_last = np.concatenate([c_fwd[S - 1], c_bwd[0]])             # (2H,)
     h_dec = {-1: h_last @ params["init.Wh"]}                      # (H,)       encoder (3)
@@ -129,7 +129,7 @@ def forward(params: Params, src: Sequence[int], tgt: Sequence[int]) -> tuple[flo
 
 
 def backward(params: Params, cache: Cache) -> dict[str, Array]:
-    """The gradient of the loss by every weight, under the names of the weights."""
+    """Gradients of the loss, under the names of the weights.  Those of zero states are not used."""
     src, tgt, h_enc, keys, h_dec = cache.src, cache.tgt, cache.h_enc, cache.keys, cache.h_dec
     S, T, H = len(src), len(tgt) - 1, len(params["vocab.W"])
     grads = {name: np.zeros(params[name].shape) for name in params}
@@ -140,12 +140,12 @@ def backward(params: Params, cache: Cache) -> dict[str, Array]:
         a, o, weights, cell = cache.a[t], cache.o[t], cache.weights[t], cache.cell_dec[t]
         # loss -= log_p[t][tgt[t + 1]]
         # log_p[t] = log_softmax(o[t] @ params["vocab.W"])
-        dlogits = np.exp(cache.log_p[t])                          # what the model believed,
-        dlogits[tgt[t + 1]] -= 1                                  # minus what was true
+        dlogits = np.exp(cache.log_p[t])                          # the probabilities,
+        dlogits[tgt[t + 1]] -= 1                                  # minus 1 at the right word
         grads["vocab.W"] += np.outer(o, dlogits)                  # vocab.W, used at each step
         do[t] += params["vocab.W"] @ dlogits                      # o[t], used by vocab.W
         # o[t] = np.tanh(a_and_h @ params["combine.W"])
-        dp = do[t] * (1 - o**2)                                   # p, what tanh is taken of
+        dp = do[t] * (1 - o**2)                                   # p = a_and_h @ combine.W
         grads["combine.W"] += np.outer(np.concatenate([a, h_dec[t]]), dp)  # used at each step
         # a_and_h = np.concatenate([a[t], h_dec[t]])
         da, dh = np.split(params["combine.W"] @ dp, [2 * H])
@@ -155,7 +155,7 @@ def backward(params: Params, cache: Cache) -> dict[str, Array]:
         for s in range(S):
             dh_enc[s] += weights[s] * da                          # h_enc[s], used as a value
         # weights[t] = np.exp(log_softmax(score))
-        dscore = weights * (dweights - weights @ dweights)
+        dscore = weights * (dweights - weights @ dweights)        # softmax, the third rule
         # score = np.array([h_dec[t] @ keys[s] for s in range(S)])
         for s in range(S):
             dh_dec[t] += dscore[s] * keys[s]                      # h_dec[t], used as the query
@@ -167,7 +167,7 @@ def backward(params: Params, cache: Cache) -> dict[str, Array]:
         dh_dec[t - 1] += dh_and_o[:H]                             # h_dec[t - 1], used by step t
         do[t - 1] += dh_and_o[H:]                                 # o[t - 1], fed to step t
         # y = params["embed.tgt"][tgt[t]]
-        grads["embed.tgt"][tgt[t]] += dy                          # the row, used wherever it stands
+        grads["embed.tgt"][tgt[t]] += dy                          # the row, used at each such word
     dh_fwd, dc_fwd, dh_bwd, dc_bwd = ({s: np.zeros(H) for s in range(-1, S + 1)} for _ in range(4))
     # c_dec = {-1: c_last @ params["init.Wc"]}
     grads["init.Wc"] = np.outer(cache.c_last, dc_dec[-1])         # used once
@@ -210,20 +210,20 @@ def translate(params: Params, src: Sequence[int], most: int = 70) -> list[int]:
     while tgt[-1] != EOS and len(tgt) <= most:
         _, cache = forward(params, src, [*tgt, EOS])  # </s> only fills the place of the next word
         log_p = cache.log_p[len(tgt) - 1]
-        log_p[[PAD, BOS]] = -np.inf
+        log_p[[PAD, BOS]] = -np.inf  # these are never words of a translation
         tgt.append(int(np.argmax(log_p)))
     return [word for word in tgt[1:] if word != EOS]
 
 
 def train(params: Params, pairs: Sequence[Pair], rate: float = 0.7) -> float:
-    """Go once through the pairs; after each, a step down the gradient, clipped to a norm of 1."""
+    """Go once through the pairs; after each, a step down the gradient, cut to norm 1 if longer."""
     total = 0.0
     for src, tgt in pairs:
         loss, cache = forward(params, src, tgt)
         grads = backward(params, cache)
         norm = np.sqrt(sum((gradient**2).sum() for gradient in grads.values()))
         for name, weight in params.items():
-            weight -= rate * min(1, 1 / norm) * grads[name]
+            weight -= rate * min(1, 1 / norm) * grads[name]  # in place: params itself changes
         total += loss
     return total
 

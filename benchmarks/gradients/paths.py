@@ -47,6 +47,7 @@ PATHS = {  # the lines that add: what they add to, by which path
     "dh_fwd[S - 1] += dh_last[:H]": ("h_enc", "first state"),
     "dh_bwd[0] += dh_last[H:]": ("h_enc", "first state"),
 }
+NOWHERE = ("do[-1]", -1)  # o[-1] is zeros, which nothing has made
 OF_ALL, OF_ONE = "loss of all words", "loss of one word"
 
 
@@ -92,23 +93,22 @@ def changed(cuts: Mapping[str, str]) -> ModuleType:
 
 
 def by_path(model: ModuleType, params: Any, pairs: Pairs, name: str) -> list[Point]:
-    """The norm of what each path adds to a value, mean over the positions of all sentences, as a share of all paths."""
-    norms: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """The norm of what each path adds to a value, summed over the positions of all sentences, as a share of all paths."""
+    norms: dict[tuple[str, str], float] = defaultdict(float)
     for src, tgt in pairs:
         for path, sums in summands(model, params, model.forward(params, src, tgt)[1]).items():
-            norms[path] += [float(np.linalg.norm(total)) for total in sums.values()]
-    means = {path: sum(own) / len(own) for path, own in norms.items()}
-    return [Point(OF_ALL, f"{name}: {value}", path, mean / sum(m for (v, _), m in means.items() if v == value))
-            for (value, path), mean in means.items()]
+            norms[path] += sum(float(np.linalg.norm(total)) for place, total in sums.items() if place != NOWHERE)
+    return [Point(OF_ALL, f"{name}: {value}", path, norm / sum(n for (v, _), n in norms.items() if v == value))
+            for (value, path), norm in norms.items()]
 
 
-def summands(model: ModuleType, params: Any, cache: Any) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+def summands(model: ModuleType, params: Any, cache: Any) -> dict[tuple[str, str], dict[tuple[str, int], np.ndarray]]:
     """(value, path) -> position -> all that the path has added there, over a backward pass."""
-    found: dict[tuple[str, str], dict[str, np.ndarray]] = defaultdict(dict)
+    found: dict[tuple[str, str], dict[tuple[str, int], np.ndarray]] = defaultdict(dict)
     for line, caller in of_the_decoder(traced(textbook, model.backward, params, cache)[1]):
         path = PATHS.get(line.code.strip())
         if path and line.values:
-            place = f"{line.values[0].name} {caller}"
+            place = (line.values[0].name, caller)
             found[path][place] = found[path].get(place, 0) + line.values[0].added
     return found
 
