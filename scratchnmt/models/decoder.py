@@ -58,6 +58,9 @@ class DecoderRows(NamedTuple):
 
     layers: list[LayerRows]
     top: Array  # (B + N, M + 2H) rows [a; h; o]
+    a: slice  # the columns of a
+    h: slice  # the columns of h
+    asks_before: bool  # whether the state of the step before asks
     reads: list[Reads]  # of each layer
     readout: Readout
     readout_rows: Any
@@ -101,8 +104,9 @@ def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
         attention.training_step(h, t, now, attention_rows, context)
 
     for t, step in enumerate(steps(packing)):
-        step_forward(params, config, rows, t, step, attend, kernels)
-    cache = DecoderCache(packing, embedded.shape, rows, attention, attention_rows, kernels)
+        step_forward(params, rows, t, step, attend, kernels)
+    cache = DecoderCache(packing=packing, shape=embedded.shape, rows=rows, attention=attention,
+                         attention_rows=attention_rows, kernels=kernels)
     return rows.readout.outputs(rows.top, packing, rows.readout_rows), cache
 
 
@@ -116,8 +120,10 @@ def lay_out(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x:
     top[:B] = 0 if first.top is None else first.top
     layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels) for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
-    return DecoderRows(layers, top, recurrent_inputs(config, [layer.h for layer in layers], top), readout,
-                       readout.rows(top, packing, mask))
+    M, H = config.context_size, config.hidden_size
+    return DecoderRows(layers=layers, top=top, a=slice(M), h=slice(M, M + H), asks_before=config.asks_before,
+                       reads=recurrent_inputs(config, [layer.h for layer in layers], top), readout=readout,
+                       readout_rows=readout.rows(top, packing, mask))
 
 
 def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState, top: Array,
@@ -156,27 +162,27 @@ def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array) -> list[Read
     return [[(h[0], slice(0, H)), *((columns, slice(H, None)) for columns in fed)], *above]
 
 
-def step_forward(params: Mapping[str, Array], config: NMTConfig, rows: DecoderRows, t: int, step: Step, attend: Attend,
+def step_forward(params: Mapping[str, Array], rows: DecoderRows, t: int, step: Step, attend: Attend,
                  kernels: Kernels) -> None:
     """(2) to (5) of one step, in training and in a search, which have each its way to attend."""
-    M, H, top = config.context_size, config.hidden_size, rows.top
-    if config.asks_before:
-        attend(top[step.before, M : M + H], t, step.now, top[step.before, :M])  # (4)
+    if rows.asks_before:
+        attend(rows.top[step.before, rows.h], t, step.now, rows.top[step.before, rows.a])  # (4)
     _layers_forward(params, rows, step, kernels)
-    if not config.asks_before:
-        attend(top[step.after, M : M + H], t, step.now, top[step.after, :M])  # (4)
-    rows.readout.step(top, step, rows.readout_rows)  # (5)
+    if not rows.asks_before:
+        attend(rows.top[step.after, rows.h], t, step.now, rows.top[step.after, rows.a])  # (4)
+    rows.readout.step(rows.top, step, rows.readout_rows)  # (5)
 
 
 def _layers_forward(params: Mapping[str, Array], rows: DecoderRows, step: Step, kernels: Kernels) -> None:
     """(2), (3) of one step through all layers."""
-    xp, product = array_module(rows.top), kernels.product.product
+    product = kernels.product.product
     now, before, after = step
     for l, layer in enumerate(rows.layers):
         name = layer_name("decoder", l)
         z = layer.z[now]
         if l:
-            xp.multiply(rows.layers[l - 1].h[after], 1 if layer.mask is None else layer.mask[now], out=layer.x[now])
+            mask = 1 if layer.mask is None else layer.mask[now]
+            array_module(z).multiply(rows.layers[l - 1].h[after], mask, out=layer.x[now])
             product(layer.x[now], params[f"{name}.Wx"], out=z)
             z += params[f"{name}.b"]
         for columns, part in rows.reads[l]:
@@ -203,32 +209,32 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
     """
     xp, packing, kernels = array_module(do), cache.packing, cache.kernels
     rows, attention, attention_rows = cache.rows, cache.attention, cache.attention_rows
-    M, H, B = config.context_size, config.hidden_size, packing.sentences
+    B, a, h = packing.sentences, rows.a, rows.h
     dtop = xp.zeros(rows.top.shape, do.dtype)
-    dh = [xp.zeros(layer.h.shape, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, M : M + H]]
+    dh = [xp.zeros(layer.h.shape, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, h]]
     drows = DecoderGradientRows(
-        top=dtop, h=dh, c=[xp.zeros((B, H), do.dtype) for _ in dh],
+        top=dtop, h=dh, c=[xp.zeros((B, do.shape[1]), do.dtype) for _ in dh],
         z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers], reads=recurrent_inputs(config, dh, dtop))
     attention_drows = attention.gradient_rows(attention_rows, do.dtype)
     # in the forward pass this was the vocabulary, which read the outputs
     dp = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
 
     def attend_backward(t: int, now: slice, asking: slice) -> None:
-        attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, M : M + H],
-                                dtop[asking, :M], dtop[asking, M : M + H])
+        attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, h], dtop[asking, a],
+                                dtop[asking, h])
 
     for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing)):
         rows.readout.step_backward(dtop, step, rows.readout_rows, dp)  # (5)
-        if not config.asks_before:
+        if not rows.asks_before:
             attend_backward(t, step.now, step.after)  # (4)
         _layers_backward(params, rows, drows, step, kernels)  # (3), (2)
-        if config.asks_before:
+        if rows.asks_before:
             attend_backward(t, step.now, step.before)  # (4)
     if config.feed == "start":
         drows.h[0][:B] += _start_gradients(cache, params, drows.z[0], grads)
     dembedded = _weight_gradients(cache, params, drows, dp, grads)
-    asked = packing.previous if config.asks_before else slice(B, None)
-    dh_enc = attention.backward(attention_rows, attention_drows, rows.top[asked, M : M + H], dtop[asked, :M], packing, grads)
+    asked = packing.previous if rows.asks_before else slice(B, None)
+    dh_enc = attention.backward(attention_rows, attention_drows, rows.top[asked, h], dtop[asked, a], packing, grads)
     return dembedded, _unsorted(dh_enc, packing, axis=1), [
         (_unsorted(dh[:B], packing), _unsorted(dc, packing)) for dh, dc in zip(drows.h, drows.c, strict=True)]
 

@@ -59,7 +59,7 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
         seen.append(state.attention.map(t, cache))
 
     for step in steps(packing):
-        step_forward(params, config, rows, state.t, step, attend, kernels)
+        step_forward(params, rows, state.t, step, attend, kernels)
     o = stacked(rows.readout.outputs(rows.top, packing, rows.readout_rows))
     states = [(layer.h[n:], layer.c[n:]) for layer in rows.layers]
     last = _each(stacked, FirstState(rows.top[n:], states, first.fed))
