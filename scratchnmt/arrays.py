@@ -64,7 +64,8 @@ def device_module(device: str) -> ModuleType:
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f'device {device!r} is not known: expected "cpu", "cuda" or "cuda:N"')
     try:
-        import cupy
+        # cupy need not be there, and has no types
+        import cupy  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ModuleNotFoundError as error:
         raise InputError(f"device {device!r} needs cupy: {_INSTALL}") from error
     except ImportError as error:  # CuPy's own advice runs over many lines

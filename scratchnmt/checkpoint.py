@@ -147,7 +147,8 @@ def load_run(folder: Folder) -> Run:
         if len(vocabularies[name]) != size:
             raise InputError(f"{folder / name} holds {len(vocabularies[name])} tokens, {CONFIG} says {size}")
     files = {side: (names[side], content["checksums"][names[side]]) for side in ("src", "tgt")}
-    return Run(config, content["dtype"], src_vocab, tgt_vocab, content["training"], content["data"], files)
+    return Run(config=config, dtype=content["dtype"], src_vocab=src_vocab, tgt_vocab=tgt_vocab,
+               training=content["training"], data=content["data"], vocabularies=files)
 
 
 def save_model(folder: Folder, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary, *,
@@ -322,7 +323,7 @@ def _checksum(tensors: Iterable[tuple[str, np.ndarray]], info: Mapping[str, Any]
     digest = hashlib.sha256(json.dumps(info).encode())  # a float is written so that it reads back the same
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
-        digest.update(tensor.reshape(-1).view(np.uint8))
+        digest.update(tensor.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

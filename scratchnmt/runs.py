@@ -6,26 +6,36 @@ import shutil
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint import Folder, LoadedModel, Run, load_model, load_run, save_weights, start_run
+from .checkpoint import Folder, Run, load_model, load_run, save_weights, start_run
 from .data.text import flush_to_disk
+from .data.vocab import Vocabulary
 from .errors import InputError
+from .models.nmt import NMT
 from .search import Ensemble
 
 
-def load_models(folders: Sequence[Folder], device: str = "cpu", **computing: Any) -> LoadedModel:
+class LoadedModels(NamedTuple):
+    """As `LoadedModel`, of one folder or of several."""
+
+    model: NMT | Ensemble
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+
+
+def load_models(folders: Sequence[Folder], device: str = "cpu", **computing: Any) -> LoadedModels:
     """The model of the one folder, or an `Ensemble` of several, with their vocabularies; arguments as load_model's.
 
     Raises InputError as load_model does, and naming the file if a vocabulary differs.
     """
     if len(folders) == 1:
-        return load_model(folders[0], device, **computing)
+        return LoadedModels(*load_model(folders[0], device, **computing))
     _check_alike(folders, [load_run(folder) for folder in folders], "models that search together")
     loaded = [load_model(folder, device, **computing) for folder in folders]
-    return LoadedModel(Ensemble([one.model for one in loaded]), loaded[0].src_vocab, loaded[0].tgt_vocab)
+    return LoadedModels(Ensemble([one.model for one in loaded]), loaded[0].src_vocab, loaded[0].tgt_vocab)
 
 
 def average(folders: Sequence[Folder], out: Folder) -> None:

@@ -55,11 +55,13 @@ def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unk
 def replaced(found: Hypothesis, src_tokens: list[str], tgt_vocab: Vocabulary,
              dictionary: Mapping[str, str]) -> list[str]:
     """The words of a translation, each <unk> replaced by (1) and (2); found.attention (T, S) or more rows."""
-    words = [tgt_vocab.token(i) for i in found.value]
+    words, attention = [tgt_vocab.token(i) for i in found.value], found.attention
     for t in (t for t, i in enumerate(found.value) if i == UNK):
-        if not found.attention[t].any():  # local attention behind the end of the source
+        if attention is None:
+            raise ValueError("a translation with unknown words has no attention, which tells what they stand for")
+        if not attention[t].any():  # local attention behind the end of the source
             continue
-        word = src_tokens[int(np.argmax(found.attention[t]))]  # (1)
+        word = src_tokens[int(np.argmax(attention[t]))]  # (1)
         words[t] = dictionary.get(word, word)  # (2)
     return words
 

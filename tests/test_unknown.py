@@ -13,9 +13,9 @@ from scratchnmt.checkpoint import save_model
 from scratchnmt.data.vocab import UNK, SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
-from scratchnmt.search import Ensemble, beam_search
+from scratchnmt.search import Ensemble, Hypothesis, beam_search
 from scratchnmt.translate import Translator
-from scratchnmt.unknown import read_dictionary
+from scratchnmt.unknown import read_dictionary, replaced
 
 EOS = 2
 SRC = WordVocabulary("the dog sees Rex Ada".split())
@@ -134,6 +134,12 @@ def test_where_nothing_was_attended_to_nothing_is_replaced():
 
 def model_of(score):
     return NMT(len(SRC), len(TGT), 6, 6, score=score, feed="start", readout="state")
+
+
+def test_a_translation_without_attention_has_no_word_to_take():
+    with pytest.raises(ValueError, match="no attention"):
+        replaced(Hypothesis([UNK], 0.0), ["Rex"], TGT, {})
+    assert replaced(Hypothesis([4], 0.0), ["Rex"], TGT, {}) == [TGT.token(4)]
 
 
 def test_a_model_without_attention_is_refused_before_a_line_is_read():

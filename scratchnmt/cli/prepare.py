@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
@@ -18,7 +17,7 @@ import numpy as np
 
 from .. import checkpoint
 from ..data.encode import check_place, open_or_build
-from ..data.text import Text, check_parallel, read_parallel
+from ..data.text import CountedLines, Text, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
 from ..models.config import NMTConfig
@@ -84,8 +83,9 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False,
                              f"{before[name]}: leave it out, or start another run")
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions.from_dict({**run.training, **changed})
-    files = {name: given.get(name, run.data.get(name)) for name in DATA_FILES}
-    missing = [_flag(name) for name, path in files.items() if path is None]
+    told = {**run.data, **given}
+    files: dict[str, str] = {name: told[name] for name in DATA_FILES if told.get(name) is not None}
+    missing = [_flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"the run in {out} does not say where its text came from: "
                          f"give {', '.join(missing)}, too")
@@ -103,13 +103,13 @@ def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary,
     return build_vocabularies(src_lines, tgt_lines, **vocabulary)
 
 
-def build_vocabularies(src_lines: Collection[str], tgt_lines: Collection[str], vocab: str, vocab_size: int,
+def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: str, vocab_size: int,
                        min_count: int, joint_vocab: bool, seed: int) -> tuple[Vocabulary, Vocabulary]:
     """Learned from the lines of each side, or, if joint, one from both.
 
     Subwords are learned from _LEARN_FROM lines of each side at most, evenly spread; words are counted in all.
     """
-    def build(*sides: Collection[str]) -> Vocabulary:
+    def build(*sides: CountedLines) -> Vocabulary:
         if vocab == "word":
             return WordVocabulary.build(chain(*sides), vocab_size, min_count)
         some = (islice(lines, 0, None, -(-len(lines) // _LEARN_FROM) or 1) for lines in sides)

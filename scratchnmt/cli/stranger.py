@@ -63,7 +63,7 @@ def _split(place: str) -> tuple[Path, Sequence[str]]:
 def _load(path: Path) -> ModuleType:
     """Run the file as `python FILE` would, under a name of its own; what it imports may lie beside it."""
     spec = spec_from_file_location(_MODULE, path)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise InputError(f"{path} is no Python file: its name must end in .py")
     module = sys.modules[_MODULE] = module_from_spec(spec)  # dataclasses look for their module there
     sys.path.insert(0, str(path.resolve().parent))

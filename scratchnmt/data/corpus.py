@@ -16,7 +16,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 from zlib import crc32
 
 import numpy as np
@@ -40,12 +40,12 @@ class LeftOut(NamedTuple):
     too_long: int
 
 
-class Corpus(Sequence):
+class Corpus(Sequence[tuple[list[int], list[int]]]):
     """N sentence pairs; a sequence of (source ids, target ids), without <s> and </s>."""
 
     def __init__(self, ids: np.ndarray, index: np.ndarray, crcs: np.ndarray | None = None, content: int | None = None,
                  name: str = "the corpus"):
-        self.ids, self.index, self.crcs, self.content, self.name = ids, index, crcs, content, name
+        self.ids, self.rows, self.crcs, self.content, self.name = ids, index, crcs, content, name
 
     @classmethod
     def of(cls, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]], lines: Sequence[int] | None = None) -> Corpus:
@@ -79,35 +79,44 @@ class Corpus(Sequence):
         return cls(arrays[IDS], arrays[INDEX], arrays[BLOCKS], header["content"], str(folder))
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.rows)
 
-    def __getitem__(self, number: int) -> tuple[list[int], list[int]]:
+    @overload
+    def __getitem__(self, number: int) -> tuple[list[int], list[int]]: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> list[tuple[list[int], list[int]]]: ...
+
+    def __getitem__(self, number: int | slice) -> tuple[list[int], list[int]] | list[tuple[list[int], list[int]]]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
             raise IndexError(number)
-        src, tgt = self._pair(self.index[number])
+        src, tgt = self._pair(self.rows[number])
         return src.tolist(), tgt.tolist()
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """The batch of the sentence pairs at `indices`, in that order."""
-        rows = self.index[np.asarray(indices, dtype=np.int64)]
+        rows = self.rows[np.asarray(indices, dtype=np.int64)]
         return make_batch(*zip(*(self._pair(row) for row in rows)))
 
     def lengths(self, indices: Any = slice(None)) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""
-        rows = self.index[indices]
+        rows = self.rows[indices]
         return np.stack([rows["src"], rows["tgt"] + 1], axis=1).astype(np.int64)
 
     def line(self, number: int) -> int:
         """The line, from 1, that pair `number` has in the text."""
-        return int(self.index["line"][number])
+        return int(self.rows["line"][number])
 
     @property
     def tokens(self) -> tuple[int, int]:
         """How many there are on each side, without </s>."""
-        return tuple(sum(int(part[side].sum(dtype=np.int64)) for part in _parts(self.index)) for side in ("src", "tgt"))
+        src, tgt = (sum(int(part[side].sum(dtype=np.int64)) for part in _parts(self.rows)) for side in ("src", "tgt"))
+        return src, tgt
 
     def longest_source(self) -> int:
-        return max((int(part["src"].max()) for part in _parts(self.index)), default=0)
+        return max((int(part["src"].max()) for part in _parts(self.rows)), default=0)
 
     def fingerprint(self) -> str:
         """What tells one corpus from another: of the ids and lengths, not of the lines."""
@@ -119,10 +128,10 @@ class Corpus(Sequence):
 
     def first_fingerprint(self) -> str:
         """The same as runs of the first version have it: of the lengths, then of all sources, then of all targets."""
-        checksum = crc32(self.lengths())
+        checksum = crc32(self.lengths().data)
         for side in (0, 1):
-            for row in self.index:
-                checksum = crc32(self._pair(row)[side].astype(np.int64), checksum)
+            for row in self.rows:
+                checksum = crc32(self._pair(row)[side].astype(np.int64).data, checksum)
         return f"{len(self)} sentence pairs with checksum {checksum:08x}"
 
     def check(self, blocks: Iterable[int]) -> None:
@@ -137,29 +146,30 @@ class Corpus(Sequence):
 
     def forget(self) -> None:
         """Give back the memory of what was read through the map; it is read again when it is needed."""
-        for array in (self.ids, self.index):
-            if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-                array._mmap.madvise(mmap.MADV_DONTNEED)
+        for array in (self.ids, self.rows):
+            if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                array.base.madvise(mmap.MADV_DONTNEED)
 
     def _pair(self, row: np.void) -> tuple[np.ndarray, np.ndarray]:
         start, middle = int(row["start"]), int(row["start"]) + int(row["src"])
         return self.ids[start:middle], self.ids[middle : middle + int(row["tgt"])]
 
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.index[number * BLOCK : (number + 1) * BLOCK]
+        rows = self.rows[number * BLOCK : (number + 1) * BLOCK]
         last = rows[-1]
         return rows, self.ids[int(rows[0]["start"]) : int(last["start"]) + int(last["src"]) + int(last["tgt"])]
 
 
 def block_crc(rows: np.ndarray, ids: np.ndarray) -> int:
     """CRC-32 of a block of a folder: its rows of the index and its ids, as uint32."""
-    return crc32(np.ascontiguousarray(ids, dtype="<u4"), crc32(np.ascontiguousarray(rows)))
+    return crc32(np.ascontiguousarray(ids, dtype="<u4").data, crc32(np.ascontiguousarray(rows).data))
 
 
 def content_crc(rows: np.ndarray, ids: np.ndarray, before: int) -> int:
     """`before`, that of the blocks before, taken on by lengths and ids of a block: the same wherever they are kept."""
     lengths = np.stack([rows["src"], rows["tgt"]], axis=1)
-    return crc32(np.ascontiguousarray(ids, dtype="<u4"), crc32(np.ascontiguousarray(lengths, dtype="<u4"), before))
+    checksum = crc32(np.ascontiguousarray(lengths, dtype="<u4").data, before)
+    return crc32(np.ascontiguousarray(ids, dtype="<u4").data, checksum)
 
 
 def _starts(index: np.ndarray, first: int) -> np.ndarray:

@@ -15,24 +15,31 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..errors import InputError, WriteError, require
 from .corpus import (BLOCK, BLOCKS, HEADER, IDS, INDEX, ROW, Corpus, LeftOut, block_crc, content_crc, header_bytes,
                      read_header)
-from .text import check_parallel, clean_line, flush_to_disk, open_text, raw_lines, unreadable, write_atomically
+from .text import (ByteFile, check_parallel, clean_line, flush_to_disk, open_text, raw_lines, unreadable,
+                   write_atomically)
 from .vocab import Vocabulary
 
 CHUNK = 4096  # lines that a worker encodes at a time
 _WORTH_WORKERS = 1 << 25  # bytes of text; for less, starting them takes longer than the work
+
+How: TypeAlias = tuple[Vocabulary, Vocabulary, int | None]  # source and target vocabulary, max_length
+Lines: TypeAlias = tuple[list[bytes], list[bytes], int]  # of both sides, and the number of the first
+Job: TypeAlias = tuple[Lines, tuple[str, str]]  # with the names of the files
+
+_how: How  # in a worker: the same for all of its jobs
 
 
 class Chunk(NamedTuple):
@@ -210,14 +217,14 @@ class _Bar:
         if self.bar:
             self.bar.close()
 
-    def at(self, file: BinaryIO) -> None:
+    def at(self, file: ByteFile) -> None:
         if self.bar:
-            file = getattr(file, "fileobj", None) or file  # of a gzip file, what is read of it
-            self.bar.update(file.tell() - self.bar.n)
+            read = getattr(file, "fileobj", None) or file  # of a gzip file, what is read of it
+            self.bar.update(read.tell() - self.bar.n)
 
 
-def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[tuple[tuple, tuple[str, str]]]:
-    """((lines of both sides as bytes, number of the first), names); InputError if the numbers of lines differ."""
+def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[Job]:
+    """The lines of two files, some at a time; InputError if the numbers of lines differ."""
     with _opened(src_path) as (src_file, src), _opened(tgt_path) as (_, tgt):
         first = 1
         while True:
@@ -233,9 +240,9 @@ def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[tuple[tuple, tu
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[BinaryIO, Iterator[bytes]]]:
+def _opened(path: str) -> Iterator[tuple[ByteFile, Iterator[bytes]]]:
     """A text file and its lines, whose errors are those of reading it, not of what is written meanwhile."""
-    def lines(file: BinaryIO) -> Iterator[bytes]:
+    def lines(file: ByteFile) -> Iterator[bytes]:
         try:
             yield from raw_lines(file)
         except (OSError, EOFError, zlib.error) as error:
@@ -249,12 +256,12 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO, Iterator[bytes]]]:
         yield file, lines(file)
 
 
-def _encoded(jobs: Iterator, how: tuple, processes: int) -> Iterator[Chunk]:
+def _encoded(jobs: Iterator[Job], how: How, processes: int) -> Iterator[Chunk]:
     """The chunks, encoded, in their order; at most a few for each worker are on the way."""
     if processes <= 1:
-        yield from (_encode(*job, *how) for job in jobs)
+        yield from (_encode(lines, names, *how) for lines, names in jobs)
         return
-    waiting: deque = deque()
+    waiting: deque[Future[Chunk]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, how) as pool:
         try:
             for job in jobs:
@@ -270,11 +277,11 @@ def _encoded(jobs: Iterator, how: tuple, processes: int) -> Iterator[Chunk]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(*how: Any) -> None:
+def _start_worker(src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None) -> None:
     global _how
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process' affair
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
-    _how = how
+    _how = src_vocab, tgt_vocab, max_length
 
 
 def _end_with(parent: Any) -> None:
@@ -283,11 +290,11 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _work(*job: Any) -> Chunk:
-    return _encode(*job, *_how)
+def _work(lines: Lines, names: tuple[str, str]) -> Chunk:
+    return _encode(lines, names, *_how)
 
 
-def _encode(lines: tuple[list[bytes], list[bytes], int], names: tuple[str, str], src_vocab: Vocabulary,
+def _encode(lines: Lines, names: tuple[str, str], src_vocab: Vocabulary,
             tgt_vocab: Vocabulary, max_length: int | None) -> Chunk:
     *sides, first = lines
     src, tgt = ([clean_line(data, name, number) for number, data in enumerate(side, start=first)]

@@ -9,6 +9,7 @@ blocks, and what is in memory is one buffer.  Within it, pairs of like length ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from .corpus import BLOCK, Corpus
 BUFFER = 1 << 20  # pairs
 
 
-class Epoch(Sequence):
+class Epoch(Sequence[np.ndarray]):
     """Batches, each the numbers of its pairs, in the order of training; every pair is in one of them.
 
     seeds: of the generators; the same give the same order.  by, pool: as in `epoch_batches`.
@@ -33,10 +34,17 @@ class Epoch(Sequence):
             order = np.random.default_rng(self.seeds).permutation(blocks)
             self.parts = [order[start : start + per] for start in range(0, blocks, per)]
         self.ends = np.cumsum([self._count(part) for part in range(len(self.parts))])
-        self.part, self.batches = -1, []
+        self.part = -1  # the buffer at hand, and its batches
+        self.batches: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return int(self.ends[-1])
+
+    @overload
+    def __getitem__(self, position: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[np.ndarray]: ...
 
     def __getitem__(self, position: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(position, slice):
@@ -67,6 +75,6 @@ class Epoch(Sequence):
         batch_size, by, pool = self.how
         alone = len(self.parts) == 1
         pairs = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.corpus)))
-                                for block in self.parts[part]])
+                                for block in self.parts[part].tolist()])
         rng = np.random.default_rng(self.seeds if alone else [*self.seeds, part])
         return [pairs[batch] for batch in epoch_batches(self.corpus.lengths(pairs), batch_size, by, rng, pool)]

@@ -16,12 +16,22 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeAlias
 
 from ..errors import InputError
 
 LINE_LIMIT = 1 << 24  # bytes of a line, where lines are read one by one
 _GZIP_MAGIC = b"\x1f\x8b"
+
+ByteFile: TypeAlias = BinaryIO | gzip.GzipFile  # open, to be read
+
+
+class CountedLines(Protocol):
+    """Lines whose number is known and which can be gone through more than once: a list of them, or a `Text`."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
 
 
 def read_lines(path: str | os.PathLike, *, blank_ok: bool = False) -> list[str]:
@@ -101,13 +111,13 @@ def _stream(path: str | os.PathLike) -> Iterator[str]:
         raise unreadable(path, error) from error
 
 
-def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
+def lines_of(file: ByteFile, name: str) -> Iterator[str]:
     """The lines of an open file as they come, under the same rules; none may have more than LINE_LIMIT bytes."""
     for number, data in enumerate(raw_lines(file), start=1):
         yield clean_line(data, name, number)
 
 
-def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+def raw_lines(file: ByteFile) -> Iterator[bytes]:
     """The lines of an open file with their ends; of one that is too long as much as shows it."""
     return iter(lambda: file.readline(LINE_LIMIT + 1), b"")
 
@@ -203,7 +213,7 @@ def _read_bytes(path: str | os.PathLike) -> bytes:
 
 
 @contextmanager
-def open_text(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def open_text(path: str | os.PathLike) -> Iterator[ByteFile]:
     """The file, or what is in it if it is a gzip file."""
     with open(path, "rb") as file:
         compressed = file.peek(2).startswith(_GZIP_MAGIC)

@@ -79,7 +79,7 @@ class PhraseBook:
         noun_en, noun_fr = (noun.en_plural, noun.fr_plural) if plural else (noun.en, noun.fr)
         en = " ".join((_this_or_these(determiner, plural), *adjectives, noun_en))
         fr = " ".join((article, before, noun_fr, after))
-        return Phrase(en, fr, noun.gender, plural)
+        return Phrase(en, fr, gender=noun.gender, plural=plural)
 
     def owned(self, noun: Noun) -> Phrase:
         """ "the girl 's red hat": "le chapeau rouge de la fille"."""
@@ -89,7 +89,7 @@ class PhraseBook:
         plural = noun.en_plural != "-" and self.chance(0.25)
         owned = self.build("the", noun, plural, "definite")
         en = f"{possessor.en} 's {owned.en.removeprefix('the ')}"
-        return Phrase(en, f"{owned.fr} de {possessor.fr}", noun.gender, plural)
+        return Phrase(en, f"{owned.fr} de {possessor.fr}", gender=noun.gender, plural=plural)
 
     def pair(self) -> Phrase:
         """Two people joined by "and": feminine only if both are."""

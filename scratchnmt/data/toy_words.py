@@ -196,22 +196,24 @@ def _names(words: list[str]) -> tuple[str, ...]:
 def _verb(english: list[str], french: list[str], subjects, objects, rest=()) -> Verb:
     """A row of the table of verbs."""
     base, third, past, *particle = english
-    *forms, participle = french[:5]
+    je, il, nous, ils, participle, *auxiliary = french
     then, marks = (" ".join(rest).split("/") + [""])[:2]
     return Verb(
-        base, third, past, "".join(particle), tuple(forms), participle,
-        "être" if "être" in french else "avoir", _names(subjects), _names(objects), tuple(then.split()),
-        "gives" in marks, "people" in marks, "state" in marks,
+        base=base, third=third, past=past, particle="".join(particle), french=(je, il, nous, ils),
+        participle=participle, auxiliary="être" if "être" in auxiliary else "avoir", subjects=_names(subjects),
+        objects=_names(objects), then=tuple(then.split()), gives="gives" in marks,
+        people="people" in marks, state="state" in marks,
     )  # fmt: skip
 
 
 NOUNS = {
-    en[0]: Noun(*en, *fr, gender, kind, tuple(adjectives))
-    for en, fr, (gender, kind), adjectives in _rows(_NOUNS)
+    en: Noun(en=en, en_plural=en_plural, fr=fr, fr_plural=fr_plural, gender=gender, kind=kind,
+             adjectives=tuple(adjectives))
+    for (en, en_plural), (fr, fr_plural), (gender, kind), adjectives in _rows(_NOUNS)
 }
 ADJECTIVES = {
-    en: Adjective(tuple(forms), "before" in marks, "colour" in marks, (marks[1:] or forms)[0])
-    for (en,), forms, marks in _rows(_ADJECTIVES)
+    en: Adjective((m, f, m_plural, f_plural), "before" in marks, "colour" in marks, (*marks[1:], m)[0])
+    for (en,), (m, f, m_plural, f_plural), marks in _rows(_ADJECTIVES)
 }
 VERBS = {row[0][0]: _verb(*row) for row in _rows(_VERBS)}
 PLACES = {

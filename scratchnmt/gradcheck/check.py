@@ -47,11 +47,11 @@ def check_gradients(forward: Callable, backward: Callable, args: Mapping[str, An
     _check_options(args, method, max_elements, labels)
     dtype, device = describe(args, names)
     rtol = max(RTOL[method], rounding(dtype)) if rtol is None else rtol
-    report = partial(Report, method, dtype, device, rtol, seed)
+    report = partial(Report, method=method, dtype=dtype, device=device, rtol=rtol, seed=seed)
     given = copied(args)  # should backward write into what it was given, the reference is still right
     y, cache, broken = run_twice(forward, args)
     if broken:
-        return report((), broken)
+        return report(tensors=(), broken_promises=broken)
     f = _without_cache(forward)
     dys = choose_dys(f, args, names, y, dys, method=method, seed=seed)
     result = run_backward(backward, _copies(dys), cache)
@@ -66,7 +66,7 @@ def check_gradients(forward: Callable, backward: Callable, args: Mapping[str, An
     tensors, hints, notes = compare(f, given, fitting, dys, method=method, rtol=rtol, most=max_elements,
                                     labels=labels, seed=seed)
     tensors += tuple(_all_wrong(f"d{name}", args[name].shape) for name in shapes)
-    return report(tensors, broken, hints, notes + unchecked(result, args, names))
+    return report(tensors=tensors, broken_promises=broken, hints=hints, notes=notes + unchecked(result, args, names))
 
 
 def assert_gradients(*args: Any, **kwargs: Any) -> Report:
@@ -96,7 +96,7 @@ def _check_options(args: Mapping[str, Any], method: str, max_elements: int,
 
 def _all_wrong(name: str, shape: tuple[int, ...]) -> TensorReport:
     """Of a gradient that has not this shape, its argument's."""
-    return TensorReport(name, shape, 0, math.prod(shape), math.inf, math.nan)
+    return TensorReport(name=name, shape=shape, checked=0, wrong=math.prod(shape), max_error=math.inf, rms=math.nan)
 
 
 def _copies(dys: Sequence[Array]) -> list[Array]:

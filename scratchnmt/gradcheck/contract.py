@@ -35,7 +35,8 @@ def check_contract(forward: Callable, backward: Callable, args: Mapping[str, Any
     if not broken:
         dys = draw_dys(outputs(y), seed) if dys is None else given_dys(y, dys)
         broken = broken_promises(forward, backward, args, names, dys, seed)
-    return Report("contract", dtype, device, rounding(dtype), seed, (), broken)
+    return Report(method="contract", dtype=dtype, device=device, rtol=rounding(dtype), seed=seed, tensors=(),
+                  broken_promises=broken)
 
 
 def assert_contract(*args: Any, **kwargs: Any) -> Report:
@@ -135,7 +136,7 @@ def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: dict
         if np.any(to_host(g))
     ]
     q = draw_dys(dys, seed + 1)
-    at_q, both = gradients(q, cache), gradients([2 * dy + dq for dy, dq in zip(dys, q)], cache)
+    at_q, both = gradients(q, cache), gradients([2 * dy + dq for dy, dq in zip(dys, q, strict=True)], cache)
     expected = {name: 2 * g + to_host(at_q[name]) for name, g in at_p.items()}
     return broken + [
         f"backward is not linear in dys: d{name}" for name in differing(both, expected, floors, rtol)

@@ -147,7 +147,8 @@ def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) 
 
 def by_argument(result: Any, args: Mapping[str, Any]) -> dict[str, Any]:
     """A NamedTuple or dict of gradients as {argument: what backward returned for it}."""
-    returned, keys = _mapping(result), {}
+    returned = _mapping(result)
+    keys: dict[str, str] = {}  # argument -> the name in `returned`
     for key in returned:
         name = _argument(key, args, returned if isinstance(result, Mapping) else ())
         if name is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,9 @@ def check_directional(loss: Callable, grads: Callable, params: Mapping[str, Any]
     broken = _writes("loss", given, values, _run_twice(loss, values))
     gradients = {} if broken else _gradients(grads, values)
     broken = broken or _writes("grads", given, values)
+    report = partial(Report, method=METHOD, dtype="float64", device=device, rtol=rtol, seed=seed)
     if broken:
-        return Report(METHOD, "float64", device, rtol, seed, (), broken)
+        return report(tensors=(), broken_promises=broken)
     probe = Probe(loss, values, gradients, rtol=rtol, seed=seed)
     found = _measure(probe, probes, rtol, per_tensor)
     exact = sum(measured[0][1] for measured in found.values()) / probe.length
@@ -62,7 +64,7 @@ def check_directional(loss: Callable, grads: Callable, params: Mapping[str, Any]
     for name in values:
         tensors.append(_tensor(probe, name, found, rtol, locate))
         hints += [] if tensors[-1].ok else _hints(probe, tensors[-1], found, rtol)
-    return Report(METHOD, "float64", device, rtol, seed, tuple(tensors), (), tuple(hints))
+    return report(tensors=tuple(tensors), hints=tuple(hints))
 
 
 def assert_directional(*args: Any, **kwargs: Any) -> Report:
@@ -132,7 +134,8 @@ def _tensor(probe: Probe, name: str, found: Measured, rtol: float, locate: bool)
     failed = [k for k, error in enumerate(errors) if not error <= rtol]
     worst = (probe.locate(name, failed[0]),) if failed and locate else ()
     shape = probe.values[name].shape
-    return TensorReport(name, shape, len(errors), len(failed), max(errors), rms(probe.gradients[name]), worst)
+    return TensorReport(name=name, shape=shape, checked=len(errors), wrong=len(failed), max_error=max(errors),
+                        rms=rms(probe.gradients[name]), worst=worst)
 
 
 def _hints(probe: Probe, tensor: TensorReport, found: Measured, rtol: float) -> list[str]:
@@ -143,8 +146,8 @@ def _hints(probe: Probe, tensor: TensorReport, found: Measured, rtol: float) -> 
         return []
     x = to_host(probe.values[name]).reshape(-1)
     values = np.array([float((x * probe.direction(name, k)).sum()) for k in range(len(predicted))])
-    clue = Clue(name, name, tensor.shape, predicted, derivative, values, np.ones(len(predicted), bool), rtol,
-                probe.values)
+    clue = Clue(name=name, argument=name, shape=tensor.shape, backward=predicted, reference=derivative, value=values,
+                wrong=np.ones(len(predicted), bool), tolerance=rtol, args=probe.values)
     return hints_for(clue) + [hint for offender in tensor.worst if (hint := _kink(probe, offender))]
 
 

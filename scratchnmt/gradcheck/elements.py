@@ -46,11 +46,12 @@ def compare(f: Callable, args: Mapping[str, Any], found: Mapping[str, Array], dy
             left_out = overlooked(f, args, name, backward, dys=dys, method=method, rtol=rtol, seed=seed)
             indices = np.union1d(with_nonzero(indices, backward, most, seed), left_out).astype(int)
         reference, doubt = derivatives(f, args, name, indices, dys=dys, method=method)
-        elements.append(Elements(name, shape, indices, backward[indices], reference, labels.get(name), doubt))
+        elements.append(Elements(name=name, shape=shape, indices=indices, backward=backward[indices],
+                                 reference=reference, labels=labels.get(name), doubt=doubt))
     elements = judged(f, args, elements, dys, method=method, rtol=rtol)
     tensors = [tensor_report(f"d{e.name}", e.shape, e.backward, e.reference, rtol=rtol, floor=e.floor,
                              indices=e.indices, labels=e.labels, kinks=e.kinks) for e in elements]
-    notes = [note for e, tensor in zip(elements, tensors) for note in _notes(e, tensor, rtol)]
+    notes = [note for e, tensor in zip(elements, tensors, strict=True) for note in _notes(e, tensor, rtol)]
     return tuple(tensors), tuple(hints_of(elements, args, tensors, rtol)), tuple(notes)
 
 
@@ -59,13 +60,14 @@ def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Seq
     """Guesses at what is wrong, in sentences; tensors are the reports on the elements."""
     whole = {e.name: e.reference.reshape(e.shape) for e in elements if e.reference.size == prod(e.shape)}
     said = []
-    for e, tensor in zip(elements, tensors):
+    for e, tensor in zip(elements, tensors, strict=True):
         if not tensor.ok:
             wrong = (relative_errors(e.backward, e.reference, e.floor) > rtol) & ~e.kinks
             value = to_host(args[e.name]).astype(float).reshape(-1)[e.indices]
             groups = None if e.labels is None else tuple(label.partition(",")[0] for label in e.labels)
-            said += hints_for(Clue(tensor.name, e.name, e.shape, e.backward, e.reference, value, wrong, rtol, args,
-                                   e.indices, groups, whole))
+            said += hints_for(Clue(name=tensor.name, argument=e.name, shape=e.shape, backward=e.backward,
+                                   reference=e.reference, value=value, wrong=wrong, tolerance=rtol, args=args,
+                                   indices=e.indices, groups=groups, references=whole))
     return said
 
 

@@ -10,7 +10,7 @@ along both.  So the elements that a kink excuses are also held, all together, to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ class Sides(NamedTuple):
 
 
 def at_kinks(f: Callable, args: Mapping[str, Any], name: str, indices: np.ndarray, backward: np.ndarray,
-             suspects: np.ndarray, *, dys: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
+             suspects: Iterable[int], *, dys: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
     """Of the elements args[name][indices], (n,): (True on a kink, True where it explains what backward says).
 
     Looked at are the flat places `suspects` among them, in that order.

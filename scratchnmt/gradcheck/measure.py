@@ -60,7 +60,7 @@ def noise_floors(references: Mapping[str, np.ndarray], args: Mapping[str, Any], 
     eps = max(float(np.finfo(dtype).eps), EPS)
     sizes = {name: rms(_host(args[name])) for name in references}
     least = 1e-12 * eps / EPS * max((rms(r) for r in references.values()), default=0.0)
-    terms = [np.abs(_host(y) * _host(dy)) for y, dy in zip(ys, dys)]
+    terms = [np.abs(_host(y) * _host(dy)) for y, dy in zip(ys, dys, strict=True)]
     total = sum(float(t.max(initial=0.0)) * t.size for t in terms)
     pull = max((sizes[name] * rms(r) for name, r in references.items()), default=0.0)
     floors = {}
@@ -70,7 +70,7 @@ def noise_floors(references: Mapping[str, np.ndarray], args: Mapping[str, Any], 
     return floors
 
 
-def with_doubt(floor: float, doubt: np.ndarray, rtol: float) -> np.ndarray:
+def with_doubt(floor: Floor, doubt: np.ndarray, rtol: float) -> np.ndarray:
     """(n,) the floor of each element, given how far its reference may be off."""
     return np.maximum(floor, DOUBTS * doubt / rtol)
 
@@ -96,9 +96,11 @@ def tensor_report(name: str, shape: tuple[int, ...], backward: np.ndarray, refer
     for k in np.argsort(-error, kind="stable")[:WORST]:
         index = tuple(int(i) for i in np.unravel_index(indices[k], shape))
         label = labels[index[-1]] if labels is not None and index else ""
-        worst.append(Offender(name, index, label, float(backward[k]), float(reference[k]), float(error[k])))
-    return TensorReport(name, tuple(shape), error.size, int((error > rtol).sum()), float(error.max()),
-                        rms(reference), tuple(worst), 0 if kinks is None else int(kinks.sum()))
+        worst.append(Offender(name=name, index=index, label=label, backward=float(backward[k]),
+                              reference=float(reference[k]), error=float(error[k])))
+    return TensorReport(name=name, shape=tuple(shape), checked=error.size, wrong=int((error > rtol).sum()),
+                        max_error=float(error.max()), rms=rms(reference), worst=tuple(worst),
+                        kinks=0 if kinks is None else int(kinks.sum()))
 
 
 def _host(array: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,9 @@ STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation erro
 METHODS = ("complex", "central", "richardson")
 ADVICE = ("write that step in code for complex numbers (docs/gradcheck.md, section 7, says how), "
           "or check with method='richardson'")
+
+
+Indices: TypeAlias = Sequence[int] | np.ndarray  # into a flattened array
 
 
 class NotAnalyticError(RuntimeError):
@@ -61,7 +64,7 @@ def richardson(f: Callable, args: Mapping[str, Any], u: Mapping[str, Array], *, 
 
 
 def gradient(f: Callable, args: Mapping[str, Any], name: str, *, dys: Sequence[Array],
-             method: str = "complex", indices: Sequence[int] | None = None) -> np.ndarray:
+             method: str = "complex", indices: Indices | None = None) -> np.ndarray:
     """The gradient of one argument, one derivative per element, on the host.
 
     All of it, in the argument's shape; or its values at `indices` into the flattened array.
@@ -73,7 +76,7 @@ def gradient(f: Callable, args: Mapping[str, Any], name: str, *, dys: Sequence[A
     return values.reshape(shape) if indices is None else values
 
 
-def derivatives(f: Callable, args: Mapping[str, Any], name: str, indices: Sequence[int], *,
+def derivatives(f: Callable, args: Mapping[str, Any], name: str, indices: Indices, *,
                 dys: Sequence[Array], method: str) -> tuple[np.ndarray, np.ndarray]:
     """(n,) by each of the elements at these indices, and (n,) how far a real difference may be off."""
     if method == "complex":
@@ -109,7 +112,7 @@ def element_lines(f: Callable, args: Mapping[str, Any], name: str, *,
     def along(i: int) -> Line:
         kept = flat[i].copy()
 
-        def at(t: float) -> float:
+        def at(t: float) -> np.ndarray:
             flat[i] = kept + t
             try:
                 return terms(f, x, dys)
@@ -161,7 +164,8 @@ def inner_complex(f: Callable, z: Mapping[str, Any], dys: Sequence[Array]) -> co
                                    f"(abs, norm, var, .real?): {ADVICE}")
     _check_count(ys, dys)
     with np.errstate(all="ignore"):
-        total = sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy) for y, dy in zip(ys, dys)), 0j)
+        total = sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy)
+                     for y, dy in zip(ys, dys, strict=True)), 0j)
     if not math.isfinite(total.real) or not math.isfinite(total.imag):
         raise NotAnalyticError(f"the forward pass gives {total} for complex arguments (1 / (1 + exp(-x)) far "
                                f"from zero, or mask * -inf?): {ADVICE}")
@@ -172,7 +176,7 @@ def terms(f: Callable, x: Mapping[str, Any], dys: Sequence[Array]) -> np.ndarray
     """The terms y dy of <f(**x), dys> for real x, (n,), one for each element of the outputs."""
     ys = outputs(call(f, x))
     _check_count(ys, dys)
-    return np.concatenate([to_host(y * dy).reshape(-1) for y, dy in zip(ys, dys)])
+    return np.concatenate([to_host(y * dy).reshape(-1) for y, dy in zip(ys, dys, strict=True)])
 
 
 def _is_complex(y: Any) -> bool:

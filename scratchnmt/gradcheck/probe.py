@@ -111,4 +111,4 @@ class Probe:
         reference = self.derivative([name], k, slice(i, i + 1)) / float(self.direction(name, k)[i])
         index = tuple(int(n) for n in np.unravel_index(i, self.values[name].shape))
         error = abs(backward - reference) / (rms(self.gradients[name]) + abs(reference) or 1.0)
-        return Offender(name, index, "", backward, reference, error)
+        return Offender(name=name, index=index, label="", backward=backward, reference=reference, error=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ def quick_check(forward: Callable, backward: Callable, args: Mapping[str, Any], 
         ys = outputs(run_forward(forward, {**args, **some})[0])
         return sum((y * dy).sum() for y, dy in zip(ys, drawn, strict=True))
 
-    tolerance = {} if rtol is None else {"rtol": rtol}
-    report = _of_gradients(check_directional(loss, lambda _: found, params, seed=seed, **tolerance))
+    check = check_directional if rtol is None else partial(check_directional, rtol=rtol)
+    report = _of_gradients(check(loss, lambda _: found, params, seed=seed))
     if not contract:
         return report
     promises = check_contract(forward, backward, args, wrt=wrt, dys=None if dys is None else drawn, seed=seed)

@@ -63,7 +63,7 @@ def lengths_and_mask(T: int, B: int) -> Strategy[tuple[np.ndarray, np.ndarray]]:
 
 def masks(shape: Shape) -> Strategy[np.ndarray]:
     """Boolean arrays, anything from all True to all False."""
-    return hnp.arrays(bool, shape)
+    return hnp.arrays(bool, shape if isinstance(shape, (int, Strategy)) else tuple(shape))
 
 
 def _arrays(shape: Shape, dtype: str, draw: Callable) -> Strategy[np.ndarray]:

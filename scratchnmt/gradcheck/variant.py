@@ -53,7 +53,8 @@ def check_variant(plain: Op, fused: Op, args: Mapping[str, Any], *, wrt: Sequenc
     hints = _hints(gradients, args, tensors, rtol)
     broken = tuple(f"{p.name} has shape {p.fused.shape}, but {p.plain.shape} in the plain op"
                    for p in (*ys, *gradients) if not p.fits)
-    return Report("variant", dtype, device, rtol, seed, tuple(tensors), broken, tuple(hints))
+    return Report(method="variant", dtype=dtype, device=device, rtol=rtol, seed=seed, tensors=tuple(tensors),
+                  broken_promises=broken, hints=tuple(hints))
 
 
 def assert_variant(*args: Any, **kwargs: Any) -> Report:
@@ -99,7 +100,7 @@ def _with_floors(ys: Sequence[Pair], gradients: Sequence[Pair], args: Mapping[st
 
 
 def _pair(name: str, fused: Array, plain: Array, argument: str = "") -> Pair:
-    return Pair(name, argument, to_host(fused).astype(float), to_host(plain))
+    return Pair(name=name, argument=argument, fused=to_host(fused).astype(float), plain=to_host(plain))
 
 
 def _reports(pairs: Sequence[Pair], rtol: float) -> list[TensorReport]:
@@ -110,7 +111,8 @@ def _reports(pairs: Sequence[Pair], rtol: float) -> list[TensorReport]:
 
 def _hints(gradients: Sequence[Pair], args: Mapping[str, Any], tensors: Sequence[TensorReport],
            rtol: float) -> list[str]:
-    elements = [Elements(g.argument, args[g.argument].shape, np.arange(g.plain.size), g.fused.reshape(-1),
-                         g.plain.reshape(-1), floor=g.floor) for g in gradients if g.fits]
+    elements = [Elements(name=g.argument, shape=args[g.argument].shape, indices=np.arange(g.plain.size),
+                         backward=g.fused.reshape(-1), reference=g.plain.reshape(-1), floor=g.floor)
+                for g in gradients if g.fits]
     by_name = {tensor.name: tensor for tensor in tensors}
     return hints_of(elements, args, [by_name[f"d{e.name}"] for e in elements], rtol)

@@ -32,7 +32,7 @@ def judged(f: Callable, args: Mapping[str, Any], elements: Sequence[Elements], d
     judged_alone = [_alone(f, args, e, dys, rtol) for e in elements]
     if any(e.kinks.any() for e in judged_alone):
         right = [np.flatnonzero(e.kinks | (_errors(e) <= rtol)) for e in judged_alone]
-        chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(judged_alone, right)}
+        chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(judged_alone, right, strict=True)}
         if not jointly(f, args, chosen, dys=dys):
             return [e._replace(kinks=np.zeros_like(e.kinks)) for e in judged_alone]
     return judged_alone
@@ -41,7 +41,8 @@ def judged(f: Callable, args: Mapping[str, Any], elements: Sequence[Elements], d
 def _alone(f: Callable, args: Mapping[str, Any], e: Elements, dys: Sequence[Array], rtol: float) -> Elements:
     """Each element by itself."""
     error = _errors(e)
-    suspects = [k for k in np.argsort(-error, kind="stable") if error[k] > rtol and np.isfinite(e.backward[k])]
+    worst_first: list[int] = np.argsort(-error, kind="stable").tolist()
+    suspects = [k for k in worst_first if error[k] > rtol and np.isfinite(e.backward[k])]
     on, explained = at_kinks(f, args, e.name, e.indices, e.backward, suspects, dys=dys)
     return e._replace(floor=with_doubt(e.floor, np.where(on, 0.0, e.doubt), rtol), kinks=explained)
 
@@ -57,7 +58,7 @@ def _add_up(f: Callable, args: Mapping[str, Any], elements: Sequence[Elements], 
     At a tie it is not, since of two equal numbers that one is the larger whose imaginary part is.
     """
     right = [np.flatnonzero(_errors(e) <= rtol) for e in elements]
-    chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(elements, right)}
+    chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(elements, right, strict=True)}
     said = [g for _, backward in chosen.values() for g in backward]
     exact = complex_step(f, args, direction(args, chosen), dys=dys)
     return abs(exact - sum(said)) <= max(1e-9, rtol) * sum(map(abs, said))

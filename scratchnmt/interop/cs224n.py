@@ -44,10 +44,10 @@ class Part(NamedTuple):
     """Some rows of one of our arrays, or one direction of it."""
 
     name: str
-    index: int | slice = slice(None)
+    place: int | slice = slice(None)  # along its first axis
 
     def of(self, arrays: Mapping[str, Array]) -> Array:
-        return arrays[self.name][self.index]
+        return arrays[self.name][self.place]
 
 
 Layout: TypeAlias = dict[str, list[Part]]

@@ -80,7 +80,7 @@ def _from_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _from_zip(file: BinaryIO, path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
-            folder = _folder(archive, path)
+            folder = _folder(archive, file, path)
             content, storages = unpickle(_entry(archive, f"{folder}/data.pkl", path), path)
             views, args = _state_dict(content, path)
             order = _byte_order(archive, folder, path)
@@ -93,13 +93,13 @@ def _from_zip(file: BinaryIO, path: str) -> tuple[dict[str, np.ndarray], dict[st
     return _look(views, data, path), args
 
 
-def _folder(archive: zipfile.ZipFile, path: str) -> str:
+def _folder(archive: zipfile.ZipFile, file: BinaryIO, path: str) -> str:
     names = archive.namelist()
     found = [name for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(found) != 1 or len(set(names)) != len(names):
         raise InputError(f"{path} is an archive, but not one of torch.save: it holds {len(found)} data.pkl, or a name "
                          "twice")
-    if sum(info.file_size for info in archive.infolist()) > os.fstat(archive.fp.fileno()).st_size:
+    if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
         raise InputError(f"{path} is damaged: its parts are larger than the file")
     return found[0].partition("/")[0]
 

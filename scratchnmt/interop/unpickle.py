@@ -130,10 +130,10 @@ def _look_through(data: bytes, path: str) -> None:
     tuples = 0
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in ("GLOBAL", "INST"):  # the argument is "module name"
-            _allowed(".".join(argument.split(" ")), path)
+            _allowed(".".join(str(argument).split(" ")), path)
         if opcode.name not in _OPCODES:
             raise InputError(f"{path} holds the pickle opcode {opcode.name}, which torch.save does not write: refused")
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and argument > len(data):
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(data):
             raise InputError(f"{path} is damaged: its pickle remembers more than it holds")
         tuples += opcode.name.startswith("TUPLE")
         if tuples > _MOST_TUPLES:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import find_spec, spec_from_file_location
+from importlib.util import decode_source, find_spec, spec_from_file_location
+from pathlib import Path
 from types import CodeType, ModuleType
 
 from ..errors import InputError
@@ -69,8 +70,16 @@ def broken_source(bug: Bug) -> str:
 
 def _source(bug: Bug) -> tuple[str, list[str]]:
     """The file's path and its lines."""
-    path = find_spec(f"{PACKAGE}.{_module(bug)}").origin
-    return path, SourceFileLoader(PACKAGE, path).get_source(PACKAGE).split("\n")
+    path = _path(f"{PACKAGE}.{_module(bug)}")
+    return path, decode_source(Path(path).read_bytes()).split("\n")
+
+
+def _path(name: str) -> str:
+    """The file of a module of the package; InputError if there is none."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise InputError(f"museum: there is no module {name}; if our code has changed, so must the patch")
+    return spec.origin
 
 
 def _module(bug: Bug) -> str:
@@ -81,12 +90,12 @@ class _Finder(MetaPathFinder):
     """Finds the copy's root and its wrong module; all else is found beside them in the usual way."""
 
     def __init__(self, name: str, bug: Bug):
-        root, right = find_spec(PACKAGE), find_spec(f"{PACKAGE}.{_module(bug)}")
+        root, right = _path(PACKAGE), _path(f"{PACKAGE}.{_module(bug)}")
         wrong = f"{name}.{_module(bug)}"
-        folders = list(root.submodule_search_locations)
-        loader = _Loader(wrong, right.origin, broken_source(bug))
-        self.specs = {name: spec_from_file_location(name, root.origin, submodule_search_locations=folders),
-                      wrong: spec_from_file_location(wrong, right.origin, loader=loader)}
+        loader = _Loader(wrong, right, broken_source(bug))
+        folders = list(sys.modules[PACKAGE].__path__)
+        self.specs = {name: spec_from_file_location(name, root, submodule_search_locations=folders),
+                      wrong: spec_from_file_location(wrong, right, loader=loader)}
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         return self.specs.get(fullname)

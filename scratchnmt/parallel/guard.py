@@ -44,6 +44,7 @@ class Guard:
         self.process.communicate()
 
     def _tell(self, what: bytes) -> None:
+        assert self.process.stdin is not None  # it was started with a pipe
         try:
             self.process.stdin.write(what)
         except OSError:

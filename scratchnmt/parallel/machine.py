@@ -24,7 +24,8 @@ class Machine:
 
     def __init__(self, comm: Any = None):
         self.comm = comm
-        self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.rank: int = 0 if comm is None else comm.Get_rank()
+        self.size: int = 1 if comm is None else comm.Get_size()
 
     def share(self, model: Any) -> Machine:
         """Put the weights of an NMT, the same on all ranks, into one place; where that cannot be, leave each its own."""

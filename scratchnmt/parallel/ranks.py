@@ -47,7 +47,8 @@ class Ranks:
 
     def __init__(self, comm: Any = None):
         self.comm = comm
-        self.rank, self.size = (0, 1) if comm is None else (comm.Get_rank(), comm.Get_size())
+        self.rank: int = 0 if comm is None else comm.Get_rank()
+        self.size: int = 1 if comm is None else comm.Get_size()
         self.guard: Guard | None = None  # while they are `together`
 
     @cached_property

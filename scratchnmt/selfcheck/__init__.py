@@ -26,7 +26,7 @@ from .sequential import SEQUENTIAL
 __all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "SEQUENTIAL", "SIZES", "Case", "ModelCase", "Row", "Sizes", "check_model", "choose",
            "example_batch", "placed", "rows"]
 
-EVERY = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS)
+EVERY: tuple[Case | ModelCase, ...] = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS)
 _SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction"}
 
 

@@ -54,8 +54,9 @@ def placed(args: Mapping[str, Any], device: str, dtype: str) -> dict[str, Any]:
     return found
 
 
-def cases(op: str, forward: Callable, backward: Callable, configurations: dict[str, tuple],
+def cases(op: str, forward: Callable, backward: Callable, configurations: Mapping[str, tuple[str, Draw]],
           wrt: tuple[str, ...] | None = None, sizes: Sizes = SIZES) -> list[Case]:
     """One case for each {configuration: (letters, arguments)}."""
-    return [Case(f"{op}, {name}" if name else op, forward, backward, letters, arguments, wrt, sizes)
+    return [Case(name=f"{op}, {name}" if name else op, forward=forward, backward=backward, letters=letters,
+                 arguments=arguments, wrt=wrt, sizes=sizes)
             for name, (letters, arguments) in configurations.items()]

@@ -64,7 +64,7 @@ def _encoder(choices: dict[str, Any]) -> tuple[Callable, Callable, Callable]:
     def backward(dh_enc, *dstates_and_cache):
         *dstates, (cache, weights) = dstates_and_cache
         grads = _buffers(weights)
-        pairs = list(zip(dstates[::2], dstates[1::2]))
+        pairs = list(zip(dstates[::2], dstates[1::2], strict=True))
         return {"embedded": encoder_backward(dh_enc, pairs, cache, weights, grads), **grads}
 
     return arguments, forward, backward

@@ -34,7 +34,7 @@ def _layer(layer: Layer, inputs: str, **fixed: Any) -> tuple[Callable, Callable,
         y, _, cache = layer.forward(x, weights, mask, rng)
         return y, (cache, weights)
 
-    def backward(dy, cache):
+    def backward(dy: Array, cache: Any) -> dict[str, Array]:
         grads: dict[str, Array] = {}
         dx = layer.backward(dy, cache[1], cache[0], grads)
         return grads if dx is None else {"x": dx, **grads}
@@ -49,7 +49,7 @@ def _states() -> tuple[Callable, Callable, Draw]:
     def forward(x, mask, h0, c0, **weights):
         return layer.run(x, weights, mask, h0, c0)
 
-    def backward(dy, dh, dc, cache):
+    def backward(dy: Array, dh: Array, dc: Array, cache: Any) -> dict[str, Array]:
         grads: dict[str, Array] = {}
         dx, dh0, dc0 = layer.run_back(dy, dh, dc, cache, grads)
         return {"x": dx, "h0": dh0, "c0": dc0, **grads}
@@ -72,7 +72,7 @@ def _network(make: Callable[[], list[Layer]], loss: str, inputs: Draw, y: Draw) 
 
     def forward(x, y, weight, **weights):
         model = network(x, "float32" if weight.dtype.name == "float32" else "float64")
-        flat = array_module(x).concatenate([w.reshape(-1) for w in weights.values()])
+        flat = array_module(x).concatenate([weights[name].reshape(-1) for name in model.params.shapes])
         output, cache = model.forward(x, params=Parameters(model.params.shapes, flat=flat))
         value, dy = fitting.weighted_loss(model, output, y, weight)
         return value, (model, dy, cache)

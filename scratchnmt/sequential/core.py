@@ -19,7 +19,11 @@ from .names import count, look_up
 class Input(Layer):
     """What comes in, for Sequential([Input(shape=(50, 27)), ...]); its numbers pass through."""
 
+    input_shape: Shape
+
     def __init__(self, shape: Shape, *, name: str | None = None):
+        if shape is None:
+            raise InputError("Input: shape is None, expected what comes in, without the batch, such as (50, 27)")
         super().__init__(name=name, input_shape=shape)
 
     def config(self) -> dict[str, Any]:
@@ -50,9 +54,9 @@ class Dense(Layer):
         look_up("activation", self.activation, ACTIVATIONS)
 
     def built(self, shape: Shape) -> Shape:
-        if not shape or shape[-1] is None:
+        if not shape or (features := shape[-1]) is None:
             raise self.refuse(shape, "a last axis of known size")
-        self.shapes = {"W": (shape[-1], self.units), **({"b": (self.units,)} if self.use_bias else {})}
+        self.shapes = {"W": (features, self.units), **({"b": (self.units,)} if self.use_bias else {})}
         return (*shape[:-1], self.units)
 
     def initial(self, weight, shape, rng):

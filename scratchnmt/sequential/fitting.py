@@ -89,8 +89,8 @@ def judged(model: Sequential, output: tuple[Array, Array | None], part: Data) ->
     for name in model.metrics:
         right = losses.accuracy(model.loss, p, y)
         logs[name] = float((right * _counts(right, mask)).sum())
-    whole = mask is None or mask.shape != p.shape[:-1]
-    return logs, int(np.prod(p.shape[:-1]) if whole else mask.sum()), dp
+    outputs = mask.sum() if mask is not None and mask.shape == p.shape[:-1] else np.prod(p.shape[:-1])
+    return logs, int(outputs), dp
 
 
 def weighted_loss(model: Sequential, output: tuple[Array, Array | None], y: Array, weight: Array) -> tuple[Any, Array]:
@@ -125,7 +125,8 @@ def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch:
 
 def _mean(batches: Iterator[tuple[int, int, dict[str, float]]]) -> dict[str, float]:
     """Over batches: of the loss by examples, as Keras does, of metrics by outputs."""
-    totals, sums = {}, {}
+    totals: dict[str, int] = {}
+    sums: dict[str, float] = {}
     for size, count, logs in batches:
         for name, value in logs.items():
             share = size if name == "loss" else count
@@ -170,8 +171,8 @@ class _Line:
     def _text(self, done: int, logs: dict[str, float]) -> str:
         seconds = time.perf_counter() - self.start
         full = BAR * done // self.steps
-        done_mark, open_mark = MARKS if _shows(MARKS) else "=."
-        bar = f" {done_mark * full}{open_mark * (BAR - full)}" if self.verbose == 1 else " -"
+        marks = MARKS if _shows(MARKS) else "=."
+        bar = f" {marks[0] * full}{marks[1] * (BAR - full)}" if self.verbose == 1 else " -"
         numbers = " - ".join(f"{name}: {value:.4f}" for name, value in sorted(logs.items()))
         return f"{done}/{self.steps}{bar} {seconds:.0f}s {1e3 * seconds / done:.0f}ms/step - {numbers}"
 

@@ -33,14 +33,14 @@ class Layer:
             look_up(f"{self.kind}: option", option, dict.fromkeys((*self.choices, "name", "input_shape")))
         self.name, self.input_shape = name, _shape(input_shape)
         self.owner: Any = None  # the network or the wrapper that it is part of
-        self.shapes: dict[str, Shape] = {}  # of the weights
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the weights
         self._alone: Parameters | None = None
 
     def built(self, shape: Shape) -> Shape:
         """The output's shape for this input's; fills `shapes`.  InputError if the input does not fit."""
         return shape
 
-    def initial(self, weight: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    def initial(self, weight: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """How a weight starts."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ def _shape(given: Any) -> Shape | None:
     return None if given is None else tuple(None if n is None else int(n) for n in given)
 
 
-def glorot(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+def glorot(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Uniform within sqrt(6 / (rows + columns)) (Glorot & Bengio 2010)."""
     limit = np.sqrt(6 / (shape[-2] + shape[-1]))
     return rng.uniform(-limit, limit, shape)

@@ -84,7 +84,7 @@ class Sequential:
             shapes = {f"{layer.name}.{w}": s for layer in self.layers for w, s in layer.shapes.items()}
             self._params = Parameters(shapes, self.dtype, device_module(self.device))
             rng = np.random.default_rng(self.seed)
-            for layer, weights in zip(self.layers, self.views(self._params)):
+            for layer, weights in zip(self.layers, self.views(self._params), strict=True):
                 start(layer, weights, rng)
         return self._params
 
@@ -95,7 +95,7 @@ class Sequential:
     def forward(self, x: Array, rng: Any = None, params: Parameters | None = None):
         """(output, mask), cache of a batch on the network's device; rng: of dropout, None: not training."""
         mask, caches, weights = None, [], self.views(self.params if params is None else params)
-        for layer, own in zip(self.layers, weights):
+        for layer, own in zip(self.layers, weights, strict=True):
             x, mask, cache = layer.forward(x, own, mask, rng)
             caches.append(cache)
         return (x, mask), (caches, weights)
@@ -104,7 +104,8 @@ class Sequential:
         """Gradients of all weights, from that of the output."""
         caches, weights = cache
         grads = self.params.like()
-        for layer, own, into, kept in zip(*map(reversed, (self.layers, weights, self.views(grads), caches))):
+        of_each = list(zip(self.layers, weights, self.views(grads), caches, strict=True))
+        for layer, own, into, kept in reversed(of_each):
             found: dict[str, Array] = {}
             dy = layer.backward(dy, own, kept, found)
             for name, gradient in found.items():
@@ -113,9 +114,9 @@ class Sequential:
 
     def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, metrics: Sequence[str] = ()) -> None:
         """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
-        look_up("loss", loss, losses.LOSSES)
+        known = look_up("loss", loss, {name: name for name in losses.LOSSES})
         metrics, choices = [look_up("metric", name, losses.METRICS) for name in metrics or ()], optimizer_named(optimizer)
-        self.loss, self.metrics, self.choices = loss, metrics, choices
+        self.loss, self.metrics, self.choices = known, metrics, choices
         self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
         self.compiled = True
 
@@ -175,6 +176,7 @@ class Sequential:
         if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
             raise InputError(f"x is {x.dtype} {x.shape}, expected numbers (examples, ...), at least one example")
         self.build(x.shape[1:])
+        assert self.input_shape is not None  # known since `build`
         fits = len(x.shape) - 1 == len(self.input_shape) and all(
             want in (None, n) for want, n in zip(self.input_shape, x.shape[1:]))
         if not fits:
@@ -206,15 +208,15 @@ class Sequential:
         own = self._keras_weights()
         if len(weights) != len(own):
             raise InputError(f"set_weights got {len(weights)} arrays, expected {len(own)}")
-        for number, (new, old) in enumerate(zip(weights, own)):
+        for number, (new, old) in enumerate(zip(weights, own, strict=True)):
             if np.shape(new) != old.shape:
                 raise InputError(f"set_weights: array {number} has shape {np.shape(new)}, expected {old.shape}")
-        for new, old in zip(weights, own):
+        for new, old in zip(weights, own, strict=True):
             old[...] = array_module(old).asarray(np.asarray(new, self.dtype))
 
     def _keras_weights(self) -> list[Array]:
         params = self.params
-        return [a for layer, own in zip(self.layers, self.views(params)) for a in layer.keras_weights(own)]
+        return [a for layer, own in zip(self.layers, self.views(params), strict=True) for a in layer.keras_weights(own)]
 
     def count_params(self) -> int:
         """How many numbers the weights are."""

@@ -36,11 +36,11 @@ class RMSprop(NamedTuple):
         return optim.RMSprop(params, self.learning_rate, self.rho, self.epsilon)
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
+OPTIMIZERS: dict[str, type[SGD] | type[Adam] | type[RMSprop]] = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
 
 
 def optimizer(given: Any) -> SGD | Adam | RMSprop:
     """An optimizer's choices, by its name or as they are."""
-    if isinstance(given, tuple(OPTIMIZERS.values())):
+    if isinstance(given, (SGD, Adam, RMSprop)):
         return type(given)(*map(float, given))
     return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

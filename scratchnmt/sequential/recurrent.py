@@ -35,6 +35,15 @@ class ReadCache(NamedTuple):
     lstm: LSTMCache
 
 
+class ReadGradients(NamedTuple):
+    dx: Array  # (B, T, I)
+    dWx: Array
+    dWh: Array
+    db: Array
+    dh0: Array  # (D, B, H)
+    dc0: Array
+
+
 def places(mask: Array, carry: bool, like: Array) -> Places:
     """From a mask (B, T), True where there is a token; arrays beside `like`.  carry: show the last token for long."""
     is_token = to_device(mask, "cpu")
@@ -42,8 +51,8 @@ def places(mask: Array, carry: bool, like: Array) -> Places:
     order, tokens = np.argsort(~is_token, axis=1, kind="stable"), is_token.sum(axis=1)
     token = np.where(is_token | carry, np.cumsum(is_token, axis=1) - 1, -1)
     place = lambda array: xp.asarray(array.astype(like.real.dtype))
-    return Places(*map(xp.asarray, (order, np.argsort(order, axis=1))), np.maximum(tokens, 1),
-                  place(tokens > 0)[:, None], place(token[:, None, :, None] == np.arange(T)))
+    return Places(order=xp.asarray(order), back=xp.asarray(np.argsort(order, axis=1)), lengths=np.maximum(tokens, 1),
+                  some=place(tokens > 0)[:, None], shown=place(token[:, None, :, None] == np.arange(T)))
 
 
 def read(x: Array, mask: Array | None, Wx: Array, Wh: Array, b: Array, h0: Array | None = None,
@@ -53,17 +62,21 @@ def read(x: Array, mask: Array | None, Wx: Array, Wh: Array, b: Array, h0: Array
     where = None if mask is None or bool(mask.all()) else places(mask, D == 1, x)
     tokens = x if where is None else xp.take_along_axis(x, where.order[:, :, None], axis=1)  # (1)
     lengths = np.full(B, T) if where is None else where.lengths
-    (y, *last), cache = lstm_forward(tokens.transpose(1, 0, 2), lengths, Wx, Wh, b, h0, c0)  # (2)
+    (y, h_last, c_last), cache = lstm_forward(tokens.transpose(1, 0, 2), lengths, Wx, Wh, b, h0, c0)  # (2)
     y = y.transpose(1, 0, 2).reshape(B, T, D, H)
     if where is not None:
         y = (where.shown @ y.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)  # (3)
-        last = [state * where.some + (0 if start is None else start * (1 - where.some))
-                for state, start in zip(last, (h0, c0))]
-    return (y, *last), ReadCache(where, cache)
+        h_last, c_last = _as_they_were(h_last, h0, where.some), _as_they_were(c_last, c0, where.some)
+    return (y, h_last, c_last), ReadCache(where, cache)
 
 
-def read_back(dy: Array, dh: Array, dc: Array, cache: ReadCache) -> tuple[Array, ...]:
-    """dx, dWx, dWh, db, dh0, dc0 from dy (B, T, D, H), dh and dc (D, B, H)."""
+def _as_they_were(last: Array, start: Array | None, some: Array) -> Array:
+    """The last state, or the first one of an example without a token."""
+    return last * some + (0 if start is None else start * (1 - some))
+
+
+def read_back(dy: Array, dh: Array, dc: Array, cache: ReadCache) -> ReadGradients:
+    """From dy (B, T, D, H), dh and dc (D, B, H)."""
     where, lstm = cache
     xp, (B, T, D, H) = array_module(dy), dy.shape
     dh_last, dc_last = dh, dc
@@ -76,7 +89,7 @@ def read_back(dy: Array, dh: Array, dc: Array, cache: ReadCache) -> tuple[Array,
     if where is not None:
         dx = xp.take_along_axis(dx, where.back[:, :, None], axis=1)  # (1)
         dh0, dc0 = dh0 + dh * (1 - where.some), dc0 + dc * (1 - where.some)
-    return dx, found.dWx, found.dWh, found.db, dh0, dc0
+    return ReadGradients(dx=dx, dWx=found.dWx, dWh=found.dWh, db=found.db, dh0=dh0, dc0=dc0)
 
 
 class LSTM(Layer):
@@ -100,9 +113,9 @@ class LSTM(Layer):
         self.return_state, self.go_backwards = return_state, go_backwards
 
     def built(self, shape: Shape) -> Shape:
-        if len(shape) != 2 or shape[-1] is None:
+        if len(shape) != 2 or (features := shape[-1]) is None:
             raise self.refuse(shape, "(batch, time, features); an LSTM in front of it needs return_sequences=True")
-        self.shapes = {"Wx": (shape[1], 4 * self.units), "Wh": (self.units, 4 * self.units), "b": (4 * self.units,)}
+        self.shapes = {"Wx": (features, 4 * self.units), "Wh": (self.units, 4 * self.units), "b": (4 * self.units,)}
         return (shape[0], self.units) if self.return_sequences else (self.units,)
 
     def initial(self, weight, shape, rng):
@@ -129,15 +142,15 @@ class LSTM(Layer):
         """(y (B, T, H), h, c), cache; states (B, H)."""
         if self.go_backwards:
             x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
-        starts = (None if state is None else state[None] for state in (h0, c0))
-        (y, h, c), cache = read(x, mask, *(weights[name][None] for name in ("Wx", "Wh", "b")), *starts)
+        (y, h, c), cache = read(x, mask, Wx=weights["Wx"][None], Wh=weights["Wh"][None], b=weights["b"][None],
+                                h0=None if h0 is None else h0[None], c0=None if c0 is None else c0[None])
         return (y[:, :, 0], h[0], c[0]), cache
 
     def run_back(self, dy: Array, dh: Array, dc: Array, cache: ReadCache, grads) -> tuple[Array, Array, Array]:
         """dx, dh0, dc0; the weights' gradients are put into `grads`."""
-        dx, dWx, dWh, db, dh0, dc0 = read_back(dy[:, :, None], dh[None], dc[None], cache)
-        grads["Wx"], grads["Wh"], grads["b"] = dWx[0], dWh[0], db[0]
-        return (dx[:, ::-1] if self.go_backwards else dx), dh0[0], dc0[0]
+        found = read_back(dy[:, :, None], dh[None], dc[None], cache)
+        grads["Wx"], grads["Wh"], grads["b"] = found.dWx[0], found.dWh[0], found.db[0]
+        return (found.dx[:, ::-1] if self.go_backwards else found.dx), found.dh0[0], found.dc0[0]
 
     def __call__(self, x, *, mask=None, initial_state=None, training=False, seed=0):
         (y, h, c), _ = self.run(x, self._weights(x, seed), mask, *(initial_state or ()))

@@ -40,7 +40,7 @@ STATE = "optimizer/"  # of a tensor's name: no layer has a / in its name
 
 def save(model: Sequential, path: str | os.PathLike) -> None:
     """See Sequential.save."""
-    compiled = None
+    compiled: dict[str, Any] | None = None
     tensors: dict[str, Any] = dict(model.params)
     if model.compiled:
         kind = next(name for name, kind in OPTIMIZERS.items() if isinstance(model.choices, kind))
@@ -177,7 +177,8 @@ def _entry(path: str | os.PathLike, name: str) -> bytes:
 
 def _h5_weights(file: Any, model: Sequential, path: str | os.PathLike) -> list[np.ndarray]:
     """The weights in the order of `get_weights`: a group for each layer, called by its kind and a number."""
-    h5py, numbers, found = require("h5py", extra="keras"), {}, []
+    h5py, found = require("h5py", extra="keras"), []
+    numbers: dict[str, int] = {}  # of each kind, the last one's
     try:
         with h5py.File(file, "r") as content:
             for layer in model.layers:

@@ -14,10 +14,11 @@ WIDTHS = 35, 25, 12
 
 def table(model: Sequential) -> str:
     """Layers, shapes with the batch as None, numbers of weights."""
-    params = model.params
+    params, shape = model.params, model.input_shape
+    assert shape is not None  # or there would be no weights
     line = lambda *cells: " " + " ".join(str(cell).ljust(width) for cell, width in zip(cells, WIDTHS)).rstrip()
-    rows, shape = [], model.input_shape
-    for layer, weights in zip(model.layers, model.views(params)):
+    rows = []
+    for layer, weights in zip(model.layers, model.views(params), strict=True):
         shape = layer.built(shape)
         rows.append(line(f"{layer.name} ({layer.kind})", shown(shape), f"{sum(w.size for w in weights.values()):,}"))
     rule = lambda character: character * (sum(WIDTHS) + 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from ..arrays import array_module
 from ..errors import InputError
@@ -10,8 +10,10 @@ from .layer import Layer, Shape
 from .names import look_up
 from .recurrent import LSTM, read, read_back
 
+Kind = TypeVar("Kind", bound=Layer)
 
-def taken(wrapper: Layer, layer: Layer) -> Layer:
+
+def taken(wrapper: Layer, layer: Kind) -> Kind:
     """The layer, which is no other's from now on."""
     if not isinstance(layer, Layer):
         raise InputError(f"{wrapper.kind} got a {type(layer).__name__}, expected a layer")
@@ -85,7 +87,8 @@ class Bidirectional(Layer):
 
     def built(self, shape: Shape) -> Shape:
         self.layer.name = self.layer.name or self.name
-        *time, H = self.layer.built(shape)
+        *time, _ = self.layer.built(shape)
+        H = self.layer.units
         self.shapes = {name: (2, *weight) for name, weight in self.layer.shapes.items()}
         return (*time, 2 * H if self.merge_mode == "concat" else H)
 
@@ -97,7 +100,7 @@ class Bidirectional(Layer):
         return both
 
     def forward(self, x, weights, mask, rng):
-        (y, h, _), cache = read(x, mask, *(weights[name] for name in ("Wx", "Wh", "b")))
+        (y, h, _), cache = read(x, mask, Wx=weights["Wx"], Wh=weights["Wh"], b=weights["b"])
         sequences = self.layer.return_sequences
         both = y if sequences else h.transpose(1, 0, 2)  # (..., D, H)
         merged = both.reshape(*both.shape[:-2], -1) if self.merge_mode == "concat" else both.sum(axis=-2)
@@ -112,8 +115,9 @@ class Bidirectional(Layer):
             dy, dh = dboth, zeros
         else:
             dy, dh = xp.zeros((B, T, 2, H), dy.dtype), dboth.transpose(1, 0, 2)
-        dx, grads["Wx"], grads["Wh"], grads["b"], _, _ = read_back(dy, dh, zeros, inner)
-        return dx
+        found = read_back(dy, dh, zeros, inner)
+        grads["Wx"], grads["Wh"], grads["b"] = found.dWx, found.dWh, found.db
+        return found.dx
 
     def keras_weights(self, weights):
         return [array[d] for d in range(2) for array in weights.values()]

@@ -9,11 +9,6 @@ from typing import Any, TextIO
 
 from ..errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 LOCK = ".lock"
 _held: set[Path] = set()  # folders that this process has locked
 
@@ -61,8 +56,7 @@ class FolderLock(AbstractContextManager):
         while True:
             file = open(self.folder / LOCK, "a+", encoding="utf-8")  # its content stays until it is ours
             try:
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             except BlockingIOError as error:
                 file.seek(0)
                 who = file.read().strip()
@@ -75,3 +69,12 @@ class FolderLock(AbstractContextManager):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
                     return file
             file.close()
+
+
+def _lock(file: TextIO) -> None:
+    """Without waiting; BlockingIOError if somebody else has it, another OSError of a file system without locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -96,7 +96,8 @@ class Trainer:
             self.progress.close()
         if self.state.history and self.ranks.first:
             draw_curves(self.folder, self.progress.say)
-        return TrainingResult(reason, interrupted, self.folder, state.step, state.seconds, state.best)
+        return TrainingResult(reason=reason, interrupted=interrupted, folder=self.folder, step=state.step,
+                              seconds=state.seconds, best=state.best)
 
     def _train(self) -> str:
         """Take steps and validate when it is time; the reason to stop."""

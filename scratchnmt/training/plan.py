@@ -32,7 +32,7 @@ class Plan:
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
         options = self.options
-        return Recipe(options.clip, options.seed, options.graphs, stop=options.on_nonfinite == "stop",
+        return Recipe(clip=options.clip, seed=options.seed, graphs=options.graphs, stop=options.on_nonfinite == "stop",
                       generator=lambda step, part: xp.random.default_rng([options.seed, _DROPOUT, step, *[part] * bool(part)]))
 
     def fixed(self) -> dict[str, Any]:
@@ -57,6 +57,7 @@ class Plan:
             return optim.constant(options.warmup)
         if options.schedule == "luong":
             return optim.luong(options.halve_after * self.epoch_steps, self.epoch_steps, options.warmup)
+        assert self.total_steps is not None, "TrainingOptions wants max_epochs or max_steps beside these schedules"
         course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
         return course(self.total_steps, options.warmup)
 

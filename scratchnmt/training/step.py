@@ -92,7 +92,7 @@ class StepAtOnce:
         self.part = self.machine.part(model.params.flat.size)  # of the vector, what this rank moves
         self.optimizer = optimizer(optim)
         self.grads = model.params.like()
-        self.sum = None  # of the gradients of several parts
+        self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
         self.found: list[Result] = []
 
     def take(self, parts: Sequence[Part], sentences: int, place: Place, rate: float) -> None:
@@ -112,20 +112,24 @@ class StepAtOnce:
 
     def _add_up(self, parts: Sequence[Part], place: Place) -> float:
         """The loss of all parts on all ranks; their gradient is then in `grads`."""
-        nats, parts = 0.0, [part for part in parts if part.batch]
-        if len(parts) != 1:
-            self.sum = self.model.params.like() if self.sum is None else self.sum
-            self.sum.flat[...] = 0
-        for part in parts:
-            nats += float(self.gradient(part.batch, place, part.number))
-            if len(parts) > 1:
-                self.sum.flat[...] += self.grads.flat
-        if len(parts) != 1:
-            self.grads.flat[...] = self.sum.flat
+        nats, batches = 0.0, [(part.number, part.batch) for part in parts if part.batch]
+        several = None if len(batches) == 1 else self._empty_sum()
+        for number, batch in batches:
+            nats += float(self.gradient(batch, place, number))
+            if several is not None:
+                several.flat[...] += self.grads.flat
+        if several is not None:
+            self.grads.flat[...] = several.flat
         total = np.array([nats])
         self.ranks.add_up(self.grads.flat)
         self.ranks.add_up(total)
         return float(total[0])
+
+    def _empty_sum(self) -> Parameters:
+        if self.sum is None:
+            self.sum = self.model.params.like()
+        self.sum.flat[...] = 0
+        return self.sum
 
     def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
         """The loss of a batch, or of a part of it, whose gradient is then in `grads`."""
@@ -180,7 +184,7 @@ class StepAhead:
         self.model, self.optimizer, self.recipe, self.ranks = model, optimizer, recipe, ranks or Ranks()
         self.xp = array_module(model.params.flat)
         self.grads = model.params.like()
-        self.sum = None  # of the gradients of several parts
+        self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
         # the products of the concat score and of local-p's places are CuPy's own, which cannot be recorded
         own = model.config.score == "concat" or model.config.attention == "local-p"
         recordable = not own and (self.ranks.size == 1 or self.ranks.cards.recordable)
@@ -238,8 +242,9 @@ class StepAhead:
         shapes, config = _COURSE | (inputs.fields(bucket) if bucket else {}), self.model.config
         host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
         here = inputs.views(host, shapes)
-        if bucket:
-            inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), *part.batch[:3], config.longest)
+        if bucket and (batch := part.batch):
+            inputs.fill(here, bucket, (config.src_vocab_size, config.tgt_vocab_size), batch.src, batch.src_lengths,
+                        batch.tgt, config.longest)
         here["step"][0] = place.step - 1 | part.number << 32  # each part has masks of its own
         here["course"].view("float64")[...] = course
         if bucket not in self.there:
@@ -283,6 +288,7 @@ class StepAhead:
             self.found[0] += loss
         total = self.grads
         if not (first and last):
+            assert self.sum is not None  # made by `take`, before anything is recorded
             total = self.sum
             if first:
                 total.flat[...] = self.grads.flat

@@ -59,6 +59,15 @@ def test_a_corpus_on_the_disk_is_the_one_in_memory(text, tmp_path, processes, ki
     assert list(found) == list(expected)
 
 
+def test_a_corpus_is_a_sequence_of_pairs():
+    pairs = [([5, 6], [7]), ([8], [9, 10]), ([5], [6])]
+    corpus = Corpus.of(*zip(*pairs))
+    assert corpus.index(pairs[1]) == 1 and corpus.count(pairs[0]) == 1 and pairs[2] in corpus
+    with pytest.raises(ValueError):
+        corpus.index(([1], [1]))
+    assert corpus[1:] == pairs[1:] and corpus[::-1] == pairs[::-1] == list(reversed(corpus)) and corpus[-1] == pairs[-1]
+
+
 def test_it_is_made_once_and_anew_when_what_it_is_made_of_has_changed(text, tmp_path):
     said = []
     again = lambda **options: built(tmp_path, text, say=said.append, **options)

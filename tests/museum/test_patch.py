@@ -81,6 +81,13 @@ def test_a_patch_that_no_longer_fits_is_told(right, times):
             use(bug)
 
 
+def test_a_patch_of_a_file_that_is_gone_is_told():
+    gone = BUG._replace(file="ops/gone.py")
+    with pytest.raises(InputError, match="there is no module scratchnmt.ops.gone"), patched(gone):
+        pass
+    assert not copies()
+
+
 def test_only_whole_lines_fit():
     with pytest.raises(InputError, match="0 times"):
         line_number(BUG._replace(right=BUG.right.strip()))

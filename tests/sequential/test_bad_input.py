@@ -28,6 +28,7 @@ X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2
     (lambda: Sequential([LSTM(3, input_shape=(4, 2), return_state=True)]), ["returns its states too"]),
     (lambda: Sequential([Dense(3, name="a", input_shape=(2,)), Dense(3, name="a")]), ["the same name: a, a"]),
     (lambda: Sequential([3]), ["add got a int, expected a layer"]),
+    (lambda: Sequential([Input(None), Dense(3)]).build((2,)), ["Input: shape is None", "without the batch"]),
     (lambda: Sequential(dtype="float16"), ["dtype 'float16'", "float32, float64"]),
     (lambda: Dense(0), ["Dense: units is 0, expected a whole number of at least 1"]),
     (lambda: Dense(3, activation="sofmax"), ["activation 'sofmax' is not known", "did you mean 'softmax'?"]),
