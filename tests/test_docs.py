@@ -209,7 +209,7 @@ def test_trust_names_every_option_that_may_change_at_a_resume():
 
 STEP, GPU_STEP = "V=8000 H=256 B=32 T=22", "V=8000 H=256 B=64 multi30k"
 LARGE_STEP, GPU_LARGE_STEP = "V=20000 H=512 B=64 T=25", "V=20000 H=512 B=128 multi30k"
-QUOTED_ROWS = [  # where a line of the README begins; the rows' file and sizes; what is quoted of whom
+QUOTED_ROWS = [  # where a line of a page begins; the rows' file and sizes; what is quoted of whom
     ("| 8,000, 256, 32, 22 | kept", "step-amd-epyc", STEP, {"PyTorch": "276 ms", "scratchnmt": "159 ms"}),
     ("| 20,000, 512, 64, 25 | kept", "step-amd-epyc", LARGE_STEP, {"PyTorch": "1,686 ms", "scratchnmt": "1,052 ms"}),
     ("| the same, B 128", "memory-amd-epyc", "V=50000 H=256 B=128 T=25", {"torch": "2,457", "scratchnmt": "779"}),
@@ -229,16 +229,17 @@ QUOTED_ROWS = [  # where a line of the README begins; the rows' file and sizes; 
 
 
 @pytest.mark.parametrize("begin, file, sizes, quoted", QUOTED_ROWS, ids=lambda part: part if isinstance(part, str) else "")
-def test_figures_of_the_readme_are_those_of_their_rows(begin, file, sizes, quoted):
-    page = (ROOT / "README.md").read_text(encoding="utf-8").split("\n")
-    (line,) = (line for line in page if line.startswith(begin))
+def test_figures_of_the_pages_are_those_of_their_rows(begin, file, sizes, quoted):
+    lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").split("\n") if line.startswith(begin)]
+    assert lines
     with (ROOT / "benchmarks" / "results" / f"{file}.csv").open(encoding="utf-8") as rows:
         found = {row["contestant"]: row for row in csv.DictReader(rows) if row["sizes"] == sizes}
     for contestant, figure in quoted.items():
         row = found[contestant]
         column, unit = {"step": ("ms", 1), "decode": ("ms", 1e3), "train": ("tokens_per_s", 1),
                         "memory": ("gbyte", 2**20 / 1e9)}[row["command"]]
-        assert figure in line
+        assert all(figure in line for line in lines)
         assert float(figure.strip(" ms").replace(",", "")) == pytest.approx(float(row[column]) / unit, rel=0.005)
-        if row["command"] == "step" and line.endswith(" % |") and contestant == "scratchnmt":
-            assert line.endswith(f"| {100 * float(row['share']):.0f} % |")
+        if row["command"] == "step" and contestant == "scratchnmt":
+            share = f"| {100 * float(row['share']):.0f} % |"
+            assert all(line.endswith(share) for line in lines if line.endswith(" % |"))
