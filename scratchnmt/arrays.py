@@ -114,7 +114,7 @@ def check_shapes(op: str, /, **arguments: tuple[str, Array]) -> dict[str, int]:
         terms = spec.split()
         shape = tuple(array.shape)
         if len(shape) == len(terms):
-            for term, size in zip(terms, shape):
+            for term, size in zip(terms, shape, strict=False):
                 if len(term) == 1 and term.isalpha() and term not in sizes:
                     sizes[term] = size
                     origin[term] = f"{name} {shape}"

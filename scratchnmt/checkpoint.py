@@ -195,7 +195,8 @@ def write_tensors(path: Folder, tensors: Mapping[str, Array], info: Mapping[str,
     path = Path(path)
     beside = path.with_name(f".{path.name}.tmp")
     host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
-    label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(sorted(host.items()), info), "info": dict(info)}
+    label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(sorted(host.items()), info),
+             "info": dict(info)}
     if len(json.dumps(label)) > _HEADER_LIMIT // 4:  # it stands in JSON once more
         raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; "
                          "a run of so many validations needs a larger valid_every")
@@ -300,7 +301,7 @@ def _read_label(path: Folder, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_expected(path: Folder, file: Any, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    slices = {name: file.get_slice(name) for name in file.keys()}
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, a file is no dict
     found = {name: f"{_DTYPES.get(s.get_dtype(), s.get_dtype())} {tuple(s.get_shape())}" for name, s in slices.items()}
     should = {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in expected.items()}
     for name in sorted(found.keys() | should.keys()):
@@ -371,8 +372,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f'{path} is not the config of a run: its "format" is not "{_FORMAT}"')
     _check_version(path, content.get("version"))
     if SEAL in content and content[SEAL] != seal_of(content):  # older ones have none
-        raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries (options are changed "
-                         "by --resume, not in this file)")
+        raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries (options are "
+                         "changed by --resume, not in this file)")
     if unknown := content.keys() - {"format", "version", SEAL, "training", "data", *_OF_THE_MODEL}:
         raise InputError(f"{path} is damaged: it has {shown(sorted(unknown))}, which is not known")
     content.setdefault("data", {})

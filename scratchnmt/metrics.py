@@ -34,7 +34,7 @@ def loss(model: Any, batch: Batch) -> tuple[float, int]:
 
 def perplexity_of(losses: Iterable[tuple[float, int]]) -> float:
     """The perplexity of all batches, of whose losses this is."""
-    nats, tokens = map(sum, zip((0.0, 0), *losses))
+    nats, tokens = map(sum, zip((0.0, 0), *losses, strict=True))
     if not tokens:
         raise InputError("perplexity needs at least one sentence")
     return exp(min(nats / tokens, 700.0))
@@ -61,7 +61,7 @@ def _score(name: str, hypotheses: Sequence[str], references: Sequence[str], **op
 
 
 def _forget(tokenizer: Any) -> None:
-    """Empty sacreBLEU's caches, which keep the last 65,536 sentences: a training of many validations would only grow."""
+    """Empty sacreBLEU's caches, which keep the last 65,536 sentences: a training with many validations would grow."""
     for part in (tokenizer, getattr(tokenizer, "_post_tokenizer", None)):
         if clear := getattr(type(part).__call__, "cache_clear", None):
             clear()

@@ -111,7 +111,8 @@ def _read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            record["train_loss"] = nan if record["train_loss"] is None else record["train_loss"]  # all steps were skipped
+            if record["train_loss"] is None:  # all steps were skipped
+                record["train_loss"] = nan
             records.append({name: float(record[name]) for name in _COLUMNS})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}, line {number}, is not the record of a validation: {error}") from error

@@ -53,7 +53,7 @@ def average(folders: Sequence[Folder], out: Folder) -> None:
         raise InputError(f"{out} exists already, expected a new or an empty folder for the mean")
     runs = [load_run(folder) for folder in folders]
     _check_alike(folders, runs, "models whose weights are averaged")
-    for folder, run in zip(folders, runs):
+    for folder, run in zip(folders, runs, strict=True):
         _check_configuration(folders[0], runs[0], folder, run)
     model, src_vocab, tgt_vocab = load_model(folders[0])
     total = model.params.flat.astype(np.float64)
@@ -67,7 +67,7 @@ def _check_alike(folders: Sequence[Folder], runs: Sequence[Run], who: str) -> No
     """InputError, naming the files, unless all have the first one's vocabularies."""
     if not folders:
         raise InputError("no folder of a model is given, expected at least one")
-    for (folder, run), side in ((pair, side) for pair in zip(folders, runs) for side in ("src", "tgt")):
+    for (folder, run), side in ((pair, side) for pair in zip(folders, runs, strict=True) for side in ("src", "tgt")):
         (first, right), (name, found) = runs[0].vocabularies[side], run.vocabularies[side]
         if found != right:
             raise InputError(f"{Path(folder) / name} is not the same vocabulary as {Path(folders[0]) / first}: "

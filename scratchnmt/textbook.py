@@ -45,7 +45,7 @@ def new_params(V_src: int, V_tgt: int, E: int, H: int, rng: np.random.Generator)
 
 def lstms(params: Params) -> tuple[LSTM, LSTM, LSTM]:
     """The two LSTMs of the encoder, and the decoder's; no copies: += changes params itself."""
-    fwd, bwd = zip(params["encoder.Wx"], params["encoder.Wh"], params["encoder.b"])
+    fwd, bwd = zip(params["encoder.Wx"], params["encoder.Wh"], params["encoder.b"], strict=True)
     return fwd, bwd, (params["decoder.Wx"], params["decoder.Wh"], params["decoder.b"])
 
 

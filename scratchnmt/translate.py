@@ -54,8 +54,8 @@ class _Line(NamedTuple):
 class Translator:
     """Translates sentences with `model`; ids come from `src_vocab` and are read by `tgt_vocab`.
 
-    ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with the
-    same lines; each searches for its share of the batches, and all have all results.
+    ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with
+    the same lines; each searches for its share of the batches, and all have all results.
     """
 
     def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None):
@@ -179,10 +179,11 @@ class Translator:
                 found = self._search([line.ids for line in batch], batch_size, max_length, search,
                                      [line.number for line in batch])
                 return [[(write(line.text, one), one.score) for one in hypotheses]
-                        for line, hypotheses in zip(batch, found)]
+                        for line, hypotheses in zip(batch, found, strict=True)]
 
             results = self.ranks.each(batches, translate)
-            found = {line.number: result for batch, some in zip(batches, results) for line, result in zip(batch, some)}
+            found = {line.number: result for batch, some in zip(batches, results, strict=True)
+                     for line, result in zip(batch, some, strict=True)}
             for line in encoded:
                 yield found.get(line.number) or [("", 0.0)]
 
@@ -237,9 +238,9 @@ class Translator:
         found = [ScoredTranslation(0.0, [], []) for _ in pairs]
         order = sorted((i for i, (src, _) in enumerate(pairs) if src), key=lambda i: len(pairs[i][1]))
         longest = accumulate((len(pairs[i][0]) for i in order), max)  # so that these sizes ascend, too
-        sizes = {i: self._score_size(S, len(pairs[i][1])) for i, S in zip(order, longest)}
+        sizes = {i: self._score_size(S, len(pairs[i][1])) for i, S in zip(order, longest, strict=True)}
         for chosen in _batches(order, sizes, batch_size):
-            for i, scores in zip(chosen, self._token_scores([pairs[i] for i in chosen], batch_size)):
+            for i, scores in zip(chosen, self._token_scores([pairs[i] for i in chosen], batch_size), strict=True):
                 tokens = [*map(self.tgt_vocab.token, pairs[i][1]), SPECIALS[EOS]]
                 found[i] = ScoredTranslation(sum(scores), tokens, scores)
         return found
@@ -249,7 +250,8 @@ class Translator:
         if len(src_lines) != len(tgt_lines):
             raise InputError(f"{len(src_lines)} source lines and {len(tgt_lines)} target lines: line n of one must "
                              "be the translation of line n of the other")
-        pairs = [(self.src_vocab.encode(src), self.tgt_vocab.encode(tgt)) for src, tgt in zip(src_lines, tgt_lines)]
+        pairs = [(self.src_vocab.encode(src), self.tgt_vocab.encode(tgt))
+                 for src, tgt in zip(src_lines, tgt_lines, strict=True)]
         for n, (src, tgt) in enumerate(pairs, start=1):
             if tgt and not src:
                 raise InputError(f"line {n} is blank in the source and not in the target: it can be no translation")
@@ -265,13 +267,13 @@ class Translator:
 
     def _token_scores(self, pairs: list[tuple[list[int], list[int]]], batch_size: int) -> list[list[float]]:
         """The log-probability of every target token, </s> included, of a batch of pairs."""
-        batch = make_batch(*zip(*pairs))
+        batch = make_batch(*zip(*pairs, strict=True))
         try:
             scores = to_device(self.model.token_log_probs(batch.src, batch.src_lengths, batch.tgt), "cpu")
         except MemoryError as error:
             raise InputError(f"out of memory ({error}) in the scores of {len(pairs)} sentences of up to "
                              f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}") from error
-        return [column[:length].tolist() for column, length in zip(scores.T, batch.tgt_lengths)]
+        return [column[:length].tolist() for column, length in zip(scores.T, batch.tgt_lengths, strict=True)]
 
     def translate_with_attention(
         self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None

@@ -62,8 +62,8 @@ MODEL = {
     "attention": Option("global", "to the whole source, or to a window: one that moves on with the steps, or one whose "
                         "place is predicted", {"choices": tuple(ATTENTIONS)}),
     "window": Option(10, "tokens on each side of such a window's middle"),
-    "query": Option("state", "which state of the decoder asks: that of the step, or the previous one (Bahdanau et al. 2015)",
-                    {"choices": QUERIES}),
+    "query": Option("state", "which state of the decoder asks: that of the step, or the previous one "
+                             "(Bahdanau et al. 2015)", {"choices": QUERIES}),
     "feed": Option("output", "what a decoder step receives beside its state: the attentional output of the step "
                    "before (input feeding), its context, the state it started from, or none", {"choices": FEEDS}),
     "readout": Option("output", "what the vocabulary is read from: the attentional output, or the decoder's state",

@@ -24,8 +24,7 @@ from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
-from .choices import (CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY,
-                      defaults)
+from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
 from .parser import COMPUTING, computing
 
 _LEARN_FROM = 1_000_000  # lines

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
     ranks = world()
-    with together(ranks, out, "training stopped on all ranks", f"; resume it with\n  {resume_command(out, ranks.size)}"):
+    resume_with = f"; resume it with\n  {resume_command(out, ranks.size)}"
+    with together(ranks, out, "training stopped on all ranks", resume_with):
         ranks.check_alike({"command": "train", "out": out, "resume": resume, "overwrite": overwrite, **given})
         ranks.on_first(lambda: check_out_dir(out, resume=resume, overwrite=overwrite))
         with ExitStack() as stack:

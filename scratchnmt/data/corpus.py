@@ -5,8 +5,8 @@
 
 In a folder these are ids.bin and index.bin, little-endian, beside blocks.bin, a CRC-32 of each BLOCK pairs (their rows
 of the index, then their ids), and header.json, written last, which tells what the corpus is made of and how long the
-files are, with a checksum of its own.  A block is checked when the order of an epoch comes to it, which also brings it into
-memory ahead of its use; a folder without a whole header is no corpus.
+files are, with a checksum of its own.  A block is checked when the order of an epoch comes to it, which also brings it
+into memory ahead of its use; a folder without a whole header is no corpus.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         self.ids, self.rows, self.crcs, self.content, self.name = ids, index, crcs, content, name
 
     @classmethod
-    def of(cls, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]], lines: Sequence[int] | None = None) -> Corpus:
+    def of(cls, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]],
+           lines: Sequence[int] | None = None) -> Corpus:
         """In memory; lines: of each pair in the text that it is from, from 1 (left out: their numbers)."""
         index = np.zeros(len(src), ROW)
         index["src"], index["tgt"] = [len(ids) for ids in src], [len(ids) for ids in tgt]
@@ -98,7 +99,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     def batch(self, indices: Iterable[int]) -> Batch:
         """The batch of the sentence pairs at `indices`, in that order."""
         rows = self.rows[np.asarray(indices, dtype=np.int64)]
-        return make_batch(*zip(*(self._pair(row) for row in rows)))
+        return make_batch(*zip(*(self._pair(row) for row in rows), strict=True))
 
     def lengths(self, indices: Any = slice(None)) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""

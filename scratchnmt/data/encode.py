@@ -1,7 +1,7 @@
 """From two text files to a corpus of ids: in memory, or once and for all in a folder, on every core.
 
-Lines are read in chunks, encoded by worker processes, and written in their order, so that of a text of any length only a
-few chunks are in memory.  A folder is written beside the one that it replaces and gets its name when it is whole.
+Lines are read in chunks, encoded by worker processes, and written in their order, so that of a text of any length only
+a few chunks are in memory.  A folder is written beside the one that it replaces and gets its name when it is whole.
 """
 
 from __future__ import annotations
@@ -26,10 +26,30 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..errors import InputError, WriteError, require
-from .corpus import (BLOCK, BLOCKS, HEADER, IDS, INDEX, ROW, Corpus, LeftOut, block_crc, content_crc, header_bytes,
-                     read_header)
-from .text import (ByteFile, check_parallel, clean_line, flush_to_disk, open_text, raw_lines, unreadable,
-                   write_atomically)
+from .corpus import (
+    BLOCK,
+    BLOCKS,
+    HEADER,
+    IDS,
+    INDEX,
+    ROW,
+    Corpus,
+    LeftOut,
+    block_crc,
+    content_crc,
+    header_bytes,
+    read_header,
+)
+from .text import (
+    ByteFile,
+    check_parallel,
+    clean_line,
+    flush_to_disk,
+    open_text,
+    raw_lines,
+    unreadable,
+    write_atomically,
+)
 from .vocab import Vocabulary
 
 CHUNK = 4096  # lines that a worker encodes at a time
@@ -83,9 +103,9 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
     return Chunk(np.array(ids, np.uint32), np.array(rows, ROW), blank, too_long)
 
 
-def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, *,
-                  max_length: int | None = None, processes: int | None = None, may_build: bool = True,
-                  say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
+def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary,
+                  tgt_vocab: Vocabulary, *, max_length: int | None = None, processes: int | None = None,
+                  may_build: bool = True, say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
     """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
 
     It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left
@@ -110,8 +130,8 @@ def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_v
         if may_build:
             say(f"{folder} is made anew: {why}")
     if not may_build:
-        raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the same "
-                         "text files, and one folder that all of them see")
+        raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the "
+                         "same text files, and one folder that all of them see")
     left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes)
     return Corpus.open(folder), left_out
 
@@ -122,8 +142,8 @@ def check_place(folder: Path) -> None:
         ours = {HEADER, IDS, INDEX, BLOCKS}
         others = sorted({path.name for path in folder.iterdir()} - ours) if folder.is_dir() else [folder.name]
         if others:
-            raise InputError(f"{folder} is in the way: the text is to be written there as ids, and it holds {others[0]}; "
-                             "choose another folder for the run, or move it")
+            raise InputError(f"{folder} is in the way: the text is to be written there as ids, and it holds "
+                             f"{others[0]}; choose another folder for the run, or move it")
 
 
 def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, made_of: Any,
@@ -162,7 +182,7 @@ class _Writer:
     """Appends chunks to the files of a corpus."""
 
     def __init__(self, folder: Path, dtype: str):
-        self.files = {name: open(folder / name, "wb") for name in (IDS, INDEX, BLOCKS)}
+        self.files = {name: open(folder / name, "wb") for name in (IDS, INDEX, BLOCKS)}  # noqa: SIM115, closed by us
         self.dtype, self.pairs, self.tokens, self.blank, self.too_long = dtype, 0, 0, 0, 0
         self.content = 0
         self.rows, self.ids = np.zeros(0, ROW), np.zeros(0, np.uint32)  # of a block that is not full yet
@@ -231,7 +251,8 @@ def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[Job]:
             pair = list(islice(src, CHUNK)), list(islice(tgt, CHUNK))
             bar.at(src_file)
             if len(pair[0]) != len(pair[1]):
-                counts = [first - 1 + len(lines) + sum(1 for _ in rest) for lines, rest in zip(pair, (src, tgt))]
+                counts = [first - 1 + len(lines) + sum(1 for _ in rest)
+                          for lines, rest in zip(pair, (src, tgt), strict=True)]
                 check_parallel(src_path, counts[0], tgt_path, counts[1])
             if not pair[0]:
                 return
@@ -271,8 +292,8 @@ def _encoded(jobs: Iterator[Job], how: How, processes: int) -> Iterator[Chunk]:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            raise InputError("a process that encodes the text ended before its work was done; perhaps memory was short: try "
-                             "again with fewer processes") from error
+            raise InputError("a process that encodes the text ended before its work was done; perhaps memory was "
+                             "short: try again with fewer processes") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -298,8 +319,8 @@ def _encode(lines: Lines, names: tuple[str, str], src_vocab: Vocabulary,
             tgt_vocab: Vocabulary, max_length: int | None) -> Chunk:
     *sides, first = lines
     src, tgt = ([clean_line(data, name, number) for number, data in enumerate(side, start=first)]
-                for side, name in zip(sides, names))
-    return encode_lines(zip(src, tgt), src_vocab, tgt_vocab, max_length, first)
+                for side, name in zip(sides, names, strict=True))
+    return encode_lines(zip(src, tgt, strict=False), src_vocab, tgt_vocab, max_length, first)
 
 
 def _stamp(path: str) -> list[Any]:

@@ -179,7 +179,7 @@ def write_atomically(path: str | os.PathLike, data: bytes | Iterable[bytes]) -> 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
     """A file opened to be read; InputError if it is a pipe or a device, which might be waited for without end."""
     no_wait = lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    file = open(path, "rb", opener=no_wait)
+    file = open(path, "rb", opener=no_wait)  # noqa: SIM115, whoever asked closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise InputError(f"{path} is not a regular file")

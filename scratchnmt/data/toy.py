@@ -17,8 +17,22 @@ from typing import NamedTuple
 
 from .toy_clauses import WAS, be, clause, spell_english, spell_french
 from .toy_phrases import (
-    HE, HER, HIM, ME, NOTHING, PRONOUNS, SHE, THEM, TO_HER, TO_HIM, TO_THEM, US, WHO,
-    Phrase, PhraseBook, pronoun_for,
+    HE,
+    HER,
+    HIM,
+    ME,
+    NOTHING,
+    PRONOUNS,
+    SHE,
+    THEM,
+    TO_HER,
+    TO_HIM,
+    TO_THEM,
+    US,
+    WHO,
+    Phrase,
+    PhraseBook,
+    pronoun_for,
 )  # fmt: skip
 from .toy_words import ADJECTIVES, NOUNS, VERBS, Verb
 

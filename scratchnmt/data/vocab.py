@@ -78,8 +78,8 @@ class WordVocabulary:
         content = {"format": _FORMAT, "version": _VERSION, "words": self._tokens[len(SPECIALS) :]}
         data = json.dumps(content, ensure_ascii=False, indent=0).encode() + b"\n"
         if len(data) > VOCABULARY_LIMIT:
-            raise InputError(f"a vocabulary of {len(self):,} words with {len(data):,} bytes is too large: choose a smaller "
-                             f"vocab_size or a larger min_count, for at most {VOCABULARY_LIMIT:,} bytes")
+            raise InputError(f"a vocabulary of {len(self):,} words with {len(data):,} bytes is too large: choose a "
+                             f"smaller vocab_size or a larger min_count, for at most {VOCABULARY_LIMIT:,} bytes")
         return data
 
     def save(self, path: str | os.PathLike) -> None:

@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, array_module
-from .convention import (describe, differentiable, draw_dys, given_dys, named_gradients, output_names, outputs,
-                         run_backward, run_forward)
+from .convention import (
+    describe,
+    differentiable,
+    draw_dys,
+    given_dys,
+    named_gradients,
+    output_names,
+    outputs,
+    run_backward,
+    run_forward,
+)
 from .inputs import check_callable, check_numbers, first, is_array, to_host
 from .measure import differing, noise_floors, rms, rounding
 from .report import Report, raise_if_wrong
@@ -55,7 +64,7 @@ def run_twice(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any, tup
     broken = [f"forward writes into its argument {path}" for path in changed(before, args)]
     if not broken and not same_bits(outputs(y), outputs(run_forward(forward, args)[0])):
         broken = ["forward is random: two calls with the same arguments differ (pass the mask or a generator)"]
-    infinite = {name: ~np.isfinite(to_host(v)) for name, v in zip(output_names(y), outputs(y))}
+    infinite = {name: ~np.isfinite(to_host(v)) for name, v in zip(output_names(y), outputs(y), strict=True)}
     broken += [f"output {name} holds a value that is not finite at {first(where)}"
                for name, where in infinite.items() if where.any()]
     return y, cache, tuple(broken)

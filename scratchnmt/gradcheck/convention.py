@@ -73,7 +73,7 @@ def output_names(y: Any) -> list[str]:
     if not isinstance(y, (tuple, list)):
         return ["y"]
     names = getattr(y, "_fields", None) or [f"y[{i}]" for i in range(len(y))]
-    return [name for name, v in zip(names, y) if outputs(v)]
+    return [name for name, v in zip(names, y, strict=False) if outputs(v)]
 
 
 def draw_dys(ys: Sequence[Array], seed: int) -> list[Array]:

@@ -86,12 +86,12 @@ def _difference(f: Line, middle: np.ndarray, step: float, method: str,
     """(the derivative, its doubt relative to the slope and the bend)"""
     steps = [step / 2**k for k in range(LEVELS[method])]
     ends = [(f(h), f(-h)) for h in steps]
-    slopes = [float((ahead - behind).sum()) / (2 * h) for h, (ahead, behind) in zip(steps, ends)]
+    slopes = [float((ahead - behind).sum()) / (2 * h) for h, (ahead, behind) in zip(steps, ends, strict=True)]
     bends = [float(((ahead - middle) + (behind - middle)).sum()) / 2 for ahead, behind in ends]
     if not np.isfinite([*slopes, *bends]).all():
         return Difference(math.nan, math.inf), math.inf
     value, doubt = extrapolated(slopes) if method == "richardson" else (slopes[0], abs(slopes[0] - slopes[1]))
-    doubt += max(abs(a - 4 * b) / h for a, b, h in zip(bends, bends[1:], steps)) + noise / steps[-1]
+    doubt += max(abs(a - 4 * b) / h for a, b, h in zip(bends, bends[1:], steps, strict=False)) + noise / steps[-1]
     size = abs(value) + abs(bends[0]) / step
     return Difference(value, doubt, step), doubt / size if size else math.inf if doubt else 0.0
 

@@ -141,7 +141,7 @@ def _tensor(probe: Probe, name: str, found: Measured, rtol: float, locate: bool)
 def _hints(probe: Probe, tensor: TensorReport, found: Measured, rtol: float) -> list[str]:
     """The hints that projections allow: what holds of a gradient holds of its products with directions."""
     name, g = tensor.name, probe.gradients[tensor.name]
-    predicted, derivative = (np.array(column) for column in zip(*found[name,]))
+    predicted, derivative = (np.array(column) for column in zip(*found[name,], strict=True))
     if g.any() and not predicted.any():
         return []
     x = to_host(probe.values[name]).reshape(-1)

@@ -69,7 +69,7 @@ def kink_at(f: Line, at: float) -> Sides | None:
         return None
     if any(abs(other - jumps[-1]) > SAME * jump for other in jumps):
         return None
-    bend = max(abs(float((a - b).sum())) for a, b in zip(sides[-2][:2], sides[-1][:2]))
+    bend = max(abs(float((a - b).sum())) for a, b in zip(sides[-2][:2], sides[-1][:2], strict=True))
     return Sides(min(left.sum(), right.sum()), max(left.sum(), right.sum()), doubt + bend)
 
 
@@ -85,7 +85,7 @@ def jointly(f: Callable, args: Mapping[str, Any], chosen: Chosen, *, dys: Sequen
         noise = rounding(along, along(0.0), at)
         coarse, fine = (_one_sided(along, h * at, noise) for h in NEAR[-2:])
     left, right, doubt = fine
-    doubt += sum(float(np.abs(a - b).sum()) for a, b in zip(coarse[:2], fine[:2]))
+    doubt += sum(float(np.abs(a - b).sum()) for a, b in zip(coarse[:2], fine[:2], strict=True))
     low, high = float(np.minimum(left, right).sum()), float(np.maximum(left, right).sum())
     said = np.concatenate([backward for _, backward in chosen.values()])
     doubt += 1e-6 * float(np.abs(said).sum())

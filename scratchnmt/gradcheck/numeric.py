@@ -83,7 +83,7 @@ def derivatives(f: Callable, args: Mapping[str, Any], name: str, indices: Indice
         return _complex_elements(f, args, name, dys, indices), np.zeros(len(indices))
     along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
     found = [settled(along(i), abs(float(flat[i])), method) for i in indices]
-    for i, difference in zip(indices, found):
+    for i, difference in zip(indices, found, strict=True):
         if not math.isfinite(difference.doubt):
             index = tuple(int(k) for k in np.unravel_index(i, args[name].shape))
             raise ValueError(f"{method}: the forward pass is not finite on both sides of {name}{list(index)} = "

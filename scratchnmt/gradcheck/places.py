@@ -68,7 +68,7 @@ def behind_a_mask(c: Clue) -> str | None:
 def repeated_ids(c: Clue) -> str | None:
     """Rows whose number an integer argument holds more than once."""
     for name, ids in _host_arrays(c, "iu"):
-        if c.shape and ids.size and 0 <= ids.min() and ids.max() < c.shape[0]:
+        if c.shape and ids.size and ids.min() >= 0 and ids.max() < c.shape[0]:
             row, counts = _coordinates(c)[0], np.bincount(ids.reshape(-1), minlength=c.shape[0])
             if _only(c, counts[row] > 1, row):
                 return (f"{c.name} is wrong only in the rows whose number occurs more than once in {name}: "
@@ -126,7 +126,7 @@ def _lengths(c: Clue) -> Iterator[tuple[str, np.ndarray, tuple[np.ndarray, np.nd
     at = _coordinates(c)
     for name, lengths in _host_arrays(c, "iu"):
         for time, batch in ((0, 1), (1, 0)):
-            if lengths.shape == (c.shape[batch],) and 0 <= lengths.min() and lengths.max() <= c.shape[time]:
+            if lengths.shape == (c.shape[batch],) and lengths.min() >= 0 and lengths.max() <= c.shape[time]:
                 yield name, lengths, (at[time], at[batch])
 
 

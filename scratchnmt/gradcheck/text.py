@@ -24,7 +24,7 @@ def layout(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[
     lines = []
     for row in [header, *rows]:
         cells = [
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))
+            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append(("  " + "  ".join(cells)).rstrip())
     return lines
@@ -59,10 +59,10 @@ def _table(report: Report, color: bool) -> list[str]:
              "ok" if t.ok else "WRONG"] for t in report.tensors]
     if report.kinks:
         header.insert(4, "kinks")
-        for row, tensor in zip(rows, report.tensors):
+        for row, tensor in zip(rows, report.tensors, strict=True):
             row.insert(4, str(tensor.kinks))
     first, *lines = layout(header, rows, left=(0, 1, len(header) - 1))
-    return ["", first, *(_verdict(line, t.ok, color) for line, t in zip(lines, report.tensors))]
+    return ["", first, *(_verdict(line, t.ok, color) for line, t in zip(lines, report.tensors, strict=True))]
 
 
 def _verdict(line: str, ok: bool, color: bool) -> str:

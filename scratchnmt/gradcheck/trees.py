@@ -39,7 +39,7 @@ def same_bits(a: Sequence[Any], b: Sequence[Any]) -> bool:
     """Are two lists of arrays equal in shape and in every bit?"""
     return len(a) == len(b) and all(
         y is not None and np.shape(x) == np.shape(y) and to_host(x).tobytes() == to_host(y).tobytes()
-        for x, y in zip(a, b))
+        for x, y in zip(a, b, strict=False))
 
 
 def _items(tree: Any) -> Any:

@@ -8,8 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from .convention import (cast, describe, differentiable, named_gradients, output_names, outputs, run_backward,
-                         run_forward)
+from .convention import (
+    cast,
+    describe,
+    differentiable,
+    named_gradients,
+    output_names,
+    outputs,
+    run_backward,
+    run_forward,
+)
 from .dys import choose_dys
 from .elements import Elements, hints_of
 from .inputs import check_callable, check_numbers, is_float_array, kind, to_host
@@ -66,7 +74,7 @@ def assert_variant(*args: Any, **kwargs: Any) -> Report:
 def _check_pair(what: str, op: Any) -> None:
     if not isinstance(op, (tuple, list)) or len(op) != 2:
         raise TypeError(f"{what} is {kind(op)}: expected a pair (forward, backward)")
-    for name, function in zip(("forward", "backward"), op):
+    for name, function in zip(("forward", "backward"), op, strict=False):
         check_callable(f"the {name} of {what}", function)
 
 
@@ -78,7 +86,7 @@ def _run_both(plain: Op, fused: Op, args: Mapping[str, Any], names: Sequence[str
     if len(outputs(y)) != len(outputs(y64)):
         raise ValueError(f"the plain op has {len(outputs(y64))} outputs with a gradient, "
                          f"the fused one {len(outputs(y))}")
-    ys = [_pair(*three) for three in zip(output_names(y), outputs(y), outputs(y64))]
+    ys = [_pair(*three) for three in zip(output_names(y), outputs(y), outputs(y64), strict=True)]
     if not all(pair.fits for pair in ys):
         return ys, [], []
     dys = choose_dys(lambda **some: run_forward(plain[0], some)[0], args64, names, y, dys, method="central",

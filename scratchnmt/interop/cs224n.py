@@ -154,7 +154,7 @@ def _shapes(layout: Layout, config: NMTConfig) -> dict[str, tuple[int, ...]]:
     ours = {name: np.broadcast_to(np.int8(0), shape) for name, shape in config.shapes().items()}  # shapes, no memory
     shapes = {}
     for name, parts in layout.items():
-        rows, *columns = zip(*(part.of(ours).shape for part in parts))
+        rows, *columns = zip(*(part.of(ours).shape for part in parts), strict=False)
         shapes[name] = (sum(rows), *(size[0] for size in columns))
         if name not in _EMBEDDINGS.values():
             shapes[name] = shapes[name][::-1]

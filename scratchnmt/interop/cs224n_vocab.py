@@ -51,7 +51,7 @@ def write_cs224n_vocabularies(path: str | os.PathLike, src_vocab: Vocabulary, tg
 
     In ASCII, since the course's code opens it with the locale's encoding.
     """
-    both = zip(SIDES, (src_vocab, tgt_vocab))
+    both = zip(SIDES, (src_vocab, tgt_vocab), strict=True)
     content = {side: {vocab.token(i): i for i in range(len(vocab))} for side, vocab in both}
     write_atomically(path, json.dumps(content, indent=2).encode("ascii"))
 
@@ -77,7 +77,7 @@ def _words(ids: Mapping[str, Any], name: str) -> Words:
         raise InputError(f"{name}: there is no word" if len(ids) == len(SPECIALS) else f"{name}: a word is no text")
     in_order = sorted(ids.keys() - set(SPECIALS), key=ids.__getitem__)
     shown = {word: _shown(word) for word in in_order}
-    ours = dict(zip(SPECIALS, SPECIALS))
+    ours = dict(zip(SPECIALS, SPECIALS, strict=True))
     for word, ours_of_it in shown.items():
         if ours_of_it in ours:
             raise InputError(f"{name}: {ours[ours_of_it]!r} and {word!r} are one word here, {ours_of_it!r}")

@@ -192,7 +192,7 @@ def _look(views: Mapping[str, TensorView], data: Mapping[str, np.ndarray], path:
     tensors = {}
     for name, (storage, offset, shape, strides) in views.items():
         size = math.prod(shape)
-        last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides))
+        last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=False))
         if size and last >= storage.size or size > storage.size or len(shape) > 8:
             raise InputError(f"{path} is damaged: {printable(name)} reaches outside the numbers that it is made of")
         numbers = data[storage.key]

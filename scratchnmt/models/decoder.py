@@ -16,9 +16,10 @@ What a state leaves for others to read stands side by side in its row of one arr
       `before`: the states of step t-1             (M)      (H)                   (H)     (2) reads h and what is fed
       `after`: the states of step t                                                       (3), (4), (5) write h, a, o
 
-so that [a; h] of (5), and [h; o] of (2) with input feeding, are columns of it, and nothing is copied from step to step.  `now`
-are the rows of step t among those of the N words.  Backward walks the same loop from its end over `dtop`, an array of the
-same layout: whoever read some columns adds to them what comes back.  The weights' gradients follow in one product each.
+so that [a; h] of (5), and [h; o] of (2) with input feeding, are columns of it, and nothing is copied from step to
+step.  `now` are the rows of step t among those of the N words.  Backward walks the same loop from its end over `dtop`,
+an array of the same layout: whoever read some columns adds to them what comes back.  The weights' gradients follow in
+one product each.
 
 Where the previous state asks (Bahdanau, Cho & Bengio 2015), (4) comes first, a[t] = attention(h[t-1], h_enc), and the
 context that (2) is fed is a[t] itself.  It stands in the row of the state that asked for it.
@@ -87,8 +88,8 @@ class DecoderCache(NamedTuple):
     kernels: Kernels
 
 
-def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing, h_enc: Array,
-                    mask: Array, states: list[State], rng: Any = None,
+def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Array, tgt_lengths: Array | Packing,
+                    h_enc: Array, mask: Array, states: list[State], rng: Any = None,
                     kernels: Kernels = PLAIN) -> tuple[Array, DecoderCache]:
     """Packed outputs o (N, H), cache; embedded (T, B, E) of the words before each target."""
     xp = array_module(embedded)
@@ -118,7 +119,8 @@ def lay_out(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x:
     readout = READOUTS[config.readout](config, params, kernels)
     top = xp.empty((B + N, config.context_size + config.hidden_size + readout.columns), dtype)
     top[:B] = 0 if first.top is None else first.top
-    layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels) for l in range(config.layers)]
+    layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels)
+              for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
     M, H = config.context_size, config.hidden_size
     return DecoderRows(layers=layers, top=top, a=slice(M), h=slice(M, M + H), asks_before=config.asks_before,
@@ -126,8 +128,8 @@ def lay_out(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x:
                        readout_rows=readout.rows(top, packing, mask))
 
 
-def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState, top: Array,
-                dropout: float, rng: Any, kernels: Kernels) -> LayerRows:
+def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState,
+                top: Array, dropout: float, rng: Any, kernels: Kernels) -> LayerRows:
     M, H = config.context_size, config.hidden_size
     name, xp, dtype = layer_name("decoder", l), array_module(x), top.dtype
     B, N = packing.sentences, packing.offsets[-1]
@@ -214,7 +216,8 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
     dh = [xp.zeros(layer.h.shape, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, h]]
     drows = DecoderGradientRows(
         top=dtop, h=dh, c=[xp.zeros((B, do.shape[1]), do.dtype) for _ in dh],
-        z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers], reads=recurrent_inputs(config, dh, dtop))
+        z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers],
+        reads=recurrent_inputs(config, dh, dtop))
     attention_drows = attention.gradient_rows(attention_rows, do.dtype)
     # in the forward pass this was the vocabulary, which read the outputs
     dp = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
@@ -223,7 +226,7 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
         attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, h], dtop[asking, a],
                                 dtop[asking, h])
 
-    for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing)):
+    for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing), strict=True):
         rows.readout.step_backward(dtop, step, rows.readout_rows, dp)  # (5)
         if not rows.asks_before:
             attend_backward(t, step.now, step.after)  # (4)

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 FALLEN = ".fallen"  # a mark begins with it
@@ -28,7 +29,8 @@ _BEGUN, _BYE = b"+", b"-"
 
 
 class Guard:
-    """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is well."""
+    """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is
+    well."""
 
     def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
         self.begun = False
@@ -45,10 +47,8 @@ class Guard:
 
     def _tell(self, what: bytes) -> None:
         assert self.process.stdin is not None  # it was started with a pipe
-        try:
+        with suppress(OSError):  # it is gone
             self.process.stdin.write(what)
-        except OSError:
-            pass  # it is gone
 
 
 def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:

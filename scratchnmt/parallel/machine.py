@@ -28,7 +28,7 @@ class Machine:
         self.size: int = 1 if comm is None else comm.Get_size()
 
     def share(self, model: Any) -> Machine:
-        """Put the weights of an NMT, the same on all ranks, into one place; where that cannot be, leave each its own."""
+        """Put the weights of an NMT, the same on all ranks, into one place; else each keeps its own."""
         if self.size == 1 or array_module(model.params.flat) is not np:
             return Machine()
         flat = model.params.flat
@@ -99,7 +99,7 @@ def _reserve(flat: np.ndarray) -> int | None:
 
 
 def _attach(path: str | None, flat: np.ndarray) -> np.ndarray | None:
-    """The memory of another process' file, if it holds the same vector; in a container of its own it may be another one."""
+    """The memory of another process' file, if it holds the same vector; in another container it may be another one."""
     try:
         file = os.open(path or "", os.O_RDWR)
     except OSError:

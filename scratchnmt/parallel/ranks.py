@@ -118,7 +118,7 @@ class Ranks:
         turns = _turns(len(items), self.size)
         done, error = [], None
         try:
-            done = [work(item) for item, turn in zip(items, turns) if turn == self.rank]
+            done = [work(item) for item, turn in zip(items, turns, strict=True) if turn == self.rank]
         except Exception as raised:  # noqa: BLE001  all ranks raise it
             error = raised
         told = self.comm.allgather((done, error))

@@ -24,8 +24,8 @@ _PATIENCE = 2.0  # seconds that a rank which fell waits for the others to fall, 
 def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Iterator[None]:
     """Inside `with`, a rank that fails, dies or hangs takes all down, and one of them says who, why and how to go on.
 
-    folder: on a disk that all ranks share.  stopped: what the sentence says then, if the rank itself cannot; resume: its
-    end once `ranks.begin()` was called, before which there is nothing to go on with.  An error that all ranks meet
+    folder: on a disk that all ranks share.  stopped: what the sentence says then, if the rank itself cannot; resume:
+    its end once `ranks.begin()` was called, before which there is nothing to go on with.  An error that all ranks meet
     ends them without a word of MPI's.
     """
     if ranks.comm is None:

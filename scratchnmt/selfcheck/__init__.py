@@ -23,8 +23,8 @@ from .models import MODELS, ModelCase, check_model, example_batch
 from .ops import CASES
 from .sequential import SEQUENTIAL
 
-__all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "SEQUENTIAL", "SIZES", "Case", "ModelCase", "Row", "Sizes", "check_model", "choose",
-           "example_batch", "placed", "rows"]
+__all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "SEQUENTIAL", "SIZES", "Case", "ModelCase", "Row", "Sizes",
+           "check_model", "choose", "example_batch", "placed", "rows"]
 
 EVERY: tuple[Case | ModelCase, ...] = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS)
 _SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction"}
@@ -62,7 +62,8 @@ def _matches(name: str, every: Sequence[Case | ModelCase]) -> set[str]:
     words = _words(" ".join(_SYNONYMS.get(word, word) for word in _words(name)))
     found = {case.name for case in every if words and all(word in case.name for word in words)}
     if not found:
-        parts = dict.fromkeys(part for case in every for part in (*_words(case.name), *case.name.split(", "), case.name))
+        parts = dict.fromkeys(part for case in every
+                              for part in (*_words(case.name), *case.name.split(", "), case.name))
         near = get_close_matches(name.lower(), [*parts, *_SYNONYMS], n=3)
         ops = dict.fromkeys(case.name.partition(",")[0] for case in every)
         hint = (f"did you mean {' or '.join(map(repr, near))}?" if near else

@@ -75,7 +75,8 @@ def example_batch(src_lengths: Array, tgt_lengths: Array, seed: int = 0) -> tupl
 MODELS: tuple[ModelCase, ...] = (
     *(ModelCase(f"nmt, score {score}, feeding {feed}", {"score": score, "feed": feed, "max_source": 12})
       for score in ("general", "dot", "concat", "location") for feed in ("output", "context", "none")),
-    *(ModelCase(f"nmt, {attention}, score {score}", {"attention": attention, "score": score, "window": 1, "max_source": 12})
+    *(ModelCase(f"nmt, {attention}, score {score}",
+                {"attention": attention, "score": score, "window": 1, "max_source": 12})
       for attention in ("local-m", "local-p") for score in ("general", "dot", "concat", "location")),
     ModelCase("nmt, local-p, two layers, context fed, state read, dropout", {
         "attention": "local-p", "window": 2, "layers": 2, "feed": "context", "readout": "state", "dropout": 0.2}),

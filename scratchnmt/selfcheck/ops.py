@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from ..arrays import Array, array_module
-from ..ops import (activations, attention, cross_entropy, dropout, embedding, linear, linear_cross_entropy, local,
-                   lstm, lstm_cell, lstm_gates, softmax, tanh_dropout)
+from ..ops import (
+    activations,
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    linear,
+    linear_cross_entropy,
+    local,
+    lstm,
+    lstm_cell,
+    lstm_gates,
+    softmax,
+    tanh_dropout,
+)
 from .arguments import Draw, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
 from .case import Case, cases
 

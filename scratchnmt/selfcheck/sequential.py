@@ -9,8 +9,20 @@ import numpy as np
 
 from ..arrays import Array, array_module, device_of
 from ..models.parameters import Parameters
-from ..sequential import (LSTM, Activation, Bidirectional, Dense, Dropout, Embedding, Masking, RepeatVector, Sequential,
-                          TimeDistributed, fitting, losses)
+from ..sequential import (
+    LSTM,
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Embedding,
+    Masking,
+    RepeatVector,
+    Sequential,
+    TimeDistributed,
+    fitting,
+    losses,
+)
 from ..sequential.layer import Layer
 from .arguments import Draw, Sizes, ids, mask, normal
 from .case import Case, cases

@@ -6,8 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..arrays import Array
-from ..ops.activations import (relu_backward, relu_forward, sigmoid_backward, sigmoid_forward, tanh_backward,
-                               tanh_forward)
+from ..ops.activations import (
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    tanh_backward,
+    tanh_forward,
+)
 from ..ops.softmax import softmax_backward, softmax_forward
 
 ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {

@@ -31,7 +31,7 @@ class Input(Layer):
 
     def built(self, shape: Shape) -> Shape:
         fits = len(shape) == len(self.input_shape) and all(None in pair or pair[0] == pair[1]
-                                                           for pair in zip(shape, self.input_shape))
+                                                           for pair in zip(shape, self.input_shape, strict=False))
         if not fits:
             raise self.refuse(shape, shown(self.input_shape))
         return shape

@@ -65,7 +65,7 @@ class Sequential:
         self.input_shape, self.output_shape, layer.owner = first, output, self
 
     def build(self, input_shape: Shape) -> None:
-        """Say what comes in, without the batch, where no layer did; InputError, and nothing is said, if it does not fit."""
+        """Say what comes in, without the batch, where no layer did; InputError, and nothing is said, if it cannot."""
         if not self.layers:
             raise InputError("the network has no layers: add some")
         if self.input_shape is None:
@@ -115,7 +115,8 @@ class Sequential:
     def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, metrics: Sequence[str] = ()) -> None:
         """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
         known = look_up("loss", loss, {name: name for name in losses.LOSSES})
-        metrics, choices = [look_up("metric", name, losses.METRICS) for name in metrics or ()], optimizer_named(optimizer)
+        metrics = [look_up("metric", name, losses.METRICS) for name in metrics or ()]
+        choices = optimizer_named(optimizer)
         self.loss, self.metrics, self.choices = known, metrics, choices
         self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
         self.compiled = True
@@ -164,8 +165,8 @@ class Sequential:
         y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]))
         weight = np.ones(len(x), self.dtype) if sample_weight is None else np.asarray(sample_weight, self.dtype)
         if not (np.isfinite(weight) & (weight >= 0)).all():
-            raise InputError(f"sample_weight holds {weight[~(np.isfinite(weight) & (weight >= 0))][0]}, expected numbers "
-                             "of at least 0")
+            wrong = weight[~(np.isfinite(weight) & (weight >= 0))][0]
+            raise InputError(f"sample_weight holds {wrong}, expected numbers of at least 0")
         if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
             raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
         return fitting.Data(x, y if losses.LOSSES[self.loss].sparse else y.astype(self.dtype), weight)
@@ -178,7 +179,7 @@ class Sequential:
         self.build(x.shape[1:])
         assert self.input_shape is not None  # known since `build`
         fits = len(x.shape) - 1 == len(self.input_shape) and all(
-            want in (None, n) for want, n in zip(self.input_shape, x.shape[1:]))
+            want in (None, n) for want, n in zip(self.input_shape, x.shape[1:], strict=False))
         if not fits:
             raise InputError(f"x has shape {x.shape}, but the network takes {shown(self.input_shape)}")
         if x.dtype.kind == "f" and not np.isfinite(x).all():

@@ -16,7 +16,8 @@ def table(model: Sequential) -> str:
     """Layers, shapes with the batch as None, numbers of weights."""
     params, shape = model.params, model.input_shape
     assert shape is not None  # or there would be no weights
-    line = lambda *cells: " " + " ".join(str(cell).ljust(width) for cell, width in zip(cells, WIDTHS)).rstrip()
+    padded = lambda cells: (str(cell).ljust(width) for cell, width in zip(cells, WIDTHS, strict=False))
+    line = lambda *cells: " " + " ".join(padded(cells)).rstrip()
     rows = []
     for layer, weights in zip(model.layers, model.views(params), strict=True):
         shape = layer.built(shape)

@@ -44,5 +44,5 @@ class TrainingData:
         kept = [(src, tgt, reference) for src, tgt, reference in encoded if src and tgt]
         if not kept:
             raise InputError("no sentence pair is left to validate with: each is blank on a side")
-        src, tgt, references = map(list, zip(*kept))
+        src, tgt, references = map(list, zip(*kept, strict=True))
         return cls(train, Corpus.of(src, tgt), references, src_vocab, tgt_vocab, left_out, origin or {})

@@ -54,7 +54,8 @@ class FolderLock(AbstractContextManager):
     def _locked(self) -> TextIO:
         """The file, locked; tried again if the one that was opened has been removed by its last holder."""
         while True:
-            file = open(self.folder / LOCK, "a+", encoding="utf-8")  # its content stays until it is ours
+            # its content stays until it is ours
+            file = open(self.folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115, it is held for as long as we are
             try:
                 _lock(file)
             except BlockingIOError as error:

@@ -163,8 +163,8 @@ class Trainer:
         state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
         if self.options.on_nonfinite == "stop" or state.skipped_in_a_row >= _SKIPS:
             so_far = f", the last of {_SKIPS} in a row" if self.options.on_nonfinite == "skip" else ""
-            raise NotFiniteError(f"{nonfinite.sentence(found)}{so_far}: training stopped; {self.kept()}; resume it with a "
-                                 f"lower learning_rate or clip; more in {self.folder / checkpoint.NOT_FINITE}")
+            raise NotFiniteError(f"{nonfinite.sentence(found)}{so_far}: training stopped; {self.kept()}; resume it "
+                                 f"with a lower learning_rate or clip; more in {self.folder / checkpoint.NOT_FINITE}")
         self.progress.say(f"{nonfinite.sentence(found)}: skipped, {state.skipped} so far")
 
     def _report(self, result: step.Result, indices: np.ndarray) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def report(result: Result, steps: Any, parts: Sequence[np.ndarray], data: Traini
             steps.gradient(batch, result.place, number)
             tensors |= dict.fromkeys(_not_finite(steps.grads))
             nats = _nats(steps.model, batch)
-            sentences += [_sentence(int(i), n, data) for i, n in zip(indices, nats)]
+            sentences += [_sentence(int(i), n, data) for i, n in zip(indices, nats, strict=True)]
     return {"step": result.place.step, "epoch": result.place.epoch, "loss": _finite_or_text(result.nats),
             "norm": _finite_or_text(result.norm), "tensors": list(tensors),
             "weights": _not_finite(steps.model.params),
@@ -56,8 +56,8 @@ def sentence(found: dict[str, Any]) -> str:
     worst = max(broken, key=lambda s: s["nats"] or 0)
     count = len(found["sentences"])
     some = f"{len(broken)} of the {count}" if len(broken) < count else f"the {count}"
-    return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; it is of {some} sentence pairs "
-            f"of its batch, among them line {worst['line']} of the training text, {worst['source'][:_SHOWN]!r}")
+    return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; it is of {some} sentence "
+            f"pairs of its batch, among them line {worst['line']} of the training text, {worst['source'][:_SHOWN]!r}")
 
 
 def note(folder: Path, found: dict[str, Any]) -> None:

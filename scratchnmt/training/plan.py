@@ -32,8 +32,11 @@ class Plan:
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
         options = self.options
+        def generator(step: int, part: int) -> Any:
+            return xp.random.default_rng([options.seed, _DROPOUT, step, *[part] * bool(part)])
+
         return Recipe(clip=options.clip, seed=options.seed, graphs=options.graphs, stop=options.on_nonfinite == "stop",
-                      generator=lambda step, part: xp.random.default_rng([options.seed, _DROPOUT, step, *[part] * bool(part)]))
+                      generator=generator)
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""

@@ -34,7 +34,8 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: str
     run after the step at hand and saves; the result says so.  The model ends with the last weights, which
     need not be the best.  Raises NotFiniteError if the loss overflows, OutOfMemoryError if memory, the GPU's or
     the machine's, is too small, WriteError if a save is impossible (the one before is then still there), InputError
-    if another process trains in `out_dir`.  ranks: the processes that train together, each calling this (see parallel/ranks.py).
+    if another process trains in `out_dir`.  ranks: the processes that train together, each calling this (see
+    parallel/ranks.py).
     """
     ranks, choice = ranks or Ranks(), {"resume": resume, "overwrite": overwrite}
     ranks.on_first(lambda: checkpoint.check_out_dir(out_dir, **choice))

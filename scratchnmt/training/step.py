@@ -195,7 +195,8 @@ class StepAhead:
         self.found = self.xp.zeros(2, "float64")  # loss, norm of the gradient
         self.stopped = self.xp.zeros(1, "float64")  # with `stop`, not finite from the first such step on
         self.free = deque(_Slot(self.xp) for _ in range(AHEAD))
-        self.sent: deque[tuple[_Slot, Place | None, int]] = deque()  # None: a part before the last; of how many sentences
+        # on the way; None: a part before the last; of how many sentences
+        self.sent: deque[tuple[_Slot, Place | None, int]] = deque()
         self.done: list[Result] = []
 
     def take(self, parts: Sequence[Part], sentences: int, place: Place, rate: float) -> None:
@@ -226,7 +227,7 @@ class StepAhead:
         self.sent.append((slot, place if last else None, sentences))
 
     def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
-        """The loss of a step, computed once more, whose gradient is then in `grads`; first all that are on the way come back.
+        """The loss of a step, computed once more, whose gradient is then in `grads`; first all on the way come back.
 
         By the weights as they are then: with `stop` those of the step; else those of up to AHEAD steps later.
         """
@@ -238,7 +239,7 @@ class StepAhead:
 
     def _lay_out(self, part: Part, bucket: Bucket | None, place: Place, course: np.ndarray,
                  slot: _Slot) -> tuple[np.ndarray, dict[str, Array]]:
-        """The vector of a part on the host, in the slot's memory, and the views of the one on the GPU that it goes to."""
+        """The vector of a part on the host, in the slot's memory, and views of the one on the GPU that it goes to."""
         shapes, config = _COURSE | (inputs.fields(bucket) if bucket else {}), self.model.config
         host = slot.vector(sum(int(np.prod(shape)) for shape in shapes.values()))
         here = inputs.views(host, shapes)

@@ -35,8 +35,8 @@ class Validation:
             return [self.data.tgt_vocab.decode(hypothesis.value) for hypothesis in hypotheses]
 
         found = [""] * len(self.data.valid)
-        for indices, translations in zip(self.indices, self._each(translate)):
-            for index, translation in zip(indices, translations):
+        for indices, translations in zip(self.indices, self._each(translate), strict=True):
+            for index, translation in zip(indices, translations, strict=True):
                 found[index] = translation
         return self.ranks.from_first(lambda: corpus_bleu(found, self.data.valid_references).score)
 

@@ -64,8 +64,8 @@ BUGS = (
         title="input feeding runs forward only",
         origin="a classic of hand-written decoders: the attentional output has two readers",
         file="models/decoder.py",
-        right="        z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers], reads=recurrent_inputs(config, dh, dtop))",
-        wrong="        z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers], reads=[[(dh[0], slice(do.shape[1]))]])",
+        right="        reads=recurrent_inputs(config, dh, dtop))",
+        wrong="        reads=[[(dh[0], slice(do.shape[1]))]])",
         check="nmt, score general, feeding output",
         caught="combine.W",
         story="The attentional output goes to the vocabulary and, with input feeding, into the next step's "

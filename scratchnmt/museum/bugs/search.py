@@ -53,7 +53,7 @@ BUGS = (
         file="models/stepper.py",
         right="    rows = lay_out(params, config, packing, flat(y), first, dtype, kernels=kernels)",
         wrong='    W = params["combine.W"]\n'
-              '    turned = {**params, "combine.W": array_module(W).roll(W, -config.hidden_size, axis=0)}  # of [h; a]\n'
+              '    turned = {**params, "combine.W": array_module(W).roll(W, -config.hidden_size, axis=0)}\n'
               "    rows = lay_out(turned, config, packing, flat(y), first, dtype, kernels=kernels)",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",

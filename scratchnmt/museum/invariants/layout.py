@@ -60,7 +60,7 @@ def the_sequence_is_a_loop_of_cells(package: ModuleType) -> None:
     args = {**case.arguments(selfcheck.SIZES, np.random.default_rng(0)), "lengths": np.array([2, 4, 1])}
     found, _ = lstm.lstm_forward(**args)
     expected = _plain_lstm(part(package, "ops.lstm_cell").lstm_cell_forward, **args)
-    for name, a, b in zip(("y", "h_last", "c_last"), found, expected):
+    for name, a, b in zip(("y", "h_last", "c_last"), found, expected, strict=True):
         off = ~np.isclose(a, b, rtol=1e-10, atol=1e-12)
         if off.any():
             raise AssertionError(f"{name} of the sequence differs from that of a loop of cells in {off.sum()} of "

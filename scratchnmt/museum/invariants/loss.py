@@ -60,7 +60,7 @@ def perplexity_does_not_depend_on_the_batches(package: ModuleType) -> None:
     model, _ = example(package)
     src, tgt = [[4, 5, 6], [7], [5, 8, 9, 4]], [[5, 6], [7, 8, 9, 4, 10], [11]]
     together = perplexity(model, [make_batch(src, tgt)])
-    singly = perplexity(model, [make_batch([s], [t]) for s, t in zip(src, tgt)])
+    singly = perplexity(model, [make_batch([s], [t]) for s, t in zip(src, tgt, strict=True)])
     if not np.isclose(together, singly, rtol=1e-12, atol=0):
         raise AssertionError(f"the perplexity of three sentences is {singly:.2f} if they are measured one by one, "
                              f"{together:.2f} in one padded batch")

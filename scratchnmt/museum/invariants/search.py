@@ -38,9 +38,9 @@ def a_full_beam_is_exhaustive_search(package: ModuleType) -> None:
     """A beam wide enough for everything finds the best five of all translations."""
     model = tiny_model(package)
     every = [list(words) for n in range(MOST) for words in product([3, 4, 5], repeat=n)]
-    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=100, n_best=5)):
+    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=100, n_best=5), strict=True):
         scored = [(log_probability(model, sentence, [*words, EOS]), words) for words in every]
-        for rank, (hypothesis, best) in enumerate(zip(found, sorted(scored, reverse=True)), 1):
+        for rank, (hypothesis, best) in enumerate(zip(found, sorted(scored, reverse=True), strict=False), 1):
             (value, score), (expected, words) = hypothesis, best
             if value != words:
                 raise AssertionError(f"the translation of rank {rank} of the sentence {sentence} is {words}, of "
@@ -51,9 +51,9 @@ def a_full_beam_is_exhaustive_search(package: ModuleType) -> None:
 def a_search_does_not_depend_on_its_batch(package: ModuleType) -> None:
     """Sentences translated together and one by one."""
     model = tiny_model(package)
-    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=3)):
+    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=3), strict=True):
         (expected,) = search(package, model, [sentence], beam_size=3)
-        for a, b in zip(found, expected):
+        for a, b in zip(found, expected, strict=False):
             if not (a.value == b.value and np.isclose(a.score, b.score, rtol=1e-10, atol=0)):
                 raise AssertionError(f"alone, the sentence {sentence} is translated as {b.value} ({b.score:.2f}), "
                                      f"in a batch with others as {a.value} ({a.score:.2f})")
@@ -62,7 +62,7 @@ def a_search_does_not_depend_on_its_batch(package: ModuleType) -> None:
 def a_score_is_that_of_forced_decoding(package: ModuleType) -> None:
     """The score that the search gives a translation is the loss that training would give it, negated."""
     model = tiny_model(package)
-    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=4, n_best=4)):
+    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=4, n_best=4), strict=True):
         for value, score in found:
             expected = log_probability(model, sentence, [*value, EOS])
             if not np.isclose(score, expected, rtol=1e-10, atol=0):
