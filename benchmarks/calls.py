@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     step()  # what is made once is made here
     modules = called(step)
-    changes = sum(one != other for one, other in zip(modules, modules[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(modules))
     print(f"{len(modules):,} calls, {changes:,} changes of module")
     measure.print_table(["module", "calls"], [[name, f"{count:,}"] for name, count in Counter(modules).most_common(12)])
     return 0

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     model, sentences = trained(options) if options.model else random(options)
     found = []
-    for options.beam, options.batch_size in product(options.beam or [5], options.batch_size or [64]):
+    for beam, batch_size in product(options.beam or [5], options.batch_size or [64]):
+        options.beam, options.batch_size = beam, batch_size
         print(f"\n{len(sentences):,} sentences, beam {options.beam}, {options.batch_size} at a time, at most "
               f"{options.max_steps} steps")
         found += one_beam(model, sentences, options)

@@ -3,9 +3,9 @@
     python -m benchmarks fingerprint > before.txt        # change the code, then
     python -m benchmarks fingerprint | diff before.txt -
 
-Each trains for some steps on drawn sentences, with dropout, in float32 and float64; the line has the last loss and checksums
-of the weights and of what greedy and beam search then find, with scores and attention.  One BLAS thread, whatever --threads
-says; another machine or NumPy has other bits.
+Each trains for some steps on drawn sentences, with dropout, in float32 and float64; the line has the last loss and
+checksums of the weights and of what greedy and beam search then find, with scores and attention.  One BLAS thread,
+whatever --threads says; another machine or NumPy has other bits.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def line(choices: dict[str, Any], dtype: str, steps: int) -> str:
         optimizer.step(grads)
     src, lengths, _ = example_batch(np.array([3, 7, 1, 5]), np.array([2, 2, 2, 2]), seed=99)
     found = [*greedy_search(model, src, lengths, max_steps=12),
-             *(hypothesis for own in beam_search(model, src, lengths, beam_size=4, n_best=3, max_steps=12) for hypothesis in own),
+             *(hypothesis for own in beam_search(model, src, lengths, beam_size=4, n_best=3, max_steps=12)
+               for hypothesis in own),
              *sample(model, src, lengths, max_steps=12, rng=np.random.default_rng(0))]
     return (f"loss {float(loss)!r}, weights {checksum(model.params.flat)}, "
             f"translations {checksum(*(part for hypothesis in found for part in hypothesis))}")

@@ -1,7 +1,7 @@
 """Time of global and local attention against the length of the source, the target's length fixed.
 
-Two parts: what is done once for each sentence (keys, and the sums for keys and values on the way back), which grows with
-the source as the encoder does, and the steps of the decoder's loop, forward and backward, which with local
+Two parts: what is done once for each sentence (keys, and the sums for keys and values on the way back), which grows
+with the source as the encoder does, and the steps of the decoder's loop, forward and backward, which with local
 attention see a window and do not.
 """
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     found = {}
     for S in LENGTHS[: options.points]:
         calls = {(name, part): call for name in ATTENTIONS
-                 for part, call in zip(PARTS, parts(name, S, H, B, T, options))}
+                 for part, call in zip(PARTS, parts(name, S, H, B, T, options), strict=True)}
         times = measure.alternate(calls, options.rounds, device=options.device, warmup=2)
         for (name, part), seconds in times.items():
             found[name, part, S] = rows.row(

@@ -17,6 +17,7 @@ import itertools
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from typing import NamedTuple
 
 from scratchnmt.arrays import device_module
@@ -116,10 +117,8 @@ def used(device: str) -> int:
 def collect() -> None:
     """Give back what is free, so that it is not counted."""
     gc.collect()
-    try:
+    with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        pass
 
 
 def status(field: str) -> int:

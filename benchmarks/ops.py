@@ -24,7 +24,8 @@ from scratchnmt.kernels import KERNELS, choose
 from scratchnmt.ops.lstm import lstm_backward, lstm_forward
 from scratchnmt.ops.packing import Packing, packed
 from scratchnmt.ops.plain import Kernels
-from scratchnmt.selfcheck import CASES, choose as chosen
+from scratchnmt.selfcheck import CASES
+from scratchnmt.selfcheck import choose as chosen
 from scratchnmt.selfcheck.case import Case, placed
 
 from . import limits, lstm_peers, measure, rows
@@ -182,7 +183,8 @@ def recordable(fused: Op, case: Case) -> Op:
     """The same for a graph: an LSTM's rows are then laid out beforehand, by the host."""
     def forward(**args):
         if case.forward is lstm_forward:
-            args["lengths"] = laid_out(tuple(to_device(args["lengths"], "cpu")), len(args["x"]), array_module(args["x"]))
+            x, lengths = args["x"], to_device(args["lengths"], "cpu")
+            args["lengths"] = laid_out(tuple(lengths), len(x), array_module(x))
         return fused.forward(**args)
 
     @lru_cache
@@ -197,7 +199,7 @@ def parts(way: Op, copies: list[Mapping[str, Any]]) -> dict[str, Callable[[], ob
 
     Of a way to be recorded, those that the driver lets.
     """
-    results, caches = zip(*(way.forward(**args) for args in copies))
+    results, caches = zip(*(way.forward(**args) for args in copies), strict=True)
     rng = np.random.default_rng(1)
     xp = array_module(*arrays(results[0]))
     dys = [xp.asarray(rng.standard_normal(y.shape).astype(y.dtype)) for y in flat(results[0])]
@@ -240,13 +242,13 @@ def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -
         rng = np.random.default_rng(1)
         dys = [rng.standard_normal(y.shape) for y in flat(result)]
         xp = array_module(*arrays(result))
-        dys = [xp.asarray(dy.astype(y.dtype)) for dy, y in zip(dys, flat(result))]
+        dys = [xp.asarray(dy.astype(y.dtype)) for dy, y in zip(dys, flat(result), strict=True)]
         grads = way.backward(*dys, cache) if way.backward else ()
         found = [np.asarray(to_device(array, "cpu"), "float64") for array in (*arrays(result), *arrays(grads))]
         if expected is None:
             expected = found
             continue
-        for a, b in zip(found, expected):  # a peer may have fewer gradients: of the first states, say
+        for a, b in zip(found, expected, strict=False):  # a peer may have fewer gradients: of the first states, say
             if not np.linalg.norm(a - b) <= AGREEMENT * max(np.linalg.norm(b), 1e-30):
                 raise ValueError(f"{way.name} disagrees with the plain operation in float64 by "
                                  f"{np.linalg.norm(a - b) / np.linalg.norm(b):.1e}; nothing is timed")

@@ -75,7 +75,8 @@ class Contestant:
         torch.manual_seed(seed)
         while True:
             for src, lengths, tgt in epoch_batches(src_ids, tgt_ids, batch_size, rng):
-                training_step(self.model, self.optimizer, src.to(self.device), lengths, tgt.to(self.device), clip=self.clip)
+                training_step(self.model, self.optimizer, src.to(self.device), lengths, tgt.to(self.device),
+                              clip=self.clip)
                 yield int((tgt[1:] != 0).sum())
 
     def beam_search(self, src_ids: list[int], beam_size: int, max_steps: int,

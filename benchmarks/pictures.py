@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,10 @@ def scaling(table: Table, paths: Sequence[Path]) -> bool:
     if not panels:
         return False
     with _figure(paths, len(panels)) as axes:
-        for place, (letter, lines) in zip(axes, panels.items()):
+        for place, (letter, lines) in zip(axes, panels.items(), strict=True):
             for k, (name, points) in enumerate(lines.items()):
-                place.loglog(*zip(*sorted(points)), label=f"{name}: {letter}^{exponent(points):.2f}", **_style(k))
+                place.loglog(*zip(*sorted(points), strict=True), label=f"{name}: {letter}^{exponent(points):.2f}",
+                             **_style(k))
             place.set_xlabel(letter)
             place.legend(frameon=False, fontsize=7)
             _plain_numbers(place, [n for points in lines.values() for n, _ in points])
@@ -81,7 +83,7 @@ def roofline(table: Table, paths: Sequence[Path]) -> bool:
     if not devices:
         return False
     with _figure(paths, len(devices)) as axes:
-        for place, device in zip(axes, devices):
+        for place, device in zip(axes, devices, strict=True):
             _roof(place, device, [(key, row) for key, row in rows if key.device == device])
     return True
 
@@ -96,7 +98,7 @@ def _roof(place: Any, device: str, rows: list[tuple[Key, dict[str, str]]]) -> No
     x = np.geomspace(min(intensities) / 2, max(*intensities, 2 * sgemm / copy) * 2, 100)
     place.loglog(x, np.minimum(sgemm, copy * x), color="black", linewidth=1.5)
     for k, (name, own) in enumerate(points.items()):
-        place.loglog(*zip(*own), label=name, **_style(k) | {"linestyle": ""})
+        place.loglog(*zip(*own, strict=True), label=name, **_style(k) | {"linestyle": ""})
     place.set_xlabel("operations for each byte that must move")
     place.set_ylabel("GFLOP/s")
     place.set_title(f"{device}\nsgemm {sgemm:,.0f} GFLOP/s, copy {copy:,.0f} GB/s", fontsize=8)
@@ -122,7 +124,7 @@ def speed_up(table: Table, paths: Sequence[Path]) -> bool:
     with _figure(paths) as (place, *_):
         place.axhline(1, color="black", linewidth=0.7)
         for k, (name, points) in enumerate(lines.items()):
-            place.loglog(*zip(*points), label=name, **_style(k))
+            place.loglog(*zip(*points, strict=True), label=name, **_style(k))
             for at in _crossings(points):
                 place.plot(at, 1, "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
                 place.annotate(f"B {at:.0f}", (at, 1), xytext=(8, -14), textcoords="offset points", fontsize=8)
@@ -135,7 +137,7 @@ def speed_up(table: Table, paths: Sequence[Path]) -> bool:
 
 def _crossings(points: Sequence[tuple[int, float]]) -> Iterator[float]:
     """Sizes at which a line on logarithmic axes crosses 1."""
-    for (x, y), (next_x, next_y) in zip(points, points[1:]):
+    for (x, y), (next_x, next_y) in pairwise(points):
         if (y < 1) != (next_y < 1):
             yield x * (next_x / x) ** (np.log(y) / np.log(y / next_y))
 
@@ -154,9 +156,9 @@ def memory(table: Table, paths: Sequence[Path]) -> bool:
     if not panels:
         return False
     with _figure(paths, len(panels)) as axes:
-        for place, (letter, lines) in zip(axes, panels.items()):
+        for place, (letter, lines) in zip(axes, panels.items(), strict=True):
             for k, (name, points) in enumerate(lines.items()):
-                place.loglog(*zip(*sorted(points)), label=name, **_style(k))
+                place.loglog(*zip(*sorted(points), strict=True), label=name, **_style(k))
             place.set_xlabel(letter)
             place.legend(frameon=False, fontsize=7)
             _plain_numbers(place, [n for points in lines.values() for n, _ in points])

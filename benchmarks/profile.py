@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -64,7 +65,7 @@ class Watch:
             functions = {key: value for key, value in vars(module).items() if callable(value) and key.islower()}
             return SimpleNamespace(**{key: self.timed(value, NAMES.get(name)) for key, value in functions.items()})
 
-        return Kernels(*(wrapped(name, module) for name, module in zip(Kernels._fields, PLAIN)))
+        return Kernels(*(wrapped(name, module) for name, module in zip(Kernels._fields, PLAIN, strict=True)))
 
     def timed(self, function: Callable, part: str | None) -> Callable:
         """The function with a clock; a product without a part has that of its caller."""
@@ -115,7 +116,7 @@ def profile(V: int, H: int, B: int, T: int, rounds: int) -> list[Part]:
         watch = Watch()
         model.kernels = watch.kernels()
         adam = contestant.steps.optimizer
-        adam.step = watch.timed(lambda *args, **options: optim.Adam.step(adam, *args, **options), "Adam")
+        adam.step = watch.timed(partial(optim.Adam.step, adam), "Adam")
         step.optim = SimpleNamespace(**{**vars(optim), "norm_by_parts": watch.timed(optim.norm_by_parts, "norm")})
         start = time.perf_counter()
         contestant.step(batch)
@@ -148,7 +149,7 @@ def write(found: dict[str, list[Part]], folder: Path, bounds: limits.Limits) -> 
 
     plt.rcParams["svg.hashsalt"] = "scratchnmt"  # the same picture is the same file
     figure, panels = plt.subplots(1, len(found), figsize=(5.6 * len(found), 4.2), squeeze=False, layout="constrained")
-    for axes, (title, parts) in zip(panels[0], found.items()):
+    for axes, (title, parts) in zip(panels[0], found.items(), strict=True):
         products = [bool(part.flop) for part in parts]
         bars = axes.barh([part.name for part in parts], [part.ms for part in parts], edgecolor="black",
                          color=["0.75" if product else "white" for product in products])

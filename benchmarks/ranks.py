@@ -104,7 +104,8 @@ def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers
         strong = f"{same['step'] / step:.2f}" if count > 1 and same else ""
         weak = f"{count * alone['step'] / step:.2f}" if count > 1 and alone else ""
         table.append([str(count), str(sentences), *(f"{1e3 * times[part]:.1f}" for part in PARTS),
-                      f"{times['tokens'] / step:,.0f}", strong, weak, f"{1e3 * said:.1f}", f"{100 * (said / step - 1):+.0f} %"])
+                      f"{times['tokens'] / step:,.0f}", strong, weak, f"{1e3 * said:.1f}",
+                      f"{100 * (said / step - 1):+.0f} %"])
     measure.print_table(["ranks", "sentences", *(f"{part} ms" for part in PARTS), "tokens/s", "strong", "weak",
                          "model ms", "off by"], table)
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()
-    base = dict(zip(BASE, map(int, options.base.split(","))))
+    base = dict(zip(BASE, map(int, options.base.split(",")), strict=False))
     if len(base) != 4:
         raise InputError(f"--base is {options.base!r}, expected four numbers, V,H,B,T")
     bounds = limits.measure(options.device)
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     for letter in options.letter or SWEEPS:
         sizes = SWEEPS[letter][: options.points]
         own = [(n, row) for n in sizes for row in step.one_size(**(base | {letter: n}), options=options, bounds=bounds)]
-        for n, row in own:
+        for _, row in own:
             row.command, row.what = "scaling", f"training step by {letter}"
         found += [row for _, row in own]
         print()

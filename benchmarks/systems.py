@@ -14,7 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scratchnmt.cli.demo import CHOICES as DEMO, write_corpus
+from scratchnmt.cli.demo import CHOICES as DEMO
+from scratchnmt.cli.demo import write_corpus
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.toy import ToyCorpus, toy_corpus
 from scratchnmt.errors import InputError, require
@@ -122,7 +123,7 @@ def draw(found: Mapping[str, Mapping[str, tuple[int, float]]], paths: Sequence[P
     with _figure(paths) as (place, *_):
         for k, name in enumerate([name for name in SHOWN if name in found] or found):
             points = [(i, found[name][label(l)][1]) for i, l in enumerate(LENGTHS) if label(l) in found[name]]
-            place.plot(*zip(*points), label=name, **_style(k))
+            place.plot(*zip(*points, strict=True), label=name, **_style(k))
         place.set_xticks(range(len(LENGTHS)), list(map(label, LENGTHS)))
         place.set_xlabel("words of the English sentence")
         place.set_ylabel(f"BLEU after {epochs} epochs")

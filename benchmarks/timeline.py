@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     for name, how, graphs in (("plain arrays", "plain", 0), ("fused kernels", "fused", 0),
                               ("fused kernels, recorded", "fused", 64)):
         contestant = Contestant(NMT(V, V, H, H, device=options.device, kernels=how), graphs=graphs)
-        lines.append(Line(name, *watched(lambda: contestant.step(batch))))
+        lines.append(Line(name, *watched(partial(contestant.step, batch))))
         contestant.close()
     for line in lines:
         print(f"{line.name}: {len(line.spans)} pieces of work in {line.length / 1e3:.2f} ms, {line.idle:.0%} idle")
@@ -123,7 +124,7 @@ def draw(lines: Sequence[Line], paths: Sequence[Path], device: str) -> None:
     kinds = [*KINDS, "other"]
     figure, panels = plt.subplots(len(lines), figsize=(11, 0.6 + 1.7 * len(lines)), squeeze=False,
                                   layout="constrained")
-    for axes, line in zip(panels[:, 0], lines):
+    for axes, line in zip(panels[:, 0], lines, strict=True):
         for lane, kind in enumerate(reversed(kinds)):
             edges, share = busy(line, kind)
             axes.stairs(lane + share, edges / 1e3, baseline=lane, fill=True, color="black")
@@ -143,6 +144,5 @@ def busy(line: Line, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Edges of WINDOWS windows of its time, in microseconds, and the share of each that work of a kind takes."""
     edges = np.linspace(0, line.length, WINDOWS + 1)
     own = [(span.start - line.start, span.end - line.start) for span in line.spans if span.kind == kind]
-    starts, ends = np.array(own).reshape(-1, 2).T
-    done = sum(np.clip(edges - start, 0, end - start) for start, end in zip(starts, ends)) if own else 0 * edges
+    done = sum(np.clip(edges - start, 0, end - start) for start, end in own) if own else 0 * edges
     return edges, np.minimum(np.diff(done) / np.diff(edges), 1)

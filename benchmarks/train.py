@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         theirs = peer(name).Contestant(model, options.threads)
         worst = check_agreement(ours, theirs, batch)
         print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
-        loops[theirs.name] = theirs.epochs(*map(list, zip(*examples)), options.batch_size)
+        loops[theirs.name] = theirs.epochs(*map(list, zip(*examples, strict=True)), options.batch_size)
     rates = alternate_slices(loops, options.seconds, options.slices)
     what = f"training, {options.train_src}"
     rows.save([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",

@@ -80,7 +80,7 @@ def tricks(V: int, H: int, B: int, T: int) -> list[Trick]:
         first = sequence(**one)
         second = sequence(**one | {"directions": slice(1, 2), "x": x[::-1], "dy": dy[::-1, :, H:]})
         y, dx = (np.concatenate([first[0], second[0][::-1]], axis=-1), first[1] + second[1][::-1])
-        return [y, dx, *(np.concatenate(pair) for pair in zip(first[2:], second[2:]))]
+        return [y, dx, *(np.concatenate(pair) for pair in zip(first[2:], second[2:], strict=True))]
 
     return [
         Trick("LSTM, one direction: products with x, and weight gradients, once outside the loop",
@@ -106,7 +106,7 @@ def textbook(x, Wx, Wh, b, dy) -> list:
         caches.append(cache)
     dh = dc = np.zeros_like(h)
     dxs, dWx, dWh, db = [], np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b)
-    for cache, dy_step in zip(reversed(caches), reversed(dy)):
+    for cache, dy_step in zip(reversed(caches), reversed(dy), strict=True):
         grads = lstm_cell_backward(dh + dy_step, dc, cache)
         dh, dc = grads.dh_prev, grads.dc_prev
         dxs.append(grads.dx)
@@ -174,7 +174,7 @@ def _optimizer(V: int, H: int, rng: np.random.Generator) -> list[Trick]:
     each = [optim.Adam(Parameters({name: shape}, flat=others[name].reshape(-1))) for name, shape in shapes.items()]
 
     def by_tensor() -> list:
-        for adam, (name, shape) in zip(each, shapes.items()):
+        for adam, name in zip(each, shapes, strict=True):
             _unpieced(adam, grads[name].reshape(-1))
         return [others.flat]
 
@@ -208,7 +208,7 @@ def _attention(H: int, B: int, T: int, rng: np.random.Generator) -> Trick:
 
     def in_the_loop() -> list:
         dvalues = np.zeros((B, T, 2 * H), "float32")
-        for w, dc in zip(weights, dcontext):
+        for w, dc in zip(weights, dcontext, strict=True):
             dvalues += w[:, :, None] * dc[:, None]
         return [dvalues]
 

@@ -107,8 +107,8 @@ def print_forecast(costs: Costs) -> None:
     for network in NETWORKS:
         many = WORKERS[-1]
         rest, between = costs.step(many, 0, network), costs.between(machines(many), network)
-        print(f"{many} workers, {network.name}: with fewer than {rest / costs.each:.0f} sentences each, more than half of a "
-              f"step is what no sentence needs; the sum between machines takes {1e3 * between:.1f} ms")
+        print(f"{many} workers, {network.name}: with fewer than {rest / costs.each:.0f} sentences each, more than half "
+              f"of a step is what no sentence needs; the sum between machines takes {1e3 * between:.1f} ms")
 
 
 def _forecast(costs: Costs, way: Way, workers: int, network: Network) -> list[str]:
@@ -127,10 +127,11 @@ def draw(costs: Costs, measured: Mapping[Way, tuple[int, float]], paths: Sequenc
     require("matplotlib", extra="train").use("Agg")
     counts = [2**k for k in range(WORKERS[-1].bit_length())]
     with _figure(paths, len(WAYS)) as axes:
-        for place, way in zip(axes, WAYS):
+        for place, way in zip(axes, WAYS, strict=True):
             for k, network in enumerate(NETWORKS):
                 shares = [(n, 100 * way.gain(costs, n, network) / n) for n in counts if way.each(n) >= 1]
-                place.semilogx(*zip(*shares), label=f"model, {network.name}", **_style(k) | {"markersize": 3})
+                place.semilogx(*zip(*shares, strict=True), label=f"model, {network.name}",
+                               **_style(k) | {"markersize": 3})
             if way in measured:
                 workers, times = measured[way]
                 place.plot(workers, 100 * times / workers, "x", color="black", markersize=10, label="measured")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not there (pip install '.[mpi]' mpich)")
+needs_mpi = pytest.mark.skipif(shutil.which("mpirun") is None,
+                               reason="mpirun is not there (pip install '.[mpi]' mpich)")
 _ROOT = Path(__file__).parents[1]
 _SCRIPT = """
 import os, pathlib, sys

@@ -13,7 +13,7 @@ from scratchnmt.models.nmt import NMT
 
 pytest.importorskip("safetensors")
 
-SRC, TGT = WordVocabulary("a b c".split()), WordVocabulary("é ü — d".split())
+SRC, TGT = WordVocabulary(["a", "b", "c"]), WordVocabulary(["é", "ü", "—", "d"])
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_the_weights_of_another_model_are_refused(folder, model, tmp_path, chang
 
 
 def test_a_model_of_other_words_is_refused(folder, model, tmp_path):
-    checkpoint.save_model(tmp_path / "other", model, WordVocabulary("a b d".split()), TGT)
+    checkpoint.save_model(tmp_path / "other", model, WordVocabulary(["a", "b", "d"]), TGT)
     (tmp_path / "other" / "model.safetensors").replace(folder / "model.safetensors")
     with pytest.raises(InputError, match="does not belong to the config.json beside it"):
         checkpoint.load_model(folder)

@@ -39,24 +39,6 @@ def command(*arguments, **options):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", **options)
 
 
-@pytest.fixture
-def call(capsys, monkeypatch):
-    """main() with arguments and bytes on standard input; exit status, standard output, standard error."""
-
-    def run(*arguments, stdin=b"", terminal=False):
-        stream = io.TextIOWrapper(io.BytesIO(stdin), encoding="ascii")  # as in an old locale
-        stream.isatty = lambda: terminal
-        monkeypatch.setattr(sys, "stdin", stream)
-        capsys.readouterr()
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as exit:
-            status = exit.code
-        return (status, *capsys.readouterr())
-
-    return run
-
-
 def refused(result, *parts):
     """One clear sentence on standard error, exit status 2, nothing else."""
     status, out, err = result
@@ -330,7 +312,8 @@ def test_translate_keeps_lines_and_order(call, trained):
 def test_lines_from_standard_input_are_those_of_a_file(monkeypatch):
     data = b"\xef\xbb\xbfa\r\n\nb \xe2\x80\xa8 c\n d"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert list(lines_of(sys.stdin.buffer, "standard input")) == decode_lines(data, "data") == ["a", "", "b \u2028 c", " d"]
+    found = list(lines_of(sys.stdin.buffer, "standard input"))
+    assert found == decode_lines(data, "data") == ["a", "", "b \u2028 c", " d"]
 
 
 def test_translate_as_a_filter(trained):

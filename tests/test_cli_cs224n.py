@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_cli import call, refused  # call is a fixture
+from test_cli import refused
 
 from scratchnmt import NMT, Translator, checkpoint, runs
 from scratchnmt.cli import main
@@ -174,7 +174,7 @@ def test_an_empty_folder_is_used(call, course, tmp_path):
     (dict(tie_embeddings=True), "tie_embeddings = True"),
 ])
 def test_a_model_that_the_course_has_not_is_not_exported(call, tmp_path, choices, told):
-    words = WordVocabulary("a b".split())
+    words = WordVocabulary(["a", "b"])
     checkpoint.save_model(tmp_path / "m", NMT(6, 6, 4, 4, **choices), words, words)
     before = files(tmp_path)
     refused(call("export-cs224n", "--model", tmp_path / "m", "--out", tmp_path / "w.safetensors", "--vocab-out",

@@ -4,22 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import call, refused  # call is a fixture
+from test_cli import refused
 
 from scratchnmt.checkpoint import load_model, save_model
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.models.nmt import NMT
 from scratchnmt.translate import Translator
 
-SRC = WordVocabulary("the a dog cat runs sleeps .".split())
-TGT = WordVocabulary("le un chien chat court dort .".split())
+SRC = WordVocabulary(["the", "a", "dog", "cat", "runs", "sleeps", "."])
+TGT = WordVocabulary(["le", "un", "chien", "chat", "court", "dort", "."])
 LINES = ["the dog runs .", "", "a cat sleeps", "the cat"]
 
 
 @pytest.fixture
 def runs(tmp_path):
     """Folders of three models, the third with another target vocabulary, and two files of text."""
-    other = WordVocabulary("le un chien chat court dort !".split())
+    other = WordVocabulary(["le", "un", "chien", "chat", "court", "dort", "!"])
     for seed, (name, tgt) in enumerate([("one", TGT), ("two", TGT), ("other", other)], 4):
         model = NMT(len(SRC), len(tgt), 8, 8, seed=seed, dtype="float64")
         model.params.flat[...] *= 10
@@ -99,7 +99,7 @@ def test_sampling_is_repeatable_and_by_line(call, runs):
 def test_samples_come_with_their_scores(runs):
     translator = Translator.load(runs / "one")
     drawn = list(translator.sample(LINES * 10, seed=1, max_length=60))
-    same = [translator.score([line], [text])[0].score for line, (text, _) in zip(LINES * 10, drawn)]
+    same = [translator.score([line], [text])[0].score for line, (text, _) in zip(LINES * 10, drawn, strict=True)]
     ended = [i for i, (text, _) in enumerate(drawn) if len(text.split()) < 60]
     assert len(ended) > 30
     np.testing.assert_allclose([drawn[i][1] for i in ended], [same[i] for i in ended], rtol=0, atol=1e-10)
@@ -124,7 +124,7 @@ def test_several_models_translate_and_score_together(call, runs):
     assert out != alone == call(*translate, "--model", one, one)[1]
     p = [[float(line.split("\t")[0]) for line in call("score", "--model", *models, *files(runs))[1].splitlines()]
          for models in ([one], [two], [one, two])]
-    assert p[0] != p[1] and all(min(a, b) <= both + 1e-3 for a, b, both in zip(*p))
+    assert p[0] != p[1] and all(min(a, b) <= both + 1e-3 for a, b, both in zip(*p, strict=True))
     (runs / "ref").write_text("le chien\nun\nle chat\nle\n")
     evaluate = ["evaluate", "--src", runs / "src", "--ref", runs / "ref", "--json"]
     found = [json.loads(call(*evaluate, "--model", *models)[1]) for models in ([one], [one, one], [one, two])]

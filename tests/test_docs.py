@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: what they quote still stands in the source, and their examples print what they say.
+"""The README and the pages of docs/: what they quote stands in the source, and their examples print what they say.
 
 A line `From [`file`](../file)...:` marks the block after it as a quotation, whole lines in the order
 of the file, with a line `...` where some are left out.  A line that ends in "`file.py`:" marks the block
@@ -96,7 +96,7 @@ def changed(text: str, diff: Block) -> str:
     for part in re.split(r"^\.\.\.\n", diff.text + "\n", flags=re.MULTILINE):
         lines = part.splitlines(keepends=True)
         old, new = ("".join(line[1:] for line in lines if line[0] != sign) for sign in "+-")
-        text, times = re.subn("^" + re.escape(old), lambda _: new, text, flags=re.MULTILINE)
+        text, times = re.subn("^" + re.escape(old), lambda _, new=new: new, text, flags=re.MULTILINE)
         assert times == 1, f"{diff}: {diff.file} has these lines {times} times, not once:\n{old}"
     return text
 
@@ -193,7 +193,7 @@ def test_table_of_weights_is_that_of_the_config(choices):
     for row in re.findall(r"^\| (`.*)$", (ROOT / "docs" / "attention.md").read_text(encoding="utf-8"), re.MULTILINE):
         names, shapes = (re.findall(r"`([^`]+)`", cell) for cell in row.split(" | ")[:2])
         assert len(names) == len(shapes), row
-        for name, shape in zip(names, shapes):
+        for name, shape in zip(names, shapes, strict=True):
             table.setdefault(name, []).append(eval(re.sub(r"4([GH])", r"4*\1", shape), {}, sizes))
     for name, shape in config.shapes().items():
         if name in table or ".1." not in name:
@@ -228,7 +228,8 @@ QUOTED_ROWS = [  # where a line of a page begins; the rows' file and sizes; what
 ]
 
 
-@pytest.mark.parametrize("begin, file, sizes, quoted", QUOTED_ROWS, ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.parametrize("begin, file, sizes, quoted", QUOTED_ROWS,
+                         ids=lambda part: part if isinstance(part, str) else "")
 def test_figures_of_the_pages_are_those_of_their_rows(begin, file, sizes, quoted):
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").split("\n") if line.startswith(begin)]
     assert lines

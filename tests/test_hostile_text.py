@@ -17,11 +17,12 @@ pytest.importorskip("sacrebleu")
 pytest.importorskip("sentencepiece")
 
 LINES = [
-    "plain words", "a\x00b NUL", "\ufeffmark inside \ufeff", "one\u2028line", "next\u0085line", "\x0bvertical\x0c feed\x1c\x1d\x1e",
-    "e\u0301 combining \u0301\u0302\u0303", "\u202eright \u05e9\u05dc\u05d5\u05dd to left \u0645\u0631\u062d\u0628\u0627\u202c",
-    "zero\u200bwidth\u200d joiner\ufe0f", "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U00020000", "\ud7ff\ue000\uffff\ufffe\U0010ffff",
-    "a\rcarriage", "tab\there", "  spaces  ", "<s> </s> <pad> <unk>", "\u00a0\u2007\u202f", "", "%s {0} \\n $(x) `x`", "a" * 5000,
-    "w " * 3000,
+    "plain words", "a\x00b NUL", "\ufeffmark inside \ufeff", "one\u2028line", "next\u0085line",
+    "\x0bvertical\x0c feed\x1c\x1d\x1e", "e\u0301 combining \u0301\u0302\u0303",
+    "\u202eright \u05e9\u05dc\u05d5\u05dd to left \u0645\u0631\u062d\u0628\u0627\u202c",
+    "zero\u200bwidth\u200d joiner\ufe0f", "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U00020000",
+    "\ud7ff\ue000\uffff\ufffe\U0010ffff", "a\rcarriage", "tab\there", "  spaces  ", "<s> </s> <pad> <unk>",
+    "\u00a0\u2007\u202f", "", "%s {0} \\n $(x) `x`", "a" * 5000, "w " * 3000,
 ]
 
 
@@ -46,7 +47,7 @@ def test_every_line_has_a_translation_of_its_own(trained):
     short = [line for line in LINES if len(line) < 1000]
     together = translator.translate(short, beam_size=2)
     assert len(together) == len(short)
-    for line, found in zip(short, together):
+    for line, found in zip(short, together, strict=True):
         assert translator.translate([line], beam_size=2) == [found] and "\n" not in found
         assert bool(translator.src_vocab.encode(line)) or found == ""
 

@@ -20,7 +20,7 @@ def test_perplexity_of_a_uniform_model_is_its_vocabulary_and_batches_do_not_matt
     assert perplexity(model, together) == pytest.approx(11, rel=1e-6)
     model = NMT(9, 11, 4, 4, init="uniform", seed=1, dtype="float64", dropout=0.5, label_smoothing=0.3)
     model.params.flat[...] *= 20
-    apart = [make_batch([s], [t]) for s, t in zip(*pairs)]
+    apart = [make_batch([s], [t]) for s, t in zip(*pairs, strict=True)]
     assert perplexity(model, apart) == pytest.approx(perplexity(model, together), rel=1e-12)
 
 

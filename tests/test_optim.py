@@ -1,6 +1,7 @@
 """The optimizers against their textbook formulas, the schedules against their definitions."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -108,10 +109,10 @@ def test_any_number_of_threads_and_pieces_gives_the_same_bits(make, monkeypatch)
 def test_several_who_each_do_a_part_give_the_same_bits(make, size):
     whole, _ = run(make, steps=2, size=size, dtype="float32")
     shared, bounds = weights(size, "float32"), [0, *range(2 * optim.ROW, size, 20 * optim.ROW), size]
-    parts = [slice(*pair) for pair in zip(bounds, bounds[1:])]
+    parts = [slice(*pair) for pair in pairwise(bounds)]
     optimizers, untouched = [make(shared) for _ in parts], shared.copy()
     for step in range(2):
-        for optimizer, part in zip(optimizers, parts):
+        for optimizer, part in zip(optimizers, parts, strict=True):
             optimizer.step(gradients(shared, step), part=part)
             if part != parts[-1]:
                 assert np.array_equal(shared.flat[-1:], untouched.flat[-1:])
@@ -133,8 +134,8 @@ def test_state_carries_everything(make):
     copy = params.copy()
     other = make(copy)
     other.load_state({k: v.copy() if hasattr(v, "copy") else v for k, v in optimizer.state().items()})
-    for p, o in ((params, optimizer), (copy, other)):
-        o.step(gradients(params, 3))
+    for each in (optimizer, other):
+        each.step(gradients(params, 3))
     assert np.array_equal(params.flat, copy.flat)
 
 

@@ -7,11 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs torch (pip install '.[peers]')")
 
-from scratchnmt.models.config import PRESETS  # noqa: E402
-from scratchnmt.models.nmt import NMT  # noqa: E402
 from torch_loop import beam_search  # noqa: E402
 from torch_model import TorchNMT  # noqa: E402
 from torch_weights import copy_weights, gradients, views  # noqa: E402
+
+from scratchnmt.models.config import PRESETS  # noqa: E402
+from scratchnmt.models.nmt import NMT  # noqa: E402
 
 AGREEMENT = 1e-10  # of a tensor's largest element: float64, same mathematics, other order of sums
 SIZES = dict(src_vocab_size=13, tgt_vocab_size=11, embed_size=6, hidden_size=6)

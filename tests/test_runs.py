@@ -52,7 +52,7 @@ def test_an_ensemble_of_one_folder_twice_is_its_model(save):
     folder = save("one", dtype="float64", seed=3)
     lines = ["a b", "", "c c a", "b"]
     twice, once = Translator.load([folder, folder]), Translator.load(folder)
-    for found, expected in zip(twice.translate(lines, n_best=3), once.translate(lines, n_best=3)):
+    for found, expected in zip(twice.translate(lines, n_best=3), once.translate(lines, n_best=3), strict=True):
         assert [text for text, _ in found] == [text for text, _ in expected]
         np.testing.assert_allclose([s for _, s in found], [s for _, s in expected], rtol=0, atol=1e-12)
     targets = ["d", "", "e f e", "g"]
@@ -75,7 +75,7 @@ def test_another_vocabulary_is_named(save, together):
 
 
 def test_a_vocabulary_of_both_sides_is_the_same_by_its_contents(save):
-    one, two = save("one", SRC, SRC), save("two", SRC, WordVocabulary("a b c".split()))
+    one, two = save("one", SRC, SRC), save("two", SRC, WordVocabulary(["a", "b", "c"]))
     assert (one / "joint.vocab.json").exists() and (two / "tgt.vocab.json").exists()
     assert len(load_models([one, two]).model.models) == 2
 

@@ -1,5 +1,7 @@
 """The score of a given translation: the loss negated, token by token, and what beam search calls it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from models.tiny_nmt import alone, batch, by_configuration, padded
@@ -27,7 +29,7 @@ def translator(dtype="float64", **choices):
 def step_by_step(model, sentence, words):
     """log p of each word by the steps of a search, one at a time."""
     state, found = model.start(np.array(sentence)[:, None], np.array([len(sentence)])), []
-    for before, word in zip([1, *words], words):
+    for before, word in pairwise([1, *words]):
         logits, _, state = model.step(state, np.array([[before]]))
         x = logits[0, 0] - logits.max()
         found.append(x[word] - np.log(np.exp(x).sum()))
@@ -57,7 +59,7 @@ def test_token_log_probs_are_the_parts_of_the_loss_and_of_a_search(case):
 def test_every_pair_gets_the_score_that_it_has_alone(dtype, tolerance, batch_size):
     found = translator(dtype).score(SRC, TGT, batch_size=batch_size)
     exact = translator()
-    for src, tgt, (score, tokens, token_scores) in zip(SRC, TGT, found):
+    for src, tgt, (score, tokens, token_scores) in zip(SRC, TGT, found, strict=True):
         ids = exact.tgt_vocab.encode(tgt)
         expected = step_by_step(exact.model, exact.src_vocab.encode(src), [*ids, 2])
         np.testing.assert_allclose(token_scores, expected, rtol=0, atol=tolerance)
@@ -72,12 +74,13 @@ def test_the_score_of_what_beam_search_found_is_its_score(several):
     if several:
         one.model = Ensemble([one.model, translator(layers=2, score="concat").model])
     batch, pairs = make_batch([one.src_vocab.encode(line) for line in SRC], [[] for _ in SRC]), []
-    for line, found in zip(SRC, beam_search(one.model, batch.src, batch.src_lengths, beam_size=20, n_best=20)):
+    results = beam_search(one.model, batch.src, batch.src_lengths, beam_size=20, n_best=20)
+    for line, found in zip(SRC, results, strict=True):
         for hypothesis in found:
             if len(hypothesis.attention) > len(hypothesis.value):
                 pairs.append((line, one.tgt_vocab.decode(hypothesis.value), hypothesis.score))
     assert len(pairs) > 90 and max(len(text.split()) for _, text, _ in pairs) > 3
-    src, tgt, scores = zip(*pairs)
+    src, tgt, scores = zip(*pairs, strict=True)
     np.testing.assert_allclose([scored.score for scored in one.score(src, tgt)], scores, rtol=0, atol=1e-10)
 
 
@@ -121,13 +124,13 @@ def test_batches_shrink_to_fit_the_memory(monkeypatch):
     monkeypatch.setattr(translate, "_MEMORY", 6 * 10 * 8)
     again = one.score(SRC, TGT)
     assert len(sizes) > 3 and max(sizes) <= 6 * 10 * 8
-    for a, b in zip(again, whole):
+    for a, b in zip(again, whole, strict=True):
         np.testing.assert_allclose(a.token_scores, b.token_scores, rtol=1e-10)
 
 
 def test_a_batch_of_pairs_is_the_batch_of_training():
     one = translator()
-    pairs = [(one.src_vocab.encode(s), one.tgt_vocab.encode(t)) for s, t in zip(SRC, TGT)]
-    made = make_batch(*zip(*pairs))
+    pairs = [(one.src_vocab.encode(s), one.tgt_vocab.encode(t)) for s, t in zip(SRC, TGT, strict=True)]
+    made = make_batch(*zip(*pairs, strict=True))
     loss, _ = one.model.forward(made.src, made.src_lengths, made.tgt)
     assert sum(scored.score for scored in one.score(SRC, TGT)) == pytest.approx(-float(loss), rel=1e-12)

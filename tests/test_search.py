@@ -21,7 +21,7 @@ def forced(model, sentence, value, ended=True):
     """Summed log-probability of a translation, and its attention (T, S), a token at a time."""
     tokens = [*value, EOS] if ended else value
     steps = [model.log_p(sentence, value[:t]) for t in range(len(tokens))]
-    return sum(p[token] for (p, _), token in zip(steps, tokens)), np.array([a for _, a in steps])
+    return sum(p[token] for (p, _), token in zip(steps, tokens, strict=True)), np.array([a for _, a in steps])
 
 
 def rank(score, length, alpha):
@@ -77,7 +77,7 @@ def test_full_width_beam_is_exhaustive_search(alpha, n_best):
     model = FakeModel(6, seed=1)
     options = dict(beam_size=300, max_steps=5, length_penalty=alpha, n_best=n_best)
     found = beam_search(model, *padded(sentences), **options)
-    for sentence, hypotheses in zip(sentences, found):
+    for sentence, hypotheses in zip(sentences, found, strict=True):
         assert_same(hypotheses, exhaustive(model, sentence, [3, 4, 5], 5, alpha)[:n_best])
 
 
@@ -98,7 +98,7 @@ def test_beam_search_follows_its_rules(seed, vocab_size, beam_size, n_best, max_
     found = beam_search(
         model, *padded(sentences), beam_size=beam_size, max_steps=max_steps, length_penalty=alpha, n_best=n
     )
-    for sentence, hypotheses in zip(sentences, found):
+    for sentence, hypotheses in zip(sentences, found, strict=True):
         assert_same(hypotheses, plain_beam_search(model, sentence, beam_size, max_steps, alpha, n))
 
 
@@ -108,7 +108,7 @@ def test_greedy_takes_the_most_probable_token_at_every_step():
     found = greedy_search(model, *padded(sentences), max_steps=15)
     beam = beam_search(model, *padded(sentences), beam_size=1, max_steps=15)
     assert found == [hypotheses[0] for hypotheses in beam]
-    for sentence, hypothesis in zip(sentences, found):
+    for sentence, hypothesis in zip(sentences, found, strict=True):
         value = []
         while len(value) < 15:
             p, _ = model.log_p(sentence, value)
@@ -125,7 +125,8 @@ def test_score_and_attention_are_those_of_forced_decoding(dtype, tolerance):
     model = FakeModel(15, seed=4, dtype=dtype)
     model.table[:4, ..., EOS] = -60  # some kinds of sentence never end
     ends = set()
-    for sentence, hypotheses in zip(sentences, beam_search(model, *padded(sentences), n_best=5, max_steps=6)):
+    found = beam_search(model, *padded(sentences), n_best=5, max_steps=6)
+    for sentence, hypotheses in zip(sentences, found, strict=True):
         for hypothesis in hypotheses:
             ended = len(hypothesis.attention) > len(hypothesis.value)
             score, attention = forced(model, sentence, hypothesis.value, ended)
@@ -144,17 +145,18 @@ def test_results_do_not_depend_on_the_rest_of_the_batch(rng):
     order = rng.permutation(10)
     permuted = beam_search(model, *padded([sentences[i] for i in order], more=3), **options)
     assert permuted == [together[i] for i in order]
-    for sentence, expected in zip(sentences, together):
+    for sentence, expected in zip(sentences, together, strict=True):
         (alone,) = beam_search(model, *padded([sentence]), **options)
         assert alone == expected
-        for a, b in zip(alone, expected):
+        for a, b in zip(alone, expected, strict=True):
             np.testing.assert_allclose(a.attention, b.attention, rtol=1e-12)
 
 
 def test_padding_and_start_are_never_produced_but_keep_their_probability():
     model = FakeModel(10, seed=6, favour={0: 6.0, 1: 6.0})
     sentences = some_sentences(8)
-    for sentence, hypotheses in zip(sentences, beam_search(model, *padded(sentences), n_best=5, max_steps=8)):
+    found = beam_search(model, *padded(sentences), n_best=5, max_steps=8)
+    for sentence, hypotheses in zip(sentences, found, strict=True):
         for hypothesis in hypotheses:
             assert min(hypothesis.value, default=9) > EOS
             ended = len(hypothesis.attention) > len(hypothesis.value)
@@ -270,7 +272,7 @@ def test_extend_takes_logits_of_any_layout(rng):
     logits = rng.standard_normal((3, 50, 4))
     logits[:, :2] += 9  # <pad> and <s>
     layout, score = logits.transpose(0, 2, 1), np.zeros((3, 4))
-    for a, b in zip(_extend(layout.copy(), score, 5), _extend(layout, score, 5)):
+    for a, b in zip(_extend(layout.copy(), score, 5), _extend(layout, score, 5), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -294,7 +296,7 @@ def test_real_model(feed):
     sentences = some_sentences(25)
     found = beam_search(model, *padded(sentences), n_best=3, max_steps=25)
     scores = []
-    for sentence, hypotheses in zip(sentences, found):
+    for sentence, hypotheses in zip(sentences, found, strict=True):
         alone = model.beam_search(sentence, beam_size=5, max_decoding_time_step=25, n_best=3)
         assert [h.value for h in alone] == [h.value for h in hypotheses]
         for hypothesis in hypotheses:

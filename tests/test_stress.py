@@ -1,4 +1,4 @@
-"""The short form of each script in tests/stress, so that they keep working; the long ones' figures stand in docs/trust.md."""
+"""The short form of each script in tests/stress, so that they keep working; the long ones' figures: docs/trust.md."""
 
 import sys
 from pathlib import Path

@@ -53,7 +53,7 @@ def padded(sentences):
 
 
 def batch(pairs):
-    sources, targets = zip(*pairs)
+    sources, targets = zip(*pairs, strict=True)
     return padded(sources), np.array(list(map(len, sources))), padded(targets)
 
 
@@ -78,9 +78,10 @@ def test_loss_and_gradients_of_a_batch_are_sums_of_the_textbooks(model_and_pairs
 def test_searches_find_the_textbooks_translations_with_its_scores(model_and_pairs):
     model, pairs = model_and_pairs
     src, lengths, _ = batch(pairs)
-    for (sentence, _), found in zip(pairs, greedy_search(model, src, lengths, max_steps=8)):
+    for (sentence, _), found in zip(pairs, greedy_search(model, src, lengths, max_steps=8), strict=True):
         assert found.value == translate(model.params, sentence, most=8)
-    for (sentence, _), hypotheses in zip(pairs, beam_search(model, src, lengths, max_steps=8, n_best=3, beam_size=3)):
+    results = beam_search(model, src, lengths, max_steps=8, n_best=3, beam_size=3)
+    for (sentence, _), hypotheses in zip(pairs, results, strict=True):
         for found in hypotheses:
             tgt = [BOS, *found.value, EOS]
             loss, cache = forward(model.params, sentence, tgt)

@@ -123,7 +123,8 @@ def test_a_line_too_long_for_the_memory_is_named(translator, monkeypatch):
     monkeypatch.setattr(translate, "_MEMORY", 1 << 20)
     lines = ["w01", "w02"] * 3 + ["w03 " * 200]
     for window in (1, 3, None):
-        with pytest.raises(InputError, match="^line 7 has 200 tokens: .*beam_size 5 and max_length 410 .*limit is 1 MB"):
+        with pytest.raises(InputError, match="^line 7 has 200 tokens: .*beam_size 5 and max_length 410 .*"
+                                             "limit is 1 MB"):
             translator.translate(lines, window=window)
     assert len(translator.translate(lines, 1, max_length=3)) == 7
     with pytest.raises(InputError, match="^the sentence has 200 tokens"):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from fake_model import FakeModel, padded, some_sentences
-from test_cli import call, refused  # call is a fixture
+from test_cli import refused
 
 from scratchnmt.checkpoint import save_model
 from scratchnmt.data.vocab import UNK, SentencePieceVocabulary, WordVocabulary
@@ -18,8 +18,8 @@ from scratchnmt.translate import Translator
 from scratchnmt.unknown import read_dictionary, replaced
 
 EOS = 2
-SRC = WordVocabulary("the dog sees Rex Ada".split())
-TGT = WordVocabulary("le chien voit".split())  # the first three of SRC have the ids of these
+SRC = WordVocabulary(["the", "dog", "sees", "Rex", "Ada"])
+TGT = WordVocabulary(["le", "chien", "voit"])  # the first three of SRC have the ids of these
 LINES = ["Rex sees the dog", "", "Ada sees Rex", "Zoë sees Bob", "the dog sees Ada sees Bob", "  ", "Rex"]
 MIRRORED = ["chien le voit Rex", "", "Rex voit Ada", "Bob voit Zoë", "Bob voit Ada voit chien le", "", "Rex"]
 
@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_unknown_words(mirror):
 def by_hand(model, sentence, words, value):
     """The translation of one sentence, each <unk> by the attention of its own step, found one history at a time."""
     looked = [words[model.log_p(sentence, value[:t])[1].argmax()] for t in range(len(value))]
-    return " ".join(word if i == UNK else f"t{i}" for i, word in zip(value, looked))
+    return " ".join(word if i == UNK else f"t{i}" for i, word in zip(value, looked, strict=True))
 
 
 @pytest.mark.parametrize("ends, length_penalty", [(-60.0, 0.0), (0.0, 1.5)])
@@ -98,7 +98,7 @@ def test_each_of_the_n_best_has_its_own_attention(ends, length_penalty):
     found = Translator(model, *vocabularies).translate(lines, replace_unknown=True, max_length=9, **options)
     expected = beam_search(model, *padded(sentences), max_steps=9, **options)
     assert found == [[(by_hand(model, ids, line, value), score) for value, score in hypotheses]
-                     for ids, line, hypotheses in zip(sentences, words, expected)]
+                     for ids, line, hypotheses in zip(sentences, words, expected, strict=True)]
     unknown = [value for hypotheses in expected for value, _ in hypotheses if UNK in value]
     assert len(unknown) > 20 and any(text.count("s") > 1 and "t" in text for some in found for text, _ in some)
 
@@ -189,7 +189,8 @@ def run(tmp_path):
     save_model(tmp_path / "run", model, SRC, TGT)
     save_model(tmp_path / "blind", model_of("none"), SRC, TGT)
     (tmp_path / "src").write_text("".join(line + "\n" for line in LINES), encoding="utf-8")
-    (tmp_path / "words").write_text("".join(f"{word}\t{word.upper()}!\n" for word in "the dog sees Rex Bob".split()))
+    known = ["the", "dog", "sees", "Rex", "Bob"]
+    (tmp_path / "words").write_text("".join(f"{word}\t{word.upper()}!\n" for word in known))
     return tmp_path
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-
 from torch_model import PAD, TorchNMT
 
 BOS, EOS = 1, 2

@@ -86,7 +86,8 @@ class TorchNMT(nn.Module):
     def encode(self, src: Tensor, src_lengths: Tensor):
         """-> states (B, S, M), attention keys (B, S, H), padding mask (B, S), first decoder states."""
         if self.reverse_source:
-            src = torch.stack([torch.cat([ids[:n].flip(0), ids[n:]]) for ids, n in zip(src.T, src_lengths)], dim=1)
+            src = torch.stack([torch.cat([ids[:n].flip(0), ids[n:]])
+                               for ids, n in zip(src.T, src_lengths, strict=True)], dim=1)
         embedded = self.embed_dropout(self.model_embeddings["source"](src))
         packed = pack_padded_sequence(embedded, src_lengths, enforce_sorted=False)
         hiddens, (h, c) = self.encoder(packed)

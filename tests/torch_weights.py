@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import torch
 from torch import Tensor
+from torch_model import TorchNMT
 
 from scratchnmt.arrays import to_device
-from torch_model import TorchNMT
 
 Index = tuple[int | slice, ...]
 

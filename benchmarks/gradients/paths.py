@@ -93,7 +93,7 @@ def changed(cuts: Mapping[str, str]) -> ModuleType:
 
 
 def by_path(model: ModuleType, params: Any, pairs: Pairs, name: str) -> list[Point]:
-    """The norm of what each path adds to a value, summed over the positions of all sentences, as a share of all paths."""
+    """The norm of what each path adds to a value, summed over all sentences' positions, as a share of all paths."""
     norms: dict[tuple[str, str], float] = defaultdict(float)
     for src, tgt in pairs:
         for path, sums in summands(model, params, model.forward(params, src, tgt)[1]).items():

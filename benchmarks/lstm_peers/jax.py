@@ -29,7 +29,7 @@ def lstm(args: Mapping[str, Any], options: argparse.Namespace) -> Iterator[tuple
 
     def backward(dy, dh, dc, arguments):
         *grads, _ = pull(arguments, tuple(map(jnp.asarray, (dy, dh, dc))))
-        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(np.asarray, grads)))
+        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(np.asarray, grads), strict=True))
 
     yield f"JAX {jax.__version__}", forward, backward
 

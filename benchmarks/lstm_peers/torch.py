@@ -40,7 +40,7 @@ def _cells(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Callab
         is_token = (torch.arange(len(x))[:, None] < torch.from_numpy(to_device(lengths, "cpu"))).to(x.device)
         starts = [torch.zeros((x.shape[1], H), dtype=x.dtype, device=x.device, requires_grad=True) for _ in "hc"]
         h, c, ys = *starts, []
-        for step, keep in zip(x.unbind(0), is_token[:, :, None].unbind(0)):
+        for step, keep in zip(x.unbind(0), is_token[:, :, None].unbind(0), strict=True):
             new_h, new_c = cell(step, (h, c))
             h, c = torch.where(keep, new_h, h), torch.where(keep, new_c, c)
             ys.append(torch.where(keep, new_h, 0))
@@ -53,7 +53,7 @@ def _cells(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Callab
             outputs, (*inputs, cell.weight_ih, cell.weight_hh, cell.bias_ih), tuple(map(_tensor, (dy, dh, dc))),
             retain_graph=True)
         found = dx, dWx.T[None], dWh.T[None], db[None], dh0[None], dc0[None]
-        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, found)))
+        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, found), strict=True))
 
     return forward, backward
 
@@ -86,14 +86,14 @@ def _packed(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Calla
 
     def backward(dy, dh, dc, cache):
         network, inputs, outputs = cache
-        names, weights = zip(*network.named_parameters())
+        names, weights = zip(*network.named_parameters(), strict=True)
         dx, dh0, dc0, *found = torch.autograd.grad(outputs, (*inputs, *weights), tuple(map(_tensor, (dy, dh, dc))),
                                                    retain_graph=True)
-        grads = dict(zip(names, found))
+        grads = dict(zip(names, found, strict=True))
         both = lambda name: [grads[f"{name}_l0{suffix}"] for suffix in ["", "_reverse"][:D]]
         stacked = [torch.stack([g.T if g.ndim == 2 else g for g in both(name)])
                    for name in ("weight_ih", "weight_hh", "bias_ih")]
-        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, (dx, *stacked, dh0, dc0))))
+        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, (dx, *stacked, dh0, dc0)), strict=True))
 
     return forward, backward
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from ..errors import require
@@ -95,10 +95,8 @@ class Graphs:
 
     def _abandon(self) -> None:
         """End a recording that went wrong, whatever state it is in."""
-        try:
+        with suppress(RuntimeError):  # what invalidated it is told by the error that brought us here
             self.stream.end_capture()
-        except RuntimeError:  # what invalidated it is told by the error that brought us here
-            pass
 
     def _memory(self) -> Any:
         """Where arrays are made."""

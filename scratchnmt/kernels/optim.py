@@ -44,7 +44,10 @@ class _InOneLaunch(ABC):
     def _constants(self) -> tuple[float, ...]: ...
 
     def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
-        """Move the weights along `scale` times the gradients, which are left as they are.  ValueError for a part of them."""
+        """Move the weights along `scale` times the gradients, which are left as they are.
+
+        ValueError for a part of them.
+        """
         if part != WHOLE:
             raise ValueError(f"a launch moves all weights, not those in {part}")
         self.update(grads, array_module(grads.flat).asarray(self.advance(scale)))

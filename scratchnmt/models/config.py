@@ -34,8 +34,8 @@ class NMTConfig:
     score: "dot", "general", "concat" or "location" (Luong et al. 2015).  With "dot" the encoder's width must be
         the decoder's, so each of the two directions has hidden_size / 2 units.  "none": no attention; the decoder
         knows the source by the state that it starts from alone (Sutskever et al. 2014).
-    attention: "global", or to a window of the source: "local-m", which moves on by one token a step, or "local-p", whose
-        place is predicted (Luong et al. 2015, section 3.2).
+    attention: "global", or to a window of the source: "local-m", which moves on by one token a step, or "local-p",
+        whose place is predicted (Luong et al. 2015, section 3.2).
     window: tokens on each side of the middle of such a window.
     query: what looks for the source: the "state" of the step, or the "previous" one, before the word of this step is
         read; then what feed "context" hands a step is the context that it has asked for itself (Bahdanau et al. 2015).
@@ -96,7 +96,8 @@ class NMTConfig:
             if (value := getattr(self, name)) not in without and not self.attends:
                 raise InputError(f"{name} {shown(value)} needs attention: choose another score than 'none'")
         if self.feed == "output" and self.readout == "state":
-            raise InputError("feed 'output' needs readout 'output': with readout 'state' there is no attentional output")
+            raise InputError("feed 'output' needs readout 'output': "
+                             "with readout 'state' there is no attentional output")
         if self.score == "dot" and self.hidden_size % self.directions:
             raise InputError(f"score 'dot' with two directions needs an even hidden_size, not {self.hidden_size}")
 
@@ -136,7 +137,8 @@ class NMTConfig:
     @property
     def fed_size(self) -> int:
         """Columns of what a step receives beside the decoder's own state."""
-        return {"output": self.hidden_size, "context": self.memory_size, "start": self.hidden_size, "none": 0}[self.feed]
+        H, M = self.hidden_size, self.memory_size
+        return {"output": H, "context": M, "start": H, "none": 0}[self.feed]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every weight; see docs/attention.md for the equations they stand in."""

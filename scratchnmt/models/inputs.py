@@ -149,6 +149,7 @@ def laid_out(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     ended = xp.arange(S)[:, None] >= there["src_lengths"]
     src_packing = packing.whole(S, B, there["reversed_rows"], there["last"],
                                 ended.reshape(S * B, 1).astype("float32"))
-    return Inputs(src=there["src"], tgt=there["tgt"], src_packing=src_packing, tgt_packing=packing.whole(T, B), mask=~ended,
-                  targets=there["targets"], target_rows=there["target_rows"],
-                  src_tokens=(there["src_order"], there["src_sorted"]), tgt_tokens=(there["tgt_order"], there["tgt_sorted"]))
+    return Inputs(src=there["src"], tgt=there["tgt"], src_packing=src_packing, tgt_packing=packing.whole(T, B),
+                  mask=~ended, targets=there["targets"], target_rows=there["target_rows"],
+                  src_tokens=(there["src_order"], there["src_sorted"]),
+                  tgt_tokens=(there["tgt_order"], there["tgt_sorted"]))

@@ -67,7 +67,8 @@ class AttentionalOutput:
         [a; h] stand side by side, unless the state before has asked for a: then a stands in its row.
         """
         if self.asks_before:
-            return [(top[before, : self.M], slice(0, self.M)), (top[after, self.M : self.M + self.H], slice(self.M, None))]
+            return [(top[before, : self.M], slice(0, self.M)),
+                    (top[after, self.M : self.M + self.H], slice(self.M, None))]
         return [(top[after, : self.M + self.H], slice(None))]
 
     def step(self, top: Array, step: Step, rows: AttentionalRows) -> None:
@@ -88,8 +89,8 @@ class AttentionalOutput:
     def step_backward(self, dtop: Array, step: Step, rows: AttentionalRows, dp: Array) -> None:
         now, before, after = step
         # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
-        self.kernels.tanh_dropout.tanh_dropout_backward(dtop[after, self.M + self.H :], TanhDropoutCache(rows.slope[now]),
-                                                        dp=dp[now])
+        self.kernels.tanh_dropout.tanh_dropout_backward(dtop[after, self.M + self.H :],
+                                                        TanhDropoutCache(rows.slope[now]), dp=dp[now])
         for columns, part in self._reads(dtop, before, after):
             self.kernels.product.transposed_product(dp[now], self.W[part], out=columns, add=True)
 

@@ -49,10 +49,7 @@ def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array
     context and weights may be given as buffers to be filled.
     """
     xp = array_module(query, keys, values)
-    if v is None:
-        score = query @ keys.transpose(0, 2, 1)  # (1)
-    else:
-        score = xp.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
+    score = query @ keys.transpose(0, 2, 1) if v is None else xp.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
     weights, _ = softmax_forward(score, mask[:, None], out=weights)  # (2)
     context = xp.matmul(weights, values, out=context)  # (3)
     return context, AttentionStepCache(query, keys, values, weights, v)
@@ -198,7 +195,7 @@ def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Arr
 
 
 def location_keys(places: Array, values: Array) -> Array:
-    """(B, S, H): a learnt vector for each place, the same for every sentence; zeros behind the L places, for padding."""
+    """(B, S, H): a learnt vector for each place, the same for every sentence; zeros behind the L places: padding."""
     xp, (B, S, _), (L, H) = array_module(values), values.shape, places.shape
     keys = places[:S]
     if S > L:

@@ -20,8 +20,15 @@ from typing import Any, NamedTuple
 
 from ..arrays import Array, array_module, check_shapes
 from .activations import sigmoid_forward
-from .attention import (AttentionStepCache, attention_keys, attention_keys_backward, attention_query,
-                        attention_query_backward, attention_step_backward, attention_step_forward)
+from .attention import (
+    AttentionStepCache,
+    attention_keys,
+    attention_keys_backward,
+    attention_query,
+    attention_query_backward,
+    attention_step_backward,
+    attention_step_forward,
+)
 
 
 def padded(array: Array, D: int) -> Array:
@@ -39,13 +46,19 @@ def inside(around: Array, D: int, axis: int = 1) -> Array:
 
 
 def window_at(t: int, n: int, P: int, D: int) -> tuple[slice, slice]:
-    """(1), (2) local-m: the window of n sentences in what `padded` made of P columns, as an index, which copies nothing."""
+    """(1), (2) local-m: the window of n sentences in what `padded` made of P columns.
+
+    An index of slices, which copies nothing.
+    """
     first = min(t, P - 2 * D - 1)  # from there on all is padding
     return slice(n), slice(first, first + 2 * D + 1)
 
 
 def windows_around(p: Array, P: int, D: int, queries: int = 1) -> Array:
-    """(2) local-p: the windows of p (n,), `queries` of them for each sentence, as rows of the (B P, ...) it is padded to."""
+    """(2) local-p: the windows of p (n,), `queries` of them for each sentence.
+
+    As rows of the (B P, ...) that the sentences are padded to.
+    """
     xp = array_module(p)
     first = xp.arange(len(p)) // queries * P + centre(p)
     return first[:, None] + xp.arange(2 * D + 1)
@@ -59,7 +72,10 @@ def through(window: tuple[slice, slice] | Array, around: Array) -> Array:
 
 
 def add_through(window: tuple[slice, slice] | Array, around: Array, value: Array) -> None:
-    """Add to `around` (contiguous) what its windows received; a window has a token once, and two have no sentence in common."""
+    """Add to `around` (contiguous) what its windows received.
+
+    A window has a token once, and two have no sentence in common.
+    """
     place = around if isinstance(window, tuple) else around.reshape(-1, *around.shape[2:])
     place[window] += value
 
@@ -116,7 +132,10 @@ def times_gaussian(values: Array, g: Array) -> Array:
 
 
 def gaussian_backward(dcontext: Array, weights: Array, values: Array, slope: Array) -> Array:
-    """dp (n,) from dcontext (n, M); weights (n, 2D + 1) of the softmax, values (n, 2D + 1, M) with g, slope d log g / dp."""
+    """dp (n,) from dcontext (n, M).
+
+    weights (n, 2D + 1) of the softmax, values (n, 2D + 1, M) with g, slope d log g / dp.
+    """
     # in the forward pass this was (4) context = sum_s weights[s] g[s] h_enc[s]
     return (((weights * slope)[:, None] @ values)[:, 0] * dcontext).sum(axis=-1)
 
@@ -217,8 +236,8 @@ def local_attention_backward(dcontext: Array, cache: LocalAttentionCache) -> Loc
                                    dwindow_v=dwindow_v, dW=dW, dv=dv)
 
 
-def local_attention_flop(h: Array, h_enc: Array, mask: Array, D: int, t: int | None = None, window_W: Array | None = None,
-                         window_v: Array | None = None, W: Array | None = None,
+def local_attention_flop(h: Array, h_enc: Array, mask: Array, D: int, t: int | None = None,
+                         window_W: Array | None = None, window_v: Array | None = None, W: Array | None = None,
                          v: Array | None = None) -> tuple[int, int]:
     """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
     (B, H), M, seen = h.shape, h_enc.shape[2], 2 * D + 1

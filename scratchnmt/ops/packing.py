@@ -114,7 +114,7 @@ def place(packing: Packing, xp: ModuleType) -> Packing:
 def steps(packing: Packing) -> Iterator[Step]:
     """The rows of every step, from the first to the last."""
     B, start = packing.sentences, 0
-    for count, offset in zip(packing.counts, packing.offsets):
+    for count, offset in zip(packing.counts, packing.offsets[:-1], strict=True):
         yield Step(slice(offset, offset + count), slice(start, start + count), slice(B + offset, B + offset + count))
         start = B + offset
 

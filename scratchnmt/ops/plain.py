@@ -1,8 +1,9 @@
 """The backend of a model: the operations of which there are two versions, array code and kernels fused for a GPU.
 
 A loop over time, or a model, takes a `Kernels` and calls `kernels.lstm_gates.lstm_gates_forward(...)`: the
-module is the plain one of this folder or its twin of the same name in scratchnmt/kernels, which has the same functions with the
-same arguments, results and cache.  The protocols say which; what each function does stands beside the plain one.
+module is the plain one of this folder or its twin of the same name in scratchnmt/kernels, which has the same functions
+with the same arguments, results and cache.  The protocols say which; what each function does stands beside the plain
+one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Embedding(Protocol):
     def embedding_forward(self, ids: Array, W: Array, *,
                           tokens: tuple[Array, Array] | None = None) -> tuple[Array, EmbeddingCache]: ...
 
-    def embedding_backward(self, dy: Array, cache: EmbeddingCache, *, dW: Array | None = None) -> EmbeddingGradients: ...
+    def embedding_backward(self, dy: Array, cache: EmbeddingCache, *,
+                           dW: Array | None = None) -> EmbeddingGradients: ...
 
 
 class Dropout(Protocol):

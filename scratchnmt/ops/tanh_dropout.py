@@ -26,10 +26,7 @@ def tanh_dropout_forward(p: Array, mask: Array | None = None, *, o: Array | None
     """o, cache; o and slope may be given as buffers to be filled."""
     xp = array_module(p)
     tanh = xp.tanh(p)  # (1)
-    if mask is None:
-        o = xp.add(tanh, 0, out=o)  # (1)
-    else:
-        o = xp.multiply(tanh, mask, out=o)  # (1)
+    o = xp.add(tanh, 0, out=o) if mask is None else xp.multiply(tanh, mask, out=o)  # (1)
     slope = xp.multiply(tanh, tanh, out=slope)  # (2)
     xp.subtract(1, slope, out=slope)
     if mask is not None:

@@ -33,7 +33,8 @@ from .rows import reduce_rows, top_k
 from .trellis import RANK, Ended, Hypothesis, Trellis
 
 
-def greedy_search(model: SearchedModel[State], src: Array, src_lengths: Array, *, max_steps: Any = 70) -> list[Hypothesis]:
+def greedy_search(model: SearchedModel[State], src: Array, src_lengths: Array, *,
+                  max_steps: Any = 70) -> list[Hypothesis]:
     """For each of B sentences the translation that takes the most probable token at every step.
 
     Arguments as in `beam_search`, of which this is the case of beam_size 1 and length_penalty 0.

@@ -54,7 +54,8 @@ class Ensemble:
 
     def step(self, state: EnsembleState, y_prev: Array) -> tuple[Array, Array, EnsembleState]:
         """log p (B, K, V) of the next word by (2), the mean attention (B, K, S), the new state."""
-        logits, attentions, states = zip(*(m.step(s, y_prev) for m, s in zip(self.models, state.states)))
+        steps = (model.step(own, y_prev) for model, own in zip(self.models, state.states, strict=True))
+        logits, attentions, states = zip(*steps, strict=True)
         sizes = [x.shape[-1] for x in logits]
         if len(set(sizes)) > 1:
             raise InputError(f"the models of an ensemble must share the target vocabulary: theirs have {sizes} words")

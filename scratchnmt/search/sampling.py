@@ -96,7 +96,7 @@ def _uniform(rng: np.random.Generator | Sequence[np.random.Generator], limits: n
     if len(generators) != len(limits):
         raise InputError(f"{len(generators)} random generators for {len(limits)} sentences, expected one for each")
     numbers = np.zeros((len(limits), limits.max()))
-    for row, generator, limit in zip(numbers, generators, limits):
+    for row, generator, limit in zip(numbers, generators, limits, strict=True):
         row[:limit] = generator.random(limit)
     return numbers
 

@@ -67,7 +67,7 @@ class Trellis:
     def append(self, sentences: Array, *arrays: Array) -> None:
         xp = array_module(sentences)
         full = [xp.zeros((self.sentences, *a.shape[1:]), dtype=a.dtype) for a in arrays]
-        for target, a in zip(full, arrays):
+        for target, a in zip(full, arrays, strict=True):
             target[sentences] = a
         self.steps.append(tuple(full))
 
@@ -78,7 +78,7 @@ class Trellis:
         path = [self._step_back(records, last, None, len(self.steps) - 1)]
         for step in range(len(self.steps) - 2, -1, -1):
             path.append(self._step_back(records, last, path[-1][1], step))
-        tokens, _, attention = (to_device(xp.stack(x[::-1]), "cpu") for x in zip(*path))
+        tokens, _, attention = (to_device(xp.stack(x[::-1]), "cpu") for x in zip(*path, strict=True))
         records, last = to_device(records, "cpu"), to_device(last, "cpu")
         if (last[:, 0] < 0).any():
             raise FloatingPointError("search: the model's logits are not finite")

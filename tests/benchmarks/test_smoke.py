@@ -55,7 +55,8 @@ def test_step_beside_pytorch(call):
     assert [row["contestant"] for row in found] == ["scratchnmt", "PyTorch"]
 
 
-SMALL = [part for letter in "T=3 S=3 B=2 N=4 I=4 O=3 E=4 H=4 M=5 A=4 V=9".split() for part in ("--size", letter)]
+SMALL = [part for letter in ["T=3", "S=3", "B=2", "N=4", "I=4", "O=3", "E=4", "H=4", "M=5", "A=4", "V=9"]
+         for part in ("--size", letter)]
 
 
 def test_every_op(call):
@@ -272,7 +273,8 @@ def test_the_model_of_a_step_by_many_workers():
     assert workers.fit([(n, costs.compute(n)) for n in (8, 64, 128)]) == pytest.approx((0.02, 0.005))
     assert costs.step(1, 64, network) == pytest.approx(0.02 + 64 * 0.005 + 0.016)
     assert costs.step(2, 32, network) == pytest.approx(0.02 + 32 * 0.005 + 0.016 / 2 + 0.006)
-    many = 0.02 + 32 * 0.005 + 0.016 / 8 + 0.006 / 2 * 8 + 2 * 3 / 4 * 1e7 / 1e9 + 2 * 2 * 1e-5  # four machines of eight
+    # four machines of eight
+    many = 0.02 + 32 * 0.005 + 0.016 / 8 + 0.006 / 2 * 8 + 2 * 3 / 4 * 1e7 / 1e9 + 2 * 2 * 1e-5
     assert costs.step(32, 32, network) == pytest.approx(many)
     weak, strong = workers.Way(64, False), workers.Way(64, True)
     assert weak.gain(costs, 1, network) == strong.gain(costs, 1, network) == 1

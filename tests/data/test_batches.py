@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def test_a_batch_written_out():
 
 @given(st.lists(st.tuples(sentences, sentences), min_size=1, max_size=6))
 def test_a_batch_holds_its_sentences(pairs):
-    src, tgt = zip(*pairs)
+    src, tgt = zip(*pairs, strict=True)
     batch = make_batch(src, tgt)
     for b, (s, t) in enumerate(pairs):
         assert batch.src[: batch.src_lengths[b], b].tolist() == s
@@ -94,7 +96,7 @@ def test_batches_follow_the_seed_and_are_shuffled(by, batch_size):
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert {tuple(sorted(a)) for a in first}.isdisjoint(tuple(sorted(a)) for a in other)
     longest = [lengths[members, 1].max() for members in first[:50]]  # of one pool or several
-    assert sum(a > b for a, b in zip(longest, longest[1:], strict=False)) > 10
+    assert sum(a > b for a, b in pairwise(longest)) > 10
 
 
 @pytest.mark.parametrize("by, batch_size", [("sentences", 16), ("tokens", 300)])

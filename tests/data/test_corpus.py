@@ -24,8 +24,9 @@ WORDS = WordVocabulary([f"w{n}" for n in range(50)])
 def text(tmp_path_factory):
     """Two files of 2,500 lines, some blank, some long: more than two blocks."""
     folder, rng = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
-    sides = [[" ".join(f"w{n}" for n in rng.integers(0, 60, rng.integers(0, 12))) for _ in range(2500)] for _ in range(2)]
-    for name, lines in zip(("src", "tgt"), sides):
+    sides = [[" ".join(f"w{n}" for n in rng.integers(0, 60, rng.integers(0, 12))) for _ in range(2500)]
+             for _ in range(2)]
+    for name, lines in zip(("src", "tgt"), sides, strict=True):
         (folder / name).write_text("\n".join(lines) + "\n")
     return folder, sides
 
@@ -49,7 +50,7 @@ def test_a_corpus_on_the_disk_is_the_one_in_memory(text, tmp_path, processes, ki
     assert list(found) == list(expected) and len(found) == 2500 - sum(left_out) and len(found) > BLOCK
     assert found.fingerprint() == expected.fingerprint() and found.tokens == expected.tokens
     np.testing.assert_array_equal(found.lengths(), expected.lengths())
-    for one, other in zip(found.batch([5, 0, 1500]), expected.batch([5, 0, 1500])):
+    for one, other in zip(found.batch([5, 0, 1500]), expected.batch([5, 0, 1500]), strict=True):
         np.testing.assert_array_equal(one, other)
     number = 1700
     assert found.line(number) == expected.line(number) > number
@@ -61,7 +62,7 @@ def test_a_corpus_on_the_disk_is_the_one_in_memory(text, tmp_path, processes, ki
 
 def test_a_corpus_is_a_sequence_of_pairs():
     pairs = [([5, 6], [7]), ([8], [9, 10]), ([5], [6])]
-    corpus = Corpus.of(*zip(*pairs))
+    corpus = Corpus.of(*zip(*pairs, strict=True))
     assert corpus.index(pairs[1]) == 1 and corpus.count(pairs[0]) == 1 and pairs[2] in corpus
     with pytest.raises(ValueError):
         corpus.index(([1], [1]))
@@ -187,7 +188,9 @@ def test_text_that_cannot_be_read_more_than_once(tmp_path):
 
 
 @pytest.mark.parametrize("content, message", [
-    (gzip.compress(b"a\n" * 1000)[:-9], "tgt.gz is a damaged gzip file"), (b"plain", "tgt.gz is a damaged gzip file"), (None, "is a d")])
+    (gzip.compress(b"a\n" * 1000)[:-9], "tgt.gz is a damaged gzip file"), (b"plain", "tgt.gz is a damaged gzip file"),
+    (None, "is a d"),
+])
 def test_text_that_cannot_be_read_is_not_taken_for_a_disk_that_cannot_be_written(tmp_path, content, message):
     (tmp_path / "src").write_text("a\n" * 1000)
     (tmp_path / "tgt.gz").write_bytes(content) if content else (tmp_path / "tgt.gz").mkdir()
@@ -241,7 +244,8 @@ def test_text_that_cannot_be_used(tmp_path, src, tgt, message, processes):
         (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     vocab = WordVocabulary(["a", "b"])
     with pytest.raises(InputError, match=message):
-        open_or_build(tmp_path / "corpus", str(tmp_path / "src"), str(tmp_path / "tgt"), vocab, vocab, processes=processes)
+        open_or_build(tmp_path / "corpus", str(tmp_path / "src"), str(tmp_path / "tgt"), vocab, vocab,
+                      processes=processes)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src", "tgt"]
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from scratchnmt.data.toy import LONGEST, Grammar, toy_corpus
@@ -108,7 +110,7 @@ def test_the_form_of_the_lines(pairs):
 def test_english_articles(pairs):
     for en, _ in pairs:
         words = en.split()
-        for article, word in zip(words, words[1:], strict=False):
+        for article, word in pairwise(words):
             assert article not in ("a", "an") or (article == "an") == (word[0] in "aeiou"), en
 
 
@@ -117,7 +119,7 @@ def test_elision_and_contraction(french):
     not_elided = {"le", "la", "de", "ne", "je", "me", "que", "ce", "ma", "sa"}
     contracted = {("à", "le"), ("à", "les"), ("de", "le"), ("de", "les")}
     for words in french:
-        for word, after in zip(words, words[1:], strict=False):
+        for word, after in pairwise(words):
             assert not (word in not_elided and starts_with_vowel(after)), words
             assert not (word in elided and not starts_with_vowel(after)), words
             assert (word, after) not in contracted, words

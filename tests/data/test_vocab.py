@@ -6,16 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scratchnmt.data.vocab import (
-    BOS,
-    EOS,
-    PAD,
-    SPECIALS,
-    UNK,
-    SentencePieceVocabulary,
-    WordVocabulary,
-    load_vocabulary,
-)
+from scratchnmt.data.vocab import BOS, EOS, PAD, SPECIALS, UNK, SentencePieceVocabulary, WordVocabulary, load_vocabulary
 from scratchnmt.errors import InputError
 
 FRENCH = [

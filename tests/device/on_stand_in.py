@@ -1,7 +1,7 @@
 """The command line on CuPy's stand-in, a process of its own: on_stand_in.py KERNELS OPTIONS ARGUMENTS...
 
-KERNELS: a folder of kernels that g++ has compiled (see tests/kernels/shim.py).  OPTIONS: --without-nccl; --cards=N; --tell,
-to print after which step the results of which came.
+KERNELS: a folder of kernels that g++ has compiled (see tests/kernels/shim.py).  OPTIONS: --without-nccl; --cards=N;
+--tell, to print after which step the results of which came.
 """
 
 import os

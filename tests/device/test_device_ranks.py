@@ -1,4 +1,4 @@
-"""Several processes with a card each, on the stand-in: the sum over cards, and steps that are recorded with it inside."""
+"""Several processes with a card each, on the stand-in: the sum over cards, and steps recorded with it inside."""
 
 import re
 import subprocess
@@ -29,8 +29,8 @@ def program(shim):
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
     files = tiny_run.files(tmp_path_factory.mktemp("text"), 85)
-    return ["train", *files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", f"--batch-size={BATCH}",
-            "--max-epochs=3", "--patience=1", "--learning-rate=0.01", "--device=cuda"]
+    return ["train", *files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8",
+            f"--batch-size={BATCH}", "--max-epochs=3", "--patience=1", "--learning-rate=0.01", "--device=cuda"]
 
 
 def launched(error):
@@ -59,7 +59,8 @@ def test_a_step_that_is_not_finite_is_met_by_all_cards_at_once(program, argument
     broken = [*arguments, "--optimizer=sgd", "--learning-rate=1e30", "--clip=0", "--max-epochs=4", "--valid-every=1000"]
     status, _, error = finished(tmp_path, 2, *broken, "--out", tmp_path / "stop", program=program)
     assert status and error.count("training stopped") == 1 and "at step 2, epoch 1" in error
-    status, _, error = finished(tmp_path, 2, *broken, "--on-nonfinite=skip", "--out", tmp_path / "skip", program=program)
+    skipping = [*broken, "--on-nonfinite=skip"]
+    status, _, error = finished(tmp_path, 2, *skipping, "--out", tmp_path / "skip", program=program)
     assert status and "the last of 20 in a row: training stopped" in error
 
 

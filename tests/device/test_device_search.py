@@ -18,9 +18,9 @@ LINES = [*pairs(12, 3, (1, 9))[0], ""]
 
 def same(found, expected):
     assert [[h.value for h in some] for some in found] == [[h.value for h in some] for some in expected]
-    for some, others in zip(found, expected):
+    for some, others in zip(found, expected, strict=True):
         np.testing.assert_allclose([h.score for h in some], [h.score for h in others], rtol=1e-12)
-        for h, other in zip(some, others):
+        for h, other in zip(some, others, strict=True):
             assert isinstance(h.attention, np.ndarray)
             np.testing.assert_allclose(h.attention, other.attention, rtol=1e-10, atol=1e-14)
 
@@ -35,7 +35,7 @@ def test_search_finds_the_same_on_both(case):
                       beam_search(searched, on_device, src_lengths, beam_size=3, n_best=3, max_steps=[3, 8, 1, 5],
                                   length_penalty=0.6),
                       [searched.beam_search(src[: src_lengths[0], 0], beam_size=2, max_decoding_time_step=6)]))
-    for expected, other in zip(*found):
+    for expected, other in zip(*found, strict=True):
         same(other, expected)
 
 
@@ -100,7 +100,7 @@ def test_an_ensemble_is_the_same_on_both(tmp_path):
     first = [next(t.sample(LINES, seed=5, max_length=4)) for t in (on_cpu, on_device)]
     assert first[0][0] == first[1][0] and first[0][1] == pytest.approx(first[1][1], rel=1e-3)
     targets = [*LINES[-2::-1], ""]
-    for one, other in zip(on_device.score(LINES, targets), on_cpu.score(LINES, targets)):
+    for one, other in zip(on_device.score(LINES, targets), on_cpu.score(LINES, targets), strict=True):
         assert one.tokens == other.tokens and isinstance(one.score, float)
         np.testing.assert_allclose(one.token_scores, other.token_scores, rtol=1e-3, atol=1e-4)
 

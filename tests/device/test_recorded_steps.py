@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +198,7 @@ def test_a_step_that_is_not_finite_moves_nothing_and_is_found_however_late(machi
         made._step()
         flats.append(made.model.params.flat.get())
     made._note_results(wait=True)
-    moved = [not np.array_equal(a, b) for a, b in zip(flats, flats[1:])]
+    moved = [not np.array_equal(a, b) for a, b in pairwise(flats)]
     assert [step + 2 for step, one in enumerate(moved) if not one] == [3, 4, 9]
     assert made.state.skipped == 3 and made.optimizer.step_count == 12
     records = [json.loads(line) for line in (tmp_path / "not-finite.jsonl").read_text().splitlines()]

@@ -219,7 +219,7 @@ class ndarray:
         return tuple(new(a) for a in on_this_card(self).nonzero())
 
 
-for _name in ("reshape ravel astype copy fill __getitem__ __setitem__ _reduce argsort").split():
+for _name in ("reshape", "ravel", "astype", "copy", "fill", "__getitem__", "__setitem__", "_reduce", "argsort"):
     setattr(ndarray, _name, recorded(getattr(ndarray, _name)))
 
 

@@ -40,7 +40,7 @@ def _in_two(array: np.ndarray, parts: list, is_array: list[bool]) -> tuple[np.nd
     parts, is_array = _without_ellipsis(array.ndim, parts, is_array)
     basic: list[Any] = []
     later: list[Any] = []
-    for part, is_one in zip(parts, is_array):
+    for part, is_one in zip(parts, is_array, strict=True):
         if is_one:
             basic += [slice(None)] * (part.ndim if part.dtype.kind == "b" else 1)
             later.append(part)
@@ -55,7 +55,7 @@ def _in_two(array: np.ndarray, parts: list, is_array: list[bool]) -> tuple[np.nd
 
 def _without_ellipsis(ndim: int, parts: list, is_array: list[bool]) -> tuple[list, list[bool]]:
     used = sum(0 if p is None or p is ... else p.ndim if a and p.dtype.kind == "b" else 1
-               for p, a in zip(parts, is_array))
+               for p, a in zip(parts, is_array, strict=True))
     where = next((i for i, p in enumerate(parts) if p is ...), len(parts))
     whole = [slice(None)] * (ndim - used)
     return ([*parts[:where], *whole, *parts[where + 1 :]],

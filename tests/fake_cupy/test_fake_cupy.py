@@ -4,9 +4,10 @@ import importlib.util
 import inspect
 import sys
 
-import fake_cupy
 import numpy as np
 import pytest
+
+import fake_cupy
 from fake_cupy import functions
 from fake_cupy.array import ndarray
 from fake_cupy.ufunc import UFUNCS

@@ -57,7 +57,8 @@ def _value(argument: Any) -> Any:
     raise TypeError(f"Unsupported type {type(argument)}")
 
 
-NAMES = ("add subtract multiply divide true_divide power negative absolute sqrt exp log tanh maximum minimum "
-         "isfinite isnan equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not "
-         "bitwise_and bitwise_or invert floor_divide remainder sign square rint").split()
+NAMES = ["add", "subtract", "multiply", "divide", "true_divide", "power", "negative", "absolute", "sqrt", "exp", "log",
+         "tanh", "maximum", "minimum", "isfinite", "isnan", "equal", "not_equal", "less", "less_equal", "greater",
+         "greater_equal", "logical_and", "logical_or", "logical_not", "bitwise_and", "bitwise_or", "invert",
+         "floor_divide", "remainder", "sign", "square", "rint"]
 UFUNCS = {name: ufunc(name) for name in NAMES}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from layer import ARGS, layer_backward, layer_forward
 
-from scratchnmt.gradcheck import (GradcheckError, NotAnalyticError, assert_gradients, check_gradients,
-                                  gate_labels)
+from scratchnmt.gradcheck import GradcheckError, NotAnalyticError, assert_gradients, check_gradients, gate_labels
 
 RNG = np.random.default_rng(1)
 

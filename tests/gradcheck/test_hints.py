@@ -43,7 +43,7 @@ def test_the_reference_plus_the_argument_itself():
     value = RNG.standard_normal((4, 4))
     assert hint(R + value, R, value=value) == (
         "dW equals the reference plus W itself: was the buffer initialised from W?")
-    assert hint(R + value * (R > -2) - 1e-6 * (R == R.max()), R, value=value) is None
+    assert hint(R + value * (R > -2) - 1e-6 * (R.max() == R), R, value=value) is None
     assert hint(R + 1e-9, R, value=0 * R) is None
 
 
@@ -81,7 +81,7 @@ def test_the_most_special_hint_is_the_only_one():
 
 
 def test_what_is_no_constant_factor():
-    assert hint(R * (1 + 1e-6 * (R == R.max())), R) is None
+    assert hint(R * (1 + 1e-6 * (R.max() == R)), R) is None
     assert hint(R * np.array([[1], [1], [1], [2]]), R, sampled=True) is None
     one = np.zeros((4, 4))
     one[1, 2] = 0.7
@@ -132,14 +132,14 @@ def test_a_mean_or_sum_spread_out_again():
 
 def test_an_error_near_the_tolerance_is_no_mistake_of_these():
     """What comes as close to the reference as to the guess is not explained by the guess."""
-    symmetric, nudge = R + R.T, 5e-12 * (R == R.max())
+    symmetric, nudge = R + R.T, 5e-12 * (R.max() == R)
     assert hint(symmetric + nudge, symmetric) is None
     assert hint(symmetric + nudge, symmetric, V=symmetric, value=0 * R) is None
 
 
 def test_none_without_a_mistake_or_with_a_nan():
     assert hint(R, R) is None
-    assert hint(R * np.where(R == R.max(), np.nan, -1), R) is None
+    assert hint(R * np.where(R.max() == R, np.nan, -1), R) is None
 
 
 def test_a_coarse_tolerance_does_not_make_hints_bold():

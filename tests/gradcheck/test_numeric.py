@@ -128,7 +128,8 @@ def test_the_page_to_which_the_advice_sends_has_that_section():
 
 @pytest.mark.parametrize("method, rtol", [("central", 1e-6), ("richardson", 1e-8)])
 @pytest.mark.parametrize("f, slope, x", [
-    (lambda x: np.sqrt(x), lambda x: 0.5 / np.sqrt(x), [1e-7, 1.0, 2.0]), (lambda x: np.log(x), lambda x: 1 / x, [1e-3, 1.0, 1e6]),
+    (lambda x: np.sqrt(x), lambda x: 0.5 / np.sqrt(x), [1e-7, 1.0, 2.0]),
+    (lambda x: np.log(x), lambda x: 1 / x, [1e-3, 1.0, 1e6]),
     (lambda x: x * x, lambda x: 2 * x, [1e-6, 1.0, 1e6]), (lambda x: np.tanh(x - 1e6), lambda x: 1.0, [1e6])])
 def test_the_step_settles_where_the_function_is_resolved(f, slope, x, method, rtol):
     x = np.array(x)

@@ -53,7 +53,7 @@ def batch(seed=1, sentences=5):
     rng = np.random.default_rng(seed)
     src_lengths, tgt_lengths = rng.integers(1, 7, sentences), rng.integers(1, 6, sentences)
     src, tgt = np.zeros((src_lengths.max(), sentences), int), np.zeros((tgt_lengths.max() + 1, sentences), int)
-    for b, (s, t) in enumerate(zip(src_lengths, tgt_lengths)):
+    for b, (s, t) in enumerate(zip(src_lengths, tgt_lengths, strict=True)):
         src[:s, b] = rng.integers(3, 13, s)
         tgt[: t + 1, b] = [1, *rng.integers(3, 11, t - 1), 2]
     return src, src_lengths, tgt
@@ -202,7 +202,9 @@ def test_the_convolution_of_a_later_year_is_explained():
 
 
 @pytest.mark.parametrize("choices", [
-    dict(layers=2), dict(score="concat"), dict(attention="local-m"), dict(query="previous"), dict(tie_embeddings=True, embed_size=4)], ids=str)
+    dict(layers=2), dict(score="concat"), dict(attention="local-m"), dict(query="previous"),
+    dict(tie_embeddings=True, embed_size=4),
+], ids=str)
 def test_what_there_are_no_names_for_is_refused(choices):
     other = model(**choices)
     name = next(iter(choices))

@@ -72,10 +72,11 @@ def test_slices_are_read_where_they_lie(on_cpu, rng):
     keys, values = args["keys"][:3], args["values"].transpose(1, 0, 2).copy().transpose(1, 0, 2)[:3]
     assert not query.flags.c_contiguous and not mask.flags.c_contiguous and not values.flags.c_contiguous
     context, cache = attention_step_forward(query, keys, values, mask)
-    expected, plain_cache = plain.attention_step_forward(query, keys, values, mask)
+    plain_context, plain_cache = plain.attention_step_forward(query, keys, values, mask)
     dcontext = rng.standard_normal((3, 9))[:, 2:8][:, None]
+    expected = [plain_context, plain_cache.weights, *plain.attention_step_backward(dcontext, plain_cache)[:2]]
     found = [context, cache.weights, *attention_step_backward(dcontext, cache)[:2]]
-    for f, e in zip(found, [expected, plain_cache.weights, *plain.attention_step_backward(dcontext, plain_cache)]):
+    for f, e in zip(found, expected, strict=True):
         np.testing.assert_allclose(f, e, rtol=1e-12, atol=1e-14)
 
 
@@ -86,7 +87,7 @@ def test_the_order_of_the_threads_changes_no_bit(on_cpu, rng):
     for on_cpu.backwards in False, True:
         context, cache = attention_step_forward(**args)
         results.append([context, cache.weights, *attention_step_backward(dcontext, cache)[:2]])
-    for forwards, backwards in zip(*results):
+    for forwards, backwards in zip(*results, strict=True):
         np.testing.assert_array_equal(forwards, backwards)
 
 

@@ -4,8 +4,8 @@ import re
 import sys
 from types import SimpleNamespace
 
-import nvrtc
 import numpy as np
+import nvrtc
 import pytest
 
 from scratchnmt.errors import InputError

@@ -18,7 +18,7 @@ def test_a_model_of_fused_ops_has_the_same_gradients(choices, on_cpu, rng):
     model = NMT(11, 13, 6, 6, dtype="float64", **choices)
     src, tgt = rng.integers(4, 11, (5, 4)), rng.integers(4, 13, (6, 4))
     lengths = np.array([3, 5, 1, 4])
-    for b, (s, t) in enumerate(zip(lengths, (5, 2, 6, 4))):
+    for b, (s, t) in enumerate(zip(lengths, (5, 2, 6, 4), strict=True)):
         src[s:, b], tgt[t:, b] = 0, 0
     loss, cache = model.forward(src, lengths, tgt)
     grads = model.backward(cache)

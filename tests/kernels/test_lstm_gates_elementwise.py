@@ -37,7 +37,7 @@ def on_cpu(small, monkeypatch):
         def run(*arrays):
             flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
             launch("elementwise", name, np.result_type(*arrays), Plan((flat[0].size, 1, 1), (1,)), *flat)
-            for array, found in list(zip(arrays, flat))[len(inputs.split(", ")):]:
+            for array, found in list(zip(arrays, flat, strict=True))[len(inputs.split(", ")):]:
                 array[...] = found.reshape(array.shape)
         return run
 
@@ -72,7 +72,7 @@ def test_buffers_and_overwriting(on_cpu, rng):
     buffers = {name: np.full((3, 2), np.nan) for name in ("h", "c", "tanh_c")}
     (h_found, c_found), found = FUSED[0](z, c_prev, **buffers, overwrite=True)
     assert h_found is buffers["h"] and c_found is buffers["c"] and found.gates is z
-    for f, e in zip([h_found, c_found, *found], [h, c, *cache]):
+    for f, e in zip([h_found, c_found, *found], [h, c, *cache], strict=True):
         np.testing.assert_allclose(f, e, rtol=1e-13)
 
 

@@ -45,16 +45,16 @@ def test_rows_of_larger_arrays_are_read_and_written_where_they_lie(on_cpu, rng):
     dh, dc = rng.standard_normal((2, D, N, H))
     expected = [h, c, *cache, *plain.lstm_gates_backward(dh, dc, cache)]
     empty = [np.full((D, N, H), np.nan) for _ in range(3)]
-    wholes, views = zip(*(wide(array, k) for k, array in enumerate([*args.values(), *empty, dh, dc])))
+    wholes, views = zip(*(wide(array, k) for k, array in enumerate([*args.values(), *empty, dh, dc])), strict=True)
     z, c_prev, h, c, tanh_c, dh, dc = views
     (h_found, c_found), cache = lstm_gates_forward(z, c_prev, h=h, c=c, tanh_c=tanh_c, overwrite=True)
     assert h_found is h and c_found is c and cache.tanh_c is tanh_c and cache.gates is z
     dz_whole, dz = wide(np.full(z.shape, np.nan), 1)
     grads = lstm_gates_backward(dh, dc, cache, dz=dz)
     assert grads.dz is dz
-    for e, found in zip(expected, [h, c, *cache, *grads]):
+    for e, found in zip(expected, [h, c, *cache, *grads], strict=True):
         np.testing.assert_allclose(found, e, rtol=1e-13, atol=1e-15)
-    for whole, view in zip([*wholes, dz_whole], [*views, dz]):
+    for whole, view in zip([*wholes, dz_whole], [*views, dz], strict=True):
         view[...] = 7
         assert (whole == 7).all()
 

@@ -52,7 +52,7 @@ by_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_step_after_step(size, dtype, kind, on_cpu, rng):
     weights = rng.standard_normal(size)
     params, expected = parameters(weights, dtype), parameters(weights, dtype)
-    fused, reference = (make(p, **kind[2]) for make, p in zip(kind, (params, expected)))
+    fused, reference = (make(p, **kind[2]) for make, p in zip(kind[:2], (params, expected), strict=True))
     for scale in 1.0, 0.5, 2.0:
         grads = draw(rng, size, dtype)
         kept = grads.flat.copy()
@@ -72,7 +72,7 @@ def test_step_after_step(size, dtype, kind, on_cpu, rng):
 def test_clipping_without_the_host(max_norm, scale, kind, on_cpu, rng):
     weights, grads = rng.standard_normal(300), draw(rng, 300, "float64")
     params, expected = parameters(weights, "float64"), parameters(weights, "float64")
-    fused, reference = (make(p, **kind[2]) for make, p in zip(kind, (params, expected)))
+    fused, reference = (make(p, **kind[2]) for make, p in zip(kind[:2], (params, expected), strict=True))
     fused.update(grads, fused.advance(scale), global_norm(grads), max_norm)
     reference.step(grads, scale=scale * plain.clip_factor(plain.global_norm(grads) * scale, max_norm))
     np.testing.assert_allclose(params.flat, expected.flat, rtol=1e-13)

@@ -101,5 +101,6 @@ def test_a_preset_is_its_choices_and_yields_to_others(name):
 
 
 def test_a_preset_of_another_name():
-    with pytest.raises(InputError, match="preset is 'luon', expected one of cs224n, seed, luong, sutskever, bahdanau, cho"):
+    with pytest.raises(InputError, match="preset is 'luon', expected one of cs224n, seed, luong, sutskever, bahdanau, "
+                                         "cho"):
         NMT.preset("luon", **SIZES)

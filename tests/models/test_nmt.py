@@ -20,7 +20,7 @@ def results(model, some_batch, rng=None):
 
 def assert_close(found, expected):
     """Two ways to compute the same in float64: equal to rounding."""
-    for a, b in zip(found, expected):
+    for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.abs(b).max())
 
 
@@ -42,7 +42,7 @@ def as_op(model, some_batch):
 def test_a_padded_batch_is_its_sentences_one_by_one(case):
     model = case.model()
     singles = [results(model, alone(b)) for b in range(4)]
-    assert_close(results(model, batch()), [sum(part) for part in zip(*singles)])
+    assert_close(results(model, batch()), [sum(part) for part in zip(*singles, strict=True)])
 
 
 @by_configuration
@@ -57,7 +57,8 @@ def test_source_padding_may_hold_any_word(case):
     words = 1 + np.arange(src.size).reshape(src.shape) % 10
     spoilt = np.where(np.arange(len(src))[:, None] < lengths, src, words)
     assert (spoilt != src).any()
-    for found, expected in zip(results(model, (spoilt, lengths, tgt)), results(model, (src, lengths, tgt))):
+    for found, expected in zip(results(model, (spoilt, lengths, tgt)), results(model, (src, lengths, tgt)),
+                               strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -118,7 +119,7 @@ def test_weights_of_zero_choose_every_word_with_equal_probability():
 def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
     model = NMT(11, 12, 5, 4, dtype="float64", **choice)
     plain = NMT(11, 12, 5, 4, dtype="float64", layers=choice.get("layers", 1)).with_params(model.params)
-    for found, expected in zip(results(model, batch()), results(plain, batch())):
+    for found, expected in zip(results(model, batch()), results(plain, batch()), strict=True):
         np.testing.assert_array_equal(found, expected)
     first, again, other = (results(model, batch(), np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first[1], again[1])

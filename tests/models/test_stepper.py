@@ -17,7 +17,7 @@ def forced(model, state, words):
     for y in words:
         logits, attention, state = model.step(state, y)
         found.append((logits, attention))
-    return [np.stack(arrays) for arrays in zip(*found)]
+    return [np.stack(arrays) for arrays in zip(*found, strict=True)]
 
 
 def nll(logits, targets):
@@ -41,7 +41,7 @@ def test_hypotheses_of_one_sentence_do_not_touch_each_other(case, rng):
     start = model.start(src, lengths)
     together = forced(model, start.select(np.arange(4), np.zeros((4, 3), int)), words)
     for k in range(3):
-        for found, expected in zip(together, forced(model, start, words[..., k : k + 1])):
+        for found, expected in zip(together, forced(model, start, words[..., k : k + 1]), strict=True):
             np.testing.assert_allclose(found[:, :, k], expected[:, :, 0], rtol=1e-11, atol=1e-13)
 
 
@@ -120,7 +120,7 @@ def test_a_step_leaves_its_state_as_it_was(case):
     model, (src, lengths, tgt) = case.model(), batch()
     _, _, state = model.step(model.start(src, lengths), tgt[0][:, None])
     first, again = (model.step(state, tgt[1][:, None]) for _ in range(2))
-    for a, b in zip(first[:2], again[:2]):
+    for a, b in zip(first[:2], again[:2], strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -1,4 +1,4 @@
-"""A way of attending is one class and one line of a table: here the plain mean of the source, which trains and searches."""
+"""A way of attending is one class and one line of a table: here the mean of the source, which trains and searches."""
 
 import copy
 

@@ -43,7 +43,7 @@ def test_padding_has_no_weight_and_no_gradient(case, rng):
     dcontext = rng.standard_normal(context.shape)
     grads, grads_spoilt = (att.attention_backward(dcontext, c) for c in (cache, cache_spoilt))
     assert not cache.weights[~MASK.T].any() and not grads.dh_enc[~MASK].any()
-    for expected, found in zip([context, *grads], [context_spoilt, *grads_spoilt]):
+    for expected, found in zip([context, *grads], [context_spoilt, *grads_spoilt], strict=True):
         if expected is not None:
             np.testing.assert_array_equal(found, expected)
 
@@ -51,7 +51,8 @@ def test_padding_has_no_weight_and_no_gradient(case, rng):
 def one_by_one(case):
     """h (B, Q, H): a textbook step for each of the Q queries."""
     def forward(h, h_enc, mask, W, v, places):
-        contexts, caches = zip(*(case.forward(h[:, q], h_enc, mask, W, v, places) for q in range(h.shape[1])))
+        steps = (case.forward(h[:, q], h_enc, mask, W, v, places) for q in range(h.shape[1]))
+        contexts, caches = zip(*steps, strict=True)
         return np.stack(contexts, axis=1), caches
 
     def backward(dcontext, caches):

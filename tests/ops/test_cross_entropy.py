@@ -13,7 +13,7 @@ def test_the_definition(smoothing, rng):
     logits = 3 * rng.standard_normal((4, 7))
     loss, _ = cross_entropy_forward(logits, TARGETS, label_smoothing=smoothing)
     expected = 0.0
-    for row, target in zip(logits, TARGETS):
+    for row, target in zip(logits, TARGETS, strict=True):
         if target:
             wanted = np.full(7, smoothing / 7)
             wanted[target] += 1 - smoothing

@@ -19,7 +19,7 @@ def test_every_gradient_of_every_op(case, data, gradcheck):
     args = case.arguments(sizes, np.random.default_rng(data.draw(strategies.seeds())))
     if "lengths" in args:
         args["lengths"] = data.draw(strategies.lengths(sizes["T"], sizes["B"]))
-    if getattr(args.get("mask"), "dtype", None) == bool:
+    if getattr(args.get("mask"), "dtype", None) == "bool":
         args["mask"] = data.draw(strategies.masks(args["mask"].shape))
     case.check(args, gradcheck.assert_gradients)
 

@@ -62,7 +62,7 @@ def test_rows_that_are_named_and_padding_among_them(smoothing, rng):
     rows = np.array([6, 1, 0, 2, 5, 4])  # all words, and one of the two rows of padding
     again, named = FUSED[0](**{**args, "targets": args["targets"][rows]}, rows=rows)
     np.testing.assert_allclose(again, loss, rtol=1e-14)
-    for found, expected in zip(named, cache):
+    for found, expected in zip(named, cache, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
     assert not named.dx[[1, 3]].any()
 

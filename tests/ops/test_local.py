@@ -6,8 +6,15 @@ import pytest
 from scratchnmt.models.attention import attention_class
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.ops.attention import attention_backward, attention_forward
-from scratchnmt.ops.local import (gaussian, local_attention_backward, local_attention_forward, padded, spread, window_at,
-                                  windows_around)
+from scratchnmt.ops.local import (
+    gaussian,
+    local_attention_backward,
+    local_attention_forward,
+    padded,
+    spread,
+    window_at,
+    windows_around,
+)
 from scratchnmt.ops.plain import PLAIN
 from scratchnmt.selfcheck import CASES, SIZES
 
@@ -32,8 +39,8 @@ def equations(h, h_enc, mask, D, t, window_W, window_v, W, v):
         score = [h @ (h_enc[s] if W is None else h_enc[s] @ W) for s in seen]
     weights = np.exp(score) / np.exp(score).sum() if seen else []
     if window_W is not None:
-        weights = [w * np.exp(-((s - p) ** 2) / (2 * (D / 2) ** 2)) for s, w in zip(seen, weights)]
-    return sum((w * h_enc[s] for s, w in zip(seen, weights)), np.zeros(h_enc.shape[1])), p
+        weights = [w * np.exp(-((s - p) ** 2) / (2 * (D / 2) ** 2)) for s, w in zip(seen, weights, strict=True)]
+    return sum((w * h_enc[s] for s, w in zip(seen, weights, strict=True)), np.zeros(h_enc.shape[1])), p
 
 
 @by_kind
@@ -77,8 +84,9 @@ def test_behind_the_end_of_the_source_there_is_nothing_and_no_gradient(rng):
 @by_kind
 def test_the_padding_and_its_amount_change_nothing(case, rng):
     args = arguments(case, rng)
+    h_enc = np.where(MASK[..., None], args["h_enc"], 1e6)
     more = {**args, "mask": np.pad(MASK, [(0, 3), (0, 0)]),
-            "h_enc": np.pad(np.where(MASK[..., None], args["h_enc"], 1e6), [(0, 3), (0, 0), (0, 0)], constant_values=-1e6)}
+            "h_enc": np.pad(h_enc, [(0, 3), (0, 0), (0, 0)], constant_values=-1e6)}
     context, cache = local_attention_forward(**args)
     context_more, cache_more = local_attention_forward(**more)
     dcontext = rng.standard_normal(context.shape)

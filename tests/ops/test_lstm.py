@@ -82,7 +82,7 @@ def test_padding_is_never_read(case, rng):
     dys = [rng.standard_normal(y.shape) for y in ys]
     dys_spoilt = [np.where(padding[..., None], np.nan, dys[0]), *dys[1:]]
     grads, grads_spoilt = lstm_backward(*dys, cache), lstm_backward(*dys_spoilt, cache_spoilt)
-    for expected, found in zip([*ys, *grads], [*ys_spoilt, *grads_spoilt]):
+    for expected, found in zip([*ys, *grads], [*ys_spoilt, *grads_spoilt], strict=True):
         np.testing.assert_array_equal(found, expected)
     assert not ys[0][padding].any() and not grads.dx[padding].any()
 

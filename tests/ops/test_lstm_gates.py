@@ -28,7 +28,7 @@ def test_buffers_change_where_the_results_lie_and_nothing_else(rng):
     assert given.tanh_c is buffers["tanh_c"] and given.gates is z_given
     grads_given = lstm_gates_backward(dh, dc, given, dz=dz)
     assert grads_given.dz is dz
-    for expected, found in zip([*fresh, *cache, *grads], [h, c, *given, *grads_given]):
+    for expected, found in zip([*fresh, *cache, *grads], [h, c, *given, *grads_given], strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

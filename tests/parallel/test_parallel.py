@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -24,7 +25,8 @@ from scratchnmt.parallel.ranks import Ranks
 @pytest.mark.parametrize("count", [0, 1, 7, 24])
 def test_each_item_is_done_once_and_all_have_all(size, count):
     done = []
-    found = on_ranks(size, lambda ranks: ranks.each(range(count), lambda item: done.append((item, ranks.rank)) or item**2))
+    found = on_ranks(size, lambda ranks: ranks.each(range(count),
+                                                    lambda item: done.append((item, ranks.rank)) or item**2))
     assert found == [[item**2 for item in range(count)]] * size
     assert sorted(item for item, _ in done) == list(range(count))
     if count == 24:  # ascending items are shared out evenly
@@ -50,7 +52,8 @@ def test_all_have_the_items_of_the_first():
         yield from "abcdefg"
 
     for at_a_time in (1, 3, 7, 100):
-        assert on_ranks(3, lambda ranks: list(ranks.same(items(ranks), at_a_time))) == [list("abcdefg")] * 3
+        found = on_ranks(3, lambda ranks, at_a_time=at_a_time: list(ranks.same(items(ranks), at_a_time)))
+        assert found == [list("abcdefg")] * 3
 
 
 def test_no_item_is_read_before_it_is_wanted():
@@ -79,7 +82,8 @@ def test_mpirun_without_mpi4py_or_mpi(monkeypatch):
         ranks.world()
     alone = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1, Get_rank=lambda: 0))
     monkeypatch.setattr(ranks, "mpi", lambda: alone)
-    with pytest.raises(InputError, match="mpirun started 2 processes, and mpi4py knows of 1: they are of two different MPIs"):
+    with pytest.raises(InputError, match="mpirun started 2 processes, and mpi4py knows of 1: they are of two "
+                                         "different MPIs"):
         ranks.world()
 
 
@@ -92,7 +96,7 @@ def test_the_parts_of_a_machine_are_whole_rows_and_everything(size, elements):
         one.rank, one.size = rank, size
         parts.append(one.part(elements))
     assert parts[0].start == 0 and parts[-1].stop == elements
-    assert all(a.stop == b.start and b.start % 8192 == 0 for a, b in zip(parts, parts[1:]))
+    assert all(a.stop == b.start and b.start % 8192 == 0 for a, b in pairwise(parts))
     assert max(part.stop - part.start for part in parts) <= elements / size + 8192
 
 
@@ -138,7 +142,8 @@ def test_what_differs_is_named_alone():
     assert {str(error) for error in found} == {"clip is 5.0 on rank 0 and 3.0 on rank 2: all ranks need the same files "
                                                "and options"}
     assert on_ranks(3, lambda ranks: ranks.check_alike(options)) == [None] * 3
-    long = on_ranks(2, lambda ranks: ranks.check_alike({"out": "x" * 500 + str(ranks.rank)}))  # shown cut, compared whole
+    # shown cut, compared whole
+    long = on_ranks(2, lambda ranks: ranks.check_alike({"out": "x" * 500 + str(ranks.rank)}))
     assert all("out is " in str(error) for error in long)
 
 
@@ -198,7 +203,8 @@ def test_an_error_of_one_rank_ends_all_and_is_said_once(tmp_path, who, name):
 @needs_mpi
 def test_a_mistake_of_ours_keeps_its_traceback(tmp_path):
     pytest.importorskip("mpi4py")
-    _, _, error = finished(tmp_path, 2, tmp_path, "all", program=["-c", FALL.replace('MemoryError("no room")', "KeyError(3)")])
+    fall = FALL.replace('MemoryError("no room")', "KeyError(3)")
+    _, _, error = finished(tmp_path, 2, tmp_path, "all", program=["-c", fall])
     assert error.startswith("rank 0 of 2: Traceback") and "KeyError: 3; go on" in error and error.count("KeyError") == 1
 
 
@@ -232,9 +238,10 @@ def test_ranks_translate_as_one_process(folder, options):
     status, expected, _ = finished(folder, 1, *command, "--input", folder / "text")
     assert status == 0 and len(set(expected.splitlines())) > 20
     for count in (2, 3):
-        status, _, error = finished(folder, count, *command, "--input", folder / "text", "--output", folder / f"out{count}")
+        out = folder / f"out{count}"
+        status, _, error = finished(folder, count, *command, "--input", folder / "text", "--output", out)
         assert status == 0, error
-        assert (folder / f"out{count}").read_text() == expected
+        assert out.read_text() == expected
 
 
 @needs_mpi
@@ -260,7 +267,8 @@ def test_a_line_is_answered_before_the_next_is_read(folder):
 def test_what_ends_a_translation_is_said_once_and_nothing_is_written(folder, tmp_path):
     (tmp_path / "bad").write_bytes(b"a b\n" * 100 + b"a \xff\n")
     model = ["translate", "--model", folder / "model"]
-    for arguments, words in ((["--input", tmp_path / "bad", "--output", tmp_path / "out"], "line 101: byte 0xff is not UTF-8"),
+    for arguments, words in ((["--input", tmp_path / "bad", "--output", tmp_path / "out"],
+                              "line 101: byte 0xff is not UTF-8"),
                              (["--input", tmp_path / "none"], "does not exist"),
                              (["--attention", tmp_path / "a.png"], "--attention draws in one process")):
         status, out, error = finished(tmp_path, 2, *model, *arguments)

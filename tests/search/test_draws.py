@@ -65,7 +65,7 @@ def test_whole_translations_are_as_frequent_as_the_product_of_their_words():
 def test_top_k_never_leaves_the_k_best(k):
     model, sentences, ranks = FakeModel(15, seed=4, scale=0.5), some_sentences(300), set()
     drawn = sample(model, *padded(sentences), rng=np.random.default_rng(9), top_k=k, max_steps=8, temperature=3.0)
-    for sentence, hypothesis in zip(sentences, drawn):
+    for sentence, hypothesis in zip(sentences, drawn, strict=True):
         for t, word in enumerate(outcome(hypothesis)):
             p = q(model, sentence, hypothesis.value[:t])
             ranks.add(int((p > p[word]).sum()))
@@ -79,7 +79,7 @@ def test_one_word_to_draw_from_and_no_warmth_are_greedy_search(options):
     expected = greedy_search(model, *padded(sentences), max_steps=15)
     assert [h.value for h in found] == [h.value for h in expected]
     np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], rtol=1e-12)
-    for a, b in zip(found, expected):
+    for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a.attention, b.attention)
 
 
@@ -87,7 +87,7 @@ def test_one_word_to_draw_from_and_no_warmth_are_greedy_search(options):
 def test_scores_are_the_models_own_whatever_the_temperature(dtype, tolerance):
     model, sentences, ends = FakeModel(12, seed=6, dtype=dtype), some_sentences(60), set()
     drawn = sample(model, *padded(sentences), rng=np.random.default_rng(1), max_steps=6, temperature=2.0, top_k=5)
-    for sentence, hypothesis in zip(sentences, drawn):
+    for sentence, hypothesis in zip(sentences, drawn, strict=True):
         ended = outcome(hypothesis)[-1] == EOS
         score, attention = forced(model, sentence, hypothesis.value, ended)
         assert hypothesis.score == pytest.approx(score, abs=tolerance)

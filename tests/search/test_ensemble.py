@@ -27,7 +27,7 @@ def real_models(**changes):
     """Models that differ in more than their weights, sure enough of themselves to end sentences."""
     choices = [dict(), dict(layers=2, feed="context"), dict(score="concat", bidirectional=False)]
     models = [NMT(60, 30, 12, size, dtype="float64", seed=seed, **{**more, **changes})
-              for seed, (size, more) in enumerate(zip((12, 10, 14), choices))]
+              for seed, (size, more) in enumerate(zip((12, 10, 14), choices, strict=True))]
     for model in models:
         model.params.flat[...] *= 12
     return models
@@ -40,14 +40,14 @@ def test_full_width_beam_over_an_ensemble_is_exhaustive_search(alpha):
     options = dict(beam_size=300, max_steps=5, length_penalty=alpha, n_best=4)
     found = beam_search(Ensemble(models), *padded(sentences), **options)
     alone = beam_search(models[0], *padded(sentences), **options)
-    for sentence, hypotheses in zip(sentences, found):
+    for sentence, hypotheses in zip(sentences, found, strict=True):
         assert_same(hypotheses, exhaustive(Mixture(models), sentence, [3, 4, 5], 5, alpha)[:4], tolerance=1e-12)
     assert [h.value for (h, *_) in found] != [h.value for (h, *_) in alone]
 
 
 def test_attention_is_the_mean():
-    models = [FakeModel(9, seed=seed) for seed in (4, 5)]
-    for sentence, (best,) in zip(some_sentences(8), beam_search(Ensemble(models), *padded(some_sentences(8)))):
+    models, sentences = [FakeModel(9, seed=seed) for seed in (4, 5)], some_sentences(8)
+    for sentence, (best,) in zip(sentences, beam_search(Ensemble(models), *padded(sentences)), strict=True):
         for t, weights in enumerate(best.attention):
             np.testing.assert_allclose(weights, Mixture(models).log_p(sentence, best.value[:t])[1], rtol=1e-12)
 
@@ -58,15 +58,16 @@ def test_copies_of_a_model_are_that_model(copies):
     options = dict(beam_size=4, n_best=4, max_steps=20)
     expected = beam_search(model, *padded(sentences), **options)
     found = beam_search(Ensemble([model] * copies), *padded(sentences), **options)
-    for hypotheses, others in zip(found, expected):
+    for hypotheses, others in zip(found, expected, strict=True):
         assert_same(hypotheses, [(h.score, h.value) for h in others], tolerance=1e-12)
-        for a, b in zip(hypotheses, others):
+        for a, b in zip(hypotheses, others, strict=True):
             np.testing.assert_allclose(a.attention, b.attention, rtol=1e-12, atol=1e-15)
 
 
 def test_scores_are_those_of_forced_decoding():
     ensemble, sentences, scores = Ensemble(real_models()), some_sentences(25), []
-    for sentence, hypotheses in zip(sentences, beam_search(ensemble, *padded(sentences), n_best=3, max_steps=25)):
+    results = beam_search(ensemble, *padded(sentences), n_best=3, max_steps=25)
+    for sentence, hypotheses in zip(sentences, results, strict=True):
         for value, score in (h for h in hypotheses if len(h.attention) > len(h.value)):
             batch = make_batch([sentence], [value])
             log_p = ensemble.token_log_probs(batch.src, batch.src_lengths, batch.tgt)
@@ -82,7 +83,7 @@ def test_an_ensemble_of_ensembles_weighs_by_branches():
     a, b, c = (FakeModel(9, seed=seed) for seed in (6, 7, 8))
     nested, flat = Ensemble([Ensemble([a, b]), c]), Ensemble([a, b, c, c])
     for found, expected in zip(greedy_search(nested, *padded(some_sentences(9))),
-                               greedy_search(flat, *padded(some_sentences(9)))):
+                               greedy_search(flat, *padded(some_sentences(9))), strict=True):
         assert found.value == expected.value and found.score == pytest.approx(expected.score, abs=1e-12)
 
 

@@ -14,7 +14,8 @@ def seed_network(layers, **first):
 def classifier(layers):
     return [layers.Embedding(20, 8, mask_zero=True),
             layers.Bidirectional(layers.LSTM(6, return_sequences=True), merge_mode="sum"),
-            layers.LSTM(5, go_backwards=True), layers.Dense(3, activation="relu"), layers.Dense(1, activation="sigmoid")]
+            layers.LSTM(5, go_backwards=True), layers.Dense(3, activation="relu"),
+            layers.Dense(1, activation="sigmoid")]
 
 
 def tagger(layers):
@@ -38,7 +39,7 @@ def gappy(rng, count=24):
 def ids(rng, count=24):
     """Words from 1 to 19, padded with 0 in front or behind; one sentence is nothing but padding."""
     words = rng.integers(1, 20, (count, T))
-    for row, n in zip(words, rng.integers(0, T, count)):
+    for row, n in zip(words, rng.integers(0, T, count), strict=True):
         row[n:] = 0
     words[::2] = words[::2, ::-1]
     words[3] = 0

@@ -4,8 +4,20 @@ import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError
-from scratchnmt.sequential import (LSTM, Activation, Bidirectional, Dense, Dropout, EarlyStopping, Embedding, Input,
-                                   RepeatVector, Sequential, TimeDistributed, load_model)
+from scratchnmt.sequential import (
+    LSTM,
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    Embedding,
+    Input,
+    RepeatVector,
+    Sequential,
+    TimeDistributed,
+    load_model,
+)
 
 
 def small(loss="categorical_crossentropy", **compiled):

@@ -101,7 +101,7 @@ def test_states_in_and_out(rng):
     mine(x)
     theirs.build(x.shape)
     theirs.set_weights(list(mine._alone.values()))
-    for expected, found in zip(theirs(x, initial_state=[h, c]), mine(x, initial_state=[h, c])):
+    for expected, found in zip(theirs(x, initial_state=[h, c]), mine(x, initial_state=[h, c]), strict=True):
         np.testing.assert_allclose(found, expected.detach().cpu(), atol=1e-6)
 
 

@@ -8,8 +8,21 @@ from sequential import examples
 
 from scratchnmt import sequential
 from scratchnmt.errors import InputError
-from scratchnmt.sequential import (SGD, Adam, Callback, Dense, Dropout, EarlyStopping, Embedding, Input, LSTM,
-                                   ModelCheckpoint, Sequential, fitting, load_model)
+from scratchnmt.sequential import (
+    LSTM,
+    SGD,
+    Adam,
+    Callback,
+    Dense,
+    Dropout,
+    EarlyStopping,
+    Embedding,
+    Input,
+    ModelCheckpoint,
+    Sequential,
+    fitting,
+    load_model,
+)
 
 
 def network(seed=0, **compiled):

@@ -40,9 +40,9 @@ def main(vocabulary: int, hidden: int, rounds: int) -> None:
             write.append(time.perf_counter() - began)
         size = path.stat().st_size
     took, least, minutes = np.median(seconds), np.median(write), TrainingOptions().save_minutes
-    print(f"{model.params.flat.size:,} weights, a state of {size / 1e6:.0f} MB: {1000 * took:.0f} ms, of which writing and "
-          f"flushing the same bytes takes {1000 * least:.0f}; every {minutes:g} minutes that is {took / minutes / 0.6:.3f} %; "
-          f"1 % would be a save every {took / 0.01:.0f} s")
+    print(f"{model.params.flat.size:,} weights, a state of {size / 1e6:.0f} MB: {1000 * took:.0f} ms, of which writing "
+          f"and flushing the same bytes takes {1000 * least:.0f}; every {minutes:g} minutes that is "
+          f"{took / minutes / 0.6:.3f} %; 1 % would be a save every {took / 0.01:.0f} s")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from mutations import SEALED, mutate, targets
@@ -41,7 +42,7 @@ def main(files: int, seed: int, keep: Path | None) -> int:
             target, (data, expected) = found[name], right[name]
             spoilt = mutate(data, random.Random(f"{seed} {number}"))
             target.path.write_bytes(spoilt)
-            ended, seconds, memory = child(lambda: outcome(target.load, expected, name))
+            ended, seconds, memory = child(partial(outcome, target.load, expected, name))
             target.path.write_bytes(data)
             slowest = max(slowest, (seconds, f"{name}, {number}"))
             largest = max(largest, (memory - base, f"{name}, {number}"))

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 TARGETS = ("config", "words", "pieces", "tensors", "text", "state_dict", "vocab_json", "network")
@@ -73,10 +74,8 @@ def inside(name: str, folder: Path, arguments: list[str]) -> None:
 
     def one(data: bytes) -> None:
         where.write_bytes(data)
-        try:
+        with suppress(InputError):
             load(where)
-        except InputError:
-            pass
 
     atheris.Setup([sys.argv[0], *arguments, str(seeds)], one)
     atheris.Fuzz()

@@ -53,8 +53,8 @@ def main(kills: int, seed: int = 0, longest: float = 2.0, epochs: int = 50) -> i
                   + (f"DIFFERENT: {', '.join(off)}" if off else "the same bytes"), flush=True)
             shutil.rmtree(whole)
             shutil.rmtree(out)
-    print(f"{done} kills over {runs} runs, {half_written} of them while a file was being written, {again} before there was "
-          f"a run; runs or files lost: {wrong}")
+    print(f"{done} kills over {runs} runs, {half_written} of them while a file was being written, {again} before there "
+          f"was a run; runs or files lost: {wrong}")
     return wrong
 
 

@@ -41,7 +41,8 @@ def main(pairs: int, processes: int, folder: str | None) -> int:
         took = time.perf_counter() - began
         disk = sum(path.stat().st_size for path in (here / "corpus").iterdir())
         print(f"encoded in {took:.0f} s: {pairs / took:,.0f} pairs a second by {processes} processes, "
-              f"{pairs / took / processes:,.0f} each; {disk / 1e6:,.0f} MB, {disk / pairs:.0f} bytes a pair", flush=True)
+              f"{pairs / took / processes:,.0f} each; {disk / 1e6:,.0f} MB, {disk / pairs:.0f} bytes a pair",
+              flush=True)
         began = time.perf_counter()
         batches = Epoch(corpus, 64, "sentences", 100, [0, 1, 0])
         seen = np.zeros(len(corpus), bool)
@@ -51,12 +52,13 @@ def main(pairs: int, processes: int, folder: str | None) -> int:
             seen[indices] = True
             if count % (len(batches) // 10) == 0:
                 memory.append(resident())
-                print(f"{count * 64:,} pairs read, {memory[-1]:.0f} MB, {time.perf_counter() - began:.0f} s", flush=True)
+                print(f"{count * 64:,} pairs read, {memory[-1]:.0f} MB, {time.perf_counter() - began:.0f} s",
+                      flush=True)
         took = time.perf_counter() - began
         most = max(peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN))
-        print(f"one pass in {took:.0f} s, {pairs / took:,.0f} pairs a second; every pair once: {bool(seen.all())}; memory of the "
-              f"second half of the pass {max(memory[5:]) / max(memory[:5]) - 1:+.1%} of the first; the most at any time {most:.0f} "
-              f"MB (allowed: {LIMIT})")
+        print(f"one pass in {took:.0f} s, {pairs / took:,.0f} pairs a second; every pair once: {bool(seen.all())}; "
+              f"memory of the second half of the pass {max(memory[5:]) / max(memory[:5]) - 1:+.1%} of the first; "
+              f"the most at any time {most:.0f} MB (allowed: {LIMIT})")
         return int(not seen.all() or most > LIMIT)
 
 

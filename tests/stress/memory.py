@@ -50,7 +50,8 @@ def main(steps: int, first: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         files = write_corpus(Path(folder), toy_corpus(train=2000, valid=50, test=10))
         ready = prepare(f"{folder}/run", {**files, "vocab": "word", "embed_size": 64, "hidden_size": 64, "patience": 0,
-                                          "max_epochs": None, "max_steps": steps, "valid_every": 500, "save_every": 100})
+                                          "max_epochs": None, "max_steps": steps, "valid_every": 500,
+                                          "save_every": 100})
         watch = Watch([first, *range(steps // 5, steps + 1, steps // 5)])
         train(ready.model, ready.data, ready.options, f"{folder}/run", progress=watch)
     growth = watch.megabytes[steps] / watch.megabytes[first] - 1

@@ -18,7 +18,8 @@ from scratchnmt.models.nmt import NMT
 from scratchnmt.training import TrainingOptions
 from scratchnmt.training.state import State
 
-TEXT = ["a dog runs in the park", "un chien court dans le parc", "e\u0301t\u00e9 \u2028 \u05e9\u05dc\u05d5\u05dd", ""] * 10
+TEXT = ["a dog runs in the park", "un chien court dans le parc", "e\u0301t\u00e9 \u2028 \u05e9\u05dc\u05d5\u05dd",
+        ""] * 10
 WORDS = [json.dumps(value).encode() for value in (
     10**9, -1, 0, 1e400, "../../etc/passwd", None, True, [], {}, "x" * 1000, [[]] * 100, "float64", "none", "NaN")]
 
@@ -108,7 +109,8 @@ def _of_other_programs(folder: Path) -> dict[str, Target]:
 
     pickled = folder / "pytorch_model.bin"
     torch.save({"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(4)}, pickled)
-    read = lambda: sorted((name, np.asarray(array).tobytes()) for name, array in read_state_dict(pickled).tensors.items())
+    read = lambda: sorted((name, np.asarray(array).tobytes())
+                          for name, array in read_state_dict(pickled).tensors.items())
     return found | {"pytorch_model.bin": Target(pickled, read)}
 
 

@@ -1,9 +1,9 @@
-"""SIGKILL inside a save, at a drawn call that touches the disk: what was there before must be readable, and the run go on.
+"""SIGKILL inside a save, at a drawn call that touches the disk: what was there must be readable, and the run go on.
 
     python tests/stress/saves.py --kills 100
 
-Each call of `open`, `write`, `fsync`, `rename`, `link`, `chmod` and `unlink` on a file of the run is counted; the process kills
-itself before the drawn one, or half-way through it if it writes.
+Each call of `open`, `write`, `fsync`, `rename`, `link`, `chmod` and `unlink` on a file of the run is counted; the
+process kills itself before the drawn one, or half-way through it if it writes.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def essence(out: Path) -> dict[str, object]:
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return {"model.safetensors": (out / "model.safetensors").read_bytes(),
             "metrics.jsonl": [{k: v for k, v in record.items() if k != "seconds"} for record in records],
-            "training-state.safetensors": ({name: t.tobytes() for name, t in tensors.items()}, state, info["optimizer"])}
+            "training-state.safetensors": ({name: t.tobytes() for name, t in tensors.items()}, state,
+                                           info["optimizer"])}
 
 
 def differences(out: Path, whole: Path) -> list[str]:
@@ -54,5 +55,5 @@ def differences(out: Path, whole: Path) -> list[str]:
 
 
 def resume_arguments(out: Path, arguments: list[str]) -> list[str]:
-    """How a careful person goes on: --resume; if nothing can be resumed since it was killed too early, from the start."""
+    """How a careful person goes on: --resume; from the start if it was killed too early for that."""
     return ["--resume"] if (out / "config.json").exists() else [*arguments, "--overwrite"]

@@ -1,6 +1,7 @@
 """The loop: what a step does, what a run writes, when it stops, and that no interruption changes anything."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,11 +40,12 @@ def test_a_run_learns_and_leaves_what_is_needed_to_use_it(tmp_path, pictures):
     result = run(tmp_path, max_epochs=25, choices={"dropout": 0.0}.items(), learning_rate=0.03)
     records = metrics(tmp_path)
     assert [r["epoch"] for r in records] == list(range(1, 26)) and records[-1]["step"] == 25 * PER_EPOCH
-    assert list(records[0]) == "step epoch seconds tokens train_loss valid_ppl valid_bleu learning_rate".split()
+    assert list(records[0]) == ["step", "epoch", "seconds", "tokens", "train_loss", "valid_ppl", "valid_bleu",
+                                "learning_rate"]
     assert records[0]["valid_ppl"] > 5 and min(r["valid_ppl"] for r in records) < 6
     assert records[-1]["train_loss"] < 0.75 * records[0]["train_loss"]
     assert records[0]["tokens"] == data().train.lengths()[:, 1].sum()
-    assert all(a["seconds"] < b["seconds"] for a, b in zip(records, records[1:]))
+    assert all(a["seconds"] < b["seconds"] for a, b in pairwise(records))
     best = min(records, key=lambda record: record["valid_ppl"])
     assert result.best == best and not result.interrupted and "25 epochs" in result.reason
     assert f"{best['valid_ppl']:.2f}" in str(result) and str(tmp_path / "model.safetensors") in str(result)
@@ -295,7 +297,7 @@ def test_a_disk_that_is_full_stops_the_run_and_leaves_the_last_state(tmp_path, m
 def test_the_training_loss_is_the_mean_over_the_tokens_since_the_last_validation(tmp_path):
     run(tmp_path, max_steps=4, valid_every=2, optimizer="sgd", learning_rate=1e-9, choices={"dropout": 0.0}.items())
     net, batches = model(dropout=0.0), Plan(data(), options()).batches(0)  # the weights hardly move
-    for record, indices in zip(metrics(tmp_path), (batches[:2], batches[2:4])):
+    for record, indices in zip(metrics(tmp_path), (batches[:2], batches[2:4]), strict=True):
         found = [data().train.batch(i) for i in indices]
         nats = sum(net.nll(batch.src, batch.src_lengths, batch.tgt) for batch in found)
         assert record["train_loss"] == pytest.approx(nats / sum(batch.tgt_lengths.sum() for batch in found), rel=1e-5)

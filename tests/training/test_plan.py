@@ -70,7 +70,7 @@ def test_a_run_of_the_first_version_goes_on(tmp_path):
     tensors, info = read_tensors(path)
     for what, corpus in (("the training text", state.train), ("the validation text", state.valid)):
         checksum = crc32(np.array([(len(src), len(tgt) + 1) for src, tgt in corpus], np.int64))
-        for ids in chain(*zip(*corpus)):
+        for ids in chain(*zip(*corpus, strict=True)):
             checksum = crc32(array("q", ids), checksum)
         info["fixed"][what] = f"{len(corpus)} sentence pairs with checksum {checksum:08x}"
     write_tensors(path, tensors, info)

@@ -37,7 +37,7 @@ def test_parts_of_a_batch_are_the_batch(tmp_path):
     for parts in (2, 5, 16):
         found, _ = read_tensors(tmp_path / str(parts) / "training-state.safetensors")
         np.testing.assert_allclose(found["params"], whole["params"], rtol=1e-9, atol=1e-12)
-        for a, b in zip(metrics(tmp_path / str(parts)), metrics(tmp_path / "1")):
+        for a, b in zip(metrics(tmp_path / str(parts)), metrics(tmp_path / "1"), strict=True):
             assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-12) and a["tokens"] == b["tokens"]
 
 
@@ -110,9 +110,10 @@ def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_p
 @needs_mpi
 def test_ranks_with_other_options_are_told(arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--else", "--clip=3")
-    assert status == 2 and error.startswith("rank 0 of 2: clip is left out on rank 0 and 3.0 on rank 1: all ranks need the "
-                                            "same files and options\n")
-    status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--else", "--out", tmp_path / "other")
+    assert status == 2 and error.startswith("rank 0 of 2: clip is left out on rank 0 and 3.0 on rank 1: all ranks need "
+                                            "the same files and options\n")
+    status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run",
+                                "--else", "--out", tmp_path / "other")
     assert status == 2 and "rank 0 of 2: out is " in error and not (tmp_path / "other").exists()
 
 

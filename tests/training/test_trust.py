@@ -89,8 +89,8 @@ def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypa
 
     monkeypatch.setattr(os, function, full)
     armed = []
-    with pytest.raises(WriteError, match=rf"{name} cannot be written: .*{os.strerror(why)}.*: training stopped; the last good "
-                       rf"state is kept in {tmp_path}/run, of step {PER_EPOCH}.*resume it"):
+    with pytest.raises(WriteError, match=rf"{name} cannot be written: .*{os.strerror(why)}.*: training stopped; the "
+                       rf"last good state is kept in {tmp_path}/run, of step {PER_EPOCH}.*resume it"):
         run(tmp_path / "run", max_epochs=3, progress=At(PER_EPOCH + 2, lambda: armed.append(1)))
     monkeypatch.undo()
     assert not list((tmp_path / "run").glob(".*.tmp"))
@@ -115,7 +115,8 @@ def test_ctrl_c_on_a_full_disk_tells_what_is_kept(tmp_path, monkeypatch):
 
 def test_a_first_save_that_fails_claims_nothing(tmp_path, monkeypatch):
     write = checkpoint.write_tensors
-    monkeypatch.setattr(checkpoint, "write_tensors", lambda path, *_: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
+    monkeypatch.setattr(checkpoint, "write_tensors",
+                        lambda path, *_: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
     with pytest.raises(WriteError, match="training stopped; nothing was saved yet in"):
         run(tmp_path)
     monkeypatch.setattr(checkpoint, "write_tensors", write)
@@ -124,7 +125,8 @@ def test_a_first_save_that_fails_claims_nothing(tmp_path, monkeypatch):
 def test_a_config_that_is_touched_while_a_run_goes_on_does_not_stop_it(tmp_path):
     run(tmp_path / "whole")
     path = tmp_path / "run" / "config.json"
-    run(tmp_path / "run", progress=At(9, lambda: path.write_text(path.read_text().replace('"clip": 5.0', '"clip": 9.0'))))
+    touch = lambda: path.write_text(path.read_text().replace('"clip": 5.0', '"clip": 9.0'))
+    run(tmp_path / "run", progress=At(9, touch))
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 3
     with pytest.raises(InputError, match="config.json is damaged"):
         run(tmp_path / "run", resume=True, max_epochs=4)
@@ -134,7 +136,7 @@ def test_the_lock_is_gone_when_a_run_is_over_and_so_is_a_folder_that_nothing_was
     run(tmp_path / "run", max_steps=1)
     assert not (tmp_path / "run" / LOCK).exists()
     with pytest.raises(ZeroDivisionError), FolderLock(tmp_path / "new"):
-        1 / 0
+        raise ZeroDivisionError
     assert not (tmp_path / "new").exists()
 
 
@@ -146,7 +148,8 @@ def test_another_optimizer_is_told_before_its_moments_are_missed(tmp_path):
 
 def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
     run(tmp_path, max_steps=1)
-    monkeypatch.setattr(checkpoint, "_tensors", lambda *_: (_ for _ in ()).throw(MemoryError("Unable to allocate 1 GiB")))
+    monkeypatch.setattr(checkpoint, "_tensors",
+                        lambda *_: (_ for _ in ()).throw(MemoryError("Unable to allocate 1 GiB")))
     with pytest.raises(MemoryError, match="Unable to allocate"):
         checkpoint.load_model(tmp_path)
 
@@ -192,8 +195,9 @@ def test_a_gradient_alone_is_named_with_its_tensor(tmp_path, monkeypatch):
 
     net.backward = broken
     before = []
-    with pytest.raises(NotFiniteError, match=r"gradient's norm is nan at step 3, epoch 1; not finite is the gradient of "
-                       r"attention.W; it is of the \d+ sentence pairs of its batch, among them line \d+ of the training text, '"):
+    with pytest.raises(NotFiniteError, match=r"gradient's norm is nan at step 3, epoch 1; not finite is the gradient "
+                       r"of attention.W; it is of the \d+ sentence pairs of its batch, among them line \d+ of the "
+                       r"training text, '"):
         train(net, tiny_run.data(), tiny_run.options(), tmp_path,
               progress=At(2, lambda: before.append(net.params.flat.copy())))
     assert np.array_equal(net.params.flat, before[0])  # nothing was moved by it
@@ -214,7 +218,8 @@ def test_steps_that_are_not_finite_can_be_skipped(tmp_path):
     said = []
     progress = At(-1, kill)
     progress.say = said.append
-    result = train(net, tiny_run.data(), tiny_run.options(on_nonfinite="skip", max_epochs=2), tmp_path, progress=progress)
+    options = tiny_run.options(on_nonfinite="skip", max_epochs=2)
+    result = train(net, tiny_run.data(), options, tmp_path, progress=progress)
     records = [json.loads(line) for line in (tmp_path / "not-finite.jsonl").read_text().splitlines()]
     assert result.step == 2 * PER_EPOCH and 0 < len(records) < 2 * PER_EPOCH and len(calls) == 2 * len(records)
     skips = [line for line in said if "skipped" in line]

@@ -11,7 +11,7 @@ from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.models.nmt import NMT
 from scratchnmt.training import Progress, TrainingData, TrainingOptions, train
 
-LETTERS = "a b c d e f g h".split()
+LETTERS = ["a", "b", "c", "d", "e", "f", "g", "h"]
 VOCAB = WordVocabulary(LETTERS)
 PER_EPOCH = 7  # batches of 16
 

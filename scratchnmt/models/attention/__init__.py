@@ -22,7 +22,7 @@ __all__ = ["ATTENTIONS", "Attention", "attention_class"]
 
 
 class Attention(Protocol):
-    """Sizes: n sentences still decoded, Q queries of each (1 in training, the hypotheses of a search), N packed rows."""
+    """Sizes: n sentences still decoded, Q queries of each (1 in training, a search's hypotheses), N packed rows."""
 
     def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels): ...
 

@@ -1,7 +1,7 @@
 """Local attention, monotonic ("local-m"): step t looks at the D words on each side of source word t.
 
-Luong et al. 2015, section 3.2.  The source stands in the middle of zeros (`padded`), so that every window is a slice of it, and
-the step on a window is that of global attention.
+Luong et al. 2015, section 3.2.  The source stands in the middle of zeros (`padded`), so that every window is a slice
+of it, and the step on a window is that of global attention.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class MonotonicAttention:
         self.D, self.kernels = config.window, kernels
         self.score = SCORES[config.score](params, kernels)
         values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
-        self.keys, self.values, self.mask = (padded(array, self.D) for array in (self.score.keys(values), values, mask.T))
+        arrays = self.score.keys(values), values, mask.T
+        self.keys, self.values, self.mask = (padded(array, self.D) for array in arrays)
 
     @staticmethod
     def shapes(config: Any) -> dict[str, tuple[int, ...]]:

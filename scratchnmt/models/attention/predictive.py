@@ -1,7 +1,8 @@
-"""Local attention, predictive ("local-p"): a step predicts where it looks, and a Gaussian around that place is learnt by.
+"""Local attention, predictive ("local-p"): a step predicts where it looks.
 
-Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  Each query has a window of its own, which is
-copied out of the padded source; on the way back it is taken again, so that it need not be kept.
+Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  The Gaussian around the predicted place is
+what it is learnt by.  Each query has a window of its own, which is copied out of the padded source; on the way back
+it is taken again, so that it need not be kept.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class PredictiveAttention:
         self.score = SCORES[config.score](params, kernels)
         values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
         self.lengths = mask.T.sum(axis=1).astype(h_enc.real.dtype)  # (B,) words of each source
-        self.keys, self.values, self.mask = (padded(array, self.D) for array in (self.score.keys(values), values, mask.T))
+        arrays = self.score.keys(values), values, mask.T
+        self.keys, self.values, self.mask = (padded(array, self.D) for array in arrays)
 
     @staticmethod
     def shapes(config: Any) -> dict[str, tuple[int, ...]]:
@@ -90,11 +92,13 @@ class PredictiveAttention:
     def map(self, t: int, cache: PredictiveCache) -> Array:
         p, P = cache.predict.p, self.mask.shape[1]
         weights = cache.step.weights * gaussian(p, self.D)[0][:, None]
-        return inside(spread(weights, centre(p)[:, None], P), self.D, axis=-1).reshape(len(self.mask), -1, P - 3 * self.D - 1)
+        around = spread(weights, centre(p)[:, None], P)
+        return inside(around, self.D, axis=-1).reshape(len(self.mask), -1, P - 3 * self.D - 1)
 
     def rows(self, N: int, dtype: Any) -> PredictiveRows:
         empty = array_module(self.values).empty
-        return PredictiveRows(self.score.rows(N, 2 * self.D + 1, dtype), empty((N, len(self.v)), dtype), empty((N,), dtype))
+        return PredictiveRows(self.score.rows(N, 2 * self.D + 1, dtype), empty((N, len(self.v)), dtype),
+                              empty((N,), dtype))
 
     def training_step(self, h: Array, t: int, now: slice, rows: PredictiveRows, context: Array) -> None:
         _, cache = self.step(h[:, None], t, context[:, None], rows.score.weights[now][:, None])

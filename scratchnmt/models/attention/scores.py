@@ -6,8 +6,8 @@
     concat      score[s] = v . tanh([h; h_enc[s]] W)     W (H + M, H), v (H,)
 
 All compare a query, made of h, with keys, made once of the source.  For the first three the query is h, and the score
-the inner product: of a step backward only dscore is left, from which dkeys follows for all steps at once.  The tanh of concat differs
-at every step, so that its dkeys and dv are added up in the loop.
+the inner product: of a step backward only dscore is left, from which dkeys follows for all steps at once.  The tanh of
+concat differs at every step, so that its dkeys and dv are added up in the loop.
 """
 
 from __future__ import annotations
