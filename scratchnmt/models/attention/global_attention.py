@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ...arrays import Array, array_module
 from ...ops.attention import AttentionStepCache
 from ...ops.packing import Packing, by_sentence
 from ...ops.plain import Kernels
 from .scores import SCORES
+
+Own = TypeVar("Own", bound="GlobalAttention")
 
 
 class GlobalAttention:
@@ -35,7 +37,7 @@ class GlobalAttention:
     def shapes(config: Any) -> dict[str, tuple[int, ...]]:
         return SCORES[config.score].shapes(config)
 
-    def select(self, sentences: Array) -> GlobalAttention:
+    def select(self: Own, sentences: Array) -> Own:
         other = copy.copy(self)
         other.keys, other.values, other.mask = self.keys[sentences], self.values[sentences], self.mask[sentences]
         return other

@@ -6,7 +6,6 @@ of it, and the step on a window is that of global attention.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,27 +14,16 @@ from ...ops.attention import AttentionStepCache
 from ...ops.local import inside, padded, spread, window_at
 from ...ops.packing import Packing, by_sentence
 from ...ops.plain import Kernels
-from .scores import SCORES
+from .global_attention import GlobalAttention
 
 
-class MonotonicAttention:
+class MonotonicAttention(GlobalAttention):
     """See `Attention`.  keys (B, P, A), values (B, P, M), mask (B, P) of the padded source, P = S + 3D + 1."""
 
     def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
-        self.D, self.kernels = config.window, kernels
-        self.score = SCORES[config.score](params, kernels)
-        values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
-        arrays = self.score.keys(values), values, mask.T
-        self.keys, self.values, self.mask = (padded(array, self.D) for array in arrays)
-
-    @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
-        return SCORES[config.score].shapes(config)
-
-    def select(self, sentences: Array) -> MonotonicAttention:
-        other = copy.copy(self)
-        other.keys, other.values, other.mask = self.keys[sentences], self.values[sentences], self.mask[sentences]
-        return other
+        super().__init__(config, params, h_enc, mask, kernels)
+        self.D = config.window
+        self.keys, self.values, self.mask = (padded(array, self.D) for array in (self.keys, self.values, self.mask))
 
     def _window(self, t: int, n: int) -> tuple[slice, slice]:
         return window_at(t, n, self.mask.shape[1], self.D)
@@ -53,13 +41,6 @@ class MonotonicAttention:
 
     def rows(self, N: int, dtype: Any) -> Any:
         return self.score.rows(N, 2 * self.D + 1, dtype)
-
-    def training_step(self, h: Array, t: int, now: slice, rows: Any, context: Array) -> None:
-        _, cache = self.step(h[:, None], t, context[:, None], rows.weights[now][:, None])
-        self.score.keep(rows, now, cache)
-
-    def gradient_rows(self, rows: Any, dtype: Any) -> Any:
-        return self.score.gradient_rows(rows, self.keys, dtype)
 
     def step_backward(self, t: int, now: slice, rows: Any, drows: Any, h: Array, dcontext: Array, dh: Array) -> None:
         window = self._window(t, len(h))
