@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()
-    base = dict(zip(BASE, map(int, options.base.split(",")), strict=False))
-    if len(base) != 4:
+    numbers = options.base.split(",")
+    if len(numbers) != len(BASE):
         raise InputError(f"--base is {options.base!r}, expected four numbers, V,H,B,T")
+    base = dict(zip(BASE, map(int, numbers), strict=True))
     bounds = limits.measure(options.device)
     print(bounds)
     found = []

@@ -172,6 +172,8 @@ def test_memory_and_decode(call):
 @pytest.mark.parametrize("arguments, message", [
     (["ops", "tanh", "--size", "B=none"], "--size is 'B=none', expected one of the letters T, S, B"),
     (["ops", "tanh", "--sweep", "V"], "no operation of that name has that size"),
+    (["scaling", "--base", "60,8,4,5,6"], "--base is '60,8,4,5,6', expected four numbers, V,H,B,T"),
+    (["gradients", "--only", "flow"], "--only 'flow' is not known: expected some of recurrent, paths"),
     (["step", "--peers", "chainer"], "peer chainer: No module named 'benchmarks.peer_chainer'"),
     (["timeline"], "timeline shows what a GPU does: choose --device cuda"),
     (["systems", "--system", "moses"], "no system is called 'moses'"),
