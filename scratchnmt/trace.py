@@ -97,7 +97,10 @@ class _Tracer:
         return self.follow
 
     def follow(self, frame: FrameType, event: str, _: Any) -> Tracer | None:
-        if event in ("line", "return"):
+        failed = self.running[-1] if event == "exception" else None
+        if failed and not isinstance(self.statements[failed.number], ast.For):
+            self.running[-1] = None  # it has given nothing a value
+        elif event in ("line", "return"):
             self._finish(frame)
         if event == "line" and (statement := self.statements.get(frame.f_lineno)):
             code = _without_comment(self.texts[frame.f_lineno - 1])

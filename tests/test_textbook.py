@@ -16,6 +16,7 @@ from scratchnmt.gradcheck import assert_gradients, check_directional
 from scratchnmt.search import beam_search, greedy_search
 from scratchnmt.textbook import BOS, EOS, PAD, backward, forward, translate
 from scratchnmt.textbook_demo import main
+from scratchnmt.trace import traced
 
 TEXT = Path(textbook.__file__).read_text(encoding="utf-8")
 LINES = TEXT.split("\n")
@@ -209,3 +210,8 @@ def test_the_table_of_the_page_has_every_sum():
     page = (Path(__file__).parent.parent / "docs" / "textbook.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`([^`]+ \+= [^`]+)`", page.partition("## 8.")[2]))
     assert told == {ast.get_source_segment(TEXT, node) for node in SUMS}
+
+
+def test_an_error_in_a_traced_function_is_its_own():
+    with pytest.raises(IndexError, match="index 99 is out of bounds"):
+        traced(textbook, forward, weights(0), [3, 99], [BOS, EOS])

@@ -28,7 +28,7 @@ class SearchState(NamedTuple):
     t: int = 0  # steps taken
 
     def select(self, sentences: Array, beams: Array) -> SearchState:
-        """Go on with `sentences` (B',) and, in each of them, with hypotheses `beams` (B', K')."""
+        """Go on with `sentences` (B',), ascending, none twice, and in each with hypotheses `beams` (B', K')."""
         B = len(self.first.states[0][0])
         attention = self.attention.select(sentences) if len(sentences) < B else self.attention
         return SearchState(attention, _each(lambda array: array[sentences[:, None], beams], self.first), self.t)

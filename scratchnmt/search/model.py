@@ -11,7 +11,7 @@ class SearchedState(Protocol):
     """Where B sentences with K hypotheses each stand."""
 
     def select(self, sentences: Array, beams: Array) -> Any:
-        """Go on with `sentences` (B',) and, in each of them, with hypotheses `beams` (B', K')."""
+        """Go on with `sentences` (B',), ascending, none twice, and in each with hypotheses `beams` (B', K')."""
 
 
 State = TypeVar("State", bound=SearchedState)

@@ -86,7 +86,8 @@ class Dot:
         return self.kernels.product.product(dscore.transpose(0, 2, 1), by_sentence(h, packing))
 
     def query_gradients(self, h: Array, drows: Any, grads: Mapping[str, Array]) -> None:
-        """Of the weights that make queries of h (N, H); to be called after keys_backward."""
+        """Of the weights that make queries of h (N, H)."""
+
 
 class General(Dot):
     @staticmethod
