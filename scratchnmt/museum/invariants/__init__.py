@@ -7,29 +7,29 @@ by `raise` and not by `assert`, so that it does also under `python -O` and pytes
 
 from .checking import a_wrong_gradient_is_seen_whatever_its_sign
 from .layout import (
-                     a_sentence_alone_is_what_it_is_in_a_batch,
-                     backward_twice_is_the_same,
-                     the_order_of_the_sentences_changes_nothing,
-                     the_sequence_is_a_loop_of_cells,
+    a_sentence_alone_is_what_it_is_in_a_batch,
+    backward_twice_is_the_same,
+    the_order_of_the_sentences_changes_nothing,
+    the_sequence_is_a_loop_of_cells,
 )
 from .loss import (
-                     a_row_that_is_all_masked_gives_zeros,
-                     masked_places_get_no_weight,
-                     padding_does_not_count_in_the_loss,
-                     perplexity_does_not_depend_on_the_batches,
-                     the_validation_loss_is_without_dropout_and_smoothing,
+    a_row_that_is_all_masked_gives_zeros,
+    masked_places_get_no_weight,
+    padding_does_not_count_in_the_loss,
+    perplexity_does_not_depend_on_the_batches,
+    the_validation_loss_is_without_dropout_and_smoothing,
 )
 from .search import (
-                     a_full_beam_is_exhaustive_search,
-                     a_score_is_that_of_forced_decoding,
-                     a_search_does_not_depend_on_its_batch,
-                     what_is_to_be_predicted_is_not_read,
+    a_full_beam_is_exhaustive_search,
+    a_score_is_that_of_forced_decoding,
+    a_search_does_not_depend_on_its_batch,
+    what_is_to_be_predicted_is_not_read,
 )
 from .training import (
-                     a_reloaded_adam_goes_on_as_before,
-                     adam_takes_the_steps_of_the_paper,
-                     clipping_keeps_the_direction,
-                     every_target_ends_where_the_sentence_does,
+    a_reloaded_adam_goes_on_as_before,
+    adam_takes_the_steps_of_the_paper,
+    clipping_keeps_the_direction,
+    every_target_ends_where_the_sentence_does,
 )
 
 __all__ = [
