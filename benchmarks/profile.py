@@ -35,10 +35,11 @@ PARTS = {  # the function that asks for a product -> what it is
     "lstm_forward": "encoder: products forward", "lstm_backward": "encoder: products backward",
     "encoder_forward": "first states", "encoder_backward": "first states",
     "attention_keys": "attention: keys and values", "attention_keys_backward": "attention: keys and values",
-    "backward": "attention: keys and values", "dkeys": "attention: keys and values",
+    "_sums": "attention: keys and values", "dkeys": "attention: keys and values",
+    "query_gradients": "attention: keys and values", "backward": "attention: keys and values",
     "_layer_rows": "decoder: products forward", "_layers_forward": "decoder: products forward",
     "step": "decoder: products forward", "step_backward": "decoder: products backward",
-    "_layers_backward": "decoder: products backward",
+    "_layers_backward": "decoder: products backward", "_start_gradients": "decoder: products backward",
     "_weight_gradients": "decoder: weights' gradients", "weight_gradients": "decoder: weights' gradients",
     "_by_chunks": "vocabulary: products", "_add_product": "vocabulary: products",
 }

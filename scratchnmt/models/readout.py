@@ -9,12 +9,15 @@ Both work on the rows [a; h; o] of `top`, see decoder.py; of a state there is no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..arrays import Array, array_module
 from ..ops.packing import Packing, Step
 from ..ops.plain import Kernels
 from ..ops.tanh_dropout import TanhDropoutCache
+
+if TYPE_CHECKING:
+    from .config import NMTConfig
 
 
 class Readout(Protocol):
@@ -22,7 +25,7 @@ class Readout(Protocol):
 
     columns: int  # of o in `top`
 
-    def __init__(self, config: Any, params: Mapping[str, Array], kernels: Kernels): ...
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels): ...
 
     def rows(self, top: Array, packing: Packing, mask: Array | None) -> Any:
         """Room for what the steps keep; mask (N, H) of dropout, or None."""
@@ -52,7 +55,7 @@ class AttentionalRows(NamedTuple):
 class AttentionalOutput:
     """See `Readout`."""
 
-    def __init__(self, config: Any, params: Mapping[str, Array], kernels: Kernels):
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels):
         self.M, self.H, self.asks_before = config.context_size, config.hidden_size, config.asks_before
         self.columns, self.W, self.kernels = config.hidden_size, params["combine.W"], kernels
 
@@ -102,7 +105,7 @@ class AttentionalOutput:
 class StateOutput:
     """See `Readout`; what it keeps is the mask of dropout."""
 
-    def __init__(self, config: Any, params: Mapping[str, Array], kernels: Kernels):
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels):
         self.columns, self.M = 0, config.context_size
 
     def rows(self, top: Array, packing: Packing, mask: Array | None) -> Array | None:

@@ -8,7 +8,7 @@ ATTENTIONS.  How a state is compared with a source word is a second small object
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...arrays import Array
 from ...ops.packing import Packing
@@ -18,16 +18,19 @@ from .monotonic import MonotonicAttention
 from .no_attention import NoAttention
 from .predictive import PredictiveAttention
 
+if TYPE_CHECKING:
+    from ..config import NMTConfig
+
 __all__ = ["ATTENTIONS", "Attention", "attention_class"]
 
 
 class Attention(Protocol):
     """Sizes: n sentences still decoded, Q queries of each (1 in training, a search's hypotheses), N packed rows."""
 
-    def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels): ...
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels): ...
 
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         """Its weights."""
 
     def select(self, sentences: Array) -> Attention:
@@ -66,6 +69,6 @@ ATTENTIONS: dict[str, type[Attention]] = {
 }
 
 
-def attention_class(config: Any) -> type[Attention]:
+def attention_class(config: NMTConfig) -> type[Attention]:
     """The way of attending that a configuration chooses."""
     return ATTENTIONS[config.attention] if config.attends else NoAttention

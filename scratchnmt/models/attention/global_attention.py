@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...arrays import Array, array_module
-from ...ops.attention import AttentionStepCache
 from ...ops.packing import Packing, by_sentence
 from ...ops.plain import Kernels
 from .scores import SCORES
+
+if TYPE_CHECKING:
+    from ..config import NMTConfig
 
 Own = TypeVar("Own", bound="GlobalAttention")
 
@@ -25,16 +27,17 @@ Own = TypeVar("Own", bound="GlobalAttention")
 class GlobalAttention:
     """See `Attention`.  Of each source are kept its keys (B, S, A), its values (B, S, M) and the mask (B, S)."""
 
-    def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
         xp = array_module(h_enc)
         self.kernels = kernels
         self.score = SCORES[config.score](params, kernels)
         self.values = xp.ascontiguousarray(h_enc.transpose(1, 0, 2))
         self.mask = xp.ascontiguousarray(mask.T)
         self.keys = self.score.keys(self.values)
+        self.columns = self.mask.shape[1]  # source words that a step looks at
 
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return SCORES[config.score].shapes(config)
 
     def select(self: Own, sentences: Array) -> Own:
@@ -42,18 +45,22 @@ class GlobalAttention:
         other.keys, other.values, other.mask = self.keys[sentences], self.values[sentences], self.mask[sentences]
         return other
 
+    def _window(self, t: int, n: int) -> Any:
+        """What step t of the first n sentences looks at, as an index of keys, values and mask."""
+        return slice(n)
+
     def step(self, h: Array, t: int, context: Array | None = None,
-             weights: Array | None = None) -> tuple[Array, AttentionStepCache]:
-        n = len(h)
+             weights: Array | None = None) -> tuple[Array, Any]:
+        window = self._window(t, len(h))
         return self.kernels.attention.attention_step_forward(
-            self.score.query(h), self.keys[:n], self.values[:n], self.mask[:n], self.score.v,
+            self.score.query(h), self.keys[window], self.values[window], self.mask[window], self.score.v,
             context=context, weights=weights)
 
-    def map(self, t: int, cache: AttentionStepCache) -> Array:
+    def map(self, t: int, cache: Any) -> Array:
         return cache.weights
 
     def rows(self, N: int, dtype: Any) -> Any:
-        return self.score.rows(N, self.mask.shape[1], dtype)
+        return self.score.rows(N, self.columns, dtype)
 
     def training_step(self, h: Array, t: int, now: slice, rows: Any, context: Array) -> None:
         _, cache = self.step(h[:, None], t, context[:, None], rows.weights[now][:, None])
@@ -63,14 +70,25 @@ class GlobalAttention:
         return self.score.gradient_rows(rows, self.keys, dtype)
 
     def step_backward(self, t: int, now: slice, rows: Any, drows: Any, h: Array, dcontext: Array, dh: Array) -> None:
-        n = len(h)
-        self.score.step_backward(self.keys[:n], self.values[:n], slice(n), now, rows, drows, h, dcontext, dh)
+        window = self._window(t, len(h))
+        self.score.step_backward(self.keys[window], self.values[window], window, now, rows, drows, h, dcontext, dh)
 
     def backward(self, rows: Any, drows: Any, h: Array, dcontext: Array, packing: Packing,
                  grads: Mapping[str, Array]) -> Array:
         weights, dscore = by_sentence(rows.weights, packing), by_sentence(drows.dscore, packing)
+        return self._sums(weights, dscore, drows, h, dcontext, packing, grads)
+
+    def _sums(self, weights: Array, dscore: Array, drows: Any, h: Array, dcontext: Array, packing: Packing,
+              grads: Mapping[str, Array]) -> Array:
+        """dh_enc (S, B, M), and the score's gradients into `grads`; weights, dscore (B, T, S) over the whole source."""
         dvalues = self.kernels.product.product(weights.transpose(0, 2, 1), by_sentence(dcontext, packing))
-        dkeys = self.score.dkeys(dscore, h, packing, drows)
-        dvalues = dvalues + self.score.keys_backward(dkeys, self.values, grads)
+        # the reshape: of predicted windows, concat has added dkeys up in the rows of all sentences
+        dkeys = self.score.dkeys(dscore, h, packing, drows).reshape(*dvalues.shape[:2], -1)
+        values, dvalues, dkeys = map(self._inside, (self.values, dvalues, dkeys))
+        dvalues = dvalues + self.score.keys_backward(dkeys, values, grads)
         self.score.query_gradients(h, drows, grads)
         return dvalues.transpose(1, 0, 2)
+
+    def _inside(self, array: Array) -> Array:
+        """The source's own rows; local attention has zeros around them."""
+        return array

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...arrays import Array, array_module
 from ...ops.packing import Packing
 from ...ops.plain import Kernels
 
+if TYPE_CHECKING:
+    from ..config import NMTConfig
+
 
 class NoAttention:
     """See `Attention`.  A context has no columns."""
 
-    def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
         self.h_enc = h_enc
 
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return {}
 
     def select(self, sentences: Array) -> NoAttention:

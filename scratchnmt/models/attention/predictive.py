@@ -7,9 +7,8 @@ it is taken again, so that it need not be kept.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...arrays import Array, array_module
 from ...ops.attention import AttentionStepCache
@@ -19,7 +18,6 @@ from ...ops.local import (
     gaussian,
     gaussian_backward,
     inside,
-    padded,
     predict_place_backward,
     predict_place_forward,
     spread,
@@ -29,7 +27,11 @@ from ...ops.local import (
 )
 from ...ops.packing import Packing, by_sentence
 from ...ops.plain import Kernels
+from .local_attention import LocalAttention
 from .scores import SCORES, Concat
+
+if TYPE_CHECKING:
+    from ..config import NMTConfig
 
 
 class PredictiveCache(NamedTuple):
@@ -51,28 +53,23 @@ class PredictiveGradientRows(NamedTuple):
     du: Array  # (N,)
 
 
-class PredictiveAttention:
-    """See `Attention`.  keys (B, P, A), values (B, P, M), mask (B, P) of the padded source, P = S + 3D + 1."""
+class PredictiveAttention(LocalAttention):
+    """See `Attention` and `LocalAttention`."""
 
-    def __init__(self, config: Any, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
-        self.D, self.kernels = config.window, kernels
+    def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
+        super().__init__(config, params, h_enc, mask, kernels)
         self.W, self.v = params["window.W"], params["window.v"]
-        self.score = SCORES[config.score](params, kernels)
-        values = array_module(h_enc).ascontiguousarray(h_enc.transpose(1, 0, 2))
         self.lengths = mask.T.sum(axis=1).astype(h_enc.real.dtype)  # (B,) words of each source
-        arrays = self.score.keys(values), values, mask.T
-        self.keys, self.values, self.mask = (padded(array, self.D) for array in arrays)
 
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         H, score = config.hidden_size, SCORES[config.score]
         own = {"window.W": (H, H), "window.v": (H,)}
         # the order in which seeds have always drawn the weights
         return own | score.shapes(config) if score is Concat else score.shapes(config) | own
 
     def select(self, sentences: Array) -> PredictiveAttention:
-        other = copy.copy(self)
-        other.keys, other.values, other.mask = self.keys[sentences], self.values[sentences], self.mask[sentences]
+        other = super().select(sentences)
         other.lengths = self.lengths[sentences]
         return other
 
@@ -97,7 +94,7 @@ class PredictiveAttention:
 
     def rows(self, N: int, dtype: Any) -> PredictiveRows:
         empty = array_module(self.values).empty
-        return PredictiveRows(self.score.rows(N, 2 * self.D + 1, dtype), empty((N, len(self.v)), dtype),
+        return PredictiveRows(self.score.rows(N, self.columns, dtype), empty((N, len(self.v)), dtype),
                               empty((N,), dtype))
 
     def training_step(self, h: Array, t: int, now: slice, rows: PredictiveRows, context: Array) -> None:
@@ -130,11 +127,7 @@ class PredictiveAttention:
         p = (self.lengths[:, None] * by_sentence(rows.share[:, None], packing)[..., 0]).reshape(-1)
         weights = weights * gaussian(p, self.D)[0].reshape(weights.shape)
         weights, dscore = spread(weights, centre(p), P), spread(dscore, centre(p), P)
-        dvalues = product(weights.transpose(0, 2, 1), by_sentence(dcontext, packing))
-        dkeys = self.score.dkeys(dscore, h, packing, drows.score).reshape(*dvalues.shape[:2], -1)
-        values, dvalues, dkeys = (inside(array, self.D) for array in (self.values, dvalues, dkeys))
-        dvalues = dvalues + self.score.keys_backward(dkeys, values, grads)
-        self.score.query_gradients(h, drows.score, grads)
+        dh_enc = self._sums(weights, dscore, drows.score, h, dcontext, packing, grads)
         product(h.T, drows.dq, out=grads["window.W"])
         grads["window.v"][...] = drows.du @ rows.tanh
-        return dvalues.transpose(1, 0, 2)
+        return dh_enc

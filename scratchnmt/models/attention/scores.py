@@ -13,7 +13,7 @@ concat differs at every step, so that its dkeys and dv are added up in the loop.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...arrays import Array, array_module
 from ...ops.attention import (
@@ -27,6 +27,9 @@ from ...ops.attention import (
 )
 from ...ops.packing import Packing, by_sentence
 from ...ops.plain import Kernels
+
+if TYPE_CHECKING:
+    from ..config import NMTConfig
 
 
 class ScoreRows(NamedTuple):
@@ -49,7 +52,7 @@ class Dot:
         self.empty = array_module(next(iter(params.values()))).empty
 
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return {}
 
     def keys(self, values: Array) -> Array:
@@ -91,7 +94,7 @@ class Dot:
 
 class General(Dot):
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return {"attention.W": (config.memory_size, config.hidden_size)}
 
     def keys(self, values: Array) -> Array:
@@ -105,7 +108,7 @@ class General(Dot):
 
 class Location(Dot):
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return {"attention.places": (config.max_source, config.hidden_size)}
 
     def keys(self, values: Array) -> Array:
@@ -135,7 +138,7 @@ class Concat(Dot):
         self.A = len(params["attention.v"])
 
     @staticmethod
-    def shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         H = config.hidden_size
         return {"attention.W": (H + config.memory_size, H), "attention.v": (H,)}
 
