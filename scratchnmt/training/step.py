@@ -23,6 +23,7 @@ from .. import optim
 from ..arrays import Array, array_module, device_of
 from ..data.batches import Batch
 from ..models import inputs
+from ..models.attention import attention_class
 from ..models.inputs import Bucket
 from ..models.nmt import NMT
 from ..models.parameters import Parameters
@@ -185,9 +186,8 @@ class StepAhead:
         self.xp = array_module(model.params.flat)
         self.grads = model.params.like()
         self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
-        # the products of the concat score and of local-p's places are CuPy's own, which cannot be recorded
-        own = model.config.score == "concat" or model.config.attention == "local-p"
-        recordable = not own and (self.ranks.size == 1 or self.ranks.cards.recordable)
+        recordable = attention_class(model.config).recordable(model.config) and (
+            self.ranks.size == 1 or self.ranks.cards.recordable)
         self.graphs = Graphs(recipe.graphs if recordable else 0)
         # what is kept for good must not come from the pool of what is made on the way
         shut(self.xp, device_of(model.params.flat), model.config.encoder_size, model.params.flat.dtype)

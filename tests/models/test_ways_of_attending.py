@@ -24,6 +24,10 @@ class MeanAttention:
     def shapes(config):
         return {}
 
+    @staticmethod
+    def recordable(config):
+        return True
+
     def select(self, sentences):
         other = copy.copy(self)
         other.share, other.mean = self.share[:, sentences], self.mean[sentences]

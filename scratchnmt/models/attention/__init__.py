@@ -33,6 +33,10 @@ class Attention(Protocol):
     def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         """Its weights."""
 
+    @staticmethod
+    def recordable(config: NMTConfig) -> bool:
+        """Whether a GPU can record its steps (kernels/graph.py): it can if all products are those of `kernels`."""
+
     def select(self, sentences: Array) -> Attention:
         """The same for these sentences (B',) alone."""
 

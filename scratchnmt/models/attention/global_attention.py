@@ -40,6 +40,10 @@ class GlobalAttention:
     def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return SCORES[config.score].shapes(config)
 
+    @staticmethod
+    def recordable(config: NMTConfig) -> bool:
+        return SCORES[config.score].recordable
+
     def select(self: Own, sentences: Array) -> Own:
         other = copy.copy(self)
         other.keys, other.values, other.mask = self.keys[sentences], self.values[sentences], self.mask[sentences]

@@ -23,6 +23,10 @@ class NoAttention:
     def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
         return {}
 
+    @staticmethod
+    def recordable(config: NMTConfig) -> bool:
+        return True
+
     def select(self, sentences: Array) -> NoAttention:
         return self
 

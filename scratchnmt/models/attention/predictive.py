@@ -68,6 +68,10 @@ class PredictiveAttention(LocalAttention):
         # the order in which seeds have always drawn the weights
         return own | score.shapes(config) if score is Concat else score.shapes(config) | own
 
+    @staticmethod
+    def recordable(config: NMTConfig) -> bool:
+        return False  # the places are predicted by products of arrays
+
     def select(self, sentences: Array) -> PredictiveAttention:
         other = super().select(sentences)
         other.lengths = self.lengths[sentences]

@@ -46,6 +46,7 @@ class Dot:
     """The score of a state with an encoder's state; the base of all that are inner products."""
 
     v: Array | None = None  # of concat alone
+    recordable = True  # see `Attention`
 
     def __init__(self, params: Mapping[str, Array], kernels: Kernels):
         self.params, self.kernels = params, kernels
@@ -132,6 +133,8 @@ class ConcatGradientRows(NamedTuple):
 
 
 class Concat(Dot):
+    recordable = False  # queries, and v, are products of arrays
+
     def __init__(self, params: Mapping[str, Array], kernels: Kernels):
         super().__init__(params, kernels)
         self.W, self.v = params["attention.W"], params["attention.v"]
