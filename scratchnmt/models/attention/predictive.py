@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 class PredictiveCache(NamedTuple):
     """Of one step: n Q queries."""
 
+    shape: tuple[int, int]  # n, Q
     step: AttentionStepCache
     predict: PredictPlaceCache
 
@@ -88,13 +89,13 @@ class PredictiveAttention(LocalAttention):
         values = times_gaussian(values, gaussian(predict.p, self.D)[0])
         context, cache = self.kernels.attention.attention_step_forward(query, keys, values, mask, self.score.v,
                                                                        context=context, weights=weights)
-        return context.reshape(n, Q, -1), PredictiveCache(cache, predict)
+        return context.reshape(n, Q, -1), PredictiveCache((n, Q), cache, predict)
 
     def map(self, t: int, cache: PredictiveCache) -> Array:
         p, P = cache.predict.p, self.mask.shape[1]
         weights = cache.step.weights * gaussian(p, self.D)[0][:, None]
         around = spread(weights, centre(p)[:, None], P)
-        return inside(around, self.D, axis=-1).reshape(len(self.mask), -1, P - 3 * self.D - 1)
+        return inside(around, self.D, axis=-1).reshape(*cache.shape, P - 3 * self.D - 1)
 
     def rows(self, N: int, dtype: Any) -> PredictiveRows:
         empty = array_module(self.values).empty
