@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    V, H, B, T = map(int, options.size.split(","))
+    V, H, B, T = measure.sizes("--size", options.size, "V,H,B,T")
     model, batch = NMT(V, V, H, H, seed=0), random_batch(V, V, B, T, T)
 
     def step() -> None:

@@ -94,7 +94,7 @@ def trained(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
 
 
 def random(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
-    V, H, N, S = map(int, options.random_size.split(","))
+    V, H, N, S = measure.sizes("--random-size", options.random_size, "V,H,N,S")
     model = NMT(V, V, H, H, dtype="float32", seed=0, **computing(vars(options)))
     # sharper choices, so that two searches seldom meet near-ties; not by way of the recurrent weights, which would
     # magnify rounding from step to step

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()  # Keras' steps profit too
-    found = [row for text in options.size or ["128,32,50,27"] for row in one_size(*map(int, text.split(",")), options)]
+    found = [row for text in options.size or ["128,32,50,27"]
+             for row in one_size(*measure.sizes("--size", text, "UNITS,B,T,FEATURES"), options)]
     rows.save(found, options)
     return 0
 

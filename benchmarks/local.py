@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()
-    H, B, T = map(int, options.sizes.split(","))
+    H, B, T = measure.sizes("--sizes", options.sizes, "H,B,T")
     found = {}
     for S in LENGTHS[: options.points]:
         calls = {(name, part): call for name in ATTENTIONS

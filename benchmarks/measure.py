@@ -11,11 +11,25 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from scratchnmt.arrays import device_module
+from scratchnmt.errors import InputError
 
 from .clock import Seconds, clock
 
+COUNTS = {2: "two", 3: "three", 4: "four"}
 REST = 0.05  # seconds between contestants, for the idle threads of the last one to fall asleep
 NOISY = 0.2  # quartiles this far apart, as a share of the median: other work was on the machine
+
+
+def sizes(option: str, text: str, letters: str) -> tuple[int, ...]:
+    """The numbers of an option, one for each of `letters`, as "8000,256" for "V,H"; InputError if it is not so."""
+    count = len(letters.split(","))
+    try:
+        found = tuple(map(int, text.split(",")))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise InputError(f"{option} is {text!r}, expected {COUNTS[count]} numbers, {letters}")
+    return found
 
 
 def machine(threads: int, device: str = "cpu") -> str:

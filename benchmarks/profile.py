@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     print(bounds)
     found = {}
     for text in options.size or SIZES:
-        V, H, B, T = map(int, text.split(","))
+        V, H, B, T = measure.sizes("--size", text, "V,H,B,T")
         title = f"V {V:,}, E = H = {H}, B {B}, S = T = {T}"
         found[title] = parts = profile(V, H, B, T, options.rounds)
         total = sum(part.ms for part in parts)

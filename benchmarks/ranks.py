@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    V, H = measure.sizes("--sizes", options.sizes, "V,H")
     print(measure.machine(1))
     found: dict[tuple[int, int], dict[str, list[float]]] = {}  # ranks, sentences -> part -> seconds
     for _ in range(options.rounds):
@@ -52,7 +53,6 @@ def run(options: argparse.Namespace) -> int:
                 times = found.setdefault((count, case["sentences"]), {part: [] for part in (*PARTS, "tokens")})
                 for part, seconds in case["times"].items():
                     times[part] += seconds
-    V, H = map(int, options.sizes.split(","))
     bytes = 4 * NMT(V, V, H, H).params.flat.size
     middle = {key: {part: median(values) for part, values in times.items()} for key, times in found.items()}
     costs = _costs(middle, bytes)
@@ -158,7 +158,7 @@ def _measure(case: Mapping[str, Any]) -> None:
     """Print, by the first process, the times of `steps` steps for each number of sentences."""
     ranks = world()
     keep_freed_memory()
-    V, H = map(int, case["sizes"].split(","))
+    V, H = measure.sizes("--sizes", case["sizes"], "V,H")
     steps, found = _Timed(NMT(V, V, H, H, dropout=0.2, seed=0), ranks), []
     for sentences in case["sentences"]:
         steps.times, tokens = {part: [] for part in PARTS}, []

@@ -10,7 +10,6 @@ import argparse
 import numpy as np
 
 from scratchnmt.arrays import keep_freed_memory
-from scratchnmt.errors import InputError
 
 from . import limits, measure, rows, step
 
@@ -32,10 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()
-    numbers = options.base.split(",")
-    if len(numbers) != len(BASE):
-        raise InputError(f"--base is {options.base!r}, expected four numbers, V,H,B,T")
-    base = dict(zip(BASE, map(int, numbers), strict=True))
+    base = dict(zip(BASE, measure.sizes("--base", options.base, ",".join(BASE)), strict=True))
     bounds = limits.measure(options.device)
     print(bounds)
     found = []

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     bounds = limits.measure(options.device, options.sgemm_size)
     print(bounds)
     found = [row for text in options.size or SIZES[options.device.partition(":")[0]]
-             for row in one_size(*map(int, text.split(",")), options, bounds)]
+             for row in one_size(*measure.sizes("--size", text, "V,H,B,T"), options, bounds)]
     rows.save(found, options, bounds)
     return 0
 

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.device == "cpu":
         raise InputError("timeline shows what a GPU does: choose --device cuda")
     print(measure.machine(options.threads, options.device))
-    V, H, B = map(int, options.size.split(","))
+    V, H, B = measure.sizes("--size", options.size, "V,H,B")
     (batch,) = multi30k_batches(V, B, 1)
     lines = []
     for name, how, graphs in (("plain arrays", "plain", 0), ("fused kernels", "fused", 0),

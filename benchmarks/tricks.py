@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads))
     keep_freed_memory()
     for text in options.size or SIZES:
-        V, H, B, T = map(int, text.split(","))
+        V, H, B, T = measure.sizes("--size", text, "V,H,B,T")
         print(f"\nV {V:,}, E = H = {H}, B {B}, S = T = {T}")
         table = []
         for trick in tricks(V, H, B, T):

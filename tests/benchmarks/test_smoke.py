@@ -173,6 +173,8 @@ def test_memory_and_decode(call):
     (["ops", "tanh", "--size", "B=none"], "--size is 'B=none', expected one of the letters T, S, B"),
     (["ops", "tanh", "--sweep", "V"], "no operation of that name has that size"),
     (["scaling", "--base", "60,8,4,5,6"], "--base is '60,8,4,5,6', expected four numbers, V,H,B,T"),
+    (["calls", "--size", "60,8,x,5"], "--size is '60,8,x,5', expected four numbers, V,H,B,T"),
+    (["ranks", "--sizes", "60"], "--sizes is '60', expected two numbers, V,H"),
     (["gradients", "--only", "flow"], "--only 'flow' is not known: expected some of recurrent, paths"),
     (["step", "--peers", "chainer"], "peer chainer: No module named 'benchmarks.peer_chainer'"),
     (["timeline"], "timeline shows what a GPU does: choose --device cuda"),
