@@ -19,7 +19,7 @@ MARKERS, LINES = "osD^vPX*<>", ("-", "--", ":", "-.")
 
 
 @contextmanager
-def _figure(paths: Sequence[Path], panels: int = 1) -> Iterator[Any]:
+def picture(paths: Sequence[Path], panels: int = 1) -> Iterator[Any]:
     import matplotlib.pyplot as plt
 
     with plt.rc_context({"axes.prop_cycle": plt.cycler(color=["black", "0.35", "0.55"]), "font.size": 9,
@@ -33,7 +33,7 @@ def _figure(paths: Sequence[Path], panels: int = 1) -> Iterator[Any]:
         plt.close(figure)
 
 
-def _style(k: int) -> dict[str, Any]:
+def style(k: int) -> dict[str, Any]:
     return {"marker": MARKERS[k % len(MARKERS)], "linestyle": LINES[k % len(LINES)], "markersize": 5}
 
 
@@ -57,11 +57,11 @@ def scaling(table: Table, paths: Sequence[Path]) -> bool:
             panels[letter][f"{key.contestant}, {key.device}"].append((sizes(key)[letter], float(row["ms"])))
     if not panels:
         return False
-    with _figure(paths, len(panels)) as axes:
+    with picture(paths, len(panels)) as axes:
         for place, (letter, lines) in zip(axes, panels.items(), strict=True):
             for k, (name, points) in enumerate(lines.items()):
                 place.loglog(*zip(*sorted(points), strict=True), label=f"{name}: {letter}^{exponent(points):.2f}",
-                             **_style(k))
+                             **style(k))
             place.set_xlabel(letter)
             place.legend(frameon=False, fontsize=7)
             _plain_numbers(place, [n for points in lines.values() for n, _ in points])
@@ -82,7 +82,7 @@ def roofline(table: Table, paths: Sequence[Path]) -> bool:
     devices = list(dict.fromkeys(key.device for key, _ in rows))
     if not devices:
         return False
-    with _figure(paths, len(devices)) as axes:
+    with picture(paths, len(devices)) as axes:
         for place, device in zip(axes, devices, strict=True):
             _roof(place, device, [(key, row) for key, row in rows if key.device == device])
     return True
@@ -98,7 +98,7 @@ def _roof(place: Any, device: str, rows: list[tuple[Key, dict[str, str]]]) -> No
     x = np.geomspace(min(intensities) / 2, max(*intensities, 2 * sgemm / copy) * 2, 100)
     place.loglog(x, np.minimum(sgemm, copy * x), color="black", linewidth=1.5)
     for k, (name, own) in enumerate(points.items()):
-        place.loglog(*zip(*own, strict=True), label=name, **_style(k) | {"linestyle": ""})
+        place.loglog(*zip(*own, strict=True), label=name, **style(k) | {"linestyle": ""})
     place.set_xlabel("operations for each byte that must move")
     place.set_ylabel("GFLOP/s")
     place.set_title(f"{device}\nsgemm {sgemm:,.0f} GFLOP/s, copy {copy:,.0f} GB/s", fontsize=8)
@@ -121,10 +121,10 @@ def speed_up(table: Table, paths: Sequence[Path]) -> bool:
     lines = {name: sorted(points) for name, points in lines.items() if len(points) > 1}
     if not lines:
         return False
-    with _figure(paths) as (place, *_):
+    with picture(paths) as (place, *_):
         place.axhline(1, color="black", linewidth=0.7)
         for k, (name, points) in enumerate(lines.items()):
-            place.loglog(*zip(*points, strict=True), label=name, **_style(k))
+            place.loglog(*zip(*points, strict=True), label=name, **style(k))
             for at in _crossings(points):
                 place.plot(at, 1, "o", markersize=11, markerfacecolor="none", markeredgecolor="black")
                 place.annotate(f"B {at:.0f}", (at, 1), xytext=(8, -14), textcoords="offset points", fontsize=8)
@@ -155,10 +155,10 @@ def memory(table: Table, paths: Sequence[Path]) -> bool:
                 panels[letter][f"{key.contestant}, {key.device}"].append((own[letter], float(row["gbyte"])))
     if not panels:
         return False
-    with _figure(paths, len(panels)) as axes:
+    with picture(paths, len(panels)) as axes:
         for place, (letter, lines) in zip(axes, panels.items(), strict=True):
             for k, (name, points) in enumerate(lines.items()):
-                place.loglog(*zip(*sorted(points), strict=True), label=name, **_style(k))
+                place.loglog(*zip(*sorted(points), strict=True), label=name, **style(k))
             place.set_xlabel(letter)
             place.legend(frameon=False, fontsize=7)
             _plain_numbers(place, [n for points in lines.values() for n, _ in points])

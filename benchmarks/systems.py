@@ -25,7 +25,7 @@ from scratchnmt.training import train
 from scratchnmt.translate import Translator
 
 from . import measure, rows
-from .pictures import _figure, _style
+from .pictures import picture, style
 
 SYSTEMS = {
     "general, output fed: CS224N": {},
@@ -120,10 +120,10 @@ def write(found: Mapping[str, Mapping[str, tuple[int, float]]], path: Path, epoc
 def draw(found: Mapping[str, Mapping[str, tuple[int, float]]], paths: Sequence[Path], epochs: int) -> None:
     """BLEU against the length, a line for each of SHOWN."""
     require("matplotlib", extra="train").use("Agg")
-    with _figure(paths) as (place, *_):
+    with picture(paths) as (place, *_):
         for k, name in enumerate([name for name in SHOWN if name in found] or found):
             points = [(i, found[name][label(l)][1]) for i, l in enumerate(LENGTHS) if label(l) in found[name]]
-            place.plot(*zip(*points, strict=True), label=name, **_style(k))
+            place.plot(*zip(*points, strict=True), label=name, **style(k))
         place.set_xticks(range(len(LENGTHS)), list(map(label, LENGTHS)))
         place.set_xlabel("words of the English sentence")
         place.set_ylabel(f"BLEU after {epochs} epochs")

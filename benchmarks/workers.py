@@ -22,7 +22,7 @@ import numpy as np
 from scratchnmt.errors import require
 
 from . import measure
-from .pictures import _figure, _style
+from .pictures import picture, style
 
 PAIRS = 1e9  # of the corpus that the table is about
 PER_MACHINE = 8  # workers
@@ -126,12 +126,12 @@ def draw(costs: Costs, measured: Mapping[Way, tuple[int, float]], paths: Sequenc
     """The share of as many times the sentences a second as workers; measured: workers, and how many times."""
     require("matplotlib", extra="train").use("Agg")
     counts = [2**k for k in range(WORKERS[-1].bit_length())]
-    with _figure(paths, len(WAYS)) as axes:
+    with picture(paths, len(WAYS)) as axes:
         for place, way in zip(axes, WAYS, strict=True):
             for k, network in enumerate(NETWORKS):
                 shares = [(n, 100 * way.gain(costs, n, network) / n) for n in counts if way.each(n) >= 1]
                 place.semilogx(*zip(*shares, strict=True), label=f"model, {network.name}",
-                               **_style(k) | {"markersize": 3})
+                               **style(k) | {"markersize": 3})
             if way in measured:
                 workers, times = measured[way]
                 place.plot(workers, 100 * times / workers, "x", color="black", markersize=10, label="measured")

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scratchnmt.errors import InputError, require
 
 from .. import measure, rows
+from ..pictures import style
 
 PARTS = ["recurrent", "paths", "truncated", "clipping"]
 
@@ -62,3 +63,10 @@ def write(points: Sequence[Point], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(Point._fields)
         writer.writerows([panel, line, x, f"{y:.4g}"] for panel, line, x, y in points)
+
+
+def draw_lines(plot: Callable[..., Any], points: Sequence[Point], **options: Any) -> None:
+    """Each line of the points, by a function of the axes, such as `semilogy`."""
+    for k, line in enumerate(dict.fromkeys(point.line for point in points)):
+        own = [(point.x, point.y) for point in points if point.line == line]
+        plot(*zip(*own, strict=True), label=line, **style(k), **options)

@@ -23,7 +23,7 @@ from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.optim import SGD, Adam, clip_factor, global_norm
 
 from .. import measure
-from ..pictures import _figure, _style
+from ..pictures import picture, style
 from . import Point
 
 SIZE, PAIRS, EPOCHS, BATCH = 64, 6000, 3, 32
@@ -94,16 +94,16 @@ def trained(train: Corpus, valid: Corpus, sizes: tuple[int, int], make: type, ra
 
 
 def draw(points: Sequence[Point], paths: Sequence[Path]) -> None:
-    with _figure(paths, 2) as (left, right):
+    with picture(paths, 2) as (left, right):
         for k, line in enumerate(dict.fromkeys(point.line for point in points if point.panel == NORM)):
             norms = [point.y for point in points if point.line == line]
             piece = max(1, len(norms) // 40)
             middles = [float(np.median(norms[i : i + piece])) for i in range(0, len(norms), piece)]
             left.semilogy(norms, ",", color="0.75", zorder=0)
-            left.semilogy(range(0, len(norms), piece), middles, label=line, **_style(k) | {"markersize": 3})
+            left.semilogy(range(0, len(norms), piece), middles, label=line, **style(k) | {"markersize": 3})
         for k, name in enumerate(WAYS):
             quality = [min(point.y, DIVERGED) for point in points if (point.panel, point.line) == (PERPLEXITY, name)]
-            right.semilogy(quality, label=name, **_style(k))
+            right.semilogy(quality, label=name, **style(k))
         left.set_xlabel("step")
         left.set_ylabel("norm of the gradient before clipping")
         left.legend(frameon=False, fontsize=7)

@@ -21,8 +21,8 @@ from scratchnmt.textbook import BOS, EOS
 from scratchnmt.trace import Line, traced
 
 from .. import measure
-from ..pictures import _figure, _style
-from . import Point
+from ..pictures import picture
+from . import Point, draw_lines
 
 Pairs = Sequence[textbook.Pair]
 SIZE, WORDS, LOOKED_AT = 32, range(8, 13), 50  # E = H; words of a target; sentences that are looked at
@@ -155,11 +155,9 @@ def show(points: Sequence[Point]) -> None:
 
 
 def draw(points: Sequence[Point], paths: Sequence[Path]) -> None:
-    with _figure(paths, 2) as (left, right):
-        own = [point for point in points if point.panel == OF_ONE and point.line.endswith(", trained")]
-        for k, line in enumerate(dict.fromkeys(point.line for point in own)):
-            left.semilogy(*zip(*[(point.x, point.y) for point in own if point.line == line], strict=True),
-                          label=line, **_style(k))
+    with picture(paths, 2) as (left, right):
+        draw_lines(left.semilogy, [point for point in points
+                                   if point.panel == OF_ONE and point.line.endswith(", trained")])
         left.set_xlabel("steps back from the word")
         left.set_ylabel("norm of dh_dec, relative")
         left.legend(frameon=False, fontsize=7)

@@ -13,8 +13,8 @@ from statistics import median
 import numpy as np
 
 from .. import measure
-from ..pictures import _figure, _style
-from . import Point
+from ..pictures import picture
+from . import Point, draw_lines
 from .nets import Net, recall, train
 
 STEPS, SYMBOLS, H, BATCH, SEEDS = 20, 8, 32, 64, 5
@@ -68,11 +68,9 @@ def per_step(points: Sequence[Point]) -> float:
 
 
 def draw(points: Sequence[Point], paths: Sequence[Path]) -> None:
-    with _figure(paths, 2) as places:
+    with picture(paths, 2) as places:
         for place, when in zip(places, (UNTRAINED, TRAINED), strict=True):
-            for k, line in enumerate(dict.fromkeys(point.line for point in points)):
-                own = [(point.x, point.y) for point in points if (point.panel, point.line) == (when, line)]
-                place.semilogy(*zip(*own, strict=True), label=line, **_style(k))
+            draw_lines(place.semilogy, [point for point in points if point.panel == when])
             place.set_title(when, fontsize=9)
             place.set_xlabel("steps back from the loss")
             place.set_xticks(range(1, STEPS, 3))

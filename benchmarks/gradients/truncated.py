@@ -15,8 +15,8 @@ from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
 
 from .. import measure
-from ..pictures import _figure, _style
-from . import Point
+from ..pictures import picture
+from . import Point, draw_lines
 from .nets import Batch, Net, recall, train
 from .recurrent import SYMBOLS, train_until_right
 
@@ -74,11 +74,9 @@ def errors(net: Net, batch: Batch, line: str) -> list[Point]:
 
 
 def draw(points: Sequence[Point], paths: Sequence[Path]) -> None:
-    with _figure(paths, 2) as places:
+    with picture(paths, 2) as places:
         for place, what in zip(places, (ERROR, COSINE), strict=True):
-            for k, line in enumerate(dict.fromkeys(point.line for point in points)):
-                own = [(point.x, point.y) for point in points if (point.panel, point.line) == (what, line)]
-                place.semilogx(*zip(*own, strict=True), base=2, label=line, **_style(k))
+            draw_lines(place.semilogx, [point for point in points if point.panel == what], base=2)
             place.set_xlabel("steps that are kept")
             place.set_xticks(KEPT, list(map(str, KEPT)))
             place.set_ylabel(f"{what} of the gradient")
