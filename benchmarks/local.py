@@ -15,8 +15,8 @@ from scratchnmt.arrays import device_module, keep_freed_memory, to_device
 from scratchnmt.kernels import choose
 from scratchnmt.models.attention import ATTENTIONS, attention_class
 from scratchnmt.models.config import NMTConfig
-from scratchnmt.models.parameters import Parameters
 from scratchnmt.ops.packing import whole
+from scratchnmt.parameters import Parameters
 
 from . import measure, rows
 from .scaling import exponent

@@ -26,7 +26,7 @@ class Contestant:
         self.model, self.count = model, 0
         xp = array_module(model.params.flat)
         recipe = step.Recipe(clip, seed=0, graphs=graphs, generator=lambda number, part: xp.random.default_rng(number))
-        self.steps = step.make(model, lambda module: module.Adam(model.params, learning_rate=1e-3), recipe)
+        self.steps = step.make_steps(model, lambda module: module.Adam(model.params, learning_rate=1e-3), recipe)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         """Loss and gradients, on the host, without dropout."""

@@ -19,6 +19,7 @@ from scratchnmt.cli.demo import write_corpus
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.toy import ToyCorpus, toy_corpus
 from scratchnmt.errors import InputError, require
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.metrics import corpus_bleu
 from scratchnmt.models.config import PRESETS
 from scratchnmt.training import train
@@ -86,9 +87,10 @@ def trained(choices: Mapping[str, object], corpus: ToyCorpus, options: argparse.
     with tempfile.TemporaryDirectory() as folder:
         files = write_corpus(Path(folder), corpus)
         sizes = {"embed_size": options.hidden, "hidden_size": options.hidden, "max_epochs": options.epochs}
-        ready = prepare(f"{folder}/run", {**files, **DEMO, **sizes, **choices})
-        with require("threadpoolctl", extra="train").threadpool_limits(1, user_api="blas"):
-            train(ready.model, ready.data, ready.options, f"{folder}/run", progress=None)
+        one_thread = require("threadpoolctl", extra="train").threadpool_limits(1, user_api="blas")
+        with one_thread, RunFolder(f"{folder}/run") as run:
+            ready = prepare(run, {**files, **DEMO, **sizes, **choices})
+            train(ready.model, ready.data, ready.options, run)
         return Translator.load(f"{folder}/run")
 
 

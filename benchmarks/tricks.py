@@ -14,13 +14,13 @@ import numpy as np
 
 from scratchnmt import optim
 from scratchnmt.arrays import keep_freed_memory
-from scratchnmt.models.parameters import Parameters
 from scratchnmt.ops import cross_entropy, lstm_gates, product
 from scratchnmt.ops.linear_cross_entropy import linear_cross_entropy_forward
 from scratchnmt.ops.lstm import lstm_backward, lstm_forward
 from scratchnmt.ops.lstm_cell import lstm_cell_backward, lstm_cell_forward
 from scratchnmt.ops.packing import lay_out_whole
 from scratchnmt.ops.plain import PLAIN
+from scratchnmt.parameters import Parameters
 
 from . import measure
 from .ours import random_batch

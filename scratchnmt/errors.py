@@ -8,12 +8,24 @@ from types import ModuleType
 from typing import Any
 
 
-class InputError(ValueError):
+class ScratchnmtError(Exception):
+    """All errors of this package that tell what is wrong in a sentence."""
+
+
+class InputError(ScratchnmtError, ValueError):
     """What the user gave cannot be used; the message is one sentence and the whole story."""
 
 
-class WriteError(InputError):
+class MachineError(InputError):
+    """What was asked for is right, but the machine could not do it; an InputError, as it was before it had a name."""
+
+
+class WriteError(MachineError):
     """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to."""
+
+
+class OutOfMemoryError(MachineError):
+    """No memory was left; in training, the last good state is still in the run's folder."""
 
 
 _SHOWN = 100  # characters
@@ -34,7 +46,7 @@ def sentence(error: BaseException) -> str:
     return str(error)
 
 
-TOLD = (InputError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback
+TOLD = (ScratchnmtError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback
 
 
 def require(name: str, extra: str) -> ModuleType:

@@ -23,7 +23,7 @@ import numpy as np
 
 from .arrays import Array, array_module, for_ranges
 from .errors import InputError
-from .models.parameters import Parameters
+from .parameters import Parameters
 
 PIECE = 1 << 17  # elements worked on at a time: smaller ones make two threads wait for the interpreter's lock
 ROW = 8192  # elements in a partial sum of the norm: fixed, so that any number of threads gives the same sum

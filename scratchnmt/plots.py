@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError, require
+from .files.atomic import replace_file
 
 _DOTS_PER_INCH = 150
 _COLUMNS = ("epoch", "seconds", "train_loss", "valid_ppl", "valid_bleu")
@@ -71,7 +72,7 @@ def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike
 
 def check_picture(path: str | os.PathLike) -> None:
     """InputError if no picture can be written under this name, as far as this can be told beforehand."""
-    _check_kind(_figure(1.0, 1.0), path)
+    _kind(_figure(1.0, 1.0), path)
     if not Path(path).parent.is_dir():
         raise InputError(f"{path} cannot be written: {Path(path).parent} is not a folder")
 
@@ -83,18 +84,18 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: str | os.PathLike) -> None:
-    _check_kind(figure, path)
-    try:
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    kind = _kind(figure, path)
+    with replace_file(path) as new:
+        figure.savefig(new, dpi=_DOTS_PER_INCH, format=kind)
 
 
-def _check_kind(figure: Any, path: str | os.PathLike) -> None:
-    kinds = figure.canvas.get_supported_filetypes()
-    if Path(path).suffix.lower().removeprefix(".") not in kinds:
+def _kind(figure: Any, path: str | os.PathLike) -> str:
+    """What a picture's name says that it is, "png" for example; InputError if it says nothing that is known."""
+    kinds, kind = figure.canvas.get_supported_filetypes(), Path(path).suffix.lower().removeprefix(".")
+    if kind not in kinds:
         known = ", ".join(f".{kind}" for kind in sorted(kinds))
         raise InputError(f"{path}: a picture's name ends in one of {known}")
+    return kind
 
 
 def _literal(token: str) -> str:

@@ -73,7 +73,7 @@ class Translator:
 
         InputError if a folder is missing, incomplete or corrupt, or has other vocabularies than the first.
         """
-        from .runs import load_models
+        from .checkpoint import load_models
 
         directories = [directory] if isinstance(directory, (str, os.PathLike)) else directory
         return cls(*load_models(directories, device, **computing), ranks)

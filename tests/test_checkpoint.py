@@ -9,6 +9,10 @@ import pytest
 from scratchnmt import checkpoint
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError
+from scratchnmt.files import atomic, run_folder, tensors
+from scratchnmt.files.atomic import copy_file
+from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.models.nmt import NMT
 
 pytest.importorskip("safetensors")
@@ -125,7 +129,7 @@ def test_a_model_of_other_words_is_refused(folder, model, tmp_path):
 
 
 def test_a_folder_of_the_first_version_which_has_fewer_checksums_is_read(folder, model):
-    checkpoint.write_tensors(folder / "model.safetensors", model.params, {})
+    write_tensors(folder / "model.safetensors", model.params, {})
     change_config(folder, {})
     assert np.array_equal(checkpoint.load_model(folder).model.params.flat, model.params.flat)
 
@@ -165,7 +169,7 @@ def test_a_file_that_was_not_written_as_it_should_be_does_not_replace_the_one_th
 
     monkeypatch.setattr(safetensors.numpy, "save_file", cut_short)
     with pytest.raises(InputError, match="model.safetensors.* is damaged"):
-        checkpoint.save_weights(folder, model.params)
+        RunFolder(folder).save_weights(model.params)
     assert (folder / "model.safetensors").read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "model.safetensors", "src.vocab.json", "tgt.vocab.json"]
@@ -175,13 +179,13 @@ def test_a_vocabulary_altered_without_changing_its_size_is_refused(folder):
     path = folder / "src.vocab.json"
     path.write_text(path.read_text().replace('"b"', '"x"'))
     with pytest.raises(InputError, match="src.vocab.json is damaged"):
-        checkpoint.load_run(folder)
+        RunFolder(folder).read()
 
 
 def test_no_other_vocabularies_than_the_two_are_loaded(folder):
     names = json.loads((folder / "config.json").read_text())["vocabularies"]
     change_config(folder, {"vocabularies": {**names, "other": ["../x"]}})
-    assert len(checkpoint.load_run(folder).src_vocab) == len(SRC)
+    assert len(RunFolder(folder).read().src_vocab) == len(SRC)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\udcff"])
@@ -199,35 +203,35 @@ def test_sizes_that_the_weights_do_not_have_are_refused_before_a_model_is_made(f
 
 
 def test_tensors_come_back_with_their_types_and_their_information(tmp_path):
-    tensors = {"a": np.arange(6, dtype="float32").reshape(2, 3).T, "b": np.array(3), "c": np.zeros((0, 2))}
+    arrays = {"a": np.arange(6, dtype="float32").reshape(2, 3).T, "b": np.array(3), "c": np.zeros((0, 2))}
     info = {"x": 0.1, "list": [1, None, "é"]}
-    checkpoint.write_tensors(tmp_path / "t", tensors, info)
-    back, found = checkpoint.read_tensors(tmp_path / "t")
-    assert found == info and back.keys() == tensors.keys()
-    for name, tensor in tensors.items():
+    write_tensors(tmp_path / "t", arrays, info)
+    back, found = read_tensors(tmp_path / "t")
+    assert found == info and back.keys() == arrays.keys()
+    for name, tensor in arrays.items():
         assert back[name].dtype == tensor.dtype and np.array_equal(back[name], tensor)
 
 
 def test_a_newer_tensor_file_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_VERSION", 7)
-    checkpoint.write_tensors(tmp_path / "t", {"a": np.zeros(1)}, {})
+    monkeypatch.setattr(tensors, "VERSION", 7)
+    write_tensors(tmp_path / "t", {"a": np.zeros(1)}, {})
     monkeypatch.undo()
     with pytest.raises(InputError, match="newer scratchnmt.*version is 7"):
-        checkpoint.read_tensors(tmp_path / "t")
+        read_tensors(tmp_path / "t")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "t"
-    checkpoint.write_tensors(path, {"a": np.zeros(1)}, {})
+    write_tensors(path, {"a": np.zeros(1)}, {})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(atomic.os, "fsync", full)
     with pytest.raises(InputError, match="cannot be written.*No space left"):
-        checkpoint.write_tensors(path, {"a": np.ones(1)}, {})
+        write_tensors(path, {"a": np.ones(1)}, {})
     monkeypatch.undo()
-    assert checkpoint.read_tensors(path)[0]["a"] == 0
+    assert read_tensors(path)[0]["a"] == 0
     assert [p.name for p in tmp_path.iterdir()] == ["t"]
 
 
@@ -237,34 +241,35 @@ def test_a_copy_stays_when_its_original_is_replaced(tmp_path, monkeypatch, links
         raise OSError("links are unknown here")
 
     if not links:
-        monkeypatch.setattr(checkpoint.os, "link", unknown)
+        monkeypatch.setattr(atomic.os, "link", unknown)
     for value in (1, 2):
-        checkpoint.write_tensors(tmp_path / "t", {"a": np.full(3, value)}, {})
+        write_tensors(tmp_path / "t", {"a": np.full(3, value)}, {})
         if value == 1:
-            checkpoint.copy_file(tmp_path / "t", tmp_path / "copy")
-    assert checkpoint.read_tensors(tmp_path / "copy")[0]["a"].tolist() == [1, 1, 1]
+            copy_file(tmp_path / "t", tmp_path / "copy")
+    assert read_tensors(tmp_path / "copy")[0]["a"].tolist() == [1, 1, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "t"]
     with pytest.raises(InputError, match="cannot be written"):
-        checkpoint.copy_file(tmp_path / "absent", tmp_path / "copy")
+        copy_file(tmp_path / "absent", tmp_path / "copy")
 
 
 def test_a_run_is_not_overwritten_by_accident(folder, model, tmp_path):
-    with pytest.raises(InputError, match="holds a run already"):
-        checkpoint.check_out_dir(folder)
-    with pytest.raises(InputError, match="training-state.safetensors is not there"):
-        checkpoint.check_out_dir(folder, resume=True)
-    with pytest.raises(InputError, match="no run to resume"):
-        checkpoint.check_out_dir(tmp_path / "new", resume=True)
-    with pytest.raises(InputError, match="is a file"):
-        checkpoint.check_out_dir(folder / "config.json")
+    before = sorted(folder.iterdir())
+    for path, choice, words in (
+            (folder, {}, "holds a run already"), (folder, {"resume": True}, "training-state.safetensors is not there"),
+            (tmp_path / "new", {"resume": True}, "no run to resume"), (folder / "config.json", {}, "is a file"),
+            (folder, {"resume": True, "overwrite": True}, "exclude each other")):
+        with pytest.raises(InputError, match=words), RunFolder(path, **choice):
+            pass
+    assert sorted(folder.iterdir()) == before and not (tmp_path / "new").exists()
     with pytest.raises(InputError, match="--resume .*--overwrite"):
         checkpoint.save_model(folder, model, SRC, TGT)
     checkpoint.save_model(folder, model, SRC, TGT, overwrite=True)
-    checkpoint.check_out_dir(tmp_path / "new")
-    checkpoint.check_out_dir(folder, overwrite=True)
+    for path, choice in (tmp_path / "new", {}), (folder, {"overwrite": True}):
+        with RunFolder(path, **choice):
+            pass
 
 
-@pytest.mark.parametrize("name", checkpoint._RUN_FILES)
+@pytest.mark.parametrize("name", run_folder.RUN_FILES)
 def test_a_file_that_a_run_would_replace_is_not_lost_by_accident(tmp_path, model, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(InputError, match=f"holds .*{name}"):
@@ -275,9 +280,9 @@ def test_a_file_that_a_run_would_replace_is_not_lost_by_accident(tmp_path, model
 def test_starting_over_removes_the_old_run_and_nothing_else(folder, model):
     for name in ("notes.txt", "metrics.jsonl", "joint.spm"):
         (folder / name).write_text("x")
-    checkpoint.start_run(folder, model, SRC, TGT, {"seed": 5})
+    RunFolder(folder).start(model, SRC, TGT, {"seed": 5})
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "notes.txt", "src.vocab.json", "tgt.vocab.json"]
-    assert checkpoint.load_run(folder).training == {"seed": 5}
+    assert RunFolder(folder).read().training == {"seed": 5}
     with pytest.raises(InputError, match="no validation yet"):
         checkpoint.load_model(folder)
 

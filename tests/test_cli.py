@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchnmt import checkpoint
 from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.text import decode_lines, lines_of
 from scratchnmt.data.toy import toy_corpus
+from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.training import TrainingOptions
 from scratchnmt.translate import Translator
@@ -151,12 +152,12 @@ def test_subwords_are_learned_from_raw_text(call, data, tmp_path):
     assert call("train", *data, "--out", tmp_path / "a", *small)[0] == 0
     assert call("train", *data, "--out", tmp_path / "b", *small, "--vocab", "bpe", "--joint-vocab")[0] == 0
     assert {path.name for path in tmp_path.glob("*/*.spm")} == {"src.spm", "tgt.spm", "joint.spm"}
-    run = checkpoint.load_run(tmp_path / "b")
+    run = RunFolder(tmp_path / "b").read()
     assert run.src_vocab is run.tgt_vocab and len(run.src_vocab) == 90
 
 
 def last_weights(folder):
-    return checkpoint.read_tensors(folder / "training-state.safetensors")[0]["params"]
+    return read_tensors(folder / "training-state.safetensors")[0]["params"]
 
 
 def test_a_resumed_run_needs_nothing_but_its_folder_and_ends_as_the_uninterrupted(call, data, tmp_path):
@@ -265,14 +266,14 @@ def test_a_loss_that_overflows_names_the_step_and_keeps_the_last_good_state(call
                           "--save-every", 1)
     assert status == 2 and "at step" in err and "the last good state is kept" in err
     assert "Traceback" not in err and "lower learning_rate" in err
-    tensors, _ = checkpoint.read_tensors(out / "training-state.safetensors")
+    tensors, _ = read_tensors(out / "training-state.safetensors")
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
     out = tmp_path / "two words"
     assert call("train", *data, "--out", out, *TINY, "--max-steps", 1)[0] == 0
     status, printed, _ = call("train", "--out", out, "--resume", "--learning-rate", 1e-4, "--clip", 1,
                               "--max-steps", 2)
     assert status == 0 and f"translate --model '{out}'" in printed
-    assert checkpoint.load_run(out).training["learning_rate"] == 1e-4
+    assert RunFolder(out).read().training["learning_rate"] == 1e-4
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path):
@@ -457,7 +458,7 @@ def test_the_demo_writes_a_run_that_can_be_used_and_can_be_run_again(call, tiny_
     status, found, _ = call("translate", "--model", "scratchnmt-demo", stdin=b"the dog sleeps .\n")
     assert status == 0 and found.count("\n") == 1
     again = call("demo", "--seed", 1)
-    assert again[0] == 0 and checkpoint.load_run("scratchnmt-demo").training["seed"] == 1
+    assert again[0] == 0 and RunFolder("scratchnmt-demo").read().training["seed"] == 1
     suggested = out.partition("scratchnmt train")[2].replace("\\\n", " ").split()
     assert call("train", *suggested)[0] == 0
     assert (tmp_path / "runs" / "mine" / "model.safetensors").exists()
@@ -483,6 +484,7 @@ def test_a_run_that_took_the_demos_folder_over_is_safe(call, tiny_demo, data, tm
 def test_prepare_writes_nothing_but_the_corpus(text, tmp_path):
     files = {f"{split}_{side}": str(text / f"{split}.{language}")
              for split in ("train", "valid") for side, language in (("src", "en"), ("tgt", "fr"))}
-    ready = prepare(str(tmp_path / "run"), {**files, "vocab": "word", "hidden_size": 8, "embed_size": 8})
+    with RunFolder(tmp_path / "run") as run:
+        ready = prepare(run, {**files, "vocab": "word", "hidden_size": 8, "embed_size": 8})
     assert ready.options == TrainingOptions() and ready.data.origin["train_src"] == files["train_src"]
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["corpus"]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from test_cli import refused
 
-from scratchnmt import NMT, Translator, checkpoint, runs
+from scratchnmt import NMT, Translator, checkpoint
 from scratchnmt.cli import main
 from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.interop import nmt_to_pytorch
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -148,7 +149,7 @@ def test_what_cannot_be_imported_leaves_nothing(call, course, tmp_path, monkeypa
     refused(call("import-cs224n", *arguments(out=tmp_path)), "is there already")
     refused(call("import-cs224n", *arguments(out=vocab)), "is there already")
     refused(call("import-cs224n", *arguments(combined="ha")), "invalid choice: 'ha'")
-    monkeypatch.setattr(runs, "save_weights", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(RunFolder, "save_weights", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     refused(call("import-cs224n", *arguments()), "No space left")
     assert files(tmp_path) == before
     wrong = dict(weights)

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stress.mutations import SEALED, mutate, targets
 
-from scratchnmt import checkpoint
 from scratchnmt.data.text import read_lines
 from scratchnmt.data.vocab import load_vocabulary
 from scratchnmt.errors import InputError
+from scratchnmt.files.run_folder import RunFolder
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sentencepiece")
@@ -81,5 +81,5 @@ def test_a_path_outside_the_folder_is_never_read(files, tmp_path):
         content["checksums"][name] = "0"
         target.path.write_text(json.dumps(content))
         with pytest.raises(InputError, match="config.json is damaged: its vocabularies are"):
-            checkpoint.load_run(target.path.parent)
+            RunFolder(target.path.parent).read()
     target.path.write_bytes(right)

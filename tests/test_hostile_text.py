@@ -9,8 +9,9 @@ import pytest
 
 from scratchnmt.cli import main
 from scratchnmt.data import text
-from scratchnmt.data.text import lines_of, read_lines, stream_lines, write_atomically
+from scratchnmt.data.text import lines_of, read_lines, stream_lines
 from scratchnmt.errors import InputError
+from scratchnmt.files.atomic import write_atomically
 from scratchnmt.translate import Translator
 
 pytest.importorskip("sacrebleu")

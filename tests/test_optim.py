@@ -8,7 +8,7 @@ import pytest
 
 from scratchnmt import optim
 from scratchnmt.errors import InputError
-from scratchnmt.models.parameters import Parameters
+from scratchnmt.parameters import Parameters
 
 SIZE = 3 * optim.PIECE + 17  # several pieces, an odd rest
 

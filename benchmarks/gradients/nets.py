@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from scratchnmt.models.initialization import glorot
-from scratchnmt.models.parameters import Parameters
 from scratchnmt.ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from scratchnmt.ops.lstm_gates import lstm_gates_backward, lstm_gates_forward
 from scratchnmt.optim import Adam, clip_global_norm
+from scratchnmt.parameters import Parameters
 
 Batch = tuple[np.ndarray, np.ndarray]  # words (T, B); targets (T, B), 0: none
 

@@ -27,7 +27,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..runs import average
+    from ..checkpoint import average
 
     average(args.model, args.out)
     print(f"the mean of {len(args.model)} models is in {args.out}\n\nnext:\n"

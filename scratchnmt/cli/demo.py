@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, WriteError
 from .parser import Parser, add_option
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     from ..data.toy import toy_corpus
+    from ..files.run_folder import RunFolder
     from ..translate import Translator
     from .prepare import prepare
     from .train import describe, start
@@ -68,10 +69,11 @@ def _demo(args: argparse.Namespace) -> int:
     _head("Sentences that a small grammar makes, for example")
     print(f"  {corpus.train.src[0]}\n  {corpus.train.tgt[0]}\n")
     choices = {**CHOICES, "seed": args.seed}
-    ready = prepare(args.out, {**files, **choices}, overwrite=True)
-    print(describe(ready))
-    _head("Training, about a minute")
-    result = start(ready, args.out, overwrite=True)
+    with RunFolder(folder, overwrite=True) as opened:
+        ready = prepare(opened, {**files, **choices})
+        print(describe(ready))
+        _head("Training, about a minute")
+        result = start(ready, opened)
     out = shlex.quote(args.out)
     if result.interrupted:
         print(f"stopped; `scratchnmt demo --out {out}` starts again, or go on with\n"
@@ -92,7 +94,7 @@ def _head(text: str) -> None:
 
 def _check_folder(folder: Path) -> None:
     """InputError unless the folder is new, empty or the work of an earlier demo."""
-    from .. import checkpoint
+    from ..files.run_folder import CONFIG, RunFolder
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder to write the demo to")
@@ -100,9 +102,9 @@ def _check_folder(folder: Path) -> None:
         return
     mark = folder / _MARK
     ours = mark.is_file() and mark.read_bytes().startswith(_MARK_TEXT.encode())
-    if ours and (folder / checkpoint.CONFIG).exists():
+    if ours and (folder / CONFIG).exists():
         try:
-            origin = checkpoint.load_run(folder).data.get("train_src", "")
+            origin = RunFolder(folder).read().data.get("train_src", "")
             ours = Path(origin).name == "train.en" and Path(origin).parent.name == folder.resolve().name
         except InputError:
             pass  # a damaged demo may be written anew
@@ -112,15 +114,16 @@ def _check_folder(folder: Path) -> None:
 
 def write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
     """Write the sentences; the paths that `scratchnmt train` asks for."""
+    from ..files.atomic import write_atomically
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MARK).write_text(f"{_MARK_TEXT}, which will overwrite it.\n", encoding="utf-8")
-        for split, lines in corpus._asdict().items():
-            for language, side in (("en", lines.src), ("fr", lines.tgt)):
-                text = "".join(line + "\n" for line in side)
-                (folder / f"{split}.{language}").write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder} cannot be written: {error.strerror}") from error
+    write_atomically(folder / _MARK, f"{_MARK_TEXT}, which will overwrite it.\n".encode())
+    for split, lines in corpus._asdict().items():
+        for language, side in (("en", lines.src), ("fr", lines.tgt)):
+            write_atomically(folder / f"{split}.{language}", ((line + "\n").encode() for line in side))
     return {f"{split}_{side}": str(folder / f"{split}.{language}")
             for split in ("train", "valid") for side, language in (("src", "en"), ("tgt", "fr"))}
 

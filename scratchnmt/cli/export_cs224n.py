@@ -31,8 +31,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..checkpoint import load_model
-    from ..data.text import write_atomically
     from ..errors import require
+    from ..files.atomic import write_atomically
     from ..interop import nmt_to_pytorch, write_cs224n_vocabularies
     from ..interop.cs224n import differences_from_cs224n
     from .translate import check_output

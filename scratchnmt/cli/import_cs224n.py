@@ -40,8 +40,8 @@ def add_combined(group: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..checkpoint import save_new_model
     from ..interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
-    from ..runs import write_whole
 
     _check_folder(args.out)
     src, tgt = read_cs224n_vocabularies(args.vocab)
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     except InputError as error:
         raise InputError(f"{args.weights}: {error}") from error
     _fit(model, src, tgt, args)
-    write_whole(args.out, model, src.vocabulary, tgt.vocabulary)
+    save_new_model(args.out, model, src.vocabulary, tgt.vocabulary)
     for side, words in (("source", src), ("target", tgt)):
         if words.changed:
             some = ", ".join(f"{word!r} as {ours}" for word, ours in list(words.changed.items())[:3])

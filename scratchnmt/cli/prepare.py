@@ -10,16 +10,17 @@ import sys
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checkpoint
+from ..arrays import device_module
 from ..data.encode import check_place, open_or_build
 from ..data.text import CountedLines, Text, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
+from ..files.run_folder import CORPUS, RunFolder
+from ..kernels import choose
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
@@ -37,15 +38,13 @@ class Prepared(NamedTuple):
     options: TrainingOptions
 
 
-def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: Ranks | None = None) -> Prepared:
+def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
     """A new run of the given choices, names as in `choices`; defaults for the others.
 
-    ranks: who all call this; the first one learns the vocabularies and encodes the training text.
+    ranks: who all call this; the first one has the folder open, learns the vocabularies and encodes the training text.
     """
     ranks = ranks or Ranks()
-    checkpoint.check_out_dir(out, overwrite=overwrite)
-    _check_writable(Path(out))
-    check_place(Path(out, checkpoint.CORPUS))
+    check_place(folder / CORPUS)
     missing = [_flag(name) for name in DATA_FILES if name not in given]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
@@ -54,31 +53,30 @@ def prepare(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: 
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, and a device with such kernels
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
-    NMT(8, 8, 8, 8, dtype=dtype, **how)
+    device_module(how.get("device", "cpu"))
+    choose(how.get("kernels"), how.get("matmul", "float32"), how.get("device", "cpu"), dtype)
     valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
     src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(given), **vocabulary, seed=options.seed))
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
-    data = _encoded(out, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks)
+    data = _encoded(folder, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks)
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
     return Prepared(model, replace(data, origin=origin), options)
 
 
-def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False, ranks: Ranks | None = None
-                    ) -> Prepared:
-    """The run in the folder `out`, as it was started; InputError for a choice that would change it.
+def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
+    """The run in the folder, as it was started; InputError for a choice that would change it.
 
     Limits, intervals, the learning rate, clip and how it is computed may change; so may the places of the
     files, if they hold the same.
     """
     ranks = ranks or Ranks()
-    checkpoint.check_out_dir(out, resume=True, overwrite=overwrite)
-    run = checkpoint.load_run(out)
+    run = folder.read()
     before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
-            raise InputError(f"{_flag(name)} is {value}, but the run in {out} was started with "
+            raise InputError(f"{_flag(name)} is {value}, but the run in {folder} was started with "
                              f"{before[name]}: leave it out, or start another run")
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions.from_dict({**run.training, **changed})
@@ -86,11 +84,11 @@ def prepare_resumed(out: str, given: dict[str, Any], *, overwrite: bool = False,
     files: dict[str, str] = {name: told[name] for name in DATA_FILES if told.get(name) is not None}
     missing = [_flag(name) for name in DATA_FILES if name not in files]
     if missing:
-        raise InputError(f"the run in {out} does not say where its text came from: "
+        raise InputError(f"the run in {folder} does not say where its text came from: "
                          f"give {', '.join(missing)}, too")
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
-    data = _encoded(out, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
+    data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
     return Prepared(model, replace(data, origin={**run.data, **files}), options)
 
@@ -120,11 +118,11 @@ def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: 
     return build(src_lines), build(tgt_lines)
 
 
-def _encoded(out: str, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
+def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
              tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks) -> TrainingData:
     """The data of a run, whose training text is kept as ids in a folder of the run's."""
     corpus, left_out = ranks.in_turn(
-        lambda: open_or_build(Path(out, checkpoint.CORPUS), *_train_files(files), src_vocab, tgt_vocab,
+        lambda: open_or_build(folder / CORPUS, *_train_files(files), src_vocab, tgt_vocab,
                               max_length=max_length, may_build=ranks.first,
                               say=lambda line: print(line, file=sys.stderr)))
     return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
@@ -137,15 +135,6 @@ def _train_files(files: dict[str, str]) -> tuple[str, str]:
 def _choose(options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     chosen = defaults(options)
     return {name: given.get(name, default) for name, default in chosen.items()}
-
-
-def _check_writable(folder: Path) -> None:
-    """InputError if the folder cannot be made, or written to."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"{folder} cannot be written: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written: {there} is not yours to write to")
 
 
 def _check_memory(config: NMTConfig, dtype: str) -> None:

@@ -6,17 +6,15 @@ import argparse
 import os
 import shlex
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 
 from ..arrays import keep_freed_memory
-from ..checkpoint import CURVES, check_out_dir
 from ..errors import require
-from ..parallel.ranks import processes, world
+from ..files.run_folder import CURVES, RunFolder
+from ..parallel.ranks import Ranks, processes, world
 from ..parallel.together import together
 from ..training import TrainingData, TrainingResult, train
-from ..training.lock import FolderLock
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .prepare import Prepared, prepare, prepare_resumed
@@ -45,13 +43,13 @@ def run(args: argparse.Namespace) -> int:
     resume_with = f"; resume it with\n  {resume_command(out, ranks.size)}"
     with together(ranks, out, "training stopped on all ranks", resume_with):
         ranks.check_alike({"command": "train", "out": out, "resume": resume, "overwrite": overwrite, **given})
-        ranks.on_first(lambda: check_out_dir(out, resume=resume, overwrite=overwrite))
+        folder = RunFolder(out, resume=resume, overwrite=overwrite)
         with ExitStack() as stack:
-            ranks.on_first(lambda: stack.enter_context(FolderLock(out)))  # the text is encoded into it before training
-            ready = (prepare_resumed if resume else prepare)(out, given, overwrite=overwrite, ranks=ranks)
+            ranks.on_first(lambda: stack.enter_context(folder))
+            ready = (prepare_resumed if resume else prepare)(folder, given, ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
-            result = start(ready, out, resume=resume, overwrite=overwrite, ranks=ranks)
+            result = start(ready, folder, ranks)
     return finish(result, ready.data, ranks.size) if ranks.first else 0
 
 
@@ -59,16 +57,17 @@ def resume_command(out: str, processes: int = 1) -> str:
     return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {shlex.quote(out)} --resume"
 
 
-def start(ready: Prepared, out: str, **options: Any) -> TrainingResult:
+def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> TrainingResult:
     """Train; a second Ctrl-C, which ends at once, tells how to go on."""
     keep_freed_memory()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
-            return train(ready.model, ready.data, ready.options, out, **options)
+            return train(ready.model, ready.data, ready.options, folder, ranks=ranks)
     except KeyboardInterrupt:
         if processes() > 1:  # which have their own way to say it
             raise
-        raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {resume_command(out)}") from None
+        command = resume_command(str(folder))
+        raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {command}") from None
 
 
 def describe(ready: Prepared) -> str:

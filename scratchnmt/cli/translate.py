@@ -111,9 +111,9 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
         for _ in results:
             pass
     elif args.output:
-        write_lines(args.output, _format(results))
+        write_lines(args.output, ranks.passed_on(_format(results)))
     else:
-        for line in _format(results):
+        for line in ranks.passed_on(_format(results)):
             print(line, flush=window is not None)
 
 
@@ -145,12 +145,9 @@ def check_output(path: str | None) -> None:
 
 def write_lines(path: str, lines: Iterable[str]) -> None:
     """All lines, or, if anything goes wrong on the way, nothing."""
-    from ..data.text import write_atomically
+    from ..files.atomic import write_atomically
 
-    try:
-        write_atomically(path, ((line + "\n").encode() for line in lines))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    write_atomically(path, ((line + "\n").encode() for line in lines))
 
 
 def _format(results: Iterable[Any]) -> Iterator[str]:

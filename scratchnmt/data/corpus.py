@@ -22,9 +22,9 @@ from zlib import crc32
 import numpy as np
 
 from ..errors import InputError, shown
+from ..files.checksum import CHECKSUM, bytes_with_checksum, checksum_of
+from ..files.reading import read_limited
 from .batches import Batch, make_batch
-from .seal import SEAL, seal_of, sealed_bytes
-from .text import read_limited
 
 BLOCK = 1024  # pairs
 ROW = np.dtype([("start", "<u8"), ("src", "<u4"), ("tgt", "<u4"), ("line", "<u8")])
@@ -193,7 +193,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f'{path} is not the header of a corpus: its "format" is not "{_FORMAT}"')
         if header["version"] != _VERSION:
             raise InputError(f"{path} has version {shown(header['version'])}, this program reads version {_VERSION}")
-        if header[SEAL] != seal_of(header):
+        if header[CHECKSUM] != checksum_of(header):
             raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
     except InputError:
         raise
@@ -206,4 +206,4 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 def header_bytes(content: Mapping[str, Any]) -> bytes:
     """header.json, with the checksum of its contents."""
-    return sealed_bytes({"format": _FORMAT, "version": _VERSION, **content})
+    return bytes_with_checksum({"format": _FORMAT, "version": _VERSION, **content})

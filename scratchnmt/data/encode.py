@@ -7,7 +7,6 @@ a few chunks are in memory.  A folder is written beside the one that it replaces
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import sys
@@ -25,7 +24,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..errors import InputError, WriteError, require
+from ..errors import InputError, require
+from ..files.atomic import replace_folder, write_atomically
 from .corpus import (
     BLOCK,
     BLOCKS,
@@ -40,16 +40,7 @@ from .corpus import (
     header_bytes,
     read_header,
 )
-from .text import (
-    ByteFile,
-    check_parallel,
-    clean_line,
-    flush_to_disk,
-    open_text,
-    raw_lines,
-    unreadable,
-    write_atomically,
-)
+from .text import ByteFile, check_parallel, clean_line, open_text, raw_lines, unreadable
 from .vocab import Vocabulary
 
 CHUNK = 4096  # lines that a worker encodes at a time
@@ -153,13 +144,9 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         processes = cores if sum(sizes) > _WORTH_WORKERS else 1
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     wide = max(len(src_vocab), len(tgt_vocab)) > 1 << 16
-    try:
-        for old in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
-            shutil.rmtree(old, ignore_errors=True)
-        beside.mkdir(parents=True)
-        with _Writer(beside, "<u4" if wide else "<u2") as writer, _Bar(sizes[0]) as bar:
+    with replace_folder(folder, overwrite=True) as new:
+        with _Writer(new, "<u4" if wide else "<u2") as writer, _Bar(sizes[0]) as bar:
             for chunk in _encoded(_chunks(src_path, tgt_path, bar), (src_vocab, tgt_vocab, max_length), processes):
                 writer.add(chunk)
         left_out = LeftOut(writer.blank, writer.too_long)
@@ -169,12 +156,7 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
         _check_something_is_left(writer.pairs, lines, left_out, max_length)
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
                    "left_out": list(left_out), "made_of": made_of}
-        write_atomically(beside / HEADER, header_bytes(content))  # and the folder's list of files
-        _take_the_name(beside, folder)
-    except OSError as error:
-        raise WriteError(f"the corpus {folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        write_atomically(new / HEADER, header_bytes(content))  # and the folder's list of files
     return left_out
 
 
@@ -335,22 +317,6 @@ def _stamp(path: str) -> list[Any]:
         kind = "is a directory" if stat.S_ISDIR(about.st_mode) else "is not a regular file"
         raise InputError(f"{path} {kind}, expected a text file that can be read more than once")
     return [os.path.abspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
-
-
-def _take_the_name(beside: Path, folder: Path) -> None:
-    """Put a whole folder in the place of the one that may be there."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old.tmp")
-    there = folder.exists()
-    if there:
-        os.replace(folder, old)
-    try:
-        os.replace(beside, folder)
-    except OSError:
-        if there:
-            os.replace(old, folder)
-        raise
-    flush_to_disk(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_max_length(max_length: int | None) -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import gzip
 import os
-import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
@@ -147,61 +146,6 @@ def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:
         number = data.count(b"\n", 0, error.start) + first_line
         byte = data[error.start]
         raise InputError(f"{name}, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})") from error
-
-
-def write_atomically(path: str | os.PathLike, data: bytes | Iterable[bytes]) -> None:
-    """Write a file so that at any moment, even after a crash, the old one or the whole new one is there.
-
-    data: the bytes, or parts of them, which are written as they come; if they end in an error, nothing is.
-
-    A link stays one: the file that it leads to is written.  So is what is no file, such as a device or a pipe, but
-    not atomically.
-    """
-    path, parts = Path(path), [data] if isinstance(data, bytes) else data
-    if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
-        with open(path, "wb") as file:
-            file.writelines(parts)
-        return
-    path = Path(os.path.realpath(path))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    flush_to_disk(path.parent)
-
-
-def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """A file opened to be read; InputError if it is a pipe or a device, which might be waited for without end."""
-    no_wait = lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    file = open(path, "rb", opener=no_wait)  # noqa: SIM115, whoever asked closes it
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise InputError(f"{path} is not a regular file")
-    return file
-
-
-def read_limited(path: str | os.PathLike, limit: int) -> bytes:
-    """The bytes of a file that has no more than `limit` of them; InputError if it has more, or is no regular file."""
-    with open_regular(path) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise InputError(f"{path} has more than {limit:,} bytes, which is more than is ever written there")
-    return data
-
-
-def flush_to_disk(path: str | os.PathLike) -> None:
-    """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read_bytes(path: str | os.PathLike) -> bytes:

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from ..errors import InputError, require, shown
-from .text import read_limited, write_atomically
+from ..files.atomic import write_atomically
+from ..files.reading import read_limited
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")

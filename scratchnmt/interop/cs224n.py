@@ -23,7 +23,7 @@ from ..arrays import Array, array_module, to_device
 from ..errors import InputError
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
-from ..models.parameters import Parameters
+from ..parameters import Parameters
 
 COMBINED = ("a,h", "h,a")
 _EMBEDDINGS = {"embed.src": "model_embeddings.source.weight", "embed.tgt": "model_embeddings.target.weight"}

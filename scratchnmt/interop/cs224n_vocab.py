@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.text import write_atomically
 from ..data.vocab import SPECIALS, Vocabulary, WordVocabulary
 from ..errors import InputError
+from ..files.atomic import write_atomically
 
 SIDES = ("src_word2id", "tgt_word2id")
 _SPACE = "\u2423"  # an open box

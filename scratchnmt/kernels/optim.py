@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import optim as plain
 from ..arrays import Array, array_module
-from ..models.parameters import Parameters
 from ..optim import WHOLE
+from ..parameters import Parameters
 from .launch import Plan, buffer, launch
 
 EQUATIONS = plain

@@ -24,14 +24,16 @@ from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
 from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
+from ..ops.lstm import shut
 from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
+from ..parameters import Parameters
+from .attention import attention_class
 from .config import PRESETS, NMTConfig
 from .decoder import DecoderCache, decoder_backward, decoder_forward
 from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
 from .inputs import Inputs, check_longest, lay_out
-from .parameters import Parameters
 from .stepper import SearchState, next_state, rows_times, start_search
 
 if TYPE_CHECKING:
@@ -92,6 +94,16 @@ class NMT:
             return f"{device}, plain kernels"
         products: Any = self.kernels.product  # of kernels/product.py
         return f"{device}, fused kernels, products in {products.matmul}"
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a step on a GPU makes the same launches for every batch of one shape (see kernels/graph.py)."""
+        return attention_class(self.config).recordable(self.config)
+
+    def warm_up(self) -> None:
+        """Make what is kept for good before the first recording, whose memory is for what is made on the way."""
+        flat = self.params.flat
+        shut(array_module(flat), device_of(flat), self.config.encoder_size, flat.dtype)
 
     def with_params(self, params: Mapping[str, Array]) -> NMT:
         """The same model over other weights (not copied), of any dtype; complex ones, to check it, run plain."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -19,8 +20,8 @@ import numpy as np
 from ..arrays import Array, array_module
 from ..errors import InputError, require, shown
 from .cards import Cards, own_card
-from .guard import Guard
 from .machine import Machine, add_up, mpi
+from .watchdog import Watchdog
 
 # what the mpirun of MPICH, that of Open MPI, and srun tell a process
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -49,7 +50,7 @@ class Ranks:
         self.comm = comm
         self.rank: int = 0 if comm is None else comm.Get_rank()
         self.size: int = 1 if comm is None else comm.Get_size()
-        self.guard: Guard | None = None  # while they are `together`
+        self.watchdog: Watchdog | None = None  # while they are `together`
 
     @cached_property
     def machine(self) -> Machine:
@@ -99,7 +100,8 @@ class Ranks:
         found = error = None
         if self.first:
             try:
-                found = work()
+                with self.waiting():
+                    found = work()
             except Exception as raised:  # noqa: BLE001  all ranks raise it
                 error = raised
         self._wait_idly()
@@ -154,6 +156,12 @@ class Ranks:
         self.from_first(lambda: kept.append(work()))
         return kept[0] if kept else None
 
+    def first_writes(self, work: Callable[[], Any]) -> None:
+        """The first rank works, which may wait for a disk; the others go on."""
+        if self.first:
+            with self.waiting():
+                work()
+
     def in_turn(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, on each rank, the first one before the others, who find what it has written."""
         found = self.on_first(work)
@@ -172,10 +180,20 @@ class Ranks:
                     raise InputError(f"{name} is {first} on rank 0 and {other} on rank {rank}: all ranks need the same "
                                      "files and options")
 
+    def waiting(self) -> AbstractContextManager[None]:
+        """Inside `with`, this rank may wait for input, a disk or other processes; nobody takes it for hung."""
+        return self.watchdog.waiting() if self.watchdog else nullcontext()
+
+    def passed_on(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items; whoever is given one, to write it for example, may wait before asking for the next."""
+        for item in items:
+            with self.waiting():
+                yield item
+
     def begin(self) -> None:
         """From now on there is something to go on with, should a rank fall (see together.py)."""
-        if self.guard:
-            self.guard.begin()
+        if self.watchdog:
+            self.watchdog.begin()
 
 
 def processes() -> int:

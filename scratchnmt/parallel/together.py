@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TOLD, sentence
-from .guard import FALLEN, Guard, speaks, sweep
 from .ranks import Ranks
+from .watchdog import FALLEN, Watchdog, remove_marks, speaks
 
 _PATIENCE = 2.0  # seconds that a rank which fell waits for the others to fall, too
 
@@ -32,24 +32,24 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Itera
         yield
         return
     aside = ranks.comm.Dup()  # the ranks' own may be in the middle of something when one falls
-    mark, guard = Path(folder, ranks.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}")), None
+    mark, watchdog = Path(folder, ranks.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}")), None
     name, early = f"rank {ranks.rank} of {ranks.size}", "; nothing was saved yet" if resume else ""
     try:
         if ranks.first:
-            sweep(folder)
-        guard = ranks.guard = Guard(mark, name, stopped + early, f"{stopped}; the last save is intact{resume}")
+            remove_marks(folder)
+        watchdog = ranks.watchdog = Watchdog(mark, name, stopped + early, f"{stopped}; the last save is intact{resume}")
         yield
-        guard.leave()
+        watchdog.leave()
     except BaseException as error:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave the others behind
         all_fell = _all_fell(aside)
-        told = f"{name}: {_why(error)}{resume if guard and guard.begun else ''}"
-        # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a guard
+        told = f"{name}: {_why(error)}{resume if watchdog and watchdog.begun else ''}"
+        # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a watchdog
         if ranks.first if all_fell else speaks(mark, told):
             print(told, file=sys.stderr, flush=True)
-        if guard:
-            guard.leave()
+        if watchdog:
+            watchdog.leave()
         status = 130 if isinstance(error, KeyboardInterrupt) else 2
         if not all_fell:
             ranks.comm.Abort(status)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, array_module, device_of
-from ..models.parameters import Parameters
+from ..parameters import Parameters
 from ..sequential import (
     LSTM,
     Activation,

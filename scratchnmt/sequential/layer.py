@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays import Array, array_module, to_device
 from ..errors import InputError
-from ..models.parameters import Parameters
+from ..parameters import Parameters
 from .names import look_up
 
 Shape = tuple[int | None, ...]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arrays import Array, array_module, device_module, to_device
 from ..errors import InputError
-from ..models.parameters import Parameters
+from ..parameters import Parameters
 from . import fitting, losses
 from .core import Embedding, Input
 from .layer import Layer, Shape, Weights, named, shown, start

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .. import optim
-from ..models.parameters import Parameters
+from ..parameters import Parameters
 from .names import look_up
 
 

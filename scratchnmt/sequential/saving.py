@@ -1,6 +1,6 @@
 """A network in a file of its own, and Keras' files read; nothing is ever unpickled.
 
-Ours is a safetensors file (see ../checkpoint.py): weights under their names, the optimizer's state under
+Ours is a safetensors file (see ../files/tensors.py): weights under their names, the optimizer's state under
 "optimizer/", and as JSON the layers, the dtype and what `compile` was told.
 
 Keras' NAME.keras is a zip archive of config.json, the layers, and model.weights.h5, their weights; its
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import array_module
-from ..checkpoint import read_tensors, write_tensors
 from ..errors import InputError, require
+from ..files.tensors import read_tensors, write_tensors
 from . import core, recurrent, wrappers
 from .layer import Layer, snake_case
 from .model import Sequential

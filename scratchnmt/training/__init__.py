@@ -1,7 +1,7 @@
 """Training: data and options in, a folder with the best model out."""
 
+from ..errors import OutOfMemoryError
 from .data import TrainingData
-from .memory import OutOfMemoryError
 from .nonfinite import NotFiniteError
 from .options import TrainingOptions
 from .progress import Progress, duration

@@ -39,10 +39,9 @@ class TrainingData:
     def of(cls, train: Corpus, left_out: LeftOut, valid: tuple[Lines, Lines], src_vocab: Vocabulary,
            tgt_vocab: Vocabulary, origin: dict[str, Any] | None = None) -> TrainingData:
         """The same of a corpus that is encoded already, of which `left_out` was not."""
-        encoded = ((src_vocab.encode(src), tgt_vocab.encode(tgt), tgt)
-                   for src, tgt in zip(*valid, strict=True))
-        kept = [(src, tgt, reference) for src, tgt, reference in encoded if src and tgt]
-        if not kept:
-            raise InputError("no sentence pair is left to validate with: each is blank on a side")
-        src, tgt, references = map(list, zip(*kept, strict=True))
-        return cls(train, Corpus.of(src, tgt), references, src_vocab, tgt_vocab, left_out, origin or {})
+        try:
+            encoded, _ = encode_parallel(*valid, src_vocab, tgt_vocab)
+        except InputError as error:
+            raise InputError(f"the validation text: {error}") from error
+        references = [valid[1][encoded.line(number) - 1] for number in range(len(encoded))]
+        return cls(train, encoded, references, src_vocab, tgt_vocab, left_out, origin or {})

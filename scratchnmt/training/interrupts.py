@@ -12,7 +12,7 @@ class Interrupted(Exception):
     """Somebody asked the program to stop, and now is a good moment."""
 
 
-class Interrupts(AbstractContextManager):
+class Interrupts(AbstractContextManager["Interrupts"]):
     """Inside `with`, a first Ctrl-C (or SIGTERM) only makes `check` raise Interrupted; a second ends at once.
 
     In a thread other than the main one, which receives no signals, it does nothing.

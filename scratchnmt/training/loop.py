@@ -14,29 +14,30 @@ on the CPU with as many threads.
 from __future__ import annotations
 
 import io
+import re
 import time
-from dataclasses import asdict
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, optim
+from .. import optim
 from ..arrays import array_module
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
+from ..files.run_folder import CONFIG, CURVES, METRICS, NOT_FINITE, STATE, RunFolder
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
-from . import nonfinite, step
+from . import nonfinite
 from .data import TrainingData
 from .interrupts import Interrupted, Interrupts
 from .nonfinite import NotFiniteError
 from .options import TrainingOptions
 from .plan import Plan
 from .progress import Progress, duration
-from .record import draw_curves, write_metrics
+from .saving import Saving
 from .state import State, TrainingResult
+from .step import Part, Place, Result, make_steps
 from .validation import Validation
 
 _AVERAGE_EVERY = 10  # steps
@@ -44,24 +45,33 @@ _SKIPS = 20  # steps in a row that are not finite: by then it is the weights
 
 
 class Trainer:
-    """A run in its folder, from its first step or from a saved one on."""
+    """A run in its folder, from its first step or, if the folder is to resume, from the saved one on.
 
-    def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: Path,
-                 ranks: Ranks | None = None):
+    Making it writes nothing; `run` trains, `step` takes a step alone.
+    """
+
+    def __init__(self, model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFolder,
+                 ranks: Ranks | None = None, progress: Progress | None = None):
         self.model, self.data, self.options, self.folder = model, data, options, folder
-        self.ranks, self.xp = ranks or Ranks(), array_module(model.params.flat)
+        self.ranks = ranks or Ranks()
         self.parts = self.ranks.size * options.accumulate
         self.batch: Batch | None = None  # the one at hand
-        self.saved_step: int | None = None
-        self.digest: str | None = None  # of the model, for the files that are written for it
-        self.state = State()
         self.plan = Plan(data, options)
-        self.steps = step.make(model, self._make_optimizer, self.plan.recipe(self.xp), self.ranks)
+        self._check_ranks()
+        recipe = self.plan.recipe(array_module(model.params.flat))
+        self.steps = make_steps(model, self._make_optimizer, recipe, self.ranks)
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
-        self.batches = self.plan.batches(0)
         self.interrupts = Interrupts()
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks)
+        self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
+        self.state = self._resumed() if folder.resume else State()
+        self.batches = self.plan.batches(self.state.epoch)
+        self.last_finite: Place | None = None  # the last step that was
+        self.seconds_before = self.state.seconds  # of the run, when the clock was started
+        self.clock = time.perf_counter()
+        self.now = self.state.seconds  # seconds of the run, the same on all ranks
+        self.progress = progress or self._make_progress()
 
     def _make_optimizer(self, module: Any) -> Any:
         """Of the module `optim`, or of its fused twin."""
@@ -70,18 +80,32 @@ class Trainer:
             return module.Adam(params, options.learning_rate)
         return module.SGD(params, options.learning_rate, options.momentum)
 
+    def _make_progress(self) -> Progress:
+        limit, state = self.options.max_minutes, self.state
+        return Progress(total_steps=self.plan.total_steps, step=state.step,
+                        minutes_left=None if limit is None else limit - state.seconds / 60,
+                        log_every=self.options.log_every, stream=None if self.ranks.first else io.StringIO())
+
+    def _check_ranks(self) -> None:
+        """InputError unless all ranks have the same model, options and text."""
+        model, data = self.model, self.data
+        self.ranks.check_alike({**model.config.to_dict(), "dtype": str(model.params.flat.dtype),
+                                "device": re.sub(r":\d+", "", model.computing), **self.options.to_dict(),
+                                **self.plan.texts, "vocabularies": [data.src_vocab.digest(), data.tgt_vocab.digest()]})
+
+    def _resumed(self) -> State:
+        """Where the run is; InputError if it is of another model, data or options."""
+        if self.folder.read().config != self.model.config:
+            raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
+        return self.saving.load() if self.folder.has(STATE) else State()  # killed before its first save
+
     # the loop
 
-    def run(self, progress: Progress | None = None) -> TrainingResult:
+    def run(self) -> TrainingResult:
         """Train until there is a reason to stop."""
-        options, state = self.options, self.state
-        self.clock = time.perf_counter() - state.seconds
-        minutes_left = None if options.max_minutes is None else options.max_minutes - state.seconds / 60
-        self.progress = progress or Progress(total_steps=self.plan.total_steps, step=state.step,
-                                             minutes_left=minutes_left, log_every=options.log_every,
-                                             stream=None if self.ranks.first else io.StringIO())
-        interrupted = False
-        self.digest = checkpoint.model_digest(self.folder)
+        state, interrupted = self.state, False
+        self.seconds_before, self.clock = state.seconds, time.perf_counter()
+        self._begin()
         try:
             try:
                 with self.interrupts:
@@ -94,13 +118,31 @@ class Trainer:
             raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
         finally:
             self.progress.close()
-        if self.state.history and self.ranks.first:
-            draw_curves(self.folder, self.progress.say)
-        return TrainingResult(reason=reason, interrupted=interrupted, folder=self.folder, step=state.step,
+        if self.state.history:
+            self.ranks.first_writes(self._draw_curves)
+        return TrainingResult(reason=reason, interrupted=interrupted, folder=self.folder.path, step=state.step,
                               seconds=state.seconds, best=state.best)
 
+    def _begin(self) -> None:
+        """Have the folder ready for what will be written."""
+        self.ranks.first_writes(self._go_on if self.folder.resume else self._start)
+        self.ranks.wait()  # until the folder is there
+        self.ranks.begin()
+
+    def _start(self) -> None:
+        data = self.data
+        self.folder.start(self.model, data.src_vocab, data.tgt_vocab, self.options.to_dict(), data.origin)
+
+    def _go_on(self) -> None:
+        """Have all files as they were at the last save, even if the run was killed just behind it."""
+        state = self.state
+        self.folder.write_metrics(state.history)
+        if state.step == state.best_step and state.history and self.options.patience:
+            self.saving.keep_best()
+        self.folder.update_options(self.options.to_dict())
+
     def _train(self) -> str:
-        """Take steps and validate when it is time; the reason to stop."""
+        """Take steps, validate and save when it is time; the reason to stop."""
         while True:
             if self._validation_is_due():
                 self._validate()
@@ -109,22 +151,23 @@ class Trainer:
                 raise Interrupted
             if reason := self._reason_to_stop():
                 break
-            self._step()
+            self.step()
             if self._save_is_due():
                 self.save()
         if self.state.validated_step < self.state.step or not self.state.history:
             self._validate()
         return reason
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Move the weights by the next batch, as far as it is known now; a GPU may still be at it."""
         options, state = self.options, self.state
         indices = self.batches[state.position]
-        parts, tokens = self._parts(indices)
-        rate = options.learning_rate * state.decay * self.plan.schedule(state.step)
-        place = step.Place(state.step + 1, state.epoch + 1, tokens, state.position)
-        self.steps.take(parts, len(indices), place, rate)
+        parts = self._parts(indices)
+        place = Place(state.step + 1, state.epoch + 1, self._tokens(indices), state.position)
+        self.steps.take(parts, len(indices), place,
+                        options.learning_rate * state.decay * self.plan.schedule(state.step))
         state.step += 1
-        state.tokens += tokens
+        state.tokens += place.tokens
         if self.average and state.step % _AVERAGE_EVERY == 0:
             self.average.update()
         self._note_results()
@@ -133,14 +176,26 @@ class Trainer:
             state.epoch, state.position = state.epoch + 1, 0
             self.batches = self.plan.batches(state.epoch)
 
-    def _parts(self, indices: np.ndarray) -> tuple[list[step.Part], int]:
-        """What this rank computes of a batch, and the target tokens of all of it."""
-        lengths, each = self.data.train.lengths(indices), self.options.accumulate
-        divided = divide(indices, lengths, self.parts)
+    def _parts(self, indices: np.ndarray) -> list[Part]:
+        """What this rank computes of a batch."""
+        divided, each = self._divided(indices), self.options.accumulate
         mine = range(self.ranks.rank * each, (self.ranks.rank + 1) * each)
-        parts = [step.Part(part, self.data.train.batch(divided[part]) if len(divided[part]) else None) for part in mine]
+        parts = [Part(part, self.data.train.batch(divided[part]) if len(divided[part]) else None) for part in mine]
         self.batch = parts[0].batch
-        return parts, int(lengths[:, 1].sum())
+        return parts
+
+    def _divided(self, indices: np.ndarray) -> list[np.ndarray]:
+        """The parts of a batch, of all ranks."""
+        return divide(indices, self.data.train.lengths(indices), self.parts)
+
+    def _tokens(self, indices: np.ndarray) -> int:
+        """Target tokens of a batch."""
+        return int(self.data.train.lengths(indices)[:, 1].sum())
+
+    def _batch_of(self, place: Place) -> np.ndarray:
+        """The pairs of a step that was taken."""
+        batches = self.batches if place.epoch == self.state.epoch + 1 else self.plan.batches(place.epoch - 1)
+        return batches[place.position]
 
     def _note_results(self, wait: bool = False) -> None:
         """Count and show what is known of the steps; with `wait`, of all that were taken."""
@@ -149,37 +204,41 @@ class Trainer:
             if not result.finite:
                 self._not_finite(result)
                 continue
+            self.last_finite = place
             self.state.skipped_in_a_row = 0
             self.state.nats += nats
             self.state.nats_tokens += place.tokens
             self.progress.update(place.step, place.epoch, nats, place.tokens)
 
-    def _not_finite(self, result: step.Result) -> None:
+    def _not_finite(self, result: Result) -> None:
         """Tell which step, tensors and sentences, and stop or go on."""
-        state, place = self.state, result.place
-        batches = self.batches if place.epoch == state.epoch + 1 else self.plan.batches(place.epoch - 1)
-        self.steps.drain()  # on all ranks, as computing the gradient does it on the first
-        found = self.ranks.from_first(lambda: self._report(result, batches[place.position]))
+        state = self.state
         state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
+        told = self._told(result)
         if self.options.on_nonfinite == "stop" or state.skipped_in_a_row >= _SKIPS:
             so_far = f", the last of {_SKIPS} in a row" if self.options.on_nonfinite == "skip" else ""
-            raise NotFiniteError(f"{nonfinite.sentence(found)}{so_far}: training stopped; {self.kept()}; resume it "
-                                 f"with a lower learning_rate or clip; more in {self.folder / checkpoint.NOT_FINITE}")
-        self.progress.say(f"{nonfinite.sentence(found)}: skipped, {state.skipped} so far")
+            raise self._ruined(told + so_far)
+        self.progress.say(f"{told}: skipped, {state.skipped} so far")
 
-    def _report(self, result: step.Result, indices: np.ndarray) -> dict[str, Any]:
-        parts = divide(indices, self.data.train.lengths(indices), self.parts)
-        found = nonfinite.report(result, self.steps, parts, self.data)
-        nonfinite.note(self.folder, found)
-        return found
+    def _told(self, result: Result) -> str:
+        """What is not finite, in a sentence; all of it is noted in the folder."""
+        indices = self._batch_of(result.place)
+        self.steps.drain()  # on all ranks, as computing the gradient does it on the first
+
+        def report() -> dict[str, Any]:
+            report = nonfinite.report(result, self.steps, self._divided(indices), self.data)
+            self.folder.add_not_finite(report)
+            return report
+
+        return nonfinite.sentence(self.ranks.from_first(report))
+
+    def _ruined(self, what: str) -> NotFiniteError:
+        return NotFiniteError(f"{what}: training stopped; {self.kept()}; resume it with a lower learning_rate or clip; "
+                              f"more in {self.folder / NOT_FINITE}")
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
-        if self.saved_step is None and not (self.folder / checkpoint.STATE).exists():
-            return f"nothing was saved yet in {self.folder}"
-        step = "" if self.saved_step is None else f", of step {self.saved_step}"
-        best = f", the best model is that of step {self.state.best_step}" if self.state.best else ""
-        return f"the last good state is kept in {self.folder}{step}{best}"
+        return self.saving.kept(self.state)
 
     def _reason_to_stop(self) -> str | None:
         options, state = self.options, self.state
@@ -220,8 +279,7 @@ class Trainer:
                           + (" (best)" if better else ""))
         if options.patience and state.misses >= options.patience:
             self._end_trial()
-        if self.ranks.first:
-            write_metrics(self.folder, state.history)
+        self.ranks.first_writes(lambda: self.folder.write_metrics(state.history))
         self.save()
         if better:
             self._keep_state()
@@ -240,14 +298,13 @@ class Trainer:
             state.misses += 1
             return False
         state.best_score, state.best_step, state.misses = score, state.step, 0
-        if self.ranks.first:
-            checkpoint.save_weights(self.folder, model.params, self.digest)
+        self.ranks.first_writes(lambda: self.folder.save_weights(model.params))
         return True
 
     def _keep_state(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
-        if self.options.patience and self.ranks.first:
-            checkpoint.copy_file(self.folder / checkpoint.STATE, self.folder / checkpoint.BEST_STATE)
+        if self.options.patience:
+            self.ranks.first_writes(self.saving.keep_best)
 
     def _end_trial(self) -> None:
         options, state = self.options, self.state
@@ -256,72 +313,54 @@ class Trainer:
             return
         state.decay *= options.lr_decay
         self.ranks.wait()  # until the first one has written it
-        if (self.folder / checkpoint.BEST_STATE).exists():  # it is not if patience was 0 until a resume
-            self._load(checkpoint.BEST_STATE)
+        self.saving.load_best()
         self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
                           f"{state.decay:g} of the rate (trial {state.trials + 1} of {options.trials})")
 
-    # saving and resuming
+    def _draw_curves(self) -> None:
+        from ..plots import learning_curves
+
+        try:
+            learning_curves(self.folder / METRICS, self.folder / CURVES)
+        except InputError as error:  # a picture is not worth a failure after hours of training
+            self.progress.say(f"no learning curves drawn: {error}")
+
+    # saving
 
     def _save_is_due(self) -> bool:
         every, seconds = self.options.save_every, self.now - self.state.seconds
         return bool(every and self.state.step % every == 0) or seconds >= 60 * self.options.save_minutes
 
     def save(self) -> None:
-        """Write everything that the next step depends on."""
+        """Write everything that the next step depends on; NotFiniteError if that is not worth keeping."""
         self._note_results(wait=True)
-        state = self.state
-        _, state.seconds = self.ranks.agree(False, self._seconds())
-        if self.average:
-            state.average_updates = self.average.updates
-        numbers = {key: value for key, value in self.optimizer.state().items() if not hasattr(value, "shape")}
-        info = {"state": asdict(state), "optimizer": numbers, "fixed": self.plan.fixed(),
-                "config": self.digest}
+        self._check_good()
+        _, self.state.seconds = self.ranks.agree(False, self._seconds())
         self.steps.gather()
-        if self.ranks.first:
-            checkpoint.write_tensors(self.folder / checkpoint.STATE, self._tensors(), info)
-        self.saved_step = state.step
+        self.ranks.first_writes(lambda: self.saving.save(self.state))
+        self.saving.saved_step = self.state.step
 
-    def resume(self) -> None:
-        """Go on from the folder's training state; InputError if it is of other data or options."""
-        if checkpoint.load_run(self.folder).config != self.model.config:
-            raise InputError(f"cannot resume {self.folder}: its {checkpoint.CONFIG} describes another model")
-        if (self.folder / checkpoint.STATE).exists():  # else it was killed before its first save
-            self.state = State(**self._load(checkpoint.STATE)["state"])
-        state = self.state
-        self.batches = self.plan.batches(state.epoch)
-        self.ranks.wait()
-        if not self.ranks.first:
+    def _check_good(self) -> None:
+        """NotFiniteError if loss or gradient of the last batch are not finite any more, now that its step is taken.
+
+        A finite step may have moved the weights to where no step can be taken; that must not replace the state before.
+        """
+        place, self.last_finite = self.last_finite, None
+        if place is None:
             return
-        write_metrics(self.folder, state.history)
-        if state.step == state.best_step and state.history:
-            self._keep_state()  # in case it was killed just before
-        checkpoint.update_options(self.folder, self.options.to_dict())
+        result = self._measured(place)
+        if not result.finite:
+            raise self._ruined(f"with the weights that its step has made, {self._told(result)}")
 
-    def _tensors(self) -> dict[str, Any]:
-        """The vectors that the next step depends on."""
-        arrays = {key: value for key, value in self.optimizer.state().items() if hasattr(value, "shape")}
-        return {"params": self.model.params.flat, **arrays, **({"average": self.average.flat} if self.average else {})}
-
-    def _check_fixed(self, info: dict[str, Any]) -> None:
-        """InputError if a state is of other data or options than these."""
-        for what, value in self.plan.fixed().items():
-            before = info.get("fixed", {}).get(what)
-            if before != value and before != self.plan.first_texts(what):
-                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
-
-    def _load(self, name: str) -> dict[str, Any]:
-        """Weights, optimizer and average from a state file, the rest of which is returned."""
-        path = self.folder / name
-        expected = {name: (str(array.dtype), array.shape) for name, array in self._tensors().items()}
-        tensors, info = checkpoint.read_tensors(path, expected, check=self._check_fixed)
-        checkpoint.check_config(path, info)
-        self.model.params.flat[...] = self.xp.asarray(tensors.pop("params"))
-        if self.average:
-            self.average.flat[...] = self.xp.asarray(tensors.pop("average"))
-            self.average.updates = info["state"]["average_updates"]
-        self.optimizer.load_state({**tensors, **info["optimizer"]})
-        return info
+    def _measured(self, place: Place) -> Result:
+        """Loss and gradient of a step's batch by the weights as they are now."""
+        indices, total = self._batch_of(place), np.zeros(2)
+        for part in self._parts(indices):
+            if part.batch:
+                total[0] += float(self.steps.gradient(part.batch, place, part.number))
+                total[1] += optim.global_norm(self.steps.grads)
+        self.ranks.add_up(total)
+        return Result(place, float(total[0]), float(total[1]) / len(indices))
 
     def _seconds(self) -> float:
-        return time.perf_counter() - self.clock
+        return self.seconds_before + time.perf_counter() - self.clock

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..arrays import array_module, to_device
-from ..checkpoint import NOT_FINITE
 from ..data.batches import Batch
-from ..errors import InputError, WriteError
+from ..errors import InputError
+from ..models.nmt import NMT
 from .data import TrainingData
-from .step import Result
+from .step import Result, Steps
 
 _SHOWN = 60  # characters of a sentence in an error
 
@@ -23,7 +21,7 @@ class NotFiniteError(InputError):
     """The loss or the gradient overflowed; the last good state is still in the run's folder."""
 
 
-def report(result: Result, steps: Any, parts: Sequence[np.ndarray], data: TrainingData) -> dict[str, Any]:
+def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: TrainingData) -> dict[str, Any]:
     """What is known of a step that is not finite, whose batch was computed in `parts`: a JSON object.
 
     tensors: the gradients, and weights: the weights, that hold a number that is not finite; sentences: the pairs of
@@ -60,19 +58,11 @@ def sentence(found: dict[str, Any]) -> str:
             f"pairs of its batch, among them line {worst['line']} of the training text, {worst['source'][:_SHOWN]!r}")
 
 
-def note(folder: Path, found: dict[str, Any]) -> None:
-    """Add the report to the folder's log; WriteError if it cannot be written."""
-    try:
-        with open(folder / NOT_FINITE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(found, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise WriteError(f"{folder / NOT_FINITE} cannot be written: {error.strerror}") from error
-
-
-def _nats(model: Any, batch: Batch) -> np.ndarray:
+def _nats(model: NMT, batch: Batch) -> np.ndarray:
     """(B,) -log p of each target."""
     with np.errstate(all="ignore"):
-        return -to_device(model.token_log_probs(batch.src, batch.src_lengths, batch.tgt), "cpu").sum(axis=0)
+        log_probs: np.ndarray = to_device(model.token_log_probs(batch.src, batch.src_lengths, batch.tgt), "cpu")
+        return -log_probs.sum(axis=0)
 
 
 def _sentence(index: int, nats: float, data: TrainingData) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class TrainingOptions:
     log_every: int = 100  # steps between lines of the log, where there is no terminal
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {shown(getattr(self, name))}, expected one of {', '.join(allowed)}")

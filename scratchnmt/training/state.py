@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import MODEL
+from ..files.run_folder import MODEL
 from .progress import duration
 
 

@@ -38,7 +38,8 @@ class Validation:
         for indices, translations in zip(self.indices, self._each(translate), strict=True):
             for index, translation in zip(indices, translations, strict=True):
                 found[index] = translation
-        return self.ranks.from_first(lambda: corpus_bleu(found, self.data.valid_references).score)
+        score: float = self.ranks.from_first(lambda: corpus_bleu(found, self.data.valid_references).score)
+        return score
 
     def _each(self, measure: Callable[[Batch], Any]) -> list[Any]:
         def work(indices: Any) -> Any:

@@ -18,7 +18,7 @@ from benchmarks.ours import Contestant, multi30k_batches
 from benchmarks.scaling import exponent
 from benchmarks.timeline import Line, Span, busy, draw, write
 from scratchnmt.models.nmt import NMT
-from scratchnmt.models.parameters import Parameters
+from scratchnmt.parameters import Parameters
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from scratchnmt.data.text import decode_lines, read_lines, read_parallel, write_atomically
-from scratchnmt.errors import InputError
+from scratchnmt.data.text import decode_lines, read_lines, read_parallel
+from scratchnmt.errors import InputError, WriteError
+from scratchnmt.files.atomic import write_atomically
 
 
 def write(path, content):
@@ -87,7 +88,7 @@ def test_writing_replaces_the_whole_file_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "f"
     write_atomically(path, b"old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(WriteError, match="f cannot be written: disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]
     monkeypatch.undo()
@@ -122,7 +123,7 @@ def test_the_folder_is_flushed_after_the_file(tmp_path, monkeypatch):
 
 
 def test_standard_output_is_not_replaced_by_another_file(tmp_path):
-    code = "from scratchnmt.data.text import write_atomically; write_atomically('/dev/stdout', b'text')"
+    code = "from scratchnmt.files.atomic import write_atomically; write_atomically('/dev/stdout', b'text')"
     with open(tmp_path / "f", "wb") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
         assert os.fstat(file.fileno()).st_size == 4

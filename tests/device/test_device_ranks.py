@@ -11,7 +11,7 @@ from mpi_run import finished, needs_mpi
 from training import tiny_run
 from training.tiny_run import essence
 
-from scratchnmt.checkpoint import read_tensors
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.kernels import compile as compiler
 
 BATCH = 12  # of 85 pairs: the last of an epoch is one sentence, and of two ranks one has none

@@ -2,7 +2,6 @@
 
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +9,12 @@ from training import tiny_run
 from training.tiny_run import At, metrics, model, options, run
 
 from scratchnmt import Translator
-from scratchnmt.checkpoint import STATE, load_model, read_tensors
+from scratchnmt.checkpoint import load_model
 from scratchnmt.cli import main
 from scratchnmt.data.batches import make_batch
 from scratchnmt.errors import InputError
+from scratchnmt.files.run_folder import STATE, RunFolder
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import greedy_search
 from scratchnmt.training import OutOfMemoryError, Progress, validation
@@ -78,12 +79,12 @@ def test_a_run_moves_between_devices(tmp_path, first, then):
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_step_waits_for_the_device_only_to_read_loss_and_norm(machine, choices, optimizer):
     trainer = Trainer(model(device="cuda", kernels="plain", **choices), tiny_run.data(),
-                       options(optimizer=optimizer, average=0.9), Path("no folder"))
+                       options(optimizer=optimizer, average=0.9), RunFolder("no folder"))
     trainer.progress = Losses()
     for _ in range(9):  # the tenth takes the average too
-        trainer._step()
+        trainer.step()
     machine.waits.clear()
-    trainer._step()
+    trainer.step()
     assert [wait.partition(":")[0] for wait in machine.waits] == ["float"] * 2, "\n".join(machine.waits)
     loss, norm = machine.waits
     assert "training/step.py, _add_up" in loss and "optim.py, norm_by_parts" in norm

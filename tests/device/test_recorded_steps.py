@@ -5,7 +5,6 @@ import math
 import warnings
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +14,14 @@ from training import tiny_run
 from training.tiny_run import At, Killed, essence, kill, model, options, run
 
 from scratchnmt.data.batches import make_batch
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.kernels import cublas
 from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
 from scratchnmt.training import NotFiniteError
 from scratchnmt.training.loop import Trainer
-from scratchnmt.training.step import AHEAD, Part, Place
+from scratchnmt.training.step import Part, Place
+from scratchnmt.training.step_ahead import AHEAD
 
 FUSED = {"device": "cuda", "embed_dropout": 0.2}
 CONFIGURATIONS = {
@@ -34,7 +35,7 @@ by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), i
 
 
 def trainer(choices=(), **changes):
-    made = Trainer(model(**FUSED, **dict(choices)), tiny_run.data(), options(**changes), Path("no folder"))
+    made = Trainer(model(**FUSED, **dict(choices)), tiny_run.data(), options(**changes), RunFolder("no folder"))
     made.progress = Losses()
     return made
 
@@ -43,12 +44,12 @@ def trainer(choices=(), **changes):
 def test_a_recorded_step_waits_for_none_but_one_long_ago(machine, choices):
     made = trainer(choices)
     for _ in range(12):
-        made._step()
+        made.step()
     machine.waits.clear()
     machine.uploads.clear()
     launches, steps = machine.launches, len(made.progress.nats_of_steps)
     for _ in range(5):
-        made._step()
+        made.step()
     assert machine.launches - launches >= 4
     assert all(int(wait.split()[1]) >= 3 * (AHEAD - 2) for wait in machine.waits), "\n".join(machine.waits)
     assert len(machine.uploads) == 5, "one copy a step: " + "\n".join(machine.uploads)
@@ -127,7 +128,7 @@ def test_buckets(shape, words, expected):
 def test_what_needs_products_of_cupys_own_is_not_recorded(choices, machine):
     made = trainer(choices)
     for _ in range(8):
-        made._step()
+        made.step()
     assert not machine.launches
 
 
@@ -163,8 +164,8 @@ def test_each_part_has_masks_of_its_own(machine):
     made, seen = trainer(accumulate=2, graphs=0), []
     gradient = made.steps._gradient
     made.steps._gradient = lambda there, bucket: seen.append(int(there["step"].get()[0])) or gradient(there, bucket)
-    made._step()
-    made._step()
+    made.step()
+    made.step()
     assert seen == [0, 1 << 32, 1, 1 | 1 << 32]
 
 
@@ -193,9 +194,9 @@ def broken_at(steps, choices=(), late=6, monkeypatch=None, what="gradient"):
 @pytest.mark.parametrize("late", [0, 3, 6, 100])
 def test_a_step_that_is_not_finite_moves_nothing_and_is_found_however_late(machine, monkeypatch, tmp_path, late, what):
     made = broken_at({3, 4, 9}, late=late, monkeypatch=monkeypatch, what=what)
-    made.folder, flats = tmp_path, []
+    made.folder, flats = RunFolder(tmp_path), []
     for _ in range(12):
-        made._step()
+        made.step()
         flats.append(made.model.params.flat.get())
     made._note_results(wait=True)
     moved = [not np.array_equal(a, b) for a, b in pairwise(flats)]
@@ -210,11 +211,11 @@ def test_a_step_that_is_not_finite_moves_nothing_and_is_found_however_late(machi
 def test_to_stop_means_that_no_later_step_moves_the_weights(machine, monkeypatch, tmp_path, late):
     made = broken_at({3}, late=late, monkeypatch=monkeypatch)
     made.steps.recipe = made.steps.recipe._replace(stop=True)
-    made.options, made.folder, flats = replace(made.options, on_nonfinite="stop"), tmp_path, []
+    made.options, made.folder, flats = replace(made.options, on_nonfinite="stop"), RunFolder(tmp_path), []
     with pytest.raises(NotFiniteError, match="gradient's norm is nan at step 3, epoch 1; not finite is the gradient of "
                        "combine.W; it is of the 13 sentence pairs"):
         for _ in range(12):
-            made._step()
+            made.step()
             flats.append(made.model.params.flat.get())
     assert all(np.array_equal(flat, flats[1]) for flat in flats[2:]) and not np.array_equal(flats[0], flats[1])
     assert np.array_equal(made.model.params.flat.get(), flats[1])
@@ -240,7 +241,7 @@ def test_a_step_that_cannot_be_recorded_goes_on_with_a_warning(tmp_path, machine
 def test_memory_that_is_given_back_takes_the_graphs_with_it(cupy, machine):
     made = trainer()
     for _ in range(8):
-        made._step()
+        made.step()
     graphs, freed = made.steps.graphs, machine.freed
     assert graphs.graphs
     machine.most = 0
@@ -338,7 +339,7 @@ def launches(machine, steps, **choices):
     """How many launches a training step takes, of sentences of so many source and target tokens."""
     on_device = model(**{**FUSED, "dropout": 0.3, **choices})
     S, T = steps
-    made = Trainer(on_device, tiny_run.data(), options(graphs=0), Path("no folder"))
+    made = Trainer(on_device, tiny_run.data(), options(graphs=0), RunFolder("no folder"))
     batch = make_batch([[5] * S] * 8, [[5] * (T - 1)] * 8)
     counted = []
     for number in range(1, 3):  # the first makes what is kept

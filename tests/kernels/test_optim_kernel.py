@@ -7,7 +7,7 @@ import pytest
 
 from scratchnmt import optim as plain
 from scratchnmt.kernels.optim import BLOCKS, SGD, THREADS, Adam, global_norm, over_vector
-from scratchnmt.models.parameters import Parameters
+from scratchnmt.parameters import Parameters
 
 SIZES = [1, 7, 257, 5000]
 by_size = pytest.mark.parametrize("size", SIZES)

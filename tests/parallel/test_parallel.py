@@ -17,7 +17,7 @@ from mpi_run import finished, is_open_mpi, needs_mpi, start
 
 from scratchnmt.cli import main
 from scratchnmt.errors import InputError
-from scratchnmt.parallel import guard, machine, ranks
+from scratchnmt.parallel import machine, ranks, watchdog
 from scratchnmt.parallel.ranks import Ranks
 
 
@@ -101,39 +101,47 @@ def test_the_parts_of_a_machine_are_whole_rows_and_everything(size, elements):
 
 
 def test_marks_of_jobs_long_ago_are_removed(tmp_path):
-    old, new = tmp_path / f"{guard.FALLEN}.1", tmp_path / f"{guard.FALLEN}.2"
-    assert guard.speaks(old) and guard.speaks(new) and not guard.speaks(new)
+    old, new = tmp_path / f"{watchdog.FALLEN}.1", tmp_path / f"{watchdog.FALLEN}.2"
+    assert watchdog.speaks(old) and watchdog.speaks(new) and not watchdog.speaks(new)
     os.utime(old, (time.time() - 1000,) * 2)
-    guard.sweep(tmp_path)
+    watchdog.remove_marks(tmp_path)
     assert not old.exists() and new.exists()
 
 
 @pytest.mark.parametrize("begin, words", [("", "early"), ("one.begin();", "late")])
-def test_the_guard_of_a_process_that_dies_says_what_is_left_of_its_work(tmp_path, begin, words):
-    code = ("import os, sys; from scratchnmt.parallel.guard import Guard; "
-            f"one = Guard(sys.argv[1], 'rank 1 of 2', 'early', 'late'); {begin} os.kill(os.getpid(), 9)")
+def test_the_watchdog_of_a_process_that_dies_says_what_is_left_of_its_work(tmp_path, begin, words):
+    code = ("import os, sys; from scratchnmt.parallel.watchdog import Watchdog; "
+            f"one = Watchdog(sys.argv[1], 'rank 1 of 2', 'early', 'late'); {begin} os.kill(os.getpid(), 9)")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "mark")], capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
     assert re.fullmatch(rf"rank 1 of 2 \(process \d+\) died; {words}\n", done.stderr)
     assert (tmp_path / "mark").read_text() == done.stderr  # in case the terminal was gone
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/wchan"), reason="no /proc")
-@pytest.mark.parametrize("children, alive", [(1, False), (2, True)])
-def test_who_waits_for_what_it_has_started_does_not_hang(children, alive):
-    """One child is the guard."""
-    code = f"import subprocess, threading; [subprocess.Popen(['sleep', '20']) for _ in range({children})]; " \
-           "print(flush=True); threading.Event().wait()"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        process.stdout.readline()
-        time.sleep(0.3)
-        before = guard._used(process.pid)
-        time.sleep(0.1)
-        assert (guard._used(process.pid) != before) == alive
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_does_nothing_is_ended_unless_it_says_that_it_waits(tmp_path, waits):
+    """For a FIFO that nobody writes yet, for example, or for processes that it has started."""
+    os.mkfifo(tmp_path / "fifo")
+    code = ("import sys; from contextlib import nullcontext; from scratchnmt.parallel.watchdog import Watchdog\n"
+            "one = Watchdog(sys.argv[1], 'rank 1 of 2', 'early', 'late')\n"
+            f"waiting = one.waiting if {waits} else nullcontext\n"
+            "with waiting():\n"
+            "    with waiting():\n"
+            "        print(flush=True)\n"
+            "    print(open(sys.argv[2]).read())\n"
+            "one.leave()")
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "mark", tmp_path / "fifo"], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env=os.environ | {"PYTHONPATH": str(ROOT)})
+    process.stdout.readline()
+    if waits:
+        time.sleep(watchdog.PATIENCE + 2)
+        (tmp_path / "fifo").write_text("here it is")
+        assert "here it is" in process.communicate(timeout=5)[0] and process.returncode == 0
+    else:
+        _, error = process.communicate(timeout=watchdog.PATIENCE + 5)
+        assert process.returncode == -signal.SIGKILL and "hung for 6 seconds and was ended; early" in error
 
 
 def test_what_differs_is_named_alone():
@@ -220,13 +228,13 @@ def folder(tmp_path_factory):
     """A model that says something, and a text."""
     pytest.importorskip("mpi4py")
     from scratchnmt import NMT
+    from scratchnmt.checkpoint import save_new_model
     from scratchnmt.data.vocab import WordVocabulary
-    from scratchnmt.runs import write_whole
 
     folder, vocab = tmp_path_factory.mktemp("ranks"), WordVocabulary(list("abcdefgh"))
     model = NMT(len(vocab), len(vocab), 8, 8, seed=3)
     model.params.flat[...] *= 8
-    write_whole(folder / "model", model, vocab, vocab)
+    save_new_model(folder / "model", model, vocab, vocab)
     (folder / "text").write_text("\n".join(LINES) + "\n")
     return folder
 

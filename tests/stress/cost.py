@@ -15,6 +15,8 @@ import numpy as np
 
 from scratchnmt import NMT, checkpoint
 from scratchnmt.data.vocab import WordVocabulary
+from scratchnmt.files import run_folder
+from scratchnmt.files.tensors import write_tensors
 from scratchnmt.optim import Adam
 from scratchnmt.training import TrainingOptions
 
@@ -26,10 +28,10 @@ def main(vocabulary: int, hidden: int, rounds: int) -> None:
     tensors = {"params": model.params.flat, "m": optimizer.m, "v": optimizer.v}
     with tempfile.TemporaryDirectory(dir=".") as folder:  # not in memory, where /tmp may be
         checkpoint.save_model(Path(folder, "run"), model, words, words)
-        path, seconds, write = Path(folder, "run", checkpoint.STATE), [], []
+        path, seconds, write = Path(folder, "run", run_folder.STATE), [], []
         for _ in range(rounds):
             began = time.perf_counter()
-            checkpoint.write_tensors(path, tensors, {})
+            write_tensors(path, tensors, {})
             seconds.append(time.perf_counter() - began)
             began = time.perf_counter()
             with open(Path(folder, "plain"), "wb") as file:  # the least that it could take

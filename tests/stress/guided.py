@@ -40,9 +40,10 @@ def inside(name: str, folder: Path, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["scratchnmt"]):
-        import scratchnmt.checkpoint as checkpoint
         import scratchnmt.data.text as text
         import scratchnmt.data.vocab as vocab
+        import scratchnmt.files.run_folder as run_folder
+        import scratchnmt.files.tensors as tensors
         import scratchnmt.interop.cs224n_vocab as cs224n_vocab
         import scratchnmt.interop.torch_file as torch_file
         import scratchnmt.interop.unpickle  # noqa: F401
@@ -57,10 +58,10 @@ def inside(name: str, folder: Path, arguments: list[str]) -> None:
     cs.write_text('{"src_word2id": {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "a": 4}, '
                   '"tgt_word2id": {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "b": 4}}')
     where, load = {
-        "config": (made["words: config.json"], lambda path: checkpoint.load_run(run)),
+        "config": (made["words: config.json"], lambda path: run_folder.RunFolder(run).read()),
         "words": (made["vocabulary alone: words"], vocab.load_vocabulary),
         "pieces": (made["vocabulary alone: pieces"], vocab.load_vocabulary),
-        "tensors": (made["words: model.safetensors"], checkpoint.read_tensors),
+        "tensors": (made["words: model.safetensors"], tensors.read_tensors),
         "text": (made["text"], lambda path: (list(text.stream_lines(path)), text.read_lines(path))),
         "state_dict": (made["pytorch_model.bin"], torch_file.read_state_dict),
         "vocab_json": (cs, cs224n_vocab.read_cs224n_vocabularies),

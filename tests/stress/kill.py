@@ -17,7 +17,8 @@ from pathlib import Path
 
 from small_run import corpus, differences, finish, resume_arguments, start
 
-from scratchnmt.checkpoint import BEST_STATE, MODEL, STATE, read_tensors
+from scratchnmt.files.run_folder import BEST_STATE, MODEL, STATE
+from scratchnmt.files.tensors import read_tensors
 
 
 def main(kills: int, seed: int = 0, longest: float = 2.0, epochs: int = 50) -> int:

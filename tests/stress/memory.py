@@ -16,6 +16,7 @@ from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.cli.demo import write_corpus
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.toy import toy_corpus
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.training import Progress, train
 
 ALLOWED = 0.02
@@ -49,11 +50,11 @@ def main(steps: int, first: int) -> int:
     keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as folder:
         files = write_corpus(Path(folder), toy_corpus(train=2000, valid=50, test=10))
-        ready = prepare(f"{folder}/run", {**files, "vocab": "word", "embed_size": 64, "hidden_size": 64, "patience": 0,
-                                          "max_epochs": None, "max_steps": steps, "valid_every": 500,
-                                          "save_every": 100})
         watch = Watch([first, *range(steps // 5, steps + 1, steps // 5)])
-        train(ready.model, ready.data, ready.options, f"{folder}/run", progress=watch)
+        with RunFolder(f"{folder}/run") as run:
+            ready = prepare(run, {**files, "vocab": "word", "embed_size": 64, "hidden_size": 64, "patience": 0,
+                                  "max_epochs": None, "max_steps": steps, "valid_every": 500, "save_every": 100})
+            train(ready.model, ready.data, ready.options, run, progress=watch)
     growth = watch.megabytes[steps] / watch.megabytes[first] - 1
     print(f"from step {first:,} to step {steps:,}: {100 * growth:+.2f} % (allowed: {100 * ALLOWED:g} %)")
     return int(growth > ALLOWED)

@@ -14,6 +14,9 @@ import numpy as np
 from scratchnmt import checkpoint
 from scratchnmt.data.text import read_lines, stream_lines
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary, load_vocabulary
+from scratchnmt.files import run_folder
+from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.models.nmt import NMT
 from scratchnmt.training import TrainingOptions
 from scratchnmt.training.state import State
@@ -47,10 +50,10 @@ def targets(folder: Path) -> dict[str, Target]:
         vocabulary.save(path)
         found[f"vocabulary alone: {kind}"] = Target(path, lambda path=path: _tokens(load_vocabulary(path)))
     found["first version: config.json"] = _first_version(folder / "first", words)
-    state = folder / checkpoint.STATE
+    state = folder / run_folder.STATE
     tensors = {name: model.params.flat for name in ("params", "m", "v")}
     history = [{"step": 7, "valid_ppl": 3.5, "valid_bleu": 12.25}]
-    checkpoint.write_tensors(state, tensors, {"state": State(step=7, history=history).__dict__, "fixed": {"seed": 1}})
+    write_tensors(state, tensors, {"state": State(step=7, history=history).__dict__, "fixed": {"seed": 1}})
     found[f"state: {state.name}"] = Target(state, lambda: _state(state, model))
     # too long for its gzip file to be repeated as a whole, which would be another gzip file
     text = "\n".join([*TEXT, *(f"{n * n * n:x}" for n in range(1000, 1200))]).encode()
@@ -68,17 +71,17 @@ def _first_version(run: Path, vocabulary: WordVocabulary) -> Target:
     """A config without a checksum, as the first ones were, so that what is spoilt in it comes farther."""
     model = NMT(len(vocabulary), len(vocabulary), 4, 4, seed=1)
     checkpoint.save_model(run, model, vocabulary, vocabulary)
-    path = run / checkpoint.CONFIG
+    path = run / run_folder.CONFIG
     content = json.loads(path.read_text())
     del content["sha256"]
     path.write_text(json.dumps(content, indent=1))
-    checkpoint.write_tensors(run / checkpoint.MODEL, model.params, {})
+    write_tensors(run / run_folder.MODEL, model.params, {})
     return Target(path, lambda: _model(run))
 
 
 def _model(run: Path) -> Any:
     model, src, tgt = checkpoint.load_model(run)
-    training = TrainingOptions.from_dict(checkpoint.load_run(run).training)
+    training = TrainingOptions.from_dict(RunFolder(run).read().training)
     return model.config.to_dict(), model.params.flat.tobytes(), _tokens(src), _tokens(tgt), training
 
 
@@ -89,7 +92,7 @@ def _tokens(vocabulary: Any) -> Any:
 
 def _state(path: Path, model: NMT) -> Any:
     shape = model.params.flat.shape
-    tensors, info = checkpoint.read_tensors(path, {name: ("float32", shape) for name in ("params", "m", "v")})
+    tensors, info = read_tensors(path, {name: ("float32", shape) for name in ("params", "m", "v")})
     return {name: t.tobytes() for name, t in tensors.items()}, json.dumps(info)
 
 

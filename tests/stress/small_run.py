@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scratchnmt.checkpoint import read_tensors
 from scratchnmt.cli.demo import write_corpus
 from scratchnmt.data.toy import toy_corpus
+from scratchnmt.files.tensors import read_tensors
 
 ROOT = Path(__file__).parents[2]
 

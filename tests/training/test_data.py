@@ -27,5 +27,5 @@ def test_no_line_is_encoded_twice(monkeypatch):
 
 
 def test_nothing_to_validate_with():
-    with pytest.raises(InputError, match="validate"):
+    with pytest.raises(InputError, match="the validation text: no sentence pair is left: of 2, 2 are blank on a side"):
         TrainingData.from_text((["a"], ["a"]), ([" ", "a"], ["a", ""]), VOCAB, VOCAB)

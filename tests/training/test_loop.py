@@ -10,10 +10,14 @@ from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, metrics, model,
 
 from scratchnmt import checkpoint, optim, plots
 from scratchnmt.errors import InputError
+from scratchnmt.files import atomic, run_folder
+from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.metrics import perplexity
 from scratchnmt.training import NotFiniteError, train
 from scratchnmt.training.loop import Trainer
 from scratchnmt.training.plan import Plan
+from scratchnmt.training.saving import Saving
 from scratchnmt.training.validation import Validation
 
 pytest.importorskip("sacrebleu")
@@ -33,7 +37,7 @@ def valid_ppl(net):
 
 
 def last_weights(folder):
-    return checkpoint.read_tensors(folder / checkpoint.STATE)[0]["params"]
+    return read_tensors(folder / run_folder.STATE)[0]["params"]
 
 
 def test_a_run_learns_and_leaves_what_is_needed_to_use_it(tmp_path, pictures):
@@ -138,7 +142,7 @@ def test_a_finished_run_goes_on_with_a_new_limit_and_its_clock(tmp_path):
     assert result.step == PER_EPOCH and metrics(tmp_path) == before
     assert run(tmp_path, resume=True, max_epochs=2).step == 2 * PER_EPOCH
     assert metrics(tmp_path)[0] == before[0] and metrics(tmp_path)[1]["seconds"] > before[0]["seconds"]
-    assert checkpoint.load_run(tmp_path).training["max_epochs"] == 2
+    assert RunFolder(tmp_path).read().training["max_epochs"] == 2
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -180,11 +184,11 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, 
     def broken_forward(*args, **kwargs):
         steps.append(1)
         loss, cache = forward(*args, **kwargs)
-        return (loss * np.nan if what == "loss" and len(steps) == 10 else loss), cache
+        return (loss * np.nan if what == "loss" and len(steps) == 11 else loss), cache
 
     def broken_backward(cache, out):
         grads = backward(cache, out=out)
-        if len(steps) == 10:
+        if len(steps) == 11:  # the one besides was at the save
             grads.flat[3] = np.inf
         return grads
 
@@ -197,7 +201,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, 
     checkpoint.load_model(tmp_path)
     assert run(tmp_path, resume=True, learning_rate=0.005, clip=1.0).step == 3 * PER_EPOCH
     assert metrics(tmp_path)[-1]["learning_rate"] == 0.005
-    assert checkpoint.load_run(tmp_path).training["clip"] == 1.0
+    assert RunFolder(tmp_path).read().training["clip"] == 1.0
 
 
 def scripted(monkeypatch, scores):
@@ -208,17 +212,17 @@ def scripted(monkeypatch, scores):
 def test_patience_decays_reloads_and_gives_up(tmp_path, monkeypatch):
     scripted(monkeypatch, [50, 40, 41, 42, 39, 43, 44, 45, 46, 47])
     seen = []
-    load = Trainer._load
+    load = Saving.load
 
     def noted(self, name):
-        seen.append((name, self.state.step))
+        seen.append(name)
         return load(self, name)
 
-    monkeypatch.setattr(Trainer, "_load", noted)
+    monkeypatch.setattr(Saving, "load", noted)
     result = run(tmp_path, valid_every=1, patience=2, trials=3, lr_decay=0.5, max_epochs=None)
     rates = [record["learning_rate"] / 0.01 for record in metrics(tmp_path)]
     assert rates == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]  # misses: 41 42 | 43 44 | 45 46 and the end
-    assert seen == [(checkpoint.BEST_STATE, 4), (checkpoint.BEST_STATE, 7)]
+    assert seen == [run_folder.BEST_STATE] * 2
     assert result.step == 9 and result.best["step"] == 5 and "3 trials of 2" in result.reason
 
 
@@ -232,7 +236,7 @@ def test_a_run_killed_before_it_kept_its_best_state_keeps_it_when_resumed(tmp_pa
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "copy_file", killed)
+        patch.setattr(run_folder, "copy_file", killed)
         with pytest.raises(Killed):
             run(tmp_path / "cut", **changes)
     run(tmp_path / "cut", resume=True, **changes)
@@ -242,8 +246,8 @@ def test_a_run_killed_before_it_kept_its_best_state_keeps_it_when_resumed(tmp_pa
 def test_going_back_restores_weights_and_optimizer(tmp_path, monkeypatch):
     scripted(monkeypatch, [50, 51, 52, 53])
     run(tmp_path, valid_every=1, patience=1, trials=9, max_steps=3)
-    best, _ = checkpoint.read_tensors(tmp_path / checkpoint.BEST_STATE)
-    last, info = checkpoint.read_tensors(tmp_path / checkpoint.STATE)
+    best, _ = read_tensors(tmp_path / run_folder.BEST_STATE)
+    last, info = read_tensors(tmp_path / run_folder.STATE)
     assert all(np.array_equal(best[name], last[name]) for name in ("params", "m", "v"))
     assert info["optimizer"]["step"] == 1 and info["state"]["step"] == 3
 
@@ -252,7 +256,7 @@ def test_without_patience_it_goes_on(tmp_path, monkeypatch):
     scripted(monkeypatch, range(50, 99))
     result = run(tmp_path, valid_every=1, patience=0, max_steps=20)
     assert result.step == 20 and result.best["step"] == 1
-    assert not (tmp_path / checkpoint.BEST_STATE).exists()
+    assert not (tmp_path / run_folder.BEST_STATE).exists()
 
 
 def test_bleu_can_decide(tmp_path, monkeypatch):
@@ -272,7 +276,7 @@ def test_a_limit_ends_the_run_after_a_validation(tmp_path, changes, step):
 
 def test_the_average_is_validated_and_saved(tmp_path):
     result = run(tmp_path, average=0.9, max_steps=30, max_epochs=None, patience=0, valid_every=30)
-    state, info = checkpoint.read_tensors(tmp_path / checkpoint.STATE)
+    state, info = read_tensors(tmp_path / run_folder.STATE)
     saved = checkpoint.load_model(tmp_path).model
     assert np.array_equal(saved.params.flat, state["average"]) and info["state"]["average_updates"] == 3
     assert not np.array_equal(state["average"], state["params"])
@@ -280,14 +284,14 @@ def test_the_average_is_validated_and_saved(tmp_path):
 
 
 def test_a_disk_that_is_full_stops_the_run_and_leaves_the_last_state(tmp_path, monkeypatch):
-    write = checkpoint.flush_to_disk
+    write = atomic.flush_to_disk
 
     def full(path):
         if (tmp_path / "metrics.jsonl").exists() and len(metrics(tmp_path)) == 2:
             raise OSError(28, "No space left on device")
         write(path)
 
-    monkeypatch.setattr(checkpoint, "flush_to_disk", full)
+    monkeypatch.setattr(atomic, "flush_to_disk", full)
     with pytest.raises(InputError, match="cannot be written.*No space left"):
         run(tmp_path, save_every=1)
     assert last_weights(tmp_path).size
@@ -305,7 +309,7 @@ def test_the_training_loss_is_the_mean_over_the_tokens_since_the_last_validation
 
 def test_the_loop_uses_the_optimizers():
     for name, kind in (("adam", optim.Adam), ("sgd", optim.SGD)):
-        assert type(Trainer(model(), data(), options(optimizer=name), None).optimizer) is kind
+        assert type(Trainer(model(), data(), options(optimizer=name), RunFolder("no folder")).optimizer) is kind
 
 
 def test_sources_that_the_model_has_no_places_for_are_refused_before_anything_is_written(tmp_path):

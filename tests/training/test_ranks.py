@@ -10,10 +10,10 @@ import tiny_run
 from mpi_run import finished, needs_mpi, start
 from tiny_run import essence, metrics, run
 
-from scratchnmt.checkpoint import read_tensors
+from scratchnmt.files.lock import FolderLock
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.parallel import ranks
-from scratchnmt.parallel.guard import FALLEN
-from scratchnmt.training.lock import FolderLock
+from scratchnmt.parallel.watchdog import FALLEN
 from scratchnmt.training.plan import Plan
 
 STEPS = 40

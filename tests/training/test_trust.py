@@ -14,8 +14,10 @@ from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, press
 
 from scratchnmt import checkpoint
 from scratchnmt.errors import InputError, WriteError
+from scratchnmt.files import run_folder, tensors
+from scratchnmt.files.lock import LOCK, FolderLock
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.training import NotFiniteError, train
-from scratchnmt.training.lock import LOCK, FolderLock
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sacrebleu")
@@ -28,7 +30,7 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
         import sys
-        from scratchnmt.training.lock import FolderLock
+        from scratchnmt.files.lock import FolderLock
         with FolderLock({str(tmp_path)!r}):
             print("in", flush=True)
             sys.stdin.read()
@@ -55,7 +57,7 @@ def test_a_lock_in_a_folder_that_is_not_ours(tmp_path):
 def test_a_run_killed_before_its_first_save_begins_again(tmp_path, monkeypatch):
     run(tmp_path / "whole", max_steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_tensors", lambda *_: kill())
+        patch.setattr(run_folder, "write_tensors", lambda *_: kill())
         with pytest.raises(Killed):
             run(tmp_path / "killed", max_steps=4)
     assert not (tmp_path / "killed" / "training-state.safetensors").exists()
@@ -65,8 +67,10 @@ def test_a_run_killed_before_its_first_save_begins_again(tmp_path, monkeypatch):
 
 def test_what_a_killed_save_has_left_is_swept_away(tmp_path):
     run(tmp_path, max_steps=2)
-    for name in (".training-state.safetensors.tmp", ".config.json.4711.tmp", ".metrics.jsonl.1.tmp"):
+    for name in (".training-state.safetensors.tmp", ".config.json.4711.tmp", ".metrics.jsonl.1-0a2b3c4d.tmp"):
         (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".corpus.1.tmp").mkdir()
+    (tmp_path / ".corpus.1.tmp" / "ids.bin").write_bytes(b"half")
     (tmp_path / ".notes.tmp").write_text("not ours")
     run(tmp_path, resume=True, max_steps=3)
     assert [path.name for path in tmp_path.glob(".*.tmp")] == [".notes.tmp"]
@@ -114,12 +118,10 @@ def test_ctrl_c_on_a_full_disk_tells_what_is_kept(tmp_path, monkeypatch):
 
 
 def test_a_first_save_that_fails_claims_nothing(tmp_path, monkeypatch):
-    write = checkpoint.write_tensors
-    monkeypatch.setattr(checkpoint, "write_tensors",
+    monkeypatch.setattr(run_folder, "write_tensors",
                         lambda path, *_: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
     with pytest.raises(WriteError, match="training stopped; nothing was saved yet in"):
         run(tmp_path)
-    monkeypatch.setattr(checkpoint, "write_tensors", write)
 
 
 def test_a_config_that_is_touched_while_a_run_goes_on_does_not_stop_it(tmp_path):
@@ -148,7 +150,7 @@ def test_another_optimizer_is_told_before_its_moments_are_missed(tmp_path):
 
 def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
     run(tmp_path, max_steps=1)
-    monkeypatch.setattr(checkpoint, "_tensors",
+    monkeypatch.setattr(tensors, "_tensors",
                         lambda *_: (_ for _ in ()).throw(MemoryError("Unable to allocate 1 GiB")))
     with pytest.raises(MemoryError, match="Unable to allocate"):
         checkpoint.load_model(tmp_path)
@@ -225,7 +227,7 @@ def test_steps_that_are_not_finite_can_be_skipped(tmp_path):
     skips = [line for line in said if "skipped" in line]
     assert len(skips) == len(records) and skips[-1].endswith(f"skipped, {len(records)} so far")
     assert np.isfinite(net.params.flat).all() and np.isfinite(metrics(tmp_path)[-1]["train_loss"])
-    _, info = checkpoint.read_tensors(tmp_path / "training-state.safetensors")
+    _, info = read_tensors(tmp_path / "training-state.safetensors")
     assert info["state"]["skipped"] == len(records) and info["optimizer"]["step"] == result.step
 
 

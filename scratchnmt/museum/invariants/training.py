@@ -73,4 +73,4 @@ def every_target_ends_where_the_sentence_does(package: ModuleType) -> None:
 def _weights(package: ModuleType):
     """Six weights in two arrays."""
     flat = np.linspace(-1, 1, 6)
-    return part(package, "models.parameters").Parameters({"a": (2, 2), "b": (2,)}, "float64", flat=flat)
+    return part(package, "parameters").Parameters({"a": (2, 2), "b": (2,)}, "float64", flat=flat)

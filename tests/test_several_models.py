@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from scratchnmt import runs
-from scratchnmt.checkpoint import load_model, load_run, save_model
+from scratchnmt.checkpoint import average, load_model, load_models, save_model
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.models.nmt import NMT
-from scratchnmt.runs import average, load_models
 from scratchnmt.search import Ensemble
 from scratchnmt.translate import Translator
 
@@ -87,7 +86,7 @@ def test_the_mean_of_weights(save, tmp_path, dtype):
     found, expected = weights(tmp_path / "new" / "mean"), np.mean([weights(f) for f in folders], axis=0, dtype="f8")
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected.astype(dtype))
-    run, first = load_run(tmp_path / "new" / "mean"), load_run(folders[0])
+    run, first = RunFolder(tmp_path / "new" / "mean").read(), RunFolder(folders[0]).read()
     assert run.config == first.config and run.vocabularies == first.vocabularies
     assert run.data == {"average_of": [str(folder) for folder in folders]}
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["mean"]
@@ -132,10 +131,10 @@ def test_nothing_half_written_is_left(save, tmp_path, monkeypatch, error):
     folders, written = [save("one"), save("two", seed=1)], []
 
     def fail(folder, params):
-        written.extend(path.name for path in folder.iterdir())
+        written.extend(path.name for path in folder.path.iterdir())
         raise error
 
-    monkeypatch.setattr(runs, "save_weights", fail)
+    monkeypatch.setattr(RunFolder, "save_weights", fail)
     with pytest.raises((KeyboardInterrupt, InputError), match="mean cannot be written: No space|^$"):
         average(folders, tmp_path / "mean")
     assert "config.json" in written

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scratchnmt.models.parameters import Parameters
+from scratchnmt.parameters import Parameters
 
 SHAPES = {"encoder.Wx": (2, 3, 4), "b": (5,), "combine.W": (3, 2)}
 

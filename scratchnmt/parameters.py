@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, array_module
+from .arrays import Array, array_module
 
 
 class Parameters(Mapping[str, Array]):

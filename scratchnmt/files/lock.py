@@ -7,49 +7,47 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..errors import InputError
+from ..errors import InputError, WriteError
+from .atomic import AnyPath
 
 LOCK = ".lock"
-_held: set[Path] = set()  # folders that this process has locked
 
 
-class FolderLock(AbstractContextManager):
-    """Inside `with`, no other process of this kind is in the folder, which is made if it is not there.
+class FolderLock(AbstractContextManager["FolderLock"]):
+    """Inside `with`, nobody else is in the folder, neither a process nor another lock of this one; it is made if it is
+    not there.
 
-    Raises InputError, naming the other process, if one is; and if the folder cannot be made or written.  Where the
-    system or the file system knows no locks, nobody is kept out.  Whoever holds a folder may lock it once more.
+    Raises InputError, naming the other process, if one is; and WriteError if the folder cannot be made or written.
+    Where the system or the file system knows no locks, nobody is kept out.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: AnyPath):
         self.folder = Path(folder)
+        self.made = False
+        self.file: TextIO | None = None  # while it is held
 
     def __enter__(self) -> FolderLock:
-        self.again = self.folder.resolve() in _held
-        if self.again:
-            return self
         try:
             self.made = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = self._locked()
         except OSError as error:
-            raise InputError(f"{self.folder} cannot be written: {error.strerror}") from error
+            raise WriteError(f"{self.folder} cannot be written: {error.strerror}") from error
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
             self.file.flush()
-        _held.add(self.folder.resolve())
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self.again:
-            return
-        _held.discard(self.folder.resolve())
+        file, self.file = self.file, None
+        assert file is not None, "it was entered"
         with suppress(OSError):
             (self.folder / LOCK).unlink()  # while it is still ours
             if self.made:
                 self.folder.rmdir()  # if nothing else was written there
         with suppress(OSError):
-            self.file.close()
+            file.close()
 
     def _locked(self) -> TextIO:
         """The file, locked; tried again if the one that was opened has been removed by its last holder."""
@@ -59,17 +57,20 @@ class FolderLock(AbstractContextManager):
             try:
                 _lock(file)
             except BlockingIOError as error:
-                file.seek(0)
-                who = file.read().strip()
-                file.close()
-                raise InputError(f"{self.folder} is in use by another run" + (f" (process {who})" if who else "")
-                                 + ": wait until it ends, or choose another folder") from error
+                raise self._taken(file) from error
             except OSError:
                 pass  # a file system without locks
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
                     return file
             file.close()
+
+    def _taken(self, file: TextIO) -> InputError:
+        with file:
+            file.seek(0)
+            pid = file.read().strip()
+        who = "" if not pid else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
+        return InputError(f"{self.folder} is in use by another run{who}: wait until it ends, or choose another folder")
 
 
 def _lock(file: TextIO) -> None:

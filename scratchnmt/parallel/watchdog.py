@@ -1,13 +1,13 @@
 """A small process beside each rank that tells how the rank ended if it cannot tell itself.
 
 `mpirun` kills all ranks when one of them dies, so that none is left to say what happened and how to go on; and it does
-not notice a rank that hangs.  The guard sees the end of a pipe when its rank is gone, and ends a rank that was stopped,
-or has used no processor time, for PATIENCE seconds: one that waits for others does use it, and one that waits for a
-disk, a pipe, a terminal or processes that it has started may wait.
+not notice a rank that hangs.  The watchdog sees the end of a pipe when its rank is gone, and ends a rank that was
+stopped, or has used no processor time, for PATIENCE seconds.  A rank that waits for other ranks does use it; one that
+waits for something else, such as input, a disk or processes that it has started, says so and may wait.
 
-When one rank falls all do, and all guards see it.  So that only one of them speaks, each tries to make the same file,
-the job's *mark*: it can be made once, and who makes it speaks.  This file runs as a program of its own, which imports
-nothing else of the package.
+When one rank falls all do, and all watchdogs see it.  So that only one of them speaks, each tries to make the same
+file, the job's *mark*: it can be made once, and who makes it speaks.  This file runs as a program of its own, which
+imports nothing else of the package.
 """
 
 from __future__ import annotations
@@ -18,28 +18,41 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FALLEN = ".fallen"  # a mark begins with it
-_MAY_WAIT = ("pipe", "tty", "write", "splice", "request_wait")  # in the name of what a process waits in
 PATIENCE = 6.0  # seconds
 _OLD = 60.0  # seconds, after which nobody is left who looks for a mark
-_BEGUN, _BYE = b"+", b"-"
+_BEGUN, _BYE, _WAITS, _WORKS = b"+", b"-", b"w", b"."
 
 
-class Guard:
+class Watchdog:
     """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is
     well."""
 
     def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
-        self.begun = False
+        self.begun, self.waits = False, 0
         command = [sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, early, late]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
 
     def begin(self) -> None:
         self.begun = True
         self._tell(_BEGUN)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Inside `with`, the rank may wait for something else than other ranks; it can be nested."""
+        self.waits += 1
+        if self.waits == 1:
+            self._tell(_WAITS)
+        try:
+            yield
+        finally:
+            self.waits -= 1
+            if not self.waits:
+                self._tell(_WORKS)
 
     def leave(self) -> None:
         self._tell(_BYE)
@@ -66,7 +79,7 @@ def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:
     return True
 
 
-def sweep(folder: str | os.PathLike, old: float = _OLD) -> None:
+def remove_marks(folder: str | os.PathLike, old: float = _OLD) -> None:
     """Remove the marks of jobs that fell so many seconds ago."""
     for mark in Path(folder).glob(f"{FALLEN}.*"):
         try:
@@ -78,17 +91,20 @@ def sweep(folder: str | os.PathLike, old: float = _OLD) -> None:
 
 def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
-    used, since, why, stopped = _used(pid), time.monotonic(), "", early
+    used, since, why, stopped, may_wait = "", time.monotonic(), "", early, False
     while True:
         if select.select([0], [], [], 0.5)[0]:
-            told = os.read(0, 1)
-            if told == _BYE:
+            message = os.read(0, 1)
+            if message == _BYE:
                 return
-            if not told:
+            if not message:
                 break
-            stopped = late
-        now = _used(pid)
-        if now != used:
+            if message == _BEGUN:
+                stopped = late
+            else:
+                may_wait, since = message == _WAITS, time.monotonic()
+        state, now = _state(pid)
+        if now != used or state == "D" or (may_wait and state not in "Tt"):
             used, since = now, time.monotonic()
         elif time.monotonic() - since > PATIENCE:
             why = f"hung for {PATIENCE:g} seconds and was ended"
@@ -100,22 +116,16 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _used(pid: int) -> tuple[str, ...]:
-    """What changes as long as a process does anything, or waits for what it may wait for."""
-    alive = (str(time.monotonic()),)
+def _state(pid: int) -> tuple[str, str]:
+    """A letter, D: waits for a disk, T or t: stopped; and the processor time that the process has used.
+
+    Where there is no /proc, time goes on: the end of the pipe will tell, nothing else does.
+    """
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        if state not in "Tt" and (state == "D" or _may_wait(pid)):
-            return alive
     except OSError:
-        return alive  # the end of the pipe will tell; where there is no /proc nothing else does
-    return fields[10], fields[11]  # processor time, the process' own and the system's for it
-
-
-def _may_wait(pid: int) -> bool:
-    where = Path(f"/proc/{pid}/wchan").read_text()
-    children = sum(len(path.read_text().split()) for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    return where == "0" or any(name in where for name in _MAY_WAIT) or children > 1  # one of them is the guard
+        return "?", str(time.monotonic())
+    return state, f"{fields[10]} {fields[11]}"  # the process' own and the system's for it
 
 
 if __name__ == "__main__":

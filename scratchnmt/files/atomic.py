@@ -1,0 +1,137 @@
+"""Files and folders that are there as a whole or not at all, whoever writes them.
+
+All is written under a name of its own beside the one that it replaces, flushed to the disk, and then renamed.  At any
+moment, even after a crash, the old one or the whole new one is there.  Of several writers at once the last one wins.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from ..errors import WriteError
+
+AnyPath: TypeAlias = "str | os.PathLike[str]"
+_NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
+
+
+@contextmanager
+def replace_file(path: AnyPath) -> Iterator[Path]:
+    """Inside `with`, the path of a new empty file, which takes the place of `path` at the end.
+
+    Mode and owner are those of the file that is replaced.  A link stays one: the file that it leads to is replaced.
+    What is no regular file, such as a device or a pipe, is written directly.  Raises WriteError if the file cannot be
+    written.  After an error nothing has changed.
+    """
+    path = Path(path)
+    if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
+        with _told(path):
+            yield path
+        return
+    path = Path(os.path.realpath(path))
+    with _told(path), _beside(path) as new:
+        new.touch(exist_ok=False)
+        about = path.stat() if path.exists() else new.stat()  # a library may put a file of its own in its place
+        yield new
+        with suppress(PermissionError):  # only the superuser may give a file away
+            os.chown(new, about.st_uid, about.st_gid)
+        new.chmod(stat.S_IMODE(about.st_mode))
+        _move(new, path)
+
+
+def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:
+    """Write bytes, or parts of them as they come, as `replace_file` does; if the parts end in an error, nothing."""
+    with replace_file(path) as new, open(new, "wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+def copy_file(path: AnyPath, to: AnyPath) -> None:
+    """A second name for a file that is only ever replaced as a whole; where links are unknown, a copy."""
+    to = Path(to)
+    with _told(to), _beside(to) as new:
+        try:
+            os.link(path, new)
+        except OSError:
+            shutil.copyfile(path, new)
+        _move(new, to)
+
+
+@contextmanager
+def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path]:
+    """Inside `with`, the path of a new empty folder, which takes the place of `folder` at the end.
+
+    What was there is removed if `overwrite`; else it must be empty.  Files in the new folder are flushed by whoever
+    writes them.  Raises WriteError as `replace_file` does.
+    """
+    folder = Path(os.path.realpath(folder))
+    with _told(folder), _beside(folder) as new:
+        new.mkdir(parents=True)
+        yield new
+        if not overwrite or not folder.exists():
+            _move(new, folder, flush=False)
+            return
+        with _beside(folder) as old:
+            os.replace(folder, old)
+            try:
+                _move(new, folder, flush=False)
+            except OSError:
+                os.replace(old, folder)
+                raise
+
+
+def remove_temporaries(path: AnyPath) -> None:
+    """Remove what killed writers of `path`, a short plain name, have left; nobody may be writing it."""
+    path = Path(path)
+    for left in path.parent.glob(f".{path.name}.*tmp"):
+        _remove(left)
+
+
+def flush_to_disk(path: AnyPath) -> None:
+    """Wait until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """An error of the system as the sentence that the path cannot be written, also of a file within a new folder."""
+    try:
+        yield
+    except (OSError, WriteError) as raised:
+        error = raised.__cause__ if isinstance(raised, WriteError) else raised
+        if not isinstance(error, OSError):
+            raise
+        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A path in the same folder that nobody else has; what is there at the end is removed."""
+    new = path.with_name(f".{path.name[:_NAME]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield new
+    finally:
+        _remove(new)
+
+
+def _move(new: Path, path: Path, flush: bool = True) -> None:
+    if flush:
+        flush_to_disk(new)
+    os.replace(new, path)
+    flush_to_disk(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

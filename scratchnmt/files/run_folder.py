@@ -1,0 +1,272 @@
+"""The folder of a training run: opened once, checked, locked, read and written here alone.
+
+    config.json                       choices of the model, training options, the vocabularies' checksums
+    src.*, tgt.* or joint.*           the vocabularies, each in its own format
+    model.safetensors                 the best weights so far, under their names
+    training-state.safetensors        everything that the next step depends on
+    best-state.safetensors            the same as it was at the best validation, to fall back on
+    metrics.jsonl, learning-curves.png
+    corpus/                           the training text as ids, if the command line started the run
+    not-finite.jsonl                  steps whose loss or gradient was not finite, if there were any
+
+config.json and each tensor file (safetensors) carry a SHA-256 of all that they hold, the vocabularies' stand in
+config.json, and a tensor file tells which config it was written for: what was cut short, altered or belongs to
+another model is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array
+from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
+from ..errors import InputError, WriteError, shown
+from ..models.config import NMTConfig
+from ..models.nmt import NMT
+from .atomic import AnyPath, copy_file, remove_temporaries, write_atomically
+from .checksum import CHECKSUM, bytes_with_checksum, checksum_of
+from .lock import FolderLock
+from .reading import read_limited
+from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
+
+CONFIG, MODEL = "config.json", "model.safetensors"
+CORPUS = "corpus"  # a folder: see data/corpus.py
+STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
+METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
+_VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
+RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
+_OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
+_CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
+
+
+class Run(NamedTuple):
+    """What config.json tells, with the vocabularies that it names."""
+
+    config: NMTConfig
+    dtype: str
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+    training: dict[str, Any]  # the training options, as TrainingOptions.to_dict() gives them
+    data: dict[str, Any]  # where the text came from, as whoever started the run tells it
+    vocabularies: dict[str, tuple[str, str]]  # "src", "tgt" -> its file's name and SHA-256
+
+
+class RunFolder(AbstractContextManager["RunFolder"]):
+    """A folder to read a run from; inside `with` it is locked, and can be written.
+
+    resume: a run that is there will go on.  overwrite: what is there will be replaced.  With neither, nothing that a
+    run writes may be there.  Entering raises InputError if it is otherwise, or if somebody else has the folder.
+    """
+
+    def __init__(self, path: AnyPath, *, resume: bool = False, overwrite: bool = False):
+        if resume and overwrite:
+            raise InputError("resume and overwrite exclude each other")
+        self.path, self.resume, self.overwrite = Path(path), resume, overwrite
+        self._digest: str | None = None
+        self._lock = ExitStack()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __enter__(self) -> RunFolder:
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self} is a file, expected a folder to write the run to")
+        if self.resume and not self.path.exists():
+            raise InputError(f"{self} holds no run to resume: {CONFIG} is not there")
+        with ExitStack() as stack:
+            stack.enter_context(FolderLock(self.path))
+            self._check()
+            for name in (*RUN_FILES, CORPUS):
+                remove_temporaries(self / name)
+            self._lock = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._lock.close()
+
+    def has(self, name: str) -> bool:
+        """Whether one of the run's files is there."""
+        return (self / name).exists()
+
+    def _check(self) -> None:
+        here = [name for name in RUN_FILES if self.has(name)]
+        missing = [CONFIG] * (CONFIG not in here) or [STATE] * (STATE not in here and MODEL in here)
+        if self.resume and missing:  # without either of the two it was killed before its first save, and begins again
+            raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
+        if here and not self.resume and not self.overwrite:
+            what = "a run already" if CONFIG in here else "files that a run would replace"
+            raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, --resume "
+                             "(resume=True) to go on, or --overwrite (overwrite=True) to replace it")
+
+    # config.json and the vocabularies
+
+    def start(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+              training: Mapping[str, Any] | None = None, data: Mapping[str, Any] | None = None) -> None:
+        """Clear the folder of an earlier run's files and write the vocabularies, then config.json."""
+        try:
+            for name in RUN_FILES:
+                (self / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(f"{self} cannot be written: {error.strerror}") from error
+        names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
+        if src_vocab is tgt_vocab:
+            names = dict.fromkeys(names, _vocabulary_name("joint", src_vocab))
+        src_vocab.save(self / names["src"])
+        tgt_vocab.save(self / names["tgt"])
+        self._write_config({"format": FORMAT, "version": VERSION, "model": model.config.to_dict(),
+                            "dtype": str(model.params.flat.dtype), "vocabularies": names,
+                            "checksums": {name: _file_checksum(self / name) for name in names.values()},
+                            "training": dict(training or {}), "data": dict(data or {})})
+        self._digest = None
+
+    def update_options(self, training: Mapping[str, Any]) -> None:
+        """Write the training options that a resumed run goes on with into config.json."""
+        self._write_config({**self._read_config(), "training": dict(training)})
+
+    def read(self) -> Run:
+        """config.json and the vocabularies; InputError if something is missing, damaged or newer."""
+        content = self._read_config()
+        names = content["vocabularies"]
+        if not all(names.get(side) in _VOCABULARIES for side in ("src", "tgt")):
+            raise InputError(f"{self / CONFIG} is damaged: its vocabularies are {shown(names)}")
+        vocabularies = {name: self._vocabulary(name, content["checksums"]) for name in {names["src"], names["tgt"]}}
+        try:
+            config = NMTConfig.from_dict(content["model"])
+        except (InputError, TypeError) as error:
+            raise InputError(f"{self / CONFIG} is damaged: {error}") from error
+        for name, size in ((names["src"], config.src_vocab_size), (names["tgt"], config.tgt_vocab_size)):
+            if len(vocabularies[name]) != size:
+                raise InputError(f"{self / name} holds {len(vocabularies[name])} tokens, {CONFIG} says {size}")
+        files = {side: (names[side], content["checksums"][names[side]]) for side in ("src", "tgt")}
+        return Run(config=config, dtype=content["dtype"], src_vocab=vocabularies[names["src"]],
+                   tgt_vocab=vocabularies[names["tgt"]], training=content["training"], data=content["data"],
+                   vocabularies=files)
+
+    def digest(self) -> str:
+        """What tells one model from another: a SHA-256 of its configuration and vocabularies, as config.json has them.
+
+        It is asked for once, so that whoever edits config.json meanwhile stops no run.
+        """
+        if self._digest is None:
+            content = self._read_config()
+            self._digest = checksum_of({name: content[name] for name in _OF_THE_MODEL})
+        return self._digest
+
+    # weights and states
+
+    def save_weights(self, params: Mapping[str, Array]) -> None:
+        """Write model.safetensors, for the config.json that is there."""
+        write_tensors(self / MODEL, params, {"config": self.digest()})
+
+    def read_weights(self, run: Run) -> dict[str, np.ndarray]:
+        """The weights of the run that was read, by name; InputError if they are missing, damaged or another model's."""
+        if not self.has(MODEL):
+            raise InputError(f"{self / MODEL} is not there: the run in {self} has had no validation yet; resume it")
+        shapes = {name: (run.dtype, shape) for name, shape in run.config.shapes().items()}
+        return self._read_tensors(MODEL, shapes)[0]
+
+    def save_state(self, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
+        """Write everything that the next step depends on."""
+        write_tensors(self / STATE, tensors, {**info, "config": self.digest()})
+
+    def read_state(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]],
+                   check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What was saved under STATE or BEST_STATE; arguments and errors as of `read_tensors`."""
+        return self._read_tensors(name, expected, check)
+
+    def keep_best_state(self) -> None:
+        """The state that was saved last is that of the best validation."""
+        copy_file(self / STATE, self / BEST_STATE)
+
+    def _read_tensors(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]],
+                      check: Callable[[dict[str, Any]], None] | None = None
+                      ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        tensors, info = read_tensors(self / name, expected, check=check)
+        if info.get("config", digest := self.digest()) != digest:  # older files do not tell
+            raise InputError(f"{self / name} does not belong to the {CONFIG} beside it: it was written for another "
+                             "model")
+        return tensors, info
+
+    # what a run tells about itself
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """metrics.jsonl: a JSON object for each validation."""
+        write_atomically(self / METRICS, "".join(json.dumps(record) + "\n" for record in history).encode())
+
+    def add_not_finite(self, report: Mapping[str, Any]) -> None:
+        """A line more in not-finite.jsonl."""
+        try:
+            with open(self / NOT_FINITE, "a", encoding="utf-8") as file:
+                file.write(json.dumps(report, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise WriteError(f"{self / NOT_FINITE} cannot be written: {error.strerror}") from error
+
+    def _write_config(self, content: Mapping[str, Any]) -> None:
+        data = bytes_with_checksum(content)
+        if len(data) > _CONFIG_LIMIT:
+            raise WriteError(f"{self / CONFIG} would be too long to be read again: {len(data):,} bytes")
+        write_atomically(self / CONFIG, data)
+
+    def _read_config(self) -> dict[str, Any]:
+        path = self / CONFIG
+        if not self.path.is_dir():
+            raise InputError(f"{self} is not a folder" if self.path.exists() else f"{self} does not exist")
+        try:
+            content: dict[str, Any] = json.loads(read_limited(path, _CONFIG_LIMIT))
+        except FileNotFoundError as error:
+            raise InputError(f"{self} holds no model: {CONFIG} is not there") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        except InputError:
+            raise
+        except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
+            raise InputError(f"{path} is damaged: {error}") from error
+        _check_content(path, content)
+        return content
+
+    def _vocabulary(self, name: str, checksums: Mapping[str, Any]) -> Vocabulary:
+        if name not in checksums:
+            raise InputError(f"{self / CONFIG} is damaged: it has no checksum of {name}")
+        if _file_checksum(self / name) != checksums[name]:
+            raise InputError(f"{self / name} is damaged: it does not have the checksum that {CONFIG} tells")
+        return load_vocabulary(self / name)
+
+
+def _check_content(path: Path, content: Any) -> None:
+    """InputError unless a config.json is whole and of this version; `data`, which older ones lack, is added."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f'{path} is not the config of a run: its "format" is not "{FORMAT}"')
+    check_version(path, content.get("version"))
+    if CHECKSUM in content and content[CHECKSUM] != checksum_of(content):  # older ones have none
+        raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries (options are "
+                         "changed by --resume, not in this file)")
+    if unknown := content.keys() - {"format", "version", CHECKSUM, "training", "data", *_OF_THE_MODEL}:
+        raise InputError(f"{path} is damaged: it has {shown(sorted(unknown))}, which is not known")
+    content.setdefault("data", {})
+    for name, kind in (("model", dict), ("dtype", str), ("vocabularies", dict), ("checksums", dict),
+                       ("training", dict), ("data", dict)):
+        if not isinstance(content.get(name), kind):
+            raise InputError(f"{path} is damaged: {name} is {shown(content[name]) if name in content else 'missing'}")
+    if content["dtype"] not in ("float32", "float64"):
+        raise InputError(f"{path} is damaged: dtype is {shown(content['dtype'])}, expected float32 or float64")
+
+
+def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:
+    return f"{side}.vocab.json" if isinstance(vocabulary, WordVocabulary) else f"{side}.spm"
+
+
+def _file_checksum(path: Path) -> str:
+    try:
+        return hashlib.sha256(read_limited(path, VOCABULARY_LIMIT)).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,76 @@
+"""Everything that the next step depends on: saved in the run's folder, and read from it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from .. import optim
+from ..arrays import Array, array_module
+from ..errors import InputError
+from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
+from ..parameters import Parameters
+from .plan import Plan
+from .state import State
+
+
+class Saving:
+    """The weights, the optimizer and the moving average of a run, with its `State`.
+
+    Only the first of several ranks writes; all read.
+    """
+
+    def __init__(self, folder: RunFolder, plan: Plan, params: Parameters, optimizer: Any,
+                 average: optim.Average | None):
+        self.folder, self.plan, self.params, self.optimizer, self.average = folder, plan, params, optimizer, average
+        self.saved_step: int | None = None  # by this process
+
+    def save(self, state: State) -> None:
+        """Write all; WriteError if it cannot be, and what was saved before is then still there."""
+        if self.average:
+            state.average_updates = self.average.updates
+        numbers = {name: value for name, value in self.optimizer.state().items() if not hasattr(value, "shape")}
+        self.folder.save_state(self._vectors(), {"state": asdict(state), "optimizer": numbers,
+                                                 "fixed": self.plan.fixed()})
+        self.saved_step = state.step
+
+    def load(self, name: str = STATE) -> State:
+        """Put weights, optimizer and average back as they were; InputError if that was with other data or options."""
+        expected = {name: (str(vector.dtype), vector.shape) for name, vector in self._vectors().items()}
+        tensors, info = self.folder.read_state(name, expected, self._check_fixed)
+        params = self.params.flat
+        asarray = array_module(params).asarray
+        params[...] = asarray(tensors.pop("params"))
+        if self.average:
+            self.average.flat[...] = asarray(tensors.pop("average"))
+            self.average.updates = info["state"]["average_updates"]
+        self.optimizer.load_state({**tensors, **info["optimizer"]})
+        return State(**info["state"])
+
+    def keep_best(self) -> None:
+        """What was saved last is the state of the best validation."""
+        self.folder.keep_best_state()
+
+    def load_best(self) -> None:
+        """Weights, optimizer and average of the best validation, if that was kept: not if patience was 0 until then."""
+        if self.folder.has(BEST_STATE):
+            self.load(BEST_STATE)
+
+    def kept(self, state: State) -> str:
+        """What of the run is safe, for an error's sentence."""
+        if not self.folder.has(STATE):
+            return f"nothing was saved yet in {self.folder}"
+        step = "" if self.saved_step is None else f", of step {self.saved_step}"
+        best = f", the best model is that of step {state.best_step}" if state.best and self.folder.has(MODEL) else ""
+        return f"the last good state is kept in {self.folder}{step}{best}"
+
+    def _vectors(self) -> dict[str, Array]:
+        vectors = {name: value for name, value in self.optimizer.state().items() if hasattr(value, "shape")}
+        return {"params": self.params.flat, **vectors, **({"average": self.average.flat} if self.average else {})}
+
+    def _check_fixed(self, info: dict[str, Any]) -> None:
+        """InputError if a state is of other data or options than these."""
+        for what, value in self.plan.fixed().items():
+            before = info.get("fixed", {}).get(what)
+            if before != value and before != self.plan.first_texts(what):
+                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
