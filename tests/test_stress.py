@@ -18,6 +18,7 @@ import memory  # noqa: E402
 import saves  # noqa: E402
 import small_run  # noqa: E402
 import stream  # noqa: E402
+import writers  # noqa: E402
 
 
 def test_killed_at_random_moments(capsys):
@@ -53,6 +54,11 @@ def test_spoilt_files(capsys):
 def test_what_a_loader_may_not_do_is_told(ends):
     name, _, _ = fuzz.child(ends)
     assert name not in (fuzz.NAMES[fuzz.REFUSED], fuzz.NAMES[fuzz.UNCHANGED], fuzz.NAMES[fuzz.NOT_SEALED])
+
+
+def test_several_writers_of_the_same_files(capsys):
+    assert writers.main(seconds=2) == 0
+    assert "by 4 processes: 0 wrong" in capsys.readouterr().out
 
 
 def test_memory_of_a_training(capsys):

@@ -62,7 +62,8 @@ def _nats(model: NMT, batch: Batch) -> np.ndarray:
     """(B,) -log p of each target."""
     with np.errstate(all="ignore"):
         log_probs: np.ndarray = to_device(model.token_log_probs(batch.src, batch.src_lengths, batch.tgt), "cpu")
-        return -log_probs.sum(axis=0)
+        nats: np.ndarray = -log_probs.sum(axis=0)
+    return nats
 
 
 def _sentence(index: int, nats: float, data: TrainingData) -> dict[str, Any]:

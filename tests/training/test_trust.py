@@ -52,6 +52,70 @@ def test_a_lock_in_a_folder_that_is_not_ours(tmp_path):
         pass
 
 
+def test_a_second_run_of_the_same_process_is_refused_and_the_first_keeps_the_folder(tmp_path):
+    def second():
+        with pytest.raises(InputError, match="in use by another run of this process: wait"):
+            run(tmp_path, overwrite=True)
+        code = (f"from scratchnmt.files.lock import FolderLock\nwith FolderLock({str(tmp_path)!r}): print('in')")
+        assert "in use by another run" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                                                         check=False).stderr
+        tried.append(1)
+
+    tried = []
+    run(tmp_path, progress=At(2, second), max_steps=3)
+    assert tried
+
+
+def test_an_open_folder_is_trained_in_once_it_is_given(tmp_path):
+    with run_folder.RunFolder(tmp_path) as folder:
+        run(folder, max_steps=2)
+        assert (tmp_path / LOCK).exists()  # whoever opened it closes it
+        with pytest.raises(InputError, match="in use"):
+            run(tmp_path, resume=True)
+    run(tmp_path, resume=True, max_steps=3)
+
+
+# a state that is no good
+
+@pytest.mark.parametrize("ends", ["saves", "Ctrl-C", "the last step"])
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_state_from_which_no_step_can_be_taken_does_not_replace_the_one_before(tmp_path, ends, policy):
+    """The first step is finite, but puts the weights where nothing is."""
+    ruin = {"learning_rate": 1e30, "on_nonfinite": policy, "patience": 0,
+            **({"save_every": 1} if ends == "saves" else {}), **({"max_steps": 1} if ends == "the last step" else {})}
+    progress = At(1, press_ctrl_c) if ends == "Ctrl-C" else None
+    with pytest.raises(NotFiniteError, match=r"(the last good state is kept in .*, of step 0|perplexity is nan)"), \
+            np.errstate(all="ignore"):
+        run(tmp_path, progress=progress, **ruin)
+    saved, info = read_tensors(tmp_path / "training-state.safetensors")
+    assert info["state"]["step"] == 0 and np.isfinite(saved["params"]).all()
+    assert run(tmp_path, resume=True, learning_rate=0.01, on_nonfinite="stop", patience=0, max_steps=3).step == 3
+
+
+def test_a_batch_that_was_never_finite_does_not_keep_a_run_from_saving(tmp_path, monkeypatch):
+    """With "skip", what is asked is the last batch whose step was taken."""
+    net = model()
+    forward, calls = net.forward, []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        loss, cache = forward(*args, **kwargs)
+        return (loss * np.nan if len(calls) == 3 else loss), cache
+
+    net.forward = broken
+    train(net, tiny_run.data(), tiny_run.options(on_nonfinite="skip", max_steps=3), tmp_path, progress=At(-1, kill))
+    info = read_tensors(tmp_path / "training-state.safetensors")[1]
+    assert info["state"]["step"] == 3 and info["state"]["skipped"] == 1
+
+
+def test_what_is_said_to_be_kept_is_there(tmp_path):
+    def vanish():
+        (tmp_path / "training-state.safetensors").unlink()
+
+    with pytest.raises(NotFiniteError, match="nothing was saved yet in"), np.errstate(all="ignore"):
+        run(tmp_path, progress=At(1, vanish), learning_rate=1e30)
+
+
 # killed
 
 def test_a_run_killed_before_its_first_save_begins_again(tmp_path, monkeypatch):

@@ -1,0 +1,128 @@
+"""A file or a folder is there as a whole or not at all, whoever writes it."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from scratchnmt.errors import InputError, ScratchnmtError, WriteError
+from scratchnmt.files.atomic import remove_temporaries, replace_file, replace_folder, write_atomically
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writers_at_the_same_time_have_names_of_their_own(tmp_path):
+    path = tmp_path / "f"
+    with replace_file(path) as one, replace_file(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+        assert one != other and not path.exists()
+    assert path.read_text() == "one" and names(tmp_path) == ["f"]  # the last to end
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_what_replaces_a_file_keeps_its_mode(tmp_path, mode):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_library_that_puts_a_file_of_its_own_there_does_not_change_the_mode(tmp_path):
+    (tmp_path / "plain").touch()
+    with replace_file(tmp_path / "f") as new:
+        (tmp_path / "own").write_bytes(b"new")
+        (tmp_path / "own").chmod(0o600)
+        os.replace(tmp_path / "own", new)
+    assert (tmp_path / "f").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the superuser gives files away")
+def test_what_replaces_a_file_keeps_its_owner(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    os.chown(path, 1234, 4321)
+    write_atomically(path, b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    path = tmp_path / ("é" * 127)
+    write_atomically(path, b"x")
+    assert names(tmp_path) == [path.name]
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for text in ("old", "new"):
+        with replace_folder(tmp_path / "d", overwrite=True) as new:
+            (new / text).touch()
+    assert names(tmp_path / "d") == ["new"] and names(tmp_path) == ["d"]
+    with pytest.raises(WriteError, match="d cannot be written: Directory not empty"), replace_folder(tmp_path / "d"):
+        pass
+    with pytest.raises(ZeroDivisionError), replace_folder(tmp_path / "d", overwrite=True) as new:
+        (new / "half").touch()
+        raise ZeroDivisionError
+    assert names(tmp_path / "d") == ["new"] and names(tmp_path) == ["d"]
+
+
+def test_an_error_within_a_folder_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(WriteError) as error, replace_folder(tmp_path / "d") as new:
+        write_atomically(new / "f", b"x")
+    assert str(error.value) == f"{tmp_path}/d cannot be written: No space left on device" and names(tmp_path) == []
+
+
+def test_temporaries_of_one_file_alone_are_removed(tmp_path):
+    for name in (".f.tmp", ".f.12-ab.tmp", ".g.12-ab.tmp", "f", ".f"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path / "f")
+    assert names(tmp_path) == [".f", ".g.12-ab.tmp", "f"]
+
+
+def test_many_threads_never_show_half_a_file(tmp_path):
+    path, wrong = tmp_path / "f", []
+    write_atomically(path, b"0" * 100_000)
+
+    def write(number):
+        try:
+            for _ in range(20):
+                write_atomically(path, b"%d" % number * 100_000)
+        except ScratchnmtError as error:
+            wrong.append(error)
+
+    def read():
+        while any(thread.is_alive() for thread in writers):
+            data = path.read_bytes()
+            if len(data) != 100_000 or len(set(data)) != 1:
+                wrong.append(len(data))
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    threads = [*writers, threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and names(tmp_path) == ["f"]
+
+
+def test_pictures_are_written_whole(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    from scratchnmt.plots import attention_map
+
+    path = tmp_path / "map.png"
+    attention_map(["a"], ["b"], [[1.0]], path)
+    before = path.read_bytes()
+
+    def half(self, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure.Figure, "savefig", half)
+    with pytest.raises(InputError, match="map.png cannot be written: No space left"):
+        attention_map(["a"], ["b"], [[0.5]], path)
+    assert path.read_bytes() == before and names(tmp_path) == ["map.png"]
