@@ -37,7 +37,7 @@ SYSTEMS = {
     "local-p, 2 tokens on each side": {"attention": "local-p", "window": 2},
     "the previous state asks: Bahdanau": PRESETS["bahdanau"],
     "context fed": {"feed": "context"},
-    "context fed, state read: the seed's": PRESETS["seed"],
+    "context fed, state read: the seed's": PRESETS["context-feeding"],
     "nothing fed": {"feed": "none"},
     "one direction, reversed: Luong, one layer": PRESETS["luong"] | {"layers": 1},
     "no attention": {"score": "none", "feed": "none", "readout": "state"},
@@ -45,7 +45,7 @@ SYSTEMS = {
     "no attention, one direction": PRESETS["sutskever"] | {"layers": 1, "reverse_source": False},
     "no attention, one direction, reversed: Sutskever, one layer": PRESETS["sutskever"] | {"layers": 1},
 }
-SHOWN = ("general, output fed: CS224N", "context fed, state read: the seed's", "no attention, start fed: Cho",
+SHOWN = ("general, output fed: CS224N", "context fed, state read", "no attention, start fed: Cho",
          "no attention", "no attention, one direction", "no attention, one direction, reversed: Sutskever, one layer")
 LENGTHS = ((3, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (10, 10), (11, 11), (12, 99))  # words of the source
 WHOLE = "all"

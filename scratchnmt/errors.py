@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +36,27 @@ def shown(value: Any) -> str:
     """A value that was given, for an error's sentence: its repr, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that is not known: "; did you mean 'adam'?", or nothing if none is near."""
+    from difflib import get_close_matches  # only now, for an error
+
+    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.65) if isinstance(name, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def expected_one_of(value: object, known: Iterable[str]) -> str:
+    """The same about a choice: "expected one of adam, sgd; did you mean 'adam'?"."""
+    known = list(known)
+    return f"expected one of {', '.join(known)}{did_you_mean(value, known)}"
+
+
+def unknown_names(given: Iterable[str], known: Collection[str]) -> str:
+    """The names that are not known, cut if they are many or long, with what the first may have been meant for."""
+    unknown = sorted(set(given) - set(known))
+    listed = ", ".join(name[:80] for name in unknown[:20])
+    return listed + did_you_mean(unknown[0], known) if unknown else ""
 
 
 def sentence(error: BaseException) -> str:

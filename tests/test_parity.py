@@ -33,7 +33,7 @@ CONFIGURATIONS = {
     "tied, smoothed, two layers": dict(tie_embeddings=True, label_smoothing=0.2, layers=2),
     "embedding wider than hidden": dict(embed_size=7),
     "one direction": dict(bidirectional=False),
-    "the seed's": PRESETS["seed"],
+    "context-feeding": PRESETS["context-feeding"],
     "Sutskever's": PRESETS["sutskever"] | dict(layers=2),
     "Cho's": PRESETS["cho"],
     "no attention, feeds output": dict(score="none"),

@@ -43,82 +43,86 @@ def _training(name: str, text: str, **more: Any) -> Option:
 
 
 DATA = {
-    "max_length": Option(100, "training sentences of more tokens are left out"),
+    "max_length": Option(100, "maximum sentence length in tokens; longer training pairs are left out"),
 }
 VOCABULARY = {
-    "vocab": Option("unigram", "subwords that SentencePiece learns from the text, by the unigram or the bpe "
-                    "method; or word: whatever stands between spaces",
+    "vocab": Option("unigram", "kind of vocabulary: SentencePiece subwords (unigram or bpe), learned from the "
+                    "training text, or words separated by spaces",
                     {"choices": ("unigram", "bpe", "word")}),
-    "vocab_size": Option(8000, "tokens of each side, at most"),
-    "min_count": Option(2, "rarer words are unknown (--vocab word)"),
-    "joint_vocab": Option(False, "one vocabulary for both sides"),
+    "vocab_size": Option(8000, "maximum number of tokens of each side"),
+    "min_count": Option(2, "minimum frequency of a word; rarer words become <unk> (--vocab word)"),
+    "joint_vocab": Option(False, "joint vocabulary of source and target"),
 }
 MODEL = {
-    "embed_size": Option(256, "numbers in the embedding of a token"),
-    "hidden_size": Option(256, "LSTM units of the decoder and of each direction of the encoder"),
-    "layers": Option(1, "LSTM layers of encoder and decoder"),
-    "bidirectional": Option(True, "encoder that reads from left to right only", {"flag": "--one-direction"}),
-    "score": Option("general", "attention score (Luong et al. 2015)", {"choices": (*SCORES, NO_ATTENTION)}),
-    "attention": Option("global", "to the whole source, or to a window: one that moves on with the steps, or one whose "
-                        "place is predicted", {"choices": tuple(ATTENTIONS)}),
-    "window": Option(10, "tokens on each side of such a window's middle"),
-    "query": Option("state", "which state of the decoder asks: that of the step, or the previous one "
+    "embed_size": Option(256, "size of the token embeddings"),
+    "hidden_size": Option(256, "LSTM hidden units, of the decoder and of each direction of the encoder"),
+    "layers": Option(1, "LSTM layers, in the encoder and in the decoder"),
+    "bidirectional": Option(True, "unidirectional encoder (default: bidirectional)", {"flag": "--one-direction"}),
+    "score": Option("general", "attention score function (Luong et al. 2015); none: no attention",
+                    {"choices": (*SCORES, NO_ATTENTION)}),
+    "attention": Option("global", "global: over the whole source; local-m, local-p: over a window whose position is "
+                        "monotonic or predicted (Luong et al. 2015)", {"choices": tuple(ATTENTIONS)}),
+    "window": Option(10, "half-width D of the window of local attention, in source tokens"),
+    "query": Option("state", "decoder state that queries the attention: the current one, or the previous one "
                              "(Bahdanau et al. 2015)", {"choices": QUERIES}),
-    "feed": Option("output", "what a decoder step receives beside its state: the attentional output of the step "
-                   "before (input feeding), its context, the state it started from, or none", {"choices": FEEDS}),
-    "readout": Option("output", "what the vocabulary is read from: the attentional output, or the decoder's state",
+    "feed": Option("output", "input of a decoder step beside the embedding: the previous attentional output (input "
+                   "feeding), the previous context vector, the initial state, or nothing", {"choices": FEEDS}),
+    "readout": Option("output", "what the logits are computed from: the attentional output, or the decoder state",
                       {"choices": tuple(READOUTS)}),
-    "max_source": Option(128, "places that score location knows: the longest source, in tokens"),
-    "reverse_source": Option(False, "an encoder of one direction reads the source from its end"),
-    "dropout": Option(0.2, "share that is dropped of the attentional output, and between layers"),
-    "embed_dropout": Option(0.0, "the same of the embeddings"),
-    "tie_embeddings": Option(False, "target embedding = output weights (needs E = H)"),
-    "label_smoothing": Option(0.0, "probability that the loss spreads over all tokens"),
-    "init": Option("uniform", "how the weights start: uniform in (-0.1, 0.1), Glorot's, or his with "
+    "max_source": Option(128, "maximum source length in tokens (--score location)"),
+    "reverse_source": Option(False, "reverse the source (with --one-direction; Sutskever et al. 2014)"),
+    "dropout": Option(0.2, "dropout rate, on the attentional output and between layers. NMT(...) in Python has 0, so "
+                      "that its loss is a function of the weights alone; training on real text wants some"),
+    "embed_dropout": Option(0.0, "dropout rate on the embeddings"),
+    "tie_embeddings": Option(False, "share target embeddings and output weights (needs embed_size = hidden_size)"),
+    "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),
+    "init": Option("uniform", "weight initialization: uniform in (-0.1, 0.1), Glorot uniform, or Glorot with "
                    "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),
-    "dtype": Option("float32", "of the weights", {"choices": ("float32", "float64")}),
+    "dtype": Option("float32", "floating-point type of the weights", {"choices": ("float32", "float64")}),
 }
 TRAINING = {
-    "batch_size": _training("batch_size", "sentences, or target tokens, in a batch"),
-    "batch_by": _training("batch_by", "what --batch-size counts", choices=("sentences", "tokens")),
-    "pool": _training("pool", "batches among which sentences of like length are brought together; 1: none"),
-    "accumulate": _training("accumulate", "parts in which each process computes its share of a batch, to save memory"),
-    "optimizer": _training("optimizer", "how the weights move", choices=("adam", "sgd")),
-    "learning_rate": _training("learning_rate", "how far a step goes, at most"),
-    "momentum": _training("momentum", "of sgd"),
-    "schedule": _training("schedule", "course of the learning rate: luong halves it every epoch in the end, "
-                          "linear and cosine bring it to zero at the last step",
+    "batch_size": _training("batch_size", "batch size, in sentences or target tokens (see --batch-by)"),
+    "batch_by": _training("batch_by", "unit of --batch-size", choices=("sentences", "tokens")),
+    "pool": _training("pool", "batches that are sorted by length together (bucketing); 1: no bucketing"),
+    "accumulate": _training("accumulate",
+                            "gradient accumulation: parts into which each process splits its batch, to save memory"),
+    "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),
+    "learning_rate": _training("learning_rate", "learning rate; the highest one of the schedule"),
+    "momentum": _training("momentum", "momentum (--optimizer sgd)"),
+    "schedule": _training("schedule", "learning-rate schedule: luong halves the rate every epoch after --halve-after, "
+                          "linear and cosine decay it to zero at the last step",
                           choices=("constant", "luong", "linear", "cosine")),
-    "warmup": _training("warmup", "steps over which the rate rises"),
-    "halve_after": _training("halve_after", "epochs before the schedule luong halves the rate"),
-    "clip": _training("clip", "largest norm of a gradient, averaged over sentences; 0: any"),
-    "average": _training("average", "decay of a moving average of the weights, which is then what is "
-                         "validated and saved, such as 0.99; 0: none"),
-    "seed": _training("seed", "of the weights, the order of the sentences and dropout"),
+    "warmup": _training("warmup", "steps of linear warm-up"),
+    "halve_after": _training("halve_after", "epochs at the full rate (--schedule luong)"),
+    "clip": _training("clip",
+                      "gradient clipping: maximum global norm of the gradient, averaged over sentences; 0: none"),
+    "average": _training("average", "decay of an exponential moving average of the weights, updated every 10 steps, "
+                         "such as 0.99; the average is what is validated and saved; 0: no averaging"),
+    "seed": _training("seed", "random seed, of initialization, batch order and dropout"),
 }
 STOPPING = {
-    "max_epochs": _training("max_epochs", "passes over the text, or none", **_limit(int)),
-    "max_steps": _training("max_steps", "batches (default: no limit)", **_limit(int)),
-    "max_minutes": _training("max_minutes", "minutes (default: no limit)", **_limit(float)),
-    "valid_every": _training("valid_every", "steps between validations; 0: one after every epoch"),
-    "valid_batch_size": _training("valid_batch_size", "sentences validated together"),
-    "metric": _training("metric", "what the best model is best at: perplexity or BLEU",
+    "max_epochs": _training("max_epochs", "maximum number of epochs, or none", **_limit(int)),
+    "max_steps": _training("max_steps", "maximum number of training steps (default: no limit)", **_limit(int)),
+    "max_minutes": _training("max_minutes", "maximum training time in minutes (default: no limit)", **_limit(float)),
+    "valid_every": _training("valid_every", "validate every N steps; 0: after each epoch"),
+    "valid_batch_size": _training("valid_batch_size", "batch size in validation, in sentences"),
+    "metric": _training("metric", "validation metric that selects the best model: perplexity or BLEU",
                         choices=("ppl", "bleu")),
-    "patience": _training("patience", "validations without a new best before the learning rate falls and "
-                          "training goes back to the best; 0: never"),
-    "lr_decay": _training("lr_decay", "what the rate is multiplied by then"),
-    "trials": _training("trials", "how often that may happen before training stops"),
-    "on_nonfinite": _training("on_nonfinite", "what to do with a batch whose loss or gradient is not finite",
+    "patience": _training("patience", "validations without improvement before the learning rate is decayed and the "
+                          "best state is loaded again; 0: never"),
+    "lr_decay": _training("lr_decay", "factor by which the learning rate is then multiplied"),
+    "trials": _training("trials", "early stopping: training stops when --patience has run out this many times"),
+    "on_nonfinite": _training("on_nonfinite", "at a non-finite loss or gradient: stop training, or skip the step",
                               choices=("stop", "skip")),
 }
 OUTPUT = {
-    "save_every": _training("save_every", "steps between saves of the training state; 0: by time alone"),
-    "save_minutes": _training("save_minutes", "minutes between saves"),
-    "log_every": _training("log_every", "steps between lines, where there is no terminal for a bar"),
+    "save_every": _training("save_every", "save the training state every N steps; 0: by time alone"),
+    "save_minutes": _training("save_minutes", "save the training state every N minutes"),
+    "log_every": _training("log_every", "log every N steps (where there is no terminal for a progress bar)"),
 }
 RECORDING = {
-    "graphs": _training("graphs", "steps of how many different sizes are recorded to be repeated, with fused "
-                        "kernels; 0: none"),
+    "graphs": _training("graphs", "CUDA graphs: number of batch shapes whose steps are recorded and replayed, with "
+                        "fused kernels; 0: none"),
 }
 GROUPS = {
     "vocabulary": VOCABULARY, "model": MODEL, "training": TRAINING,
@@ -130,18 +134,19 @@ def add_arguments(parser: Parser) -> None:
     """What is not given is not in the result: a resumed run must tell it from a default."""
     parser.argument_default = argparse.SUPPRESS
     data = parser.add_argument_group("data: UTF-8, a sentence a line, plain or .gz")
-    data.add_argument("--train-src", metavar="FILE", help="source sentences to learn from")
-    data.add_argument("--train-tgt", metavar="FILE", help="their translations, line by line")
-    data.add_argument("--valid-src", metavar="FILE", help="other source sentences, to tell when it is good")
-    data.add_argument("--valid-tgt", metavar="FILE", help="their translations")
+    data.add_argument("--train-src", metavar="FILE", help="training data, source side")
+    data.add_argument("--train-tgt", metavar="FILE",
+                      help="training data, target side: line n translates line n of the source")
+    data.add_argument("--valid-src", metavar="FILE", help="validation data, source side")
+    data.add_argument("--valid-tgt", metavar="FILE", help="validation data, target side")
     _add(data, DATA)
     for title, options in GROUPS.items():
         _add(parser.add_argument_group(title), options)
     output = parser.add_argument_group("output")
     output.add_argument("--out", required=True, metavar="DIR",
-                        help="folder for the model and all else, made if needed")
+                        help="output folder of the run, created if needed")
     output.add_argument("--resume", action="store_true", default=False,
-                        help="go on with the run in that folder, which remembers every option")
+                        help="resume the run in that folder, with its options")
     output.add_argument("--overwrite", action="store_true", default=False,
                         help="replace the run in that folder")
     _add(output, OUTPUT)

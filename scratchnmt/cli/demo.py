@@ -38,7 +38,7 @@ _SHOWN = (r"^(?=.* 's )(?=.* (do|does) not ).{30,55}$", r"^.{,30} but (do|does) 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--out", default="scratchnmt-demo", metavar="DIR",
                         help="folder to write to (default: scratchnmt-demo)")
-    add_option(parser, "seed", 0, "of the sentences, the weights and the order")
+    add_option(parser, "seed", 0, "random seed, of the sentences, initialization and batch order")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -35,12 +35,12 @@ def add_arguments(parser: Parser) -> None:
     add_models(given)
     given.add_argument("--src", required=True, metavar="FILE",
                        help="source sentences, one a line, UTF-8 or .gz")
-    given.add_argument("--ref", required=True, metavar="FILE", help="their translations, line by line")
+    given.add_argument("--ref", required=True, metavar="FILE", help="reference translations, line by line")
     add_search_options(parser.add_argument_group("search"))
     add_replacing(parser.add_argument_group("unknown words"))
     output = parser.add_argument_group("output")
-    output.add_argument("--output", metavar="FILE", help="write the translations to this file, too")
-    add_option(output, "json", False, "print one JSON object instead of the table")
+    output.add_argument("--output", metavar="FILE", help="write the translations to this file")
+    add_option(output, "json", False, "print JSON instead of the table")
     add_computing(output)
 
 

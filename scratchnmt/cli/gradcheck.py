@@ -42,7 +42,7 @@ def add_arguments(parser: Parser) -> None:
     add_device(parser)
     add_option(parser, "dtype", "float64", "of the operations' arrays; the whole model is always checked in "
                "float64", choices=("float64", "float32"))
-    add_option(parser, "seed", 0, "of the random arguments")
+    add_option(parser, "seed", 0, "random seed of the arguments")
     add_option(parser, "verbose", False, "print every report, not only those of what is wrong")
     own = parser.add_argument_group("an op of your own")
     add_option(own, "module", None, "the file and, where they are not named so, its two functions",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..kernels import CHOICES, MATMULS
 from ..parallel.ranks import Ranks, speaks_first
 
@@ -25,7 +26,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
+        if wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message):
+            message += did_you_mean(wrong[1], re.findall(r"[^\s',]+", wrong[2]))
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n" if speaks_first() else None)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """The error for arguments that it does not know."""
+        options = [option for action in self._actions for option in action.option_strings]
+        name = unknown[0].partition("=")[0]
+        hint = did_you_mean(name, options) if name.startswith("-") else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:
@@ -53,7 +63,7 @@ def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -
 
 
 def add_device(group: Any, **options: Any) -> None:
-    add_option(group, "device", "cpu", "where to compute: cpu, cuda or cuda:N", metavar="NAME", **options)
+    add_option(group, "device", "cpu", "device: cpu, cuda or cuda:N", metavar="NAME", **options)
 
 
 COMPUTING = ("device", "kernels", "matmul")
@@ -62,9 +72,10 @@ COMPUTING = ("device", "kernels", "matmul")
 def add_computing(group: Any, **options: Any) -> None:
     """--device and the further options of how a model computes."""
     add_device(group, **options)
-    add_option(group, "kernels", None, "plain array code, or kernels fused for a GPU (default: fused on a GPU)",
+    add_option(group, "kernels", None, "plain array code, or fused CUDA kernels (default: fused on a GPU)",
                choices=CHOICES, **options)
-    add_option(group, "matmul", MATMULS[0], "precision of fused products: tf32 is faster and less exact",
+    add_option(group, "matmul", MATMULS[0],
+               "precision of matrix products with fused kernels: tf32 is faster and less exact",
                choices=MATMULS, **options)
 
 
@@ -74,7 +85,7 @@ def computing(given: Mapping[str, Any], ranks: Ranks | None = None) -> dict[str,
     return chosen | {"device": ranks.device(chosen["device"])} if ranks and "device" in chosen else chosen
 
 
-def add_models(group: Any, text: str = "the mean of what they think likely") -> None:
+def add_models(group: Any, text: str = "an ensemble, which averages their probabilities") -> None:
     """--model, of one folder or several; `text` says what several make together."""
     group.add_argument("--model", required=True, nargs="+", action="extend", metavar="DIR",
                        help=f"a folder that `scratchnmt train` wrote; of several: {text}")
@@ -82,12 +93,12 @@ def add_models(group: Any, text: str = "the mean of what they think likely") -> 
 
 def add_search_options(group: Any) -> None:
     """The options of beam search that `translate` and `evaluate` share."""
-    add_option(group, "beam", 5, "hypotheses kept open for each sentence; 1, without a length penalty, "
-               "is greedy search")
-    add_option(group, "length_penalty", 0.0, "above 0 favours longer translations (Wu et al. 2016: 0.6 to 1)")
+    add_option(group, "beam", 5, "beam size; 1, without a length penalty, is greedy search")
+    add_option(group, "length_penalty", 0.0, "alpha of the length penalty (Wu et al. 2016: 0.6 to 1); 0: none, "
+               "larger favours longer translations")
     add_option(group, "max_length", None,
-               "longest translation, in tokens (default: twice the source, and 10)", type=int)
-    add_option(group, "batch_size", 64, "sentences translated together")
+               "maximum length of a translation in tokens (default: 2 S + 10, of a source of S tokens)", type=int)
+    add_option(group, "batch_size", 64, "batch size, in sentences")
 
 
 def search_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -98,9 +109,9 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def add_replacing(group: Any) -> None:
     """The options of unknown words that `translate` and `evaluate` share."""
-    add_option(group, "replace_unknown", False, "put the source word that was looked at most in the place of <unk>")
-    group.add_argument("--dictionary", metavar="FILE", help="with --replace-unknown: its translation, where FILE has "
-                       "a line of the word, a tab and the translation (UTF-8 or .gz; of several the first counts)")
+    add_option(group, "replace_unknown", False, "replace <unk> by the source word with the largest attention weight")
+    group.add_argument("--dictionary", metavar="FILE", help="with --replace-unknown: replace it by its translation, if "
+                       "FILE has a line WORD<tab>TRANSLATION (UTF-8 or .gz; of several lines the first counts)")
 
 
 def replacing(args: argparse.Namespace) -> dict[str, Any]:

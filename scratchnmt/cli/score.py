@@ -25,10 +25,11 @@ def add_arguments(parser: Parser) -> None:
     given.add_argument("--src", required=True, metavar="FILE", help="source sentences, one a line, UTF-8 or .gz")
     given.add_argument("--tgt", required=True, metavar="FILE", help="their translations, line by line")
     output = parser.add_argument_group("output")
-    add_option(output, "tokens", False, "the log-probability of every token, too")
-    output.add_argument("--out", metavar="FILE", help="written when all is scored (default: standard output)")
+    add_option(output, "tokens", False, "print the log-probability of every token, too")
+    output.add_argument("--out", metavar="FILE",
+                        help="output file, written when all is scored (default: standard output)")
     how = parser.add_argument_group("computing")
-    add_option(how, "batch_size", 64, "sentences scored together")
+    add_option(how, "batch_size", 64, "batch size, in sentences")
     add_computing(how)
 
 

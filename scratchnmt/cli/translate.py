@@ -47,25 +47,27 @@ def add_arguments(parser: Parser) -> None:
     text = parser.add_argument_group("model and text")
     add_models(text)
     text.add_argument("--input", metavar="FILE",
-                      help="UTF-8 or .gz, a sentence a line (default: standard input)")
+                      help="input file, UTF-8 or .gz, a sentence a line (default: standard input)")
     text.add_argument("--output", metavar="FILE",
-                      help="written when all is translated (default: standard output)")
+                      help="output file, written when all is translated (default: standard output)")
     search = parser.add_argument_group("search")
     add_search_options(search)
-    add_option(search, "read_ahead", None, "lines read before the first is answered, so that sentences of "
-               "like length can go together (default: 16 batches for each process; 1 on a terminal)", type=int)
+    add_option(search, "read_ahead", None, "lines read before the first is translated, so that sentences of similar "
+               "length share a batch (default: 16 batches for each process; 1 on a terminal)", type=int)
     add_computing(search)
     add_replacing(parser.add_argument_group("unknown words"))
-    drawing = parser.add_argument_group("drawing instead of searching")
-    add_option(drawing, "sample", False, "draw each word as often as the model thinks it likely")
-    add_option(drawing, "temperature", 1.0, "below 1 draws the likely more often than that, above 1 less often")
-    add_option(drawing, "top_k", 0, "draw among the K most likely words alone; 0: among all", metavar="K")
-    add_option(drawing, "seed", 0, "another one gives other translations")
+    drawing = parser.add_argument_group("sampling instead of searching")
+    add_option(drawing, "sample", False, "sample from the model's distribution instead of searching")
+    add_option(drawing, "temperature", 1.0,
+               "temperature of the softmax; below 1 sharpens the distribution, above 1 flattens it")
+    add_option(drawing, "top_k", 0, "sample from the K most likely words only; 0: from all", metavar="K")
+    add_option(drawing, "seed", 0, "random seed of the sampling")
     more = parser.add_argument_group("more output")
-    add_option(more, "n_best", None, "give the N best translations, with their scores", type=int)
+    add_option(more, "n_best", None,
+               "print the N best translations of each line with their scores (log-probabilities)", type=int)
     more.add_argument("--attention", metavar="FILE",
-                      help="draw which source words each word looked at: line 1 to FILE (.png, .svg, .pdf), "
-                      "line 2 to FILE-2.png and so on")
+                      help="draw the attention weights: line 1 to FILE (.png, .svg, .pdf), line 2 to "
+                      "FILE-2.png and so on")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import InputError
+from ..errors import InputError, expected_one_of
 from ..ops.plain import PLAIN, Kernels
 
 CHOICES = ("plain", "fused")
@@ -60,7 +60,7 @@ def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels
     kernels = kernels or CHOICES[on_gpu]
     for name, value, known in (("kernels", kernels, CHOICES), ("matmul", matmul, MATMULS)):
         if value not in known:
-            raise InputError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+            raise InputError(f"{name} is {value!r}, {expected_one_of(value, known)}")
     if kernels == "fused" and not on_gpu:
         raise InputError('kernels "fused" needs a GPU: choose device "cuda", or kernels "plain"')
     if matmul == "tf32" and (kernels, dtype) != ("fused", "float32"):

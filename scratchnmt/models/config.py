@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from ..errors import InputError, shown
+from ..errors import InputError, expected_one_of, shown, unknown_names
 from .attention import ATTENTIONS, attention_class
 from .attention.scores import SCORES
 from .initialization import INITIALIZERS
@@ -18,13 +18,14 @@ QUERIES = ("state", "previous")
 _MOST = {"layers": 100, "window": 10_000}  # what a number in a file could make endless
 PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as far as choices make them
     "cs224n": {},
-    "seed": {"feed": "context", "readout": "state"},
+    "context-feeding": {"feed": "context", "readout": "state"},
     "luong": {"layers": 4, "bidirectional": False, "reverse_source": True},
     "sutskever": {"score": NO_ATTENTION, "readout": "state", "feed": "none", "layers": 4, "bidirectional": False,
                   "reverse_source": True},
     "bahdanau": {"score": "concat", "query": "previous", "feed": "context"},
     "cho": {"score": NO_ATTENTION, "readout": "state", "feed": "start", "bidirectional": False},
 }
+OLD_PRESETS = {"seed": "context-feeding"}  # names of the first versions
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class NMTConfig:
         for name, known in (("score", (*SCORES, NO_ATTENTION)), ("feed", FEEDS), ("readout", READOUTS),
                             ("init", INITIALIZERS), ("attention", ATTENTIONS), ("query", QUERIES)):
             if getattr(self, name) not in known:
-                raise InputError(f"{name} is {shown(getattr(self, name))}, expected one of {', '.join(known)}")
+                value = getattr(self, name)
+                raise InputError(f"{name} is {shown(value)}, {expected_one_of(value, known)}")
         if self.tie_embeddings and self.embed_size != self.hidden_size:
             raise InputError("tie_embeddings needs embed_size = hidden_size, "
                              f"not {self.embed_size} and {self.hidden_size}")
@@ -170,16 +172,11 @@ class NMTConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> NMTConfig:
         """The config of `to_dict`, of an earlier version too; InputError if a field is unknown, or a size missing."""
         known = {field.name: field.default for field in fields(cls)}
-        unknown = sorted(set(values) - known.keys())
-        missing = sorted(name for name, default in known.items() if default is MISSING and name not in values)
-        if unknown or missing:
-            found = (("unknown", unknown), ("missing", missing))
-            raise InputError("model config: " + "; ".join(f"{what} {_listed(names)}" for what, names in found if names))
+        missing = ", ".join(name for name, default in known.items() if default is MISSING and name not in values)
+        wrong = {"unknown": unknown_names(values, known), "missing": missing}
+        if any(wrong.values()):
+            raise InputError("model config: " + "; ".join(f"{what} {names}" for what, names in wrong.items() if names))
         return cls(**values)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(name[:80] for name in names[:20])
 
 
 def layer_name(part: str, layer: int) -> str:

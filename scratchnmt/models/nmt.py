@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, beside, check_shapes, device_module, device_of, to_device
-from ..errors import InputError
+from ..errors import InputError, expected_one_of, unknown_names
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
@@ -29,7 +29,7 @@ from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
 from ..parameters import Parameters
 from .attention import attention_class
-from .config import PRESETS, NMTConfig
+from .config import OLD_PRESETS, PRESETS, NMTConfig
 from .decoder import DecoderCache, decoder_backward, decoder_forward
 from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
@@ -62,6 +62,8 @@ class NMT:
                  matmul: str = "float32", **choices: Any):
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
+        if unknown := unknown_names(choices, NMTConfig.__dataclass_fields__):
+            raise TypeError(f"NMT: unknown choices {unknown}")
         self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
         xp = device_module(device)
         self.kernels = choose(kernels, matmul, device, dtype)
@@ -77,11 +79,13 @@ class NMT:
                **choices: Any) -> NMT:
         """The model of a paper or a course, by name (see PRESETS in config.py); choices go before the preset's.
 
-        "cs224n" Stanford's assignment; "seed" the context fed back, logits from the state; "luong" four layers, one
-        direction, reversed source, input feeding (2015); "sutskever" (2014) and "cho" (2014) without attention.
+        "cs224n" Stanford's assignment; "context-feeding" the context fed back, logits from the state; "luong" four
+        layers, one direction, reversed source, input feeding (2015); "bahdanau" (2015); "sutskever" (2014) and "cho"
+        (2014) without attention.
         """
+        name = OLD_PRESETS.get(name, name)
         if name not in PRESETS:
-            raise InputError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
+            raise InputError(f"preset is {name!r}, {expected_one_of(name, PRESETS)}")
         return cls(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **PRESETS[name] | choices)
 
     @property

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from numbers import Integral
 from typing import TypeVar
 
-from ..errors import InputError
+from ..errors import InputError, expected_one_of
 
 Thing = TypeVar("Thing")
 
@@ -16,9 +15,7 @@ def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
     """known[name]; InputError if there is none of this name."""
     if isinstance(name, str) and name in known:
         return known[name]
-    near = get_close_matches(str(name).lower(), known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{what} {name!r} is not known, expected one of {', '.join(known)}{hint}")
+    raise InputError(f"{what} {name!r} is not known, {expected_one_of(name, known)}")
 
 
 def count(what: str, value: object) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from math import inf
 from typing import Any
 
-from ..errors import InputError, shown
+from ..errors import InputError, expected_one_of, shown, unknown_names
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
             "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "on_nonfinite": ("stop", "skip")}
@@ -66,7 +66,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {shown(getattr(self, name))}, expected one of {', '.join(allowed)}")
+                value = getattr(self, name)
+                raise InputError(f"{name} is {shown(value)}, {expected_one_of(value, allowed)}")
         for name in _RANGES:
             self._check_range(name)
         if self.schedule in ("linear", "cosine") and self.max_epochs is None and self.max_steps is None:
@@ -91,7 +92,6 @@ class TrainingOptions:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingOptions:
         """The options of `to_dict`; what is left out has its default; InputError if a name is unknown."""
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise InputError(f"unknown training options: {', '.join(name[:80] for name in unknown[:20])}")
+        if unknown := unknown_names(values, [field.name for field in fields(cls)]):
+            raise InputError(f"unknown training options: {unknown}")
         return cls(**values)

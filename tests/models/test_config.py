@@ -101,6 +101,10 @@ def test_a_preset_is_its_choices_and_yields_to_others(name):
 
 
 def test_a_preset_of_another_name():
-    with pytest.raises(InputError, match="preset is 'luon', expected one of cs224n, seed, luong, sutskever, bahdanau, "
-                                         "cho"):
+    known = "cs224n, context-feeding, luong, sutskever, bahdanau, cho"
+    with pytest.raises(InputError, match=f"preset is 'luon', expected one of {known}; did you mean 'luong'"):
         NMT.preset("luon", **SIZES)
+
+
+def test_the_first_name_of_a_preset_still_works():
+    assert NMT.preset("seed", **SIZES).config == NMT.preset("context-feeding", **SIZES).config
