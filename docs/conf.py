@@ -28,6 +28,7 @@ autodoc_member_order = "bysource"  # forward first, backward right below it
 scratchnmt.arrays.Array = type("Array", (), {"__module__": "scratchnmt.arrays"})  # the name, not the Any that it is
 autodoc_preserve_defaults = True  # defaults as the code writes them
 python_use_unqualified_type_names = True  # Adam, not scratchnmt.optim.Adam, in signatures
+toc_object_entries_show_parents = "hide"  # step(), below Adam, in a page's contents
 maximum_signature_line_length = 90  # longer ones take a line for each argument
 add_module_names = False  # lstm_forward, below the heading that names its module
 
@@ -35,6 +36,7 @@ html_theme = "furo"  # reads well on a phone, loads nothing from the network
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = "scratchnmt"
+html_show_copyright = False  # LICENSE says it
 html_additional_pages = {"index": "index.html"}  # leads to the first page
 templates_path = ["_templates"]
 html_domain_indices = False  # no list of modules: the API page is one

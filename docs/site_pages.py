@@ -70,7 +70,7 @@ def to_rest(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
                            for code in parts[1::2]]
             blocks.append("".join(parts))
     if fields := fields_of(obj):
-        if not inspect.getsource(obj).partition("\n")[2].lstrip().startswith('"""'):
+        if text.startswith(f"{obj.__name__}("):
             blocks = []  # what Python makes up for a class without a docstring: its signature
         blocks.append(".. code-block:: python\n\n" + "\n".join(fields))
     lines[:] = "\n\n".join([*blocks, ""]).split("\n")

@@ -63,6 +63,8 @@ class Run(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
+    """A model that can translate."""
+
     model: NMT
     src_vocab: Vocabulary
     tgt_vocab: Vocabulary

@@ -134,4 +134,5 @@ def test_docstrings_keep_their_equations_and_shapes(site):
     assert any("dWx: Array  # (I, 4H)" in block for block in ops.blocks)
     shown = "".join(page.prose for page in (site.page(path) for path in API))
     assert "Alias for field" not in shown and "ForwardRef" not in shown
+    assert "Raises InputError naming the field that is out of range." in shown  # a dataclass has both, text and fields
     assert "</s>" in shown  # a token, not HTML

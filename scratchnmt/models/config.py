@@ -103,6 +103,7 @@ class NMTConfig:
 
     @property
     def directions(self) -> int:
+        """Of the encoder: 2 or 1."""
         return 2 if self.bidirectional else 1
 
     @property
@@ -117,6 +118,7 @@ class NMTConfig:
 
     @property
     def attends(self) -> bool:
+        """Whether there is attention."""
         return self.score != NO_ATTENTION
 
     @property
@@ -164,6 +166,7 @@ class NMTConfig:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
+        """Every field, in the types of JSON."""
         return asdict(self)
 
     @classmethod
