@@ -19,7 +19,6 @@ extensions = [
 ]
 
 myst_heading_anchors = 4  # [a link](page.md#its-heading) works as on a code host, for # to ####
-myst_disable_syntax = ["html_inline", "html_block"]  # <s> and </s> are tokens here, not HTML
 smartquotes = False  # (..., I) stays as it is written
 highlight_language = "text"  # an indented block is an equation, not Python
 
