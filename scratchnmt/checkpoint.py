@@ -22,6 +22,8 @@ from .search import Ensemble
 
 
 class LoadedModel(NamedTuple):
+    """A model that can translate."""
+
     model: NMT
     src_vocab: Vocabulary
     tgt_vocab: Vocabulary

@@ -20,7 +20,7 @@ class Score(NamedTuple):
 def perplexity(model: Any, batches: Iterable[Batch]) -> float:
     """exp of the mean nats per target token, </s> included: teacher-forced, without dropout or smoothing.
 
-    What is left of a number too large for a float is the largest power that fits.
+    What is left of a number too large for a float is the largest power that fits.  InputError if there is no sentence.
     """
     return perplexity_of(loss(model, batch) for batch in batches)
 
@@ -33,7 +33,7 @@ def loss(model: Any, batch: Batch) -> tuple[float, int]:
 
 
 def perplexity_of(losses: Iterable[tuple[float, int]]) -> float:
-    """The perplexity of all batches, of whose losses this is."""
+    """The perplexity of all batches, of whose losses this is; InputError if they have no token."""
     nats, tokens = map(sum, zip((0.0, 0), *losses, strict=True))
     if not tokens:
         raise InputError("perplexity needs at least one sentence")
@@ -41,12 +41,15 @@ def perplexity_of(losses: Iterable[tuple[float, int]]) -> float:
 
 
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """BLEU of detokenised translations against raw references, tokenised by sacreBLEU itself (Post 2018)."""
+    """BLEU of detokenised translations against raw references, tokenised by sacreBLEU itself (Post 2018).
+
+    Raises InputError where their numbers differ or are 0, and if sacreBLEU is not installed.
+    """
     return _score("BLEU", hypotheses, references, force=True)  # no warning that the text looks tokenised
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """chrF of detokenised translations against raw references (Popović 2015)."""
+    """chrF of detokenised translations against raw references (Popović 2015); errors as `corpus_bleu`."""
     return _score("CHRF", hypotheses, references)
 
 

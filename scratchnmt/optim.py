@@ -11,6 +11,8 @@ by the constant that multiplies every new term, which saves one pass over the ve
 which is the same as  w - rate m^ / (sqrt(v^) + eps)  with both bias corrections folded into the two
 numbers of (4).  Each pass reads what the one before wrote, so the vector is worked through in pieces
 that stay in cache, and its parts run on several threads; no element's result depends on either.
+
+Every class raises InputError for a rate or eps below 0, and for a momentum, beta, rho or decay outside of [0, 1).
 """
 
 from __future__ import annotations
@@ -110,7 +112,7 @@ class SGD:
         return state if self.velocity is None else state | {"velocity": self.velocity}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state()` returned."""
+        """Go on from what `state()` returned; InputError, and nothing is changed, if it does not fit."""
         arrays = {} if self.velocity is None else {"velocity": self.velocity}
         _load(self, state, arrays)
 
@@ -166,7 +168,7 @@ class Adam:
         return {"step": self.step_count, "learning_rate": self.learning_rate, "m": self.m, "v": self.v}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state()` returned."""
+        """Go on from what `state()` returned; InputError, and nothing is changed, if it does not fit."""
         _load(self, state, {"m": self.m, "v": self.v})
 
 
@@ -203,7 +205,7 @@ class RMSprop:
         return {"step": self.step_count, "learning_rate": self.learning_rate, "v": self.v}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state()` returned."""
+        """Go on from what `state()` returned; InputError, and nothing is changed, if it does not fit."""
         _load(self, state, {"v": self.v})
 
 

@@ -57,4 +57,5 @@ class Parameters(Mapping[str, Array]):
         return Parameters(self.shapes, flat=flat)
 
     def copy(self) -> Parameters:
+        """The same names over a copy of the vector."""
         return self.like(self.flat.copy())

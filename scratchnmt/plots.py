@@ -23,7 +23,8 @@ def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: 
                   path: str | os.PathLike) -> None:
     """Draw weights (T, S), a row for each target token, a column for each source token; darker is more.
 
-    The extension of `path` says the kind of picture (.png, .svg, .pdf); InputError if it says none.
+    The extension of `path` says the kind of picture (.png, .svg, .pdf); InputError if it says none, or if matplotlib
+    is not installed.  ValueError if the weights are not (T, S).
     """
     matrix = np.asarray(matrix)
     expected = (len(tgt_tokens), len(src_tokens))

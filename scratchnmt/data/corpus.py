@@ -117,6 +117,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         return src, tgt
 
     def longest_source(self) -> int:
+        """Tokens of the longest source; 0 without pairs."""
         return max((int(part["src"].max()) for part in _parts(self.rows)), default=0)
 
     def fingerprint(self) -> str:

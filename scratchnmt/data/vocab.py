@@ -69,6 +69,7 @@ class WordVocabulary:
         return " ".join(self._tokens[i] for i in ids if i > EOS)
 
     def token(self, id: int) -> str:
+        """The word of an id; a special token is written as in SPECIALS."""
         return self._tokens[id]
 
     def __len__(self) -> int:
@@ -161,6 +162,7 @@ class SentencePieceVocabulary:
         return self._processor.decode([int(i) for i in ids if i > EOS])
 
     def token(self, id: int) -> str:
+        """The piece of an id; a special token is written as in SPECIALS."""
         return self._processor.id_to_piece(int(id))
 
     def __len__(self) -> int:

@@ -18,9 +18,9 @@ class Offender:
     name: str
     index: tuple[int, ...]
     label: str
-    backward: float
-    reference: float
-    error: float
+    backward: float  # what backward says
+    reference: float  # the numerical derivative
+    error: float  # relative, to be compared with the report's rtol
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class TensorReport:
 
     @property
     def ok(self) -> bool:
+        """Whether no element is wrong."""
         return self.wrong == 0
 
 
@@ -57,10 +58,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether every gradient is right and every promise kept."""
         return not self.broken_promises and all(t.ok for t in self.tensors)
 
     @property
     def max_error(self) -> float:
+        """The largest error of all gradients, relative as `rtol` is."""
         return max((t.max_error for t in self.tensors), default=0.0)
 
     @property
@@ -70,6 +73,7 @@ class Report:
 
     @property
     def elements(self) -> int:
+        """Elements of all gradients, checked or not."""
         return sum(math.prod(t.shape) for t in self.tensors)
 
     @property
@@ -79,6 +83,7 @@ class Report:
 
     @property
     def kinks(self) -> int:
+        """Elements of all gradients that lie on a kink."""
         return sum(t.kinks for t in self.tensors)
 
     def to_dict(self) -> dict:

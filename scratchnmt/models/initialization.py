@@ -1,8 +1,8 @@
 """Ways to start the weights, by name.
 
-uniform     every weight and bias from U(-0.1, 0.1)                    Luong et al. 2015; CS224N
-glorot      matrices from Glorot & Bengio 2010's uniform, biases zero but 1 for the forget gate
-orthogonal  the same, with orthogonal recurrent matrices per gate      Saxe et al. 2014
+    uniform     every weight and bias from U(-0.1, 0.1)                    Luong et al. 2015; CS224N
+    glorot      matrices from Glorot & Bengio 2010's uniform, biases zero but 1 for the forget gate
+    orthogonal  the same, with orthogonal recurrent matrices per gate      Saxe et al. 2014
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ def initialize(params: Mapping[str, Array], init: str, seed: int) -> None:
 
 
 def uniform(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """U(-0.1, 0.1), whatever the name."""
     return rng.uniform(-0.1, 0.1, shape)
 
 
 def glorot(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """U(-l, l), l = sqrt(6 / (inputs + outputs)), each gate by itself (Glorot & Bengio 2010); biases as above."""
     kind = name.rpartition(".")[2]
     if kind == "b":
         bias = np.zeros(shape)
@@ -40,6 +42,7 @@ def glorot(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
 
 
 def orthogonal(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """As `glorot`, but the recurrent matrix of each gate is orthogonal (Saxe et al. 2014)."""
     values = glorot(name, shape, rng)
     if name.startswith(("encoder", "decoder")) and name.endswith(".Wh"):
         H = shape[-1] // 4

@@ -24,27 +24,33 @@ class ActivationGradients(NamedTuple):
 
 
 def tanh_forward(x: Array) -> tuple[Array, ActivationCache]:
+    """y, cache of x of any shape, by (1)."""
     y = array_module(x).tanh(x)  # (1)
     return y, ActivationCache(y)
 
 
 def tanh_backward(dy: Array, cache: ActivationCache) -> ActivationGradients:
+    """dx from dy, both of the shape of x."""
     return ActivationGradients(dx=dy * (1 - cache.y * cache.y))  # (1)
 
 
 def sigmoid_forward(x: Array) -> tuple[Array, ActivationCache]:
+    """y, cache of x of any shape, by (2)."""
     y = 0.5 * (1 + array_module(x).tanh(0.5 * x))  # (2)
     return y, ActivationCache(y)
 
 
 def sigmoid_backward(dy: Array, cache: ActivationCache) -> ActivationGradients:
+    """dx from dy, both of the shape of x."""
     return ActivationGradients(dx=dy * cache.y * (1 - cache.y))  # (2)
 
 
 def relu_forward(x: Array) -> tuple[Array, ActivationCache]:
+    """y, cache of x of any shape, by (3)."""
     y = x * (x.real > 0)  # (3)
     return y, ActivationCache(y)
 
 
 def relu_backward(dy: Array, cache: ActivationCache) -> ActivationGradients:
+    """dx from dy, both of the shape of x."""
     return ActivationGradients(dx=dy * (cache.y.real > 0))  # (3)

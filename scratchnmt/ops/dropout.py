@@ -43,5 +43,6 @@ def dropout_forward(x: Array, rate: float, *, rng: Any = None,
 
 
 def dropout_backward(dy: Array, cache: DropoutCache) -> DropoutGradients:
+    """dx from dy, both of the shape of x."""
     # in the forward pass this was (1) y = x * mask
     return DropoutGradients(dx=dy * cache.mask)

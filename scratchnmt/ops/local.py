@@ -110,6 +110,7 @@ def predict_place_forward(q: Array, tokens: Array, v: Array) -> tuple[Array, Pre
 
 
 def predict_place_backward(dp: Array, cache: PredictPlaceCache) -> PredictPlaceGradients:
+    """dq (n, H) and du (n,), where u = v . tanh(q), from dp (n,)."""
     tanh, share, tokens, v = cache
     # in the forward pass this was (1) p = length sigmoid(u),  u = v . tanh(q)
     du = dp * tokens * share * (1 - share)

@@ -18,12 +18,16 @@ State = TypeVar("State", bound=SearchedState)
 
 
 class Weights(Protocol):
+    """Where the numbers of a model lie."""
+
     @property
     def flat(self) -> Array:
         """All of them as one vector, which tells the device."""
 
 
 class SearchedModel(Protocol[State]):
+    """What has these can be searched; B sentences, K hypotheses of each, V words."""
+
     @property
     def params(self) -> Weights: ...
 

@@ -19,6 +19,7 @@ class History:
         self.history: dict[str, list[float]] = {}
 
     def add(self, epoch: int, logs: dict[str, float]) -> None:
+        """Take in the numbers of an epoch, counted from 0."""
         self.epoch.append(epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
@@ -29,11 +30,14 @@ class Callback:
 
     model: Any = None
 
-    def on_train_begin(self) -> None: ...
+    def on_train_begin(self) -> None:
+        """Before the first epoch."""
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None: ...
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        """After an epoch, counted from 0; logs: loss, metrics, and with validation the same as val_loss and so on."""
 
-    def on_train_end(self) -> None: ...
+    def on_train_end(self) -> None:
+        """After the last epoch."""
 
 
 class _Watch(Callback):

@@ -38,12 +38,14 @@ class CrossentropyCache(NamedTuple):
 
 
 def categorical_crossentropy_forward(p: Array, y: Array):
+    """(1) of p (..., K) and y (..., K): losses (...), cache."""
     total = p.sum(axis=-1, keepdims=True)
     q = p / total
     return -(y * array_module(p).log(_above(q, TINY))).sum(axis=-1), CrossentropyCache(q, y, total)  # (1)
 
 
 def categorical_crossentropy_backward(dloss: Array, cache: CrossentropyCache) -> Array:
+    """dp (..., K) from dloss (...)."""
     q, y, total = cache
     # in the forward pass this was (1): d(-log q[k]) / dp[j] = (1 - [j = k] / q[k]) / total
     dq = -dloss[..., None] * y / _above(q, TINY) * (q.real > TINY)
@@ -51,6 +53,7 @@ def categorical_crossentropy_backward(dloss: Array, cache: CrossentropyCache) ->
 
 
 def sparse_categorical_crossentropy_forward(p: Array, y: Array):
+    """(2) of p (..., K) and y (...) of whole numbers: losses (...), cache."""
     y = _one_hot(y, p)
     return categorical_crossentropy_forward(p, y)  # (2)
 
@@ -59,12 +62,14 @@ sparse_categorical_crossentropy_backward = categorical_crossentropy_backward
 
 
 def binary_crossentropy_forward(p: Array, y: Array):
+    """(3) of p (..., K) and y (..., K): losses (...), cache."""
     xp = array_module(p)
     inside = _above(1 - _above(1 - p, BINARY), BINARY)
     return -(y * xp.log(inside) + (1 - y) * xp.log(1 - inside)).mean(axis=-1), (p, inside, y)  # (3)
 
 
 def binary_crossentropy_backward(dloss: Array, cache) -> Array:
+    """dp (..., K) from dloss (...)."""
     p, inside, y = cache
     # in the forward pass this was (3), constant where p was cut
     kept = (p.real > BINARY) & (p.real < 1 - BINARY)
@@ -72,10 +77,12 @@ def binary_crossentropy_backward(dloss: Array, cache) -> Array:
 
 
 def mean_squared_error_forward(p: Array, y: Array):
+    """(4) of p (..., K) and y (..., K): losses (...), cache."""
     return ((p - y) ** 2).mean(axis=-1), (p, y)  # (4)
 
 
 def mean_squared_error_backward(dloss: Array, cache) -> Array:
+    """dp (..., K) from dloss (...)."""
     p, y = cache
     return dloss[..., None] * 2 * (p - y) / p.shape[-1]  # (4)
 

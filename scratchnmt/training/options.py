@@ -87,6 +87,7 @@ class TrainingOptions:
             raise InputError(f"{name} is {shown(value)}, expected {number} {bounds}{below}")
 
     def to_dict(self) -> dict[str, Any]:
+        """Every option, in the types of JSON."""
         return asdict(self)
 
     @classmethod

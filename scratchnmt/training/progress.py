@@ -56,6 +56,7 @@ class Progress:
         self._restart()
 
     def close(self) -> None:
+        """The bar stays as it is."""
         if self.bar is not None:
             self.bar.close()
 
