@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from scratchnmt import NMT
+from scratchnmt.trace import is_named
 
 from . import measure
 from .ours import random_batch
@@ -45,7 +46,7 @@ def called(function: Any) -> list[str]:
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
         name = frame.f_globals.get("__name__", "")
-        if event == "call" and name.startswith("scratchnmt") and not frame.f_code.co_name.startswith("<"):
+        if event == "call" and name.startswith("scratchnmt") and is_named(frame.f_code):
             found.append(name.removeprefix("scratchnmt."))
 
     sys.setprofile(profile)

@@ -90,7 +90,7 @@ class _Tracer:
         self.before: list[Any] = []  # the value that a += of it adds to
 
     def enter(self, frame: FrameType, event: str, _: Any) -> Tracer | None:
-        if not _is_named(frame.f_code) or frame.f_code.co_filename != self.file:
+        if not is_named(frame.f_code) or frame.f_code.co_filename != self.file:
             return None
         self.running.append(None)
         self.before.append(None)
@@ -130,7 +130,7 @@ class _Tracer:
             line.values.append(Value(_label(target, frame), value, added))
 
 
-def _is_named(code: CodeType) -> bool:
+def is_named(code: CodeType) -> bool:
     """Whether it is a function's, not a comprehension's."""
     return not code.co_name.startswith("<")
 

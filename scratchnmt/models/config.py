@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from ..errors import InputError, expected_one_of, shown, unknown_names
@@ -103,42 +104,43 @@ class NMTConfig:
         if self.score == "dot" and self.hidden_size % self.directions:
             raise InputError(f"score 'dot' with two directions needs an even hidden_size, not {self.hidden_size}")
 
-    @property
+    # what follows from the fields is computed once: it is asked for at every step
+    @cached_property
     def directions(self) -> int:
         """Of the encoder: 2 or 1."""
         return 2 if self.bidirectional else 1
 
-    @property
+    @cached_property
     def encoder_size(self) -> int:
         """Hidden units of one direction of the encoder."""
         return self.hidden_size // self.directions if self.score == "dot" else self.hidden_size
 
-    @property
+    @cached_property
     def memory_size(self) -> int:
         """Columns of h_enc, M: the states of all directions."""
         return self.encoder_size * self.directions
 
-    @property
+    @cached_property
     def attends(self) -> bool:
         """Whether there is attention."""
         return self.score != NO_ATTENTION
 
-    @property
+    @cached_property
     def asks_before(self) -> bool:
         """Whether the attention comes before the LSTM of its step."""
         return self.attends and self.query == "previous"
 
-    @property
+    @cached_property
     def longest(self) -> int | None:
         """Tokens that a source may have; None: any number."""
         return self.max_source if self.score == "location" else None
 
-    @property
+    @cached_property
     def context_size(self) -> int:
         """Columns of the context vector; 0 without attention."""
         return self.memory_size if self.attends else 0
 
-    @property
+    @cached_property
     def fed_size(self) -> int:
         """Columns of what a step receives beside the decoder's own state."""
         H, M = self.hidden_size, self.memory_size

@@ -1,7 +1,7 @@
 """The decoder: LSTM cells, attention and the output, step by step (Luong et al. 2015).
 
     (1)  z[t] = y[t] Wx + b                       for all steps in one product, before the loop
-    (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, h[0] at every step, or nothing
+    (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, h[-1] at every step, or nothing
     (3)  h[t], c[t] = lstm_gates(z[t], c[t-1])    further layers: z = dropout(h below) Wx + b + h[t-1] Wh
     (4)  a[t] = attention(h[t], h_enc)            see attention/
     (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), see readout.py
@@ -28,6 +28,7 @@ context that (2) is fed is a[t] itself.  It stands in the row of the state that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..arrays import Array, array_module
@@ -40,7 +41,7 @@ from .encoder import State
 from .readout import READOUTS, Readout
 
 Attend = Callable[[Array, int, slice, Array], None]  # h (n, H), t, now, the context (n, M) to be filled
-Reads = list[tuple[Array, slice]]  # what (2) reads of the step before: columns (B + N, .), and the rows of Wh for them
+Reads = list[tuple[Array, Array]]  # what (2) reads of the step before: columns (B + N, .), and the rows of Wh for them
 
 
 class LayerRows(NamedTuple):
@@ -52,6 +53,8 @@ class LayerRows(NamedTuple):
     c: Array  # (B + N, H)
     tanh_c: Array  # (N, H)
     mask: Array | None  # (N, I) dropout of x, layers above the first
+    Wx: Array  # (I, 4H)
+    b: Array  # (4H,)
 
 
 class DecoderRows(NamedTuple):
@@ -70,13 +73,19 @@ class DecoderRows(NamedTuple):
 class FirstState(NamedTuple):
     """What a pass begins with, in the order of its rows."""
 
-    top: Array | None  # (B, M + 2H) rows [a; h; o]; None: of the first word, before which are no a and no o
-    states: list[State]  # h, c of each layer, (B, H)
+    top: Array  # (B, M + 2H) rows [a; h; o]
+    h: list[Array]  # of each layer below the last one, whose h is in `top`, (B, H)
+    c: list[Array]  # of each layer, (B, H)
     fed: Array | None  # (B, H) what every step is fed, with feed "start"
 
     @classmethod
     def of_the_first_word(cls, config: NMTConfig, states: list[State]) -> FirstState:
-        return cls(None, states, states[0][0] if config.feed == "start" else None)
+        """Before which are no a and no o: zeros."""
+        *h, last = [h for h, _ in states]
+        B, M, H = len(last), config.context_size, config.hidden_size
+        top = array_module(last).zeros((B, M + H + READOUTS[config.readout].columns(config)), last.dtype)
+        top[:, M : M + H] = last
+        return cls(top, h, [c for _, c in states], states[0][0] if config.feed == "start" else None)
 
 
 class DecoderCache(NamedTuple):
@@ -98,33 +107,30 @@ def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
     attention = attention_class(config)(config, params, h_enc[:, order], mask[:, order], kernels)
     first = FirstState.of_the_first_word(config, [(h[order], c[order]) for h, c in states])
     x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
-    rows = lay_out(params, config, packing, x, first, dtype, rng, kernels)
+    rows = decoder_rows(params, config, packing, x, first, dtype, rng, kernels)
     attention_rows = attention.rows(packing.offsets[-1], dtype)
-
-    def attend(h: Array, t: int, now: slice, context: Array) -> None:
-        attention.training_step(h, t, now, attention_rows, context)
-
+    attend = partial(attention.training_step, attention_rows)
     for t, step in enumerate(steps(packing)):
-        step_forward(params, rows, t, step, attend, kernels)
+        step_forward(rows, t, step, attend, kernels)
     cache = DecoderCache(packing=packing, shape=embedded.shape, rows=rows, attention=attention,
                          attention_rows=attention_rows, kernels=kernels)
     return rows.readout.outputs(rows.top, packing, rows.readout_rows), cache
 
 
-def lay_out(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x: Array, first: FirstState, dtype: Any,
-            rng: Any = None, kernels: Kernels = PLAIN) -> DecoderRows:
+def decoder_rows(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x: Array, first: FirstState,
+                 dtype: Any, rng: Any = None, kernels: Kernels = PLAIN) -> DecoderRows:
     """The rows of a pass with everything in place that is known before its loop; x (N, E) packed words."""
     xp, B, N = array_module(x), packing.sentences, packing.offsets[-1]
     dropout = config.dropout if rng is not None else 0.0
     readout = READOUTS[config.readout](config, params, kernels)
-    top = xp.empty((B + N, config.context_size + config.hidden_size + readout.columns), dtype)
-    top[:B] = 0 if first.top is None else first.top
+    top = xp.empty((B + N, first.top.shape[1]), dtype)
+    top[:B] = first.top
     layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels)
               for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
     M, H = config.context_size, config.hidden_size
     return DecoderRows(layers=layers, top=top, a=slice(M), h=slice(M, M + H), asks_before=config.asks_before,
-                       reads=recurrent_inputs(config, [layer.h for layer in layers], top), readout=readout,
+                       reads=recurrent_inputs(config, [layer.h for layer in layers], top, params), readout=readout,
                        readout_rows=readout.rows(top, packing, mask))
 
 
@@ -133,13 +139,18 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
     M, H = config.context_size, config.hidden_size
     name, xp, dtype = layer_name("decoder", l), array_module(x), top.dtype
     B, N = packing.sentences, packing.offsets[-1]
-    h = top[:, M : M + H] if l == config.layers - 1 else xp.empty((B + N, H), dtype)
+    if l == config.layers - 1:
+        h = top[:, M : M + H]
+    else:
+        h = xp.empty((B + N, H), dtype)
+        h[:B] = first.h[l]
     c = xp.empty((B + N, H), dtype)
-    h[:B], c[:B] = first.states[l]
+    c[:B] = first.c[l]
     z, mask = xp.empty((N, 4 * H), dtype), None
+    Wx, b = params[f"{name}.Wx"], params[f"{name}.b"]
     if l == 0:
-        kernels.product.product(x, params[f"{name}.Wx"], out=z)  # (1)
-        z += params[f"{name}.b"]
+        kernels.product.product(x, Wx, out=z)  # (1)
+        z += b
         if first.fed is not None:
             fed = kernels.product.product(xp.ascontiguousarray(first.fed), params[f"{name}.Wh"][H:])  # (2)
             for step in steps(packing):
@@ -148,47 +159,47 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
         x = xp.empty((N, H), dtype)
         if dropout:
             mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
-    return LayerRows(x, z, h, c, xp.empty((N, H), dtype), mask)
+    return LayerRows(x=x, z=z, h=h, c=c, tanh_c=xp.empty((N, H), dtype), mask=mask, Wx=Wx, b=b)
 
 
-def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array) -> list[Reads]:
-    """What (2) reads of the step before in each layer, or the gradients of that; h (B + N, H) of each layer.
+def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array, weights: Mapping[str, Array]) -> list[Reads]:
+    """What (2) reads of the step before in each layer, with the weights for it; h (B + N, H) of each layer.
 
-    The first layer reads what is fed, too.  Columns that stand side by side are one product.
+    Or the gradients of what is read, or of the weights.  The first layer reads what is fed, too.  Columns that stand
+    side by side are one product.
     """
     M, H = config.context_size, config.hidden_size
-    above: list[Reads] = [[(own, slice(None))] for own in h[1:]]
+    first, *others = (weights[f"{layer_name('decoder', l)}.Wh"] for l in range(len(h)))
+    above: list[Reads] = [[(own, Wh)] for own, Wh in zip(h[1:], others, strict=True)]
     if config.feed == "output" and not above:
-        return [[(top[:, M:], slice(None))]]
+        return [[(top[:, M:], first)]]
     fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
-    return [[(h[0], slice(0, H)), *((columns, slice(H, None)) for columns in fed)], *above]
+    return [[(h[0], first[:H]), *((columns, first[H:]) for columns in fed)], *above]
 
 
-def step_forward(params: Mapping[str, Array], rows: DecoderRows, t: int, step: Step, attend: Attend,
-                 kernels: Kernels) -> None:
+def step_forward(rows: DecoderRows, t: int, step: Step, attend: Attend, kernels: Kernels) -> None:
     """(2) to (5) of one step, in training and in a search, which have each its way to attend."""
     if rows.asks_before:
         attend(rows.top[step.before, rows.h], t, step.now, rows.top[step.before, rows.a])  # (4)
-    _layers_forward(params, rows, step, kernels)
+    _layers_forward(rows, step, kernels)
     if not rows.asks_before:
         attend(rows.top[step.after, rows.h], t, step.now, rows.top[step.after, rows.a])  # (4)
-    rows.readout.step(rows.top, step, rows.readout_rows)  # (5)
+    rows.readout.step(step, rows.readout_rows)  # (5)
 
 
-def _layers_forward(params: Mapping[str, Array], rows: DecoderRows, step: Step, kernels: Kernels) -> None:
+def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
     """(2), (3) of one step through all layers."""
     product = kernels.product.product
     now, before, after = step
     for l, layer in enumerate(rows.layers):
-        name = layer_name("decoder", l)
         z = layer.z[now]
         if l:
             mask = 1 if layer.mask is None else layer.mask[now]
             array_module(z).multiply(rows.layers[l - 1].h[after], mask, out=layer.x[now])
-            product(layer.x[now], params[f"{name}.Wx"], out=z)
-            z += params[f"{name}.b"]
-        for columns, part in rows.reads[l]:
-            product(columns[before], params[f"{name}.Wh"][part], out=z, add=True)  # (2)
+            product(layer.x[now], layer.Wx, out=z)
+            z += layer.b
+        for columns, W in rows.reads[l]:
+            product(columns[before], W, out=z, add=True)  # (2)
         kernels.lstm_gates.lstm_gates_forward(z, layer.c[before], h=layer.h[after], c=layer.c[after],
                                               tanh_c=layer.tanh_c[now], overwrite=True)  # (3)
 
@@ -217,64 +228,64 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
     drows = DecoderGradientRows(
         top=dtop, h=dh, c=[xp.zeros((B, do.shape[1]), do.dtype) for _ in dh],
         z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers],
-        reads=recurrent_inputs(config, dh, dtop))
+        reads=recurrent_inputs(config, dh, dtop, params))
     attention_drows = attention.gradient_rows(attention_rows, do.dtype)
     # in the forward pass this was the vocabulary, which read the outputs
-    dp = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
+    readout_drows = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
 
     def attend_backward(t: int, now: slice, asking: slice) -> None:
         attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, h], dtop[asking, a],
                                 dtop[asking, h])
 
     for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing), strict=True):
-        rows.readout.step_backward(dtop, step, rows.readout_rows, dp)  # (5)
+        rows.readout.step_backward(step, rows.readout_rows, readout_drows)  # (5)
         if not rows.asks_before:
             attend_backward(t, step.now, step.after)  # (4)
-        _layers_backward(params, rows, drows, step, kernels)  # (3), (2)
+        _layers_backward(rows, drows, step, kernels)  # (3), (2)
         if rows.asks_before:
             attend_backward(t, step.now, step.before)  # (4)
     if config.feed == "start":
         drows.h[0][:B] += _start_gradients(cache, params, drows.z[0], grads)
-    dembedded = _weight_gradients(cache, params, drows, dp, grads)
+    rows.readout.weight_gradients(rows.top, packing, readout_drows, grads)
+    dembedded = _weight_gradients(cache, config, drows, grads)
     asked = packing.previous if rows.asks_before else slice(B, None)
     dh_enc = attention.backward(attention_rows, attention_drows, rows.top[asked, h], dtop[asked, a], packing, grads)
     return dembedded, _unsorted(dh_enc, packing, axis=1), [
         (_unsorted(dh[:B], packing), _unsorted(dc, packing)) for dh, dc in zip(drows.h, drows.c, strict=True)]
 
 
-def _layers_backward(params: Mapping[str, Array], rows: DecoderRows, drows: DecoderGradientRows, step: Step,
-                     kernels: Kernels) -> None:
+def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, kernels: Kernels) -> None:
     """(3), (2) of one step through all layers; what reaches the step before is added to its rows of `drows`."""
     now, before, after = step
     n, transposed_product = now.stop - now.start, kernels.product.transposed_product
     for l in reversed(range(len(rows.layers))):
-        name, layer, dz, dc = layer_name("decoder", l), rows.layers[l], drows.z[l][now], drows.c[l][:n]
+        layer, dz, dc = rows.layers[l], drows.z[l][now], drows.c[l][:n]
         # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
         gates = LSTMGatesCache(layer.z[now], layer.c[before], layer.tanh_c[now])
         kernels.lstm_gates.lstm_gates_backward(drows.h[l][after], dc, gates, dz=dz, dc_prev=dc)
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
-        for columns, part in drows.reads[l]:
-            transposed_product(dz, params[f"{name}.Wh"][part], out=columns[before], add=True)
+        for dcolumns, W in drows.reads[l]:
+            transposed_product(dz, W, out=dcolumns[before], add=True)
         if layer.mask is not None:
-            drows.h[l - 1][after] += transposed_product(dz, params[f"{name}.Wx"]) * layer.mask[now]
+            drows.h[l - 1][after] += transposed_product(dz, layer.Wx) * layer.mask[now]
         elif l:
-            transposed_product(dz, params[f"{name}.Wx"], out=drows.h[l - 1][after], add=True)
+            transposed_product(dz, layer.Wx, out=drows.h[l - 1][after], add=True)
 
 
-def _weight_gradients(cache: DecoderCache, params: Mapping[str, Array], drows: DecoderGradientRows, dp: Array,
+def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGradientRows,
                       grads: Mapping[str, Array]) -> Array:
-    """Every product with a weight that could wait, over all rows at once; returns dembedded (T, B, E)."""
-    xp, product, packing, rows = array_module(dp), cache.kernels.product.product, cache.packing, cache.rows
-    rows.readout.weight_gradients(rows.top, packing, dp, grads)
+    """Every product with a weight of the layers, which could wait, over all rows; returns dembedded (T, B, E)."""
+    xp, product, packing, rows = array_module(drows.top), cache.kernels.product.product, cache.packing, cache.rows
+    reads = recurrent_inputs(config, [layer.h for layer in rows.layers], rows.top, grads)
     for l, (layer, dz) in enumerate(zip(rows.layers, drows.z, strict=True)):
         name = layer_name("decoder", l)
         product(layer.x.T, dz, out=grads[f"{name}.Wx"])
-        for columns, part in rows.reads[l]:
-            product(columns[packing.previous].T, dz, out=grads[f"{name}.Wh"][part])
+        for columns, dW in reads[l]:
+            product(columns[packing.previous].T, dz, out=dW)
         xp.sum(dz, axis=0, out=grads[f"{name}.b"])
     T, B, E = cache.shape
-    dembedded = xp.zeros((T * B, E), dp.dtype)
-    dembedded[packing.rows] = product(drows.z[0], params["decoder.Wx"].T)  # (1)
+    dembedded = xp.zeros((T * B, E), drows.top.dtype)
+    dembedded[packing.rows] = product(drows.z[0], rows.layers[0].Wx.T)  # (1)
     return dembedded.reshape(T, B, E)
 
 
@@ -285,7 +296,7 @@ def _start_gradients(cache: DecoderCache, params: Mapping[str, Array], dz: Array
     H, dfed = h0.shape[1], xp.zeros((B, dz.shape[1]), dz.dtype)
     for step in steps(cache.packing):
         dfed[: step.now.stop - step.now.start] += dz[step.now]
-    # in the forward pass this was (2) z[t] += h[0] Wh, once for each sentence
+    # in the forward pass this was (2) z[t] += h[-1] Wh, once for each sentence
     product.product(h0.T, dfed, out=grads["decoder.Wh"][H:])
     return product.transposed_product(dfed, params["decoder.Wh"][H:])
 

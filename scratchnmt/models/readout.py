@@ -23,33 +23,54 @@ if TYPE_CHECKING:
 class Readout(Protocol):
     """B sentences, N packed rows; n of them in a step."""
 
-    columns: int  # of o in `top`
-
     def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels): ...
+
+    @staticmethod
+    def columns(config: NMTConfig) -> int:
+        """Of o in `top`."""
 
     def rows(self, top: Array, packing: Packing, mask: Array | None) -> Any:
         """Room for what the steps keep; mask (N, H) of dropout, or None."""
 
-    def step(self, top: Array, step: Step, rows: Any) -> None:
+    def step(self, step: Step, rows: Any) -> None:
         """(5) of one step, into its columns of `top`."""
 
     def outputs(self, top: Array, packing: Packing, rows: Any) -> Array:
         """o (N, H) of all steps."""
 
-    def start_backward(self, do: Array, dtop: Array, packing: Packing, rows: Any) -> Array:
-        """Write do (N, H) into the columns that the outputs were read from; room for what the steps leave, (N, H)."""
+    def start_backward(self, do: Array, dtop: Array, packing: Packing, rows: Any) -> Any:
+        """Write do (N, H) into the columns that the outputs were read from; room for what the steps leave."""
 
-    def step_backward(self, dtop: Array, step: Step, rows: Any, dp: Array) -> None:
+    def step_backward(self, step: Step, rows: Any, drows: Any) -> None:
         """Add to the columns of `dtop` what (5) read in one step."""
 
-    def weight_gradients(self, top: Array, packing: Packing, dp: Array, grads: Mapping[str, Array]) -> None:
+    def weight_gradients(self, top: Array, packing: Packing, drows: Any, grads: Mapping[str, Array]) -> None:
         """Of all steps at once."""
+
+
+class Read(NamedTuple):
+    """Something that (5) reads, or the gradient of it."""
+
+    columns: Array  # (B + N, .) of `top`
+    W: Array  # the rows of W_combine for them, or their gradient
+    place: int  # which rows of a step: BEFORE or AFTER
+
+
+BEFORE, AFTER = Step._fields.index("before"), Step._fields.index("after")
 
 
 class AttentionalRows(NamedTuple):
     p: Array  # (B, H) what tanh is taken of, of one step
     mask: Array | None  # (N, H) dropout
     slope: Array  # (N, H) do/dp
+    reads: list[Read]
+    o: Array  # (B + N, H) the columns of o
+
+
+class AttentionalGradientRows(NamedTuple):
+    dp: Array  # (N, H)
+    reads: list[Read]
+    o: Array  # (B + N, H) the columns of do
 
 
 class AttentionalOutput:
@@ -57,76 +78,85 @@ class AttentionalOutput:
 
     def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels):
         self.M, self.H, self.asks_before = config.context_size, config.hidden_size, config.asks_before
-        self.columns, self.W, self.kernels = config.hidden_size, params["combine.W"], kernels
+        self.W, self.kernels = params["combine.W"], kernels
+
+    @staticmethod
+    def columns(config: NMTConfig) -> int:
+        return config.hidden_size
 
     def rows(self, top: Array, packing: Packing, mask: Array | None) -> AttentionalRows:
         empty = array_module(top).empty
-        return AttentionalRows(empty((packing.sentences, self.H), top.dtype), mask,
-                               slope=empty((packing.offsets[-1], self.H), top.dtype))
+        return AttentionalRows(p=empty((packing.sentences, self.H), top.dtype), mask=mask,
+                               slope=empty((packing.offsets[-1], self.H), top.dtype),
+                               reads=self._reads(top, self.W), o=top[:, self.M + self.H :])
 
-    def _reads(self, top: Array, before: Any, after: Any) -> list[tuple[Array, slice]]:
-        """What (5) reads, or its gradient: columns of rows of `top`, and the rows of W_combine for them.
-
-        [a; h] stand side by side, unless the state before has asked for a: then a stands in its row.
-        """
+    def _reads(self, top: Array, W: Array) -> list[Read]:
+        """[a; h] stand side by side, unless the state before has asked for a: then a stands in its row."""
+        M, H = self.M, self.H
         if self.asks_before:
-            return [(top[before, : self.M], slice(0, self.M)),
-                    (top[after, self.M : self.M + self.H], slice(self.M, None))]
-        return [(top[after, : self.M + self.H], slice(None))]
+            return [Read(top[:, :M], W[:M], BEFORE), Read(top[:, M : M + H], W[M:], AFTER)]
+        return [Read(top[:, : M + H], W, AFTER)]
 
-    def step(self, top: Array, step: Step, rows: AttentionalRows) -> None:
-        now, before, after = step
+    def step(self, step: Step, rows: AttentionalRows) -> None:
+        now = step.now
         p = rows.p[: now.stop - now.start]
-        for k, (columns, part) in enumerate(self._reads(top, before, after)):
-            self.kernels.product.product(columns, self.W[part], out=p, add=k > 0)  # (5)
+        for k, (columns, W, place) in enumerate(rows.reads):
+            self.kernels.product.product(columns[step[place]], W, out=p, add=k > 0)  # (5)
         self.kernels.tanh_dropout.tanh_dropout_forward(p, None if rows.mask is None else rows.mask[now],
-                                                       o=top[after, self.M + self.H :], slope=rows.slope[now])  # (5)
+                                                       o=rows.o[step.after], slope=rows.slope[now])  # (5)
 
     def outputs(self, top: Array, packing: Packing, rows: AttentionalRows) -> Array:
         return top[packing.sentences :, self.M + self.H :]
 
-    def start_backward(self, do: Array, dtop: Array, packing: Packing, rows: AttentionalRows) -> Array:
+    def start_backward(self, do: Array, dtop: Array, packing: Packing,
+                       rows: AttentionalRows) -> AttentionalGradientRows:
         dtop[packing.sentences :, self.M + self.H :] = do
-        return array_module(do).empty(do.shape, do.dtype)
+        dp = array_module(do).empty(do.shape, do.dtype)
+        return AttentionalGradientRows(dp, self._reads(dtop, self.W), o=dtop[:, self.M + self.H :])
 
-    def step_backward(self, dtop: Array, step: Step, rows: AttentionalRows, dp: Array) -> None:
-        now, before, after = step
+    def step_backward(self, step: Step, rows: AttentionalRows, drows: AttentionalGradientRows) -> None:
+        dp = drows.dp[step.now]
         # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
-        self.kernels.tanh_dropout.tanh_dropout_backward(dtop[after, self.M + self.H :],
-                                                        TanhDropoutCache(rows.slope[now]), dp=dp[now])
-        for columns, part in self._reads(dtop, before, after):
-            self.kernels.product.transposed_product(dp[now], self.W[part], out=columns, add=True)
+        self.kernels.tanh_dropout.tanh_dropout_backward(drows.o[step.after], TanhDropoutCache(rows.slope[step.now]),
+                                                        dp=dp)
+        for dcolumns, W, place in drows.reads:
+            self.kernels.product.transposed_product(dp, W, out=dcolumns[step[place]], add=True)
 
-    def weight_gradients(self, top: Array, packing: Packing, dp: Array, grads: Mapping[str, Array]) -> None:
-        for columns, part in self._reads(top, packing.previous, slice(packing.sentences, None)):
-            self.kernels.product.product(columns.T, dp, out=grads["combine.W"][part])
+    def weight_gradients(self, top: Array, packing: Packing, drows: AttentionalGradientRows,
+                         grads: Mapping[str, Array]) -> None:
+        rows = {BEFORE: packing.previous, AFTER: slice(packing.sentences, None)}
+        for columns, dW, place in self._reads(top, grads["combine.W"]):
+            self.kernels.product.product(columns[rows[place]].T, drows.dp, out=dW)
 
 
 class StateOutput:
     """See `Readout`; what it keeps is the mask of dropout."""
 
     def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels):
-        self.columns, self.M = 0, config.context_size
+        self.M = config.context_size
+
+    @staticmethod
+    def columns(config: NMTConfig) -> int:
+        return 0
 
     def rows(self, top: Array, packing: Packing, mask: Array | None) -> Array | None:
         return mask
 
-    def step(self, top: Array, step: Step, rows: Array | None) -> None:
+    def step(self, step: Step, rows: Array | None) -> None:
         pass
 
     def outputs(self, top: Array, packing: Packing, rows: Array | None) -> Array:
         h = top[packing.sentences :, self.M :]
         return h if rows is None else h * rows  # (5)
 
-    def start_backward(self, do: Array, dtop: Array, packing: Packing, rows: Array | None) -> Array:
+    def start_backward(self, do: Array, dtop: Array, packing: Packing, rows: Array | None) -> None:
         # in the forward pass this was (5) o = dropout(h)
         dtop[packing.sentences :, self.M :] = do if rows is None else do * rows
-        return do
 
-    def step_backward(self, dtop: Array, step: Step, rows: Array | None, dp: Array) -> None:
+    def step_backward(self, step: Step, rows: Array | None, drows: None) -> None:
         pass
 
-    def weight_gradients(self, top: Array, packing: Packing, dp: Array, grads: Mapping[str, Array]) -> None:
+    def weight_gradients(self, top: Array, packing: Packing, drows: None, grads: Mapping[str, Array]) -> None:
         pass
 
 

@@ -14,7 +14,7 @@ from ..ops.packing import steps, whole
 from ..ops.plain import PLAIN, Kernels
 from .attention import Attention, attention_class
 from .config import NMTConfig
-from .decoder import FirstState, lay_out, step_forward
+from .decoder import FirstState, decoder_rows, step_forward
 from .encoder import State
 
 Change = Callable[[Array], Array]
@@ -29,7 +29,7 @@ class SearchState(NamedTuple):
 
     def select(self, sentences: Array, beams: Array) -> SearchState:
         """Go on with `sentences` (B',), ascending, none twice, and in each with hypotheses `beams` (B', K')."""
-        B = len(self.first.states[0][0])
+        B = len(self.first.top)
         attention = self.attention.select(sentences) if len(sentences) < B else self.attention
         return SearchState(attention, _each(lambda array: array[sentences[:, None], beams], self.first), self.t)
 
@@ -49,8 +49,8 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
     flat: Change = lambda array: array.reshape(n, -1)
     stacked: Change = lambda array: array.reshape(B, K, -1)
     packing, first = whole(1, n), _each(flat, state.first)
-    dtype = array_module(y).result_type(y, first.states[0][0])
-    rows = lay_out(params, config, packing, flat(y), first, dtype, kernels=kernels)
+    dtype = array_module(y).result_type(y, first.top)
+    rows = decoder_rows(params, config, packing, flat(y), first, dtype, kernels=kernels)
     seen: list[Array] = []
 
     def attend(h: Array, t: int, now: slice, context: Array) -> None:
@@ -59,17 +59,18 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
         seen.append(state.attention.map(t, cache))
 
     for step in steps(packing):
-        step_forward(params, rows, state.t, step, attend, kernels)
+        step_forward(rows, state.t, step, attend, kernels)
     o = stacked(rows.readout.outputs(rows.top, packing, rows.readout_rows))
-    states = [(layer.h[n:], layer.c[n:]) for layer in rows.layers]
-    last = _each(stacked, FirstState(rows.top[n:], states, first.fed))
-    return o, seen[0], SearchState(state.attention, last, state.t + 1)
+    top = rows.top[n:]
+    last = FirstState(top, h=[layer.h[n:] for layer in rows.layers[:-1]], c=[layer.c[n:] for layer in rows.layers],
+                      fed=first.fed)
+    return o, seen[0], SearchState(state.attention, _each(stacked, last), state.t + 1)
 
 
 def _each(change: Change, first: FirstState) -> FirstState:
     """The same with each of its arrays changed."""
-    top, fed = (None if array is None else change(array) for array in (first.top, first.fed))
-    return FirstState(top, [(change(h), change(c)) for h, c in first.states], fed)
+    return FirstState(change(first.top), [change(h) for h in first.h], [change(c) for c in first.c],
+                      None if first.fed is None else change(first.fed))
 
 
 def rows_times(x: Array, W: Array, kernels: Kernels) -> Array:

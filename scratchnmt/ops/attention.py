@@ -64,25 +64,25 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
     query has other readers; dscore one to be filled.
     """
     query, keys, values, weights, v = cache
-    xp = array_module(query)
     # in the forward pass this was (3) context = weights values
     dweights = dcontext @ values.transpose(0, 2, 1)
     # in the forward pass this was (2) weights = softmax(score)
     dscore = softmax_backward(dweights, SoftmaxCache(weights), out=dscore).dx
     # in the forward pass this was (1)
+    dkeys = dv = None
     if v is None:
-        return AttentionStepGradients(_added(dquery, dscore @ keys), dscore, dkeys=None, dv=None)
-    tanh = xp.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
-    dv = xp.tensordot(dscore, tanh, axes=3)
-    dsum = dscore[..., None] * v * (1 - tanh * tanh)
-    return AttentionStepGradients(_added(dquery, dsum.sum(axis=2)), dscore, dkeys=dsum.sum(axis=1), dv=dv)
-
-
-def _added(buffer: Array | None, value: Array) -> Array:
-    if buffer is None:
-        return value
-    buffer += value
-    return buffer
+        found = dscore @ keys
+    else:
+        xp = array_module(query)
+        tanh = xp.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
+        dv = xp.tensordot(dscore, tanh, axes=3)
+        dsum = dscore[..., None] * v * (1 - tanh * tanh)
+        found, dkeys = dsum.sum(axis=2), dsum.sum(axis=1)
+    if dquery is None:
+        dquery = found
+    else:
+        dquery += found
+    return AttentionStepGradients(dquery, dscore, dkeys, dv)
 
 
 def attention_step_flop(query: Array, keys: Array, values: Array, mask: Array,

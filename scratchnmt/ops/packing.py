@@ -17,7 +17,6 @@ T and B alone.  A GPU needs that to repeat one recorded step for other sentences
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -111,17 +110,19 @@ def place(packing: Packing, xp: ModuleType) -> Packing:
     return packing._replace(**arrays)
 
 
-def steps(packing: Packing) -> Iterator[Step]:
+def steps(packing: Packing) -> list[Step]:
     """The rows of every step, from the first to the last."""
-    B, start = packing.sentences, 0
+    B, start, found = packing.sentences, 0, []
     for count, offset in zip(packing.counts, packing.offsets[:-1], strict=True):
-        yield Step(slice(offset, offset + count), slice(start, start + count), slice(B + offset, B + offset + count))
+        found.append(Step(now=slice(offset, offset + count), before=slice(start, start + count),
+                          after=slice(B + offset, B + offset + count)))
         start = B + offset
+    return found
 
 
-def steps_back(packing: Packing) -> Iterator[Step]:
+def steps_back(packing: Packing) -> list[Step]:
     """The same from the last to the first."""
-    yield from reversed(list(steps(packing)))
+    return steps(packing)[::-1]
 
 
 def by_sentence(rows: Array, packing: Packing) -> Array:

@@ -14,11 +14,10 @@ from ..arrays import Array, array_module
 
 def product(a: Array, b: Array, *, out: Array | None = None, add: bool = False) -> Array:
     """a b, written into `out` or, with add=True, added to it."""
-    xp = array_module(a, b)
-    if not add:
-        return xp.matmul(a, b, out=out)  # (1)
-    out += xp.matmul(a, b)  # (1)
-    return out
+    if add:
+        out += a @ b  # (1)
+        return out
+    return a @ b if out is None else array_module(a, b).matmul(a, b, out=out)  # (1)
 
 
 def transposed_product(a: Array, b: Array, *, out: Array | None = None, add: bool = False) -> Array:

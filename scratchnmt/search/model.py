@@ -1,4 +1,4 @@
-"""What a search asks of a model: three methods, and where its weights lie."""
+"""What a search asks of a model and of the states that the model returns, and where its weights lie."""
 
 from __future__ import annotations
 

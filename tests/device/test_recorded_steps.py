@@ -30,6 +30,8 @@ CONFIGURATIONS = {
     "two layers, output": {"layers": 2},
     "local-m": {"attention": "local-m", "window": 1},
     "the previous state asks": {"query": "previous", "feed": "context"},
+    "location": {"score": "location"},
+    "no attention": {"score": "none", "feed": "start", "readout": "state"},
 }
 by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 

@@ -33,7 +33,8 @@ class Recording:
     def play(self) -> None:
         for function, args, kwargs, result in self.calls:
             again = function(*args, **kwargs)
-            if hasattr(result, "_array") and again is not result:
+            # what cannot be written to is another look at memory that is played elsewhere (broadcast_to)
+            if hasattr(result, "_array") and again is not result and result._array.flags.writeable:
                 result._array[...] = again._array
         self._spoil()
 

@@ -49,7 +49,7 @@ class Attention(Protocol):
     def rows(self, N: int, dtype: Any) -> Any:
         """Room for what training keeps of each step, packed."""
 
-    def training_step(self, h: Array, t: int, now: slice, rows: Any, context: Array) -> None:
+    def training_step(self, rows: Any, h: Array, t: int, now: slice, context: Array) -> None:
         """Fill context (n, M) for h (n, H), and the rows `now`."""
 
     def gradient_rows(self, rows: Any, dtype: Any) -> Any:

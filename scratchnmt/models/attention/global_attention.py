@@ -66,7 +66,7 @@ class GlobalAttention:
     def rows(self, N: int, dtype: Any) -> Any:
         return self.score.rows(N, self.columns, dtype)
 
-    def training_step(self, h: Array, t: int, now: slice, rows: Any, context: Array) -> None:
+    def training_step(self, rows: Any, h: Array, t: int, now: slice, context: Array) -> None:
         _, cache = self.step(h[:, None], t, context[:, None], rows.weights[now][:, None])
         self.score.keep(rows, now, cache)
 

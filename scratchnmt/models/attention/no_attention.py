@@ -39,7 +39,7 @@ class NoAttention:
     def rows(self, N: int, dtype: Any) -> None:
         return None
 
-    def training_step(self, h: Array, t: int, now: slice, rows: None, context: Array) -> None:
+    def training_step(self, rows: None, h: Array, t: int, now: slice, context: Array) -> None:
         pass
 
     def gradient_rows(self, rows: None, dtype: Any) -> None:

@@ -102,7 +102,7 @@ class PredictiveAttention(LocalAttention):
         return PredictiveRows(self.score.rows(N, self.columns, dtype), empty((N, len(self.v)), dtype),
                               empty((N,), dtype))
 
-    def training_step(self, h: Array, t: int, now: slice, rows: PredictiveRows, context: Array) -> None:
+    def training_step(self, rows: PredictiveRows, h: Array, t: int, now: slice, context: Array) -> None:
         _, cache = self.step(h[:, None], t, context[:, None], rows.score.weights[now][:, None])
         self.score.keep(rows.score, now, cache.step)
         rows.tanh[now], rows.share[now] = cache.predict.tanh, cache.predict.share

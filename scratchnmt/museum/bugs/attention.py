@@ -64,8 +64,8 @@ BUGS = (
         title="input feeding runs forward only",
         origin="a classic of hand-written decoders: the attentional output has two readers",
         file="models/decoder.py",
-        right="        reads=recurrent_inputs(config, dh, dtop))",
-        wrong="        reads=[[(dh[0], slice(do.shape[1]))]])",
+        right="        reads=recurrent_inputs(config, dh, dtop, params))",
+        wrong='        reads=[[(dh[0], params["decoder.Wh"][: do.shape[1]])]])',
         check="nmt, score general, feeding output",
         caught="combine.W",
         story="The attentional output goes to the vocabulary and, with input feeding, into the next step's "
@@ -77,8 +77,8 @@ BUGS = (
         title="the backward pass works in an array that it was given",
         origin="MXNet, pull request 18203: dx overwrote dy before the other direction had read it",
         file="models/readout.py",
-        right="        return array_module(do).empty(do.shape, do.dtype)",
-        wrong="        return rows.slope",
+        right="        dp = array_module(do).empty(do.shape, do.dtype)",
+        wrong="        dp = rows.slope",
         check="backward_twice_is_the_same",
         caught="the first one wrote into it",
         story="There, gradients of bidirectional LSTMs with more than two layers were wrong, since the reverse "
