@@ -29,11 +29,12 @@ import numpy as np
 
 from .arrays import Array, to_device
 from .data.seal import SEAL, seal_of, sealed_bytes
-from .data.text import flush_to_disk, open_regular, read_limited, write_atomically
+from .data.text import flush_to_disk, read_limited, write_atomically
 from .data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
-from .errors import InputError, WriteError, require, shown
+from .errors import InputError, WriteError, printable, require, shown
 from .models.config import NMTConfig
 from .models.nmt import NMT
+from .reading import TENSOR_HEADER, check_tensor_header, parse_json
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 CORPUS = "corpus"  # a folder: see data/corpus.py
@@ -45,7 +46,7 @@ _FORMAT, _VERSION = "scratchnmt run", 1
 _LABEL = "scratchnmt"  # the entry in a tensor file's metadata
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
 _DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
-_CONFIG_LIMIT, _HEADER_LIMIT = 1 << 20, 1 << 26  # bytes; more is nothing that was written here
+_CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
 
 Folder = str | os.PathLike
 
@@ -197,7 +198,7 @@ def write_tensors(path: Folder, tensors: Mapping[str, Array], info: Mapping[str,
     host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
     label = {"format": _FORMAT, "version": _VERSION, "sha256": _checksum(sorted(host.items()), info),
              "info": dict(info)}
-    if len(json.dumps(label)) > _HEADER_LIMIT // 4:  # it stands in JSON once more
+    if len(json.dumps(label)) > TENSOR_HEADER // 4:  # it stands in JSON once more
         raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; "
                          "a run of so many validations needs a larger valid_every")
     try:  # one entry alone: the library writes several in an order that changes from call to call
@@ -253,7 +254,7 @@ def read_tensors(path: Folder, expected: Mapping[str, tuple[str, tuple[int, ...]
     """
     safetensors = require("safetensors", extra="train")
     try:
-        _check_header(path)
+        check_tensor_header(path)
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             label = _read_label(path, file.metadata() or {})
             if check is not None:
@@ -279,14 +280,6 @@ def check_config(path: Path, info: Mapping[str, Any]) -> None:
         raise InputError(f"{path} does not belong to the {CONFIG} beside it: it was written for another model")
 
 
-def _check_header(path: Folder) -> None:
-    """InputError if a tensor file's header is longer than any that is written here."""
-    with open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > _HEADER_LIMIT:
-        raise InputError(f"{path} is damaged: its header would have {length:,} bytes")
-
-
 def _read_label(path: Folder, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         label = json.loads(metadata[_LABEL])
@@ -306,7 +299,7 @@ def _check_expected(path: Folder, file: Any, expected: Mapping[str, tuple[str, t
     should = {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in expected.items()}
     for name in sorted(found.keys() | should.keys()):
         if found.get(name) != should.get(name):
-            raise InputError(f"{path} does not fit the model: {name} is {found.get(name, 'missing')}, "
+            raise InputError(f"{path} does not fit the model: {printable(name)} is {found.get(name, 'missing')}, "
                              f"expected {should.get(name, 'nothing of this name')}")
 
 
@@ -359,15 +352,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist")
     try:
-        content = json.loads(read_limited(path, _CONFIG_LIMIT))
+        content = parse_json(read_limited(path, _CONFIG_LIMIT), path)
     except FileNotFoundError as error:
         raise InputError(f"{folder} holds no model: {CONFIG} is not there") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
-        raise InputError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f'{path} is not the config of a run: its "format" is not "{_FORMAT}"')
     _check_version(path, content.get("version"))
@@ -389,6 +378,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _check_version(path: Folder, version: Any) -> None:
     if str(version) == str(_VERSION):
         return
-    newer = str(version).isdigit() and int(version) > _VERSION
+    newer = isinstance(version, int) and version > _VERSION
     reason = "was written by a newer scratchnmt" if newer else "is damaged"
     raise InputError(f"{path} {reason}: its version is {shown(version)}, this program reads version {_VERSION}")

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Collection
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
+_LONGEST = 2000  # characters of a message
+
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message is one sentence and the whole story."""
+    """What the user gave cannot be used; the message is one sentence and the whole story.
+
+    A file may hold names of any length; of a longer message the middle is left out.
+    """
+
+    def __init__(self, message: str = ""):
+        half = _LONGEST // 2 - 3
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
 class WriteError(InputError):
@@ -23,6 +34,17 @@ def shown(value: Any) -> str:
     """A value that was given, for an error's sentence: its repr, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def printable(text: str) -> str:
+    """Text of a file that is not trusted, for one line of a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+
+
+def listed(names: Collection[str], most: int = 20) -> str:
+    """Names of a file that is not trusted, for an error's sentence."""
+    some = ", ".join(printable(name) for name in islice(names, most))
+    return f"{some} and {len(names) - most:,} more" if len(names) > most else some
 
 
 def sentence(error: BaseException) -> str:

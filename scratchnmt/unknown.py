@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import os
 import reprlib
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .data.text import read_lines
-from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary
+from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, split_words
 from .errors import InputError
 from .search import Ensemble, Hypothesis
 
@@ -76,7 +75,7 @@ def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
     """
     entries: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
-        fields = [field.split() for field in unicodedata.normalize("NFC", line).split("\t")]
+        fields = [split_words(field) for field in line.split("\t")]
         if len(fields) != 2 or len(fields[0]) != 1 or not fields[1]:
             raise InputError(f"{path}, line {number}: expected one source word, a tab and its translation, not "
                              f"{reprlib.repr(line)}")

@@ -195,6 +195,11 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} has version {shown(header['version'])}, this program reads version {_VERSION}")
         if header[SEAL] != seal_of(header):
             raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
+        if header["dtype"] not in ("<u2", "<u4"):  # others NumPy may take for addresses
+            raise InputError(f"{path} is damaged: its ids are {shown(header['dtype'])}")
+        if any(type(header[name]) is not int or header[name] < 0 for name in ("tokens", "pairs", "content")):
+            raise InputError(f"{path} is damaged: its sizes are none")
+        LeftOut(*header["left_out"]), header["made_of"]
     except InputError:
         raise
     except OSError as error:

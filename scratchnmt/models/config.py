@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from ..errors import InputError, shown
+from ..errors import InputError, listed, shown
 from .attention import ATTENTIONS, attention_class
 from .attention.scores import SCORES
 from .initialization import INITIALIZERS
@@ -174,12 +174,8 @@ class NMTConfig:
         missing = sorted(name for name, default in known.items() if default is MISSING and name not in values)
         if unknown or missing:
             found = (("unknown", unknown), ("missing", missing))
-            raise InputError("model config: " + "; ".join(f"{what} {_listed(names)}" for what, names in found if names))
+            raise InputError("model config: " + "; ".join(f"{what} {listed(names)}" for what, names in found if names))
         return cls(**values)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(name[:80] for name in names[:20])
 
 
 def layer_name(part: str, layer: int) -> str:

@@ -75,20 +75,24 @@ class Sequential:
             self.input_shape, self.output_shape = tuple(input_shape), output
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the weights, under their names, once it is known what comes in."""
+        return {f"{layer.name}.{w}": shape for layer in self.layers for w, shape in layer.shapes.items()}
+
+    @property
     def params(self) -> Parameters:
         """The weights, "lstm.Wx", "dense.W" ..., made when they are first asked for."""
         if self._params is None:
             if self.output_shape is None:
                 raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
                                  "without the batch, or begin with Input(shape=...)")
-            shapes = {f"{layer.name}.{w}": s for layer in self.layers for w, s in layer.shapes.items()}
-            self._params = Parameters(shapes, self.dtype, device_module(self.device))
+            self._params = Parameters(self.shapes, self.dtype, device_module(self.device))
             rng = np.random.default_rng(self.seed)
             for layer, weights in zip(self.layers, self.views(self._params), strict=True):
                 start(layer, weights, rng)
         return self._params
 
-    def views(self, params: Parameters) -> list[Weights]:
+    def views(self, params: Weights) -> list[Weights]:
         """The weights, or gradients, of each layer under the names that it knows them by."""
         return [{w: params[f"{layer.name}.{w}"] for w in layer.shapes} for layer in self.layers]
 
@@ -202,21 +206,24 @@ class Sequential:
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies on the host, in Keras' order and shapes."""
-        return [to_device(array, "cpu").copy() for array in self._keras_weights()]
+        return [to_device(array, "cpu").copy() for array in self._keras_weights(self.params)]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Take weights in Keras' order and shapes; InputError, and nothing is changed, if they do not fit."""
-        own = self._keras_weights()
-        if len(weights) != len(own):
-            raise InputError(f"set_weights got {len(weights)} arrays, expected {len(own)}")
-        for number, (new, old) in enumerate(zip(weights, own, strict=True)):
-            if np.shape(new) != old.shape:
-                raise InputError(f"set_weights: array {number} has shape {np.shape(new)}, expected {old.shape}")
-        for new, old in zip(weights, own, strict=True):
+        self.check_weights([np.shape(new) for new in weights])
+        for new, old in zip(weights, self._keras_weights(self.params), strict=True):
             old[...] = array_module(old).asarray(np.asarray(new, self.dtype))
 
-    def _keras_weights(self) -> list[Array]:
-        params = self.params
+    def check_weights(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """InputError unless these are the shapes of the weights in Keras' order; no memory is taken."""
+        own = self._keras_weights({name: np.broadcast_to(np.int8(0), shape) for name, shape in self.shapes.items()})
+        if len(shapes) != len(own):
+            raise InputError(f"set_weights got {len(shapes)} arrays, expected {len(own)}")
+        for number, (new, old) in enumerate(zip(shapes, own, strict=True)):
+            if new != old.shape:
+                raise InputError(f"set_weights: array {number} has shape {new}, expected {old.shape}")
+
+    def _keras_weights(self, params: Weights) -> list[Array]:
         return [a for layer, own in zip(self.layers, self.views(params), strict=True) for a in layer.keras_weights(own)]
 
     def count_params(self) -> int:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from numbers import Integral
 from typing import TypeVar
 
-from ..errors import InputError
+from ..errors import InputError, shown
 
 Thing = TypeVar("Thing")
 
@@ -16,9 +16,9 @@ def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
     """known[name]; InputError if there is none of this name."""
     if isinstance(name, str) and name in known:
         return known[name]
-    near = get_close_matches(str(name).lower(), known, n=1)
+    near = get_close_matches(shown(name).strip("'").lower(), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{what} {name!r} is not known, expected one of {', '.join(known)}{hint}")
+    raise InputError(f"{what} {shown(name)} is not known, expected one of {', '.join(known)}{hint}")
 
 
 def count(what: str, value: object) -> int:
