@@ -15,6 +15,7 @@ from .data.vocab import EOS, SPECIALS, Vocabulary
 from .errors import InputError
 from .parallel.ranks import Ranks
 from .search import Hypothesis, beam_search, check_options, check_sampling, sample
+from .search.ensemble import vocabulary_sizes
 from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
@@ -56,9 +57,15 @@ class Translator:
 
     ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with
     the same lines; each searches for its share of the batches, and all have all results.
+
+    Raises InputError if a vocabulary has not as many tokens as the model, where the model tells how many.
     """
 
     def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None):
+        for side, vocab, size in zip(("source", "target"), (src_vocab, tgt_vocab), vocabulary_sizes(model) or (),
+                                     strict=False):
+            if len(vocab) != size:
+                raise InputError(f"the {side} vocabulary has {len(vocab):,} tokens, the model was made for {size:,}")
         self.model = model
         self.src_vocab = src_vocab
         self.tgt_vocab = tgt_vocab

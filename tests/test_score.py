@@ -84,6 +84,14 @@ def test_the_score_of_what_beam_search_found_is_its_score(several):
     np.testing.assert_allclose([scored.score for scored in one.score(src, tgt)], scores, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("sizes, side", [((24, 11), "target"), ((25, 10), "source")])
+@pytest.mark.parametrize("several", [False, True])
+def test_vocabularies_of_another_model_are_noticed(sizes, side, several):
+    one, other = translator(), NMT(*sizes, 4, 4)
+    with pytest.raises(InputError, match=f"the {side} vocabulary has (24|10) tokens, the model was made for (25|11)"):
+        Translator(Ensemble([other]) if several else other, one.src_vocab, one.tgt_vocab)
+
+
 def test_blank_lines():
     scored = translator().score(["", "w01", "w02"], ["  ", "", "la"])
     assert scored[0] == (0.0, [], [])
