@@ -116,10 +116,12 @@ class Sequential:
                 into[name][...] = gradient
         return grads
 
-    def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, metrics: Sequence[str] = ()) -> None:
+    def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, *, metrics: Sequence[str] = ()) -> None:
         """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
         known = look_up("loss", loss, {name: name for name in losses.LOSSES})
-        metrics = [look_up("metric", name, losses.METRICS) for name in metrics or ()]
+        metrics = list(metrics or ())
+        for name in metrics:
+            look_up("metric", name, losses.METRICS)
         choices = optimizer_named(optimizer)
         self.loss, self.metrics, self.choices = known, metrics, choices
         self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
@@ -129,20 +131,24 @@ class Sequential:
 
     def fit(self, x: Any, y: Any, batch_size: int = 32, epochs: int = 1, verbose: int | str = "auto",
             callbacks: Any = (), validation_split: float = 0.0, validation_data: tuple | None = None,
-            shuffle: bool = True, sample_weight: Any = None):
+            shuffle: bool = True, *, sample_weight: Any = None, on_nonfinite: str = "stop"):
         """Train; returns a History.  Examples are along the first axis of x, y and sample_weight.
 
         validation_split: the share of examples, from the end, that are validated on instead; validation_data: (x, y)
-        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  InputError before
-        anything is trained if something does not fit.
+        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  on_nonfinite: "stop"
+        at a step whose loss or gradient is not finite, or "skip" it, 20 in a row at most; it moves nothing.
+
+        InputError before anything is trained if something does not fit; at such a step; and if an epoch leaves weights
+        that are not finite: they are then again what they were before it.
         """
+        look_up("on_nonfinite", on_nonfinite, dict.fromkeys(fitting.ON_NONFINITE))
         data = self._ready("fit", x, y, sample_weight)
         return fitting.fit(self, data, count("batch_size", batch_size),
                            count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
                            callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else [],
-                           validation_split, validation_data, shuffle)
+                           validation_split, validation_data, shuffle, on_nonfinite)
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None,
+    def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None, *,
                  return_dict: bool = False) -> float | list[float] | dict[str, float]:
         """The loss, or with metrics [loss, accuracy], on these examples."""
         data = self._ready("evaluate", x, y, sample_weight)

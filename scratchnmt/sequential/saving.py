@@ -76,7 +76,7 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
     with _described(path):
         if compiled := about["compiled"]:
             kind, choices = compiled["optimizer"]
-            model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], compiled["metrics"])
+            model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], metrics=compiled["metrics"])
             arrays = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
             if compiled["state"]:
                 model.optimizer.load_state(compiled["state"] | arrays)
