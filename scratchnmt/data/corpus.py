@@ -16,7 +16,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from zlib import crc32
 
 import numpy as np
@@ -82,11 +82,12 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, number: int) -> tuple[list[int], list[int]]: ...
+    if TYPE_CHECKING:  # Python keeps overloads for ever, with their module: also of the museum's copies
+        @overload
+        def __getitem__(self, number: int) -> tuple[list[int], list[int]]: ...
 
-    @overload
-    def __getitem__(self, number: slice) -> list[tuple[list[int], list[int]]]: ...
+        @overload
+        def __getitem__(self, number: slice) -> list[tuple[list[int], list[int]]]: ...
 
     def __getitem__(self, number: int | slice) -> tuple[list[int], list[int]] | list[tuple[list[int], list[int]]]:
         if isinstance(number, slice):
