@@ -32,9 +32,9 @@ from .data.seal import SEAL, seal_of, sealed_bytes
 from .data.text import flush_to_disk, read_limited, write_atomically
 from .data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
 from .errors import InputError, WriteError, printable, require, shown
+from .files.untrusted import TENSOR_HEADER, check_tensor_header, parse_json
 from .models.config import NMTConfig
 from .models.nmt import NMT
-from .reading import TENSOR_HEADER, check_tensor_header, parse_json
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 CORPUS = "corpus"  # a folder: see data/corpus.py

@@ -18,7 +18,7 @@ import numpy as np
 from ..data.text import read_limited, write_atomically
 from ..data.vocab import SPECIALS, VOCABULARY_LIMIT, Vocabulary, WordVocabulary, composed
 from ..errors import InputError, shown
-from ..reading import parse_json
+from ..files.untrusted import parse_json
 
 SIDES = ("src_word2id", "tgt_word2id")
 _SPACE = "\u2423"  # an open box

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ..errors import InputError, printable, require
-from ..reading import Archive, archive, check_tensor_header, opened
+from ..files.untrusted import Archive, archive, check_tensor_header, opened
 from .unpickle import LIMIT, Storage, TensorView, unpickle
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"

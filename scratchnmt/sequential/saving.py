@@ -22,7 +22,7 @@ import numpy as np
 from ..arrays import array_module
 from ..checkpoint import read_tensors, write_tensors
 from ..errors import InputError, printable, require
-from ..reading import Archive, archive, opened, parse_json
+from ..files.untrusted import Archive, archive, opened, parse_json
 from . import core, recurrent, wrappers
 from .layer import Layer, snake_case
 from .model import Sequential

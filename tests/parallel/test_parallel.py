@@ -118,6 +118,22 @@ def test_the_guard_of_a_process_that_dies_says_what_is_left_of_its_work(tmp_path
     assert (tmp_path / "mark").read_text() == done.stderr  # in case the terminal was gone
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_mark_in_the_temporary_folder_does_not_stay(tmp_path):
+    """The whole program of a guard whose rank has died, but for how long it waits for the others."""
+    code = ("import sys; from scratchnmt.parallel import guard; guard.watch(int(sys.argv[1]), *sys.argv[2:]);"
+            "guard.forget(sys.argv[2], 0.5)")
+    for name, stays in ((".fallen.1", False), ("run/.fallen.2", True)):
+        mark = tmp_path / name
+        mark.parent.mkdir(exist_ok=True)
+        done = subprocess.run([sys.executable, "-c", code, "0", str(mark), "rank 1 of 2", "early", "late"], check=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+                              env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)})
+        assert "rank 1 of 2 (process 0) died; early" in done.stderr and mark.exists()
+        time.sleep(1)
+        assert mark.exists() == stays
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/wchan"), reason="no /proc")
 @pytest.mark.parametrize("children, alive", [(1, False), (2, True)])
 def test_who_waits_for_what_it_has_started_does_not_hang(children, alive):

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from .data.text import open_regular
-from .errors import InputError, printable
+from ..data.text import open_regular
+from ..errors import InputError, printable
 
 _DEEPEST = 50  # levels of JSON
 TENSOR_HEADER = 1 << 26  # bytes of the header of a safetensors file; more is nothing that is written here
