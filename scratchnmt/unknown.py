@@ -33,14 +33,19 @@ Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and w
 
 
 def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unknown: bool,
-           dictionary: Mapping[str, str] | None) -> Writer:
-    """How a translation becomes text: as the vocabulary decodes it, or with its unknown words replaced.
+           dictionary: Mapping[str, str] | None, pieces: bool = False) -> Writer:
+    """How a translation becomes text: as the vocabulary decodes it, with its unknown words replaced, or as its tokens.
 
-    Raises InputError for a dictionary that would not be used, a model without attention, and vocabularies of pieces.
+    Raises InputError for a dictionary that would not be used, a model without attention, vocabularies of pieces, and
+    tokens with their unknown words replaced.
     """
+    if pieces and replace_unknown:
+        raise InputError("pieces and replace_unknown exclude each other: what replaces an <unk> is no token")
     if not replace_unknown:
         if dictionary is not None:
             raise InputError("dictionary needs replace_unknown: it is for the words that replace <unk>")
+        if pieces:
+            return lambda line, found: " ".join(map(tgt_vocab.token, found.value))
         return lambda line, found: tgt_vocab.decode(found.value)
     if not _attends(model):
         raise InputError("replace_unknown needs a model with attention: with score 'none' nothing tells which source "

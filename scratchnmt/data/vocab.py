@@ -185,6 +185,22 @@ class SentencePieceVocabulary:
 Vocabulary: TypeAlias = WordVocabulary | SentencePieceVocabulary
 
 
+def ids_of_pieces(vocabulary: Vocabulary, lines: Iterable[str]) -> list[list[int]]:
+    """The ids of lines of tokens with spaces between, each as `token` names it; <unk> is the special one.
+
+    Raises InputError, with the number of the line, for what is no token of a sentence.
+    """
+    ids = {vocabulary.token(i): i for i in range(UNK, len(vocabulary))}
+    found = []
+    for number, line in enumerate(lines, start=1):
+        pieces = [piece for piece in line.split(" ") if piece]
+        if unknown := next((piece for piece in pieces if piece not in ids), None):
+            raise InputError(f"line {number}: {shown(unknown)} is no token of the target vocabulary; expected tokens "
+                             "as `translate --pieces` (pieces=True) gives them")
+        found.append([ids[piece] for piece in pieces])
+    return found
+
+
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """Load what `save` wrote; the content tells its kind.
 
