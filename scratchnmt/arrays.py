@@ -169,15 +169,12 @@ def keep_freed_memory() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _workers() -> tuple[int, ThreadPoolExecutor]:
+def _workers(process: int) -> tuple[int, ThreadPoolExecutor]:
+    """How many threads, and they, of this process: one that was forked has none, and must make its own."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     count = int(wanted) if wanted.isdigit() and int(wanted) else cores
     return count, ThreadPoolExecutor(count, thread_name_prefix="scratchnmt")
-
-
-if hasattr(os, "register_at_fork"):  # a forked process has no threads: it must make its own
-    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
@@ -187,7 +184,7 @@ def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
     side by side.  The tasks must write to disjoint places.  A range smaller than two grains, and
     everything on one core, runs at once in the caller's thread.
     """
-    count, pool = _workers()
+    count, pool = _workers(os.getpid())
     parts = max(1, min(count, size // grain))
     bounds = [size * i // parts for i in range(parts + 1)]
     # in the caller's context: that is where NumPy keeps what np.errstate set

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Collection, Iterable
+from itertools import islice
 from types import ModuleType
 from typing import Any
+
+_LONGEST = 2000  # characters of a message
 
 
 class ScratchnmtError(Exception):
@@ -14,7 +17,14 @@ class ScratchnmtError(Exception):
 
 
 class InputError(ScratchnmtError, ValueError):
-    """What the user gave cannot be used; the message is one sentence and the whole story."""
+    """What the user gave cannot be used; the message is one sentence and the whole story.
+
+    A file may hold names of any length; of a longer message the middle is left out.
+    """
+
+    def __init__(self, message: str = ""):
+        half = _LONGEST // 2 - 3
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
 class MachineError(InputError):
@@ -42,7 +52,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The end of a sentence about a name that is not known: "; did you mean 'adam'?", or nothing if none is near."""
     from difflib import get_close_matches  # only now, for an error
 
-    near = get_close_matches(name.lower(), list(known), n=1, cutoff=0.65) if isinstance(name, str) else []
+    near = isinstance(name, str) and get_close_matches(name[:_SHOWN].lower(), list(known), n=1, cutoff=0.65)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -53,10 +63,20 @@ def expected_one_of(value: object, known: Iterable[str]) -> str:
 
 
 def unknown_names(given: Iterable[str], known: Collection[str]) -> str:
-    """The names that are not known, cut if they are many or long, with what the first may have been meant for."""
+    """The names that are not known, with what the first may have been meant for; "" if all are."""
     unknown = sorted(set(given) - set(known))
-    listed = ", ".join(name[:80] for name in unknown[:20])
-    return listed + did_you_mean(unknown[0], known) if unknown else ""
+    return listed(unknown) + did_you_mean(unknown[0], known) if unknown else ""
+
+
+def printable(text: str) -> str:
+    """Text of a file that is not trusted, for one line of a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+
+
+def listed(names: Collection[str], most: int = 20) -> str:
+    """Names of a file that is not trusted, for an error's sentence."""
+    some = ", ".join(printable(name) for name in islice(names, most))
+    return f"{some} and {len(names) - most:,} more" if len(names) > most else some
 
 
 def sentence(error: BaseException) -> str:

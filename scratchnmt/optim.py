@@ -128,7 +128,7 @@ class Adam:
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, eps_hat: bool = False):
         self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
         self.betas = (_in_range("betas[0]", betas[0], 0.0, 1.0), _in_range("betas[1]", betas[1], 0.0, 1.0))
-        self.eps, self.eps_hat = _in_range("eps", eps, 0.0, float("inf")), eps_hat
+        self.eps, self.eps_hat = _above_zero("eps", eps), eps_hat
         self.params = params
         self.step_count = 0
         xp = array_module(params.flat)
@@ -177,7 +177,7 @@ class RMSprop:
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
         self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
-        self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _in_range("eps", eps, 0.0, float("inf"))
+        self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _above_zero("eps", eps)
         self.params = params
         self.step_count = 0
         self.v = array_module(params.flat).zeros_like(params.flat)
@@ -292,6 +292,12 @@ def _in_parts(flat: Array, task: Callable[[slice, Array], Any], whole: slice = W
 def _in_range(name: str, value: float, low: float, high: float) -> float:
     if not low <= value < high:
         raise InputError(f"{name} is {value}, expected at least {low} and below {high}")
+    return float(value)
+
+
+def _above_zero(name: str, value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise InputError(f"{name} is {value}, expected above 0: with 0, a weight without a gradient becomes 0 / 0")
     return float(value)
 
 

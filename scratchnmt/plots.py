@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from .data.text import decode_lines
 from .errors import InputError, require
 from .files.atomic import replace_file
+from .files.reading import read_limited
 
 _DOTS_PER_INCH = 150
 _COLUMNS = ("epoch", "seconds", "train_loss", "valid_ppl", "valid_bleu")
+_METRICS_LIMIT = 1 << 27  # bytes: some hundred thousand validations
 _SERIES = {"font.family": ["DejaVu Sans"], "font.size": 9}
 
 
@@ -106,7 +109,7 @@ def _literal(token: str) -> str:
 
 def _read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = decode_lines(read_limited(path, _METRICS_LIMIT), str(path))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     records = []
@@ -116,7 +119,7 @@ def _read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
             if record["train_loss"] is None:  # all steps were skipped
                 record["train_loss"] = nan
             records.append({name: float(record[name]) for name in _COLUMNS})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             raise InputError(f"{path}, line {number}, is not the record of a validation: {error}") from error
     if not records:
         raise InputError(f"{path} holds no validation yet")

@@ -11,10 +11,11 @@ import numpy as np
 
 from .arrays import to_device
 from .data.batches import Batch, make_batch
-from .data.vocab import EOS, SPECIALS, Vocabulary
+from .data.vocab import EOS, SPECIALS, Vocabulary, ids_of_pieces
 from .errors import InputError
 from .parallel.ranks import Ranks
 from .search import Hypothesis, beam_search, check_options, check_sampling, sample
+from .search.ensemble import vocabulary_sizes
 from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
@@ -56,9 +57,15 @@ class Translator:
 
     ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with
     the same lines; each searches for its share of the batches, and all have all results.
+
+    Raises InputError if a vocabulary has not as many tokens as the model, where the model tells how many.
     """
 
     def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None):
+        for side, vocab, size in zip(("source", "target"), (src_vocab, tgt_vocab), vocabulary_sizes(model) or (),
+                                     strict=False):
+            if len(vocab) != size:
+                raise InputError(f"the {side} vocabulary has {len(vocab):,} tokens, the model was made for {size:,}")
         self.model = model
         self.src_vocab = src_vocab
         self.tgt_vocab = tgt_vocab
@@ -94,6 +101,7 @@ class Translator:
         window: int | None = None,
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
+        pieces: bool = False,
     ) -> Iterator[Any]:
         """Translate lines as they come; yield one result for each, in order.  Blank in, blank out.
 
@@ -104,7 +112,8 @@ class Translator:
         results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences of
         like length; window=1 answers each line before it reads the next.  replace_unknown puts the source word
         with the most attention in the place of <unk>, or what the dictionary has for that word (see
-        scratchnmt.unknown); the scores remain those of <unk>.
+        scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found, with
+        spaces between, for `score`.
 
         Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty, a model whose
         unknown words cannot be replaced; with its number, for a line so long that its search might not fit
@@ -112,7 +121,7 @@ class Translator:
         """
         n = 1 if n_best is None else n_best
         search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
-        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary)
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces)
         results = self._stream(lines, window, batch_size, max_length, search, write)
         return (scored[0][0] for scored in results) if n_best is None else results
 
@@ -128,6 +137,7 @@ class Translator:
         window: int | None = None,
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
+        pieces: bool = False,
     ) -> Iterator[tuple[str, float]]:
         """Draw a translation of every line as they come; yield (text, score) of each, in order.
 
@@ -135,7 +145,7 @@ class Translator:
         errors as in `stream`.  What line n gives depends on the seed and on n, but for rounding not on other lines.
         """
         search = self._sampling(seed, temperature=temperature, top_k=top_k)
-        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary)
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces)
         return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search, write))
 
     def _beam(self, **options: Any) -> _Search:
@@ -219,22 +229,26 @@ class Translator:
         weights = search.beam_size * len(ids) * _limit(len(ids), max_length)
         return weights * self.model.params.flat.itemsize
 
-    def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], *, batch_size: int = 64
+    def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], *, batch_size: int = 64, pieces: bool = False
               ) -> list[ScoredTranslation]:
         """How probable each line of tgt_lines is as the translation of the same line of src_lines.
 
-        No search (forced decoding): the score of a translation that beam search found without a length penalty is
-        the score it found.  A blank line is the empty translation, only </s>; of a blank line it is what `stream`
-        makes of it, no tokens and a score of 0.
+        No search (forced decoding): the score of a translation that ended is the score with which the search found
+        it, if it has the tokens that were found.  With words it has; SentencePiece cuts a text in its own way, while a
+        search may find other pieces that spell the same, whose score this then is not.  pieces: tgt_lines are tokens
+        with spaces between, as `stream(..., pieces=True)` gives them, and scored as they are.
+
+        A blank line is the empty translation, only </s>; of a blank line it is what `stream` makes of it, no tokens
+        and a score of 0.
 
         Raises InputError for unequal numbers of lines and, with its number, for a line that is blank in the source
-        alone, and for one so long that scoring it might not fit into memory.
+        alone, for one so long that scoring it might not fit into memory, and for what is no piece.
         """
         if isinstance(src_lines, str) or isinstance(tgt_lines, str):
             raise TypeError("lines must be lists of sentences, not one string")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
-        pairs = self._encode_pairs(list(src_lines), list(tgt_lines))
+        pairs = self._encode_pairs(list(src_lines), list(tgt_lines), pieces)
         found = [ScoredTranslation(0.0, [], []) for _ in pairs]
         order = sorted((i for i, (src, _) in enumerate(pairs) if src), key=lambda i: len(pairs[i][1]))
         longest = accumulate((len(pairs[i][0]) for i in order), max)  # so that these sizes ascend, too
@@ -245,13 +259,14 @@ class Translator:
                 found[i] = ScoredTranslation(sum(scores), tokens, scores)
         return found
 
-    def _encode_pairs(self, src_lines: list[str], tgt_lines: list[str]) -> list[tuple[list[int], list[int]]]:
+    def _encode_pairs(self, src_lines: list[str], tgt_lines: list[str], pieces: bool
+                      ) -> list[tuple[list[int], list[int]]]:
         """The ids of both sides; InputError as `score` says."""
         if len(src_lines) != len(tgt_lines):
             raise InputError(f"{len(src_lines)} source lines and {len(tgt_lines)} target lines: line n of one must "
                              "be the translation of line n of the other")
-        pairs = [(self.src_vocab.encode(src), self.tgt_vocab.encode(tgt))
-                 for src, tgt in zip(src_lines, tgt_lines, strict=True)]
+        tgt_ids = ids_of_pieces(self.tgt_vocab, tgt_lines) if pieces else map(self.tgt_vocab.encode, tgt_lines)
+        pairs = list(zip(map(self.src_vocab.encode, src_lines), tgt_ids, strict=True))
         for n, (src, tgt) in enumerate(pairs, start=1):
             if tgt and not src:
                 raise InputError(f"line {n} is blank in the source and not in the target: it can be no translation")

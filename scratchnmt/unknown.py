@@ -19,14 +19,13 @@ from __future__ import annotations
 
 import os
 import reprlib
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .data.text import read_lines
-from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary
+from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, split_words
 from .errors import InputError
 from .search import Ensemble, Hypothesis
 
@@ -34,14 +33,19 @@ Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and w
 
 
 def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unknown: bool,
-           dictionary: Mapping[str, str] | None) -> Writer:
-    """How a translation becomes text: as the vocabulary decodes it, or with its unknown words replaced.
+           dictionary: Mapping[str, str] | None, pieces: bool = False) -> Writer:
+    """How a translation becomes text: as the vocabulary decodes it, with its unknown words replaced, or as its tokens.
 
-    Raises InputError for a dictionary that would not be used, a model without attention, and vocabularies of pieces.
+    Raises InputError for a dictionary that would not be used, a model without attention, vocabularies of pieces, and
+    tokens with their unknown words replaced.
     """
+    if pieces and replace_unknown:
+        raise InputError("pieces and replace_unknown exclude each other: what replaces an <unk> is no token")
     if not replace_unknown:
         if dictionary is not None:
             raise InputError("dictionary needs replace_unknown: it is for the words that replace <unk>")
+        if pieces:
+            return lambda line, found: " ".join(map(tgt_vocab.token, found.value))
         return lambda line, found: tgt_vocab.decode(found.value)
     if not _attends(model):
         raise InputError("replace_unknown needs a model with attention: with score 'none' nothing tells which source "
@@ -76,7 +80,7 @@ def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
     """
     entries: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
-        fields = [field.split() for field in unicodedata.normalize("NFC", line).split("\t")]
+        fields = [split_words(field) for field in line.split("\t")]
         if len(fields) != 2 or len(fields[0]) != 1 or not fields[1]:
             raise InputError(f"{path}, line {number}: expected one source word, a tab and its translation, not "
                              f"{reprlib.repr(line)}")

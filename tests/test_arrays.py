@@ -61,7 +61,7 @@ def test_the_words_of_a_shape_error(arguments, message):
 def four_threads():
     patch = pytest.MonkeyPatch()
     with ThreadPoolExecutor(4) as pool, patch.context() as context:
-        context.setattr(arrays, "_workers", lambda: (4, pool))
+        context.setattr(arrays, "_workers", lambda process: (4, pool))
         yield
 
 
@@ -101,7 +101,25 @@ def test_threads_are_as_many_as_asked_for_or_as_cores(monkeypatch, wanted, cores
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
     if cores is None:
         monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows have none
-    assert _workers.__wrapped__()[0] == count
+    assert _workers.__wrapped__(0)[0] == count
+
+
+FORKING = """
+import os
+from scratchnmt.arrays import for_ranges
+done = []
+for_ranges(lambda start, stop: done.append(stop - start), 4, 1)
+if os.fork() == 0:
+    for_ranges(lambda start, stop: done.append(stop - start), 4, 1)
+    os._exit(0 if done == [2, 2, 2, 2] else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_makes_threads_of_its_own():
+    """Or it would wait for ever for those that it lacks."""
+    subprocess.run([sys.executable, "-c", FORKING], env={**os.environ, "OMP_NUM_THREADS": "2"}, timeout=20, check=True)
 
 
 @pytest.mark.parametrize("failing", range(4))

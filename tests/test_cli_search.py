@@ -60,12 +60,13 @@ def test_score_of_tokens_and_a_file(call, runs):
     assert (runs / "found").read_text() == out
 
 
-def test_score_of_what_was_translated_is_its_score(call, runs):
+@pytest.mark.parametrize("pieces", [[], ["--pieces"]], ids=["text", "pieces"])
+def test_score_of_what_was_translated_is_its_score(call, runs, pieces):
     found = call("translate", "--model", runs / "one", "--n-best", 1, "--input", runs / "src", "--beam", 8,
-                 "--max-length", 40)[1]
+                 "--max-length", 40, *pieces)[1]
     rows = [line.split("\t") for line in found.splitlines()]
     (runs / "tgt").write_text("".join(text + "\n" for _, _, text in rows))
-    again = [line.split("\t") for line in call("score", "--model", runs / "one", *files(runs))[1].splitlines()]
+    again = [line.split("\t") for line in call("score", "--model", runs / "one", *files(runs), *pieces)[1].splitlines()]
     ended = [i for i, (_, _, text) in enumerate(rows) if len(text.split()) < 40]
     assert len(ended) > 2 and [again[i][0] for i in ended] == [rows[i][1] for i in ended]
 

@@ -8,7 +8,7 @@ from models.tiny_nmt import alone, batch, by_configuration, padded
 
 from scratchnmt import translate
 from scratchnmt.data.batches import make_batch
-from scratchnmt.data.vocab import WordVocabulary
+from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary, ids_of_pieces
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import Ensemble, beam_search
@@ -82,6 +82,55 @@ def test_the_score_of_what_beam_search_found_is_its_score(several):
     assert len(pairs) > 90 and max(len(text.split()) for _, text, _ in pairs) > 3
     src, tgt, scores = zip(*pairs, strict=True)
     np.testing.assert_allclose([scored.score for scored in one.score(src, tgt)], scores, rtol=0, atol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def subwords():
+    """A translator that finds pieces which SentencePiece would not have chosen, as no training has taught it which."""
+    pytest.importorskip("sentencepiece")
+    vocab = SentencePieceVocabulary.train([*SRC, *TGT, "chats dorment la les lesquels chatte"] * 5, size=60)
+    model = NMT(len(vocab), len(vocab), 10, 12, dtype="float64", seed=3)
+    return Translator(model, vocab, vocab)
+
+
+def test_the_score_of_pieces_is_the_score_with_which_they_were_found(subwords):
+    lines = [line for line in SRC if line] * 5
+    found, texts = (list(subwords.sample(lines, max_length=60, pieces=pieces)) for pieces in (True, False))
+    ended = [i for i, (pieces, _) in enumerate(found) if pieces and len(pieces.split(" ")) < 60]
+    assert len(ended) > 10
+    pick = lambda things: [things[i] for i in ended]
+    scores = [score for _, score in pick(found)]
+    by_pieces = subwords.score(pick(lines), [pieces for pieces, _ in pick(found)], pieces=True)
+    np.testing.assert_allclose([one.score for one in by_pieces], scores, atol=1e-10)
+    for one, (pieces, _), (text, _) in zip(by_pieces, pick(found), pick(texts), strict=True):
+        assert one.tokens == [*filter(None, pieces.split(" ")), "</s>"]
+        assert subwords.tgt_vocab.decode(ids_of_pieces(subwords.tgt_vocab, [pieces])[0]) == text
+    by_text = subwords.score(pick(lines), [text for text, _ in pick(texts)])
+    assert not np.allclose([one.score for one in by_text], scores)  # or there would be no need of pieces
+
+
+def test_pieces_of_words_are_words():
+    one = translator()
+    assert one.score(SRC, TGT[:4] + [""] + TGT[5:]) == one.score(
+        SRC, [line.replace("inconnu", "<unk>") for line in TGT], pieces=True)
+    (drawn,) = one.sample(["w01"], pieces=True)
+    assert one.score(["w01"], [drawn[0]], pieces=True)[0].tokens[:-1] == drawn[0].split()
+
+
+@pytest.mark.parametrize("wrong", ["inconnu", "la </s>", "<s>", "<pad> la", "la\tle"])
+def test_what_is_no_piece_is_told_by_its_line(wrong):
+    with pytest.raises(InputError, match="^line 2: .* is no token of the target vocabulary"):
+        translator().score(["w01", "w02"], ["la", wrong], pieces=True)
+    with pytest.raises(InputError, match="pieces and replace_unknown exclude each other"):
+        translator().translate(["w01"], pieces=True, replace_unknown=True)
+
+
+@pytest.mark.parametrize("sizes, side", [((24, 11), "target"), ((25, 10), "source")])
+@pytest.mark.parametrize("several", [False, True])
+def test_vocabularies_of_another_model_are_noticed(sizes, side, several):
+    one, other = translator(), NMT(*sizes, 4, 4)
+    with pytest.raises(InputError, match=f"the {side} vocabulary has (24|10) tokens, the model was made for (25|11)"):
+        Translator(Ensemble([other]) if several else other, one.src_vocab, one.tgt_vocab)
 
 
 def test_blank_lines():

@@ -24,6 +24,7 @@ def add_arguments(parser: Parser) -> None:
     add_models(given)
     given.add_argument("--src", required=True, metavar="FILE", help="source sentences, one a line, UTF-8 or .gz")
     given.add_argument("--tgt", required=True, metavar="FILE", help="their translations, line by line")
+    add_option(given, "pieces", False, "the translations are tokens, as translate --pieces prints them")
     output = parser.add_argument_group("output")
     add_option(output, "tokens", False, "print the log-probability of every token, too")
     output.add_argument("--out", metavar="FILE",
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.out)
     src, tgt = read_parallel(args.src, args.tgt)
     translator = Translator.load(args.model, **computing(vars(args)))
-    lines = _format(translator.score(src, tgt, batch_size=args.batch_size), args.tokens)
+    lines = _format(translator.score(src, tgt, batch_size=args.batch_size, pieces=args.pieces), args.tokens)
     if args.out:
         write_lines(args.out, lines)
     else:

@@ -65,6 +65,7 @@ def add_arguments(parser: Parser) -> None:
     more = parser.add_argument_group("more output")
     add_option(more, "n_best", None,
                "print the N best translations of each line with their scores (log-probabilities)", type=int)
+    add_option(more, "pieces", False, "print the tokens that were found, with spaces between, for score --pieces")
     more.add_argument("--attention", metavar="FILE",
                       help="draw the attention weights: line 1 to FILE (.png, .svg, .pdf), line 2 to "
                       "FILE-2.png and so on")
@@ -106,7 +107,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     lines = ranks.same(lines, window or args.batch_size)
     if args.attention:
         lines = _draw_maps(translator, lines, args)
-    results = _results(translator, lines, {**shared, "window": window}, args)
+    results = _results(translator, lines, {**shared, "window": window, "pieces": args.pieces}, args)
     if interactive:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     if not ranks.first:

@@ -16,7 +16,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from zlib import crc32
 
 import numpy as np
@@ -82,11 +82,12 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, number: int) -> tuple[list[int], list[int]]: ...
+    if TYPE_CHECKING:  # Python keeps overloads for ever, with their module: also of the museum's copies
+        @overload
+        def __getitem__(self, number: int) -> tuple[list[int], list[int]]: ...
 
-    @overload
-    def __getitem__(self, number: slice) -> list[tuple[list[int], list[int]]]: ...
+        @overload
+        def __getitem__(self, number: slice) -> list[tuple[list[int], list[int]]]: ...
 
     def __getitem__(self, number: int | slice) -> tuple[list[int], list[int]] | list[tuple[list[int], list[int]]]:
         if isinstance(number, slice):
@@ -196,6 +197,11 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} has version {shown(header['version'])}, this program reads version {_VERSION}")
         if header[CHECKSUM] != checksum_of(header):
             raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
+        if header["dtype"] not in ("<u2", "<u4"):  # others NumPy may take for addresses
+            raise InputError(f"{path} is damaged: its ids are {shown(header['dtype'])}")
+        if any(type(header[name]) is not int or header[name] < 0 for name in ("tokens", "pairs", "content")):
+            raise InputError(f"{path} is damaged: its sizes are none")
+        LeftOut(*header["left_out"]), header["made_of"]
     except InputError:
         raise
     except OSError as error:

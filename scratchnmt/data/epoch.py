@@ -9,7 +9,7 @@ blocks, and what is in memory is one buffer.  Within it, pairs of like length ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -40,11 +40,12 @@ class Epoch(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    @overload
-    def __getitem__(self, position: int) -> np.ndarray: ...
+    if TYPE_CHECKING:  # as in Corpus
+        @overload
+        def __getitem__(self, position: int) -> np.ndarray: ...
 
-    @overload
-    def __getitem__(self, position: slice) -> list[np.ndarray]: ...
+        @overload
+        def __getitem__(self, position: slice) -> list[np.ndarray]: ...
 
     def __getitem__(self, position: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(position, slice):

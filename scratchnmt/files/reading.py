@@ -1,13 +1,32 @@
-"""Files that are read whole: regular ones alone, and no more of them than is ever written there."""
+"""Files that anybody may have made, read at a cost that their size bounds.
+
+The rules, and where they are kept:
+
+    a file is a regular one, never waited for              `open_regular`
+    it has no more bytes than any of its kind              `read_limited`, TENSOR_HEADER
+    what it is packed into does not unpack to more         `archive`
+    what it holds takes a step or a few for each byte      `parse_json`, and interop/unpickle.py
+    shapes are compared with what is expected, or with     whoever makes the arrays
+    the bytes that are there, before memory is taken
+    an error's message has a bounded length                InputError, of errors.py
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from typing import BinaryIO
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from .atomic import AnyPath
+
+_DEEPEST = 50  # levels of JSON
+TENSOR_HEADER = 1 << 26  # bytes of the header of a safetensors file; more is nothing that is written here
 
 
 def open_regular(path: AnyPath) -> BinaryIO:
@@ -27,3 +46,73 @@ def read_limited(path: AnyPath, limit: int) -> bytes:
     if len(data) > limit:
         raise InputError(f"{path} has more than {limit:,} bytes, which is more than is ever written there")
     return data
+
+
+@contextmanager
+def opened(path: AnyPath) -> Iterator[BinaryIO]:
+    """A regular file, open to be read; InputError, naming it, for whatever the system says meanwhile."""
+    try:
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def parse_json(data: bytes, path: AnyPath) -> Any:
+    """The value; InputError, naming the file, if it is none, or nested so deep that whoever walks through it fails."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
+        raise InputError(f"{path} is not JSON, or is damaged: {error}") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level if isinstance(one, (dict, list))
+                 for inner in (one.values() if isinstance(one, dict) else one)]
+    if level:
+        raise InputError(f"{path} is damaged: its JSON is nested deeper than {_DEEPEST} levels")
+    return value
+
+
+def check_tensor_header(path: AnyPath) -> None:
+    """InputError if a safetensors file is no regular file, or its header longer than any that is written here."""
+    with opened(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > TENSOR_HEADER:
+        raise InputError(f"{path} is damaged: its header would have {length:,} bytes")
+
+
+class Archive:
+    """A zip archive whose parts are stored, not compressed, and together no larger than the file."""
+
+    def __init__(self, content: zipfile.ZipFile, file: BinaryIO, path: str):
+        self.content, self.path, self.names = content, path, content.namelist()
+        if len(set(self.names)) != len(self.names):
+            raise InputError(f"{path} is damaged: it is an archive that holds a name twice")
+        if sum(info.file_size for info in content.infolist()) > os.fstat(file.fileno()).st_size:
+            raise InputError(f"{path} is damaged: its parts are larger than the file")
+
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """The bytes of a part; InputError if it is missing, compressed, or has more than `limit` of them."""
+        try:
+            info = self.content.getinfo(name)
+        except KeyError as error:
+            raise InputError(f"{self.path} is damaged: {printable(name)} is missing") from error
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise InputError(f"{self.path} is damaged: {printable(name)} is compressed, which neither PyTorch nor "
+                             "Keras does")
+        if limit is not None and info.file_size > limit:
+            raise InputError(f"{self.path}: {printable(name)} has more than {limit:,} bytes, which is more than is "
+                             "ever written there")
+        return self.content.read(info)
+
+
+@contextmanager
+def archive(file: BinaryIO, path: AnyPath) -> Iterator[Archive]:
+    """The archive that an open file holds; InputError, naming it, if it is damaged."""
+    try:
+        with zipfile.ZipFile(file) as content:
+            yield Archive(content, file, str(path))
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path} is a damaged archive: {printable(str(error))}") from error

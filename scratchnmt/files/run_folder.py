@@ -33,7 +33,7 @@ from ..models.nmt import NMT
 from .atomic import AnyPath, copy_file, remove_temporaries, write_atomically
 from .checksum import CHECKSUM, bytes_with_checksum, checksum_of
 from .lock import FolderLock
-from .reading import read_limited
+from .reading import parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -222,15 +222,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         if not self.path.is_dir():
             raise InputError(f"{self} is not a folder" if self.path.exists() else f"{self} does not exist")
         try:
-            content: dict[str, Any] = json.loads(read_limited(path, _CONFIG_LIMIT))
+            content: dict[str, Any] = parse_json(read_limited(path, _CONFIG_LIMIT), path)
         except FileNotFoundError as error:
             raise InputError(f"{self} holds no model: {CONFIG} is not there") from error
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        except InputError:
-            raise
-        except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
-            raise InputError(f"{path} is damaged: {error}") from error
         _check_content(path, content)
         return content
 

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, to_device
-from ..errors import InputError, WriteError, require, shown
+from ..errors import InputError, WriteError, printable, require, shown
 from .atomic import AnyPath, replace_file
-from .reading import open_regular
+from .reading import TENSOR_HEADER, check_tensor_header
 
 FORMAT, VERSION = "scratchnmt run", 1
 _LABEL = "scratchnmt"  # the entry in a file's metadata
 _DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
-_HEADER_LIMIT = 1 << 26  # bytes; more is nothing that was written here
 
 
 def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
@@ -35,7 +34,7 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
     host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
     label = {"format": FORMAT, "version": VERSION, "sha256": _checksum(sorted(host.items()), info),
              "info": dict(info)}
-    if len(json.dumps(label)) > _HEADER_LIMIT // 4:  # it stands in JSON once more
+    if len(json.dumps(label)) > TENSOR_HEADER // 4:  # it stands in JSON once more
         raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; "
                          "a run of so many validations needs a larger valid_every")
     with replace_file(path) as new:
@@ -57,7 +56,7 @@ def read_tensors(path: AnyPath, expected: Mapping[str, tuple[str, tuple[int, ...
     """
     safetensors = require("safetensors", extra="train")
     try:
-        _check_header(path)
+        check_tensor_header(path)
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             label = _read_label(path, file.metadata() or {})
             if check is not None:
@@ -81,7 +80,7 @@ def check_version(path: AnyPath, version: Any) -> None:
     """InputError if a file was written by another version than this program reads."""
     if str(version) == str(VERSION):
         return
-    newer = str(version).isdigit() and int(version) > VERSION
+    newer = isinstance(version, int) and version > VERSION
     reason = "was written by a newer scratchnmt" if newer else "is damaged"
     raise InputError(f"{path} {reason}: its version is {shown(version)}, this program reads version {VERSION}")
 
@@ -92,14 +91,6 @@ def _read_back(path: Path) -> None:
         read_tensors(path, keep=False)
     except InputError as error:
         raise OSError(f"what was written reads back otherwise ({error})") from error
-
-
-def _check_header(path: AnyPath) -> None:
-    """InputError if a file's header is longer than any that is written here."""
-    with open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > _HEADER_LIMIT:
-        raise InputError(f"{path} is damaged: its header would have {length:,} bytes")
 
 
 def _read_label(path: AnyPath, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -121,7 +112,7 @@ def _check_expected(path: AnyPath, file: Any, expected: Mapping[str, tuple[str, 
     should = {name: f"{dtype} {tuple(shape)}" for name, (dtype, shape) in expected.items()}
     for name in sorted(there.keys() | should.keys()):
         if there.get(name) != should.get(name):
-            raise InputError(f"{path} does not fit the model: {name} is {there.get(name, 'missing')}, "
+            raise InputError(f"{path} does not fit the model: {printable(name)} is {there.get(name, 'missing')}, "
                              f"expected {should.get(name, 'nothing of this name')}")
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
-from ..errors import InputError
+from ..errors import InputError, listed, printable
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parameters import Parameters
@@ -74,7 +74,7 @@ def nmt_from_pytorch(state: Mapping[str, Any], model_or_config: NMT | NMTConfig 
     if model_or_config is not None and choices:
         raise TypeError(f"nmt_from_pytorch: the config that is given tells {', '.join(choices)}")
     config = model_or_config or _read_config(arrays, choices)
-    _check_fit(arrays, config, combined)
+    _check_fit(arrays, config, combined)  # before anything of these sizes is made
     wide = any(array.dtype == np.float64 for array in arrays.values())
     model = NMT(**config.to_dict(), dtype=dtype or ("float64" if wide else "float32"), device=device)
     _fill(model.params, arrays, config, combined, _sum_of_biases)
@@ -95,7 +95,8 @@ def gradients_from_pytorch(grads: Mapping[str, Any], config: NMTConfig, *, combi
     Of a cell's two biases bias_ih's is taken; bias_hh's is the same in PyTorch.  Errors as in `nmt_from_pytorch`.
     """
     arrays = {name: _array(name, value) for name, value in grads.items()}
-    out = Parameters(config.shapes(), np.result_type(*arrays.values()) if arrays else "float32")
+    _check_fit(arrays, config, combined)
+    out = Parameters(config.shapes(), np.result_type(np.float32, *arrays.values()))
     _fill(out, arrays, config, combined, lambda ih, hh: ih)
     return out
 
@@ -178,7 +179,7 @@ def _refuse(arrays: Mapping[str, np.ndarray], expected: Collection[str], unlike:
              ("unknown", [f"{name} {array.shape}" for name, array in arrays.items() if name not in expected]),
              ("of another shape", unlike))
     if any(found for _, found in lists):
-        told = "; ".join(f"{what}: {', '.join(found)}" for what, found in lists if found)
+        told = "; ".join(f"{what}: {listed(found)}" for what, found in lists if found)
         convolution = any(name.startswith(_CONVOLUTION) for name in arrays)
         raise InputError(f"the state_dict does not fit CS224N's model: {told}" + _NO_CONVOLUTION * convolution)
 
@@ -189,7 +190,9 @@ def _fill(params: Mapping[str, Array], arrays: Mapping[str, np.ndarray], config:
     layout = _check_fit(arrays, config, combined)
     second = dict(_bias_pairs(layout))
     for name, parts in layout.items():
-        array = one_bias(arrays[name], arrays[second[name]]) if name in second else arrays[name]
+        array = _wide(arrays[name])
+        if name in second:
+            array = one_bias(array, _wide(arrays[second[name]]))
         rows, start = _turned(name, array), 0
         for part in parts:
             view = part.of(params)
@@ -219,7 +222,7 @@ def _read_config(arrays: Mapping[str, np.ndarray], choices: Mapping[str, Any]) -
     if not all(name in arrays for name in _TELLING):
         _refuse(arrays, _shapes(_layout(_COURSE, COMBINED[0]), _COURSE), [])
     _refuse(arrays, arrays, [f"{name} is {arrays[name].shape}, expected two axes" for name in _TELLING
-                             if arrays[name].ndim != 2])
+                             if arrays[name].ndim != 2 or not arrays[name].size])
     (V_src, E), (V_tgt, _), (_, G), (_, I), (_, H), (_, M) = (arrays[name].shape for name in _TELLING)
     bidirectional = M == 2 * G or any(name.endswith("_reverse") for name in arrays)
     M = 2 * G if bidirectional else G
@@ -240,5 +243,10 @@ def _array(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be made an array of NumPy: {error}") from error
     if array.dtype.kind != "f":
-        raise InputError(f"{name} holds {array.dtype}, expected floating-point numbers")
-    return array.astype("float32") if array.itemsize < 4 else array  # or biases would be added in half precision
+        raise InputError(f"{printable(name)} holds {array.dtype}, expected floating-point numbers")
+    return array
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """As float32 if it is of less: biases are not added in half precision."""
+    return array.astype("float32") if array.itemsize < 4 else array

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.vocab import SPECIALS, Vocabulary, WordVocabulary
-from ..errors import InputError
+from ..data.vocab import SPECIALS, VOCABULARY_LIMIT, Vocabulary, WordVocabulary, composed
+from ..errors import InputError, shown
 from ..files.atomic import write_atomically
+from ..files.reading import parse_json, read_limited
 
 SIDES = ("src_word2id", "tgt_word2id")
 _SPACE = "\u2423"  # an open box
@@ -58,11 +57,9 @@ def write_cs224n_vocabularies(path: str | os.PathLike, src_vocab: Vocabulary, tg
 
 def _read(path: str | os.PathLike) -> dict[str, Any]:
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = parse_json(read_limited(path, VOCABULARY_LIMIT), path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
-        raise InputError(f"{path} is not JSON, or damaged: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(side), dict) for side in SIDES):
         raise InputError(f"{path} is not a vocab.json of CS224N: it has no {' and '.join(SIDES)}")
     return content
@@ -76,21 +73,21 @@ def _words(ids: Mapping[str, Any], name: str) -> Words:
     if len(ids) == len(SPECIALS) or not _is_text("".join(ids)):
         raise InputError(f"{name}: there is no word" if len(ids) == len(SPECIALS) else f"{name}: a word is no text")
     in_order = sorted(ids.keys() - set(SPECIALS), key=ids.__getitem__)
-    shown = {word: _shown(word) for word in in_order}
+    words = {word: _one_word(word) for word in in_order}
     ours = dict(zip(SPECIALS, SPECIALS, strict=True))
-    for word, ours_of_it in shown.items():
+    for word, ours_of_it in words.items():
         if ours_of_it in ours:
-            raise InputError(f"{name}: {ours[ours_of_it]!r} and {word!r} are one word here, {ours_of_it!r}")
+            raise InputError(f"{name}: {shown(ours[ours_of_it])} and {shown(word)} are one word here, "
+                             f"{shown(ours_of_it)}")
         ours[ours_of_it] = word
     order = np.array([ids[word] for word in (*SPECIALS, *in_order)])
-    changed = {word: other for word, other in shown.items() if word != other}
-    return Words(WordVocabulary(shown.values()), order, changed)
+    changed = {word: other for word, other in words.items() if word != other}
+    return Words(WordVocabulary(words.values()), order, changed)
 
 
-def _shown(word: str) -> str:
+def _one_word(word: str) -> str:
     """The word as our vocabulary can hold it."""
-    word = unicodedata.normalize("NFC", word)
-    return "".join(_SPACE if letter.isspace() else letter for letter in word) or _SPACE
+    return "".join(_SPACE if letter.isspace() else letter for letter in composed(word)) or _SPACE
 
 
 def _is_text(words: str) -> bool:

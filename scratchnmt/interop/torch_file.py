@@ -16,22 +16,22 @@ file, a tensor stays inside its storage and is not larger.
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import pickletools
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError, require
-from .unpickle import Storage, TensorView, printable, unpickle
+from ..errors import InputError, printable, require
+from ..files.reading import Archive, archive, check_tensor_header, opened
+from .unpickle import LIMIT, Storage, TensorView, unpickle
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
+_MOST_VIEWS = 4  # numbers of all tensors for each that is stored: tied weights are several views of one storage
 _CONVERT = ("where it was written, safetensors.torch.save_file(model.state_dict(), 'weights.safetensors') "
             "makes a file that can be read")
 
@@ -49,16 +49,13 @@ def read_state_dict(path: str | os.PathLike) -> StateDict:
     Raises InputError, naming the file, if it is missing, of an unknown format, damaged, or wants anything but tensors
     and plain values ("model.bin wants posix.system, ...": see .unpickle); nothing of it has been run then.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-            file.seek(0)
-            if start.startswith(_ZIP):
-                return StateDict(*_from_zip(file, str(path)))
-            if start.startswith(_PICKLE):
-                return StateDict(*_from_stream(file, str(path)))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    with opened(path) as file:
+        start = file.read(9)
+        file.seek(0)
+        if start.startswith(_ZIP):
+            return StateDict(*_from_zip(file, str(path)))
+        if start.startswith(_PICKLE):
+            return StateDict(*_from_stream(file, str(path)))
     if start[8:] == b"{":
         return StateDict(_from_safetensors(path), {})
     raise InputError(f"{path} is no file of safetensors or of torch.save, or one of PyTorch 0.1: {_CONVERT}")
@@ -66,59 +63,43 @@ def read_state_dict(path: str | os.PathLike) -> StateDict:
 
 def _from_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     safetensors = require("safetensors.numpy", extra="train")
+    check_tensor_header(path)
     try:
         return safetensors.load_file(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # noqa: BLE001  the library's Rust code does not document its kinds
-        raise InputError(f"{path} is damaged, or of numbers that NumPy does not have: {error}") from error
+        raise InputError(f"{path} is damaged, or of numbers that NumPy does not have: "
+                         f"{printable(str(error))}") from error
 
 
 # an archive
 
 
 def _from_zip(file: BinaryIO, path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            folder = _folder(archive, file, path)
-            content, storages = unpickle(_entry(archive, f"{folder}/data.pkl", path), path)
-            views, args = _state_dict(content, path)
-            order = _byte_order(archive, folder, path)
-            data = {key: _numbers(storage, _entry(archive, f"{folder}/data/{key}", path), order, path)
-                    for key, storage in storages.items()}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is a damaged archive: {printable(str(error))}") from error
-    return _look(views, data, path), args
+    with archive(file, path) as parts:
+        folder = _folder(parts)
+        content, storages = unpickle(io.BytesIO(parts.read(f"{folder}/data.pkl", LIMIT)), path)
+        views, args = _state_dict(content, path)
+        _check_views(views, storages, path)
+        order = _byte_order(parts, folder)
+        data = {key: _numbers(storage, parts.read(f"{folder}/data/{key}"), order, path)
+                for key, storage in storages.items()}
+    return _look(views, data), args
 
 
-def _folder(archive: zipfile.ZipFile, file: BinaryIO, path: str) -> str:
-    names = archive.namelist()
-    found = [name for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)]
-    if len(found) != 1 or len(set(names)) != len(names):
-        raise InputError(f"{path} is an archive, but not one of torch.save: it holds {len(found)} data.pkl, or a name "
-                         "twice")
-    if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
-        raise InputError(f"{path} is damaged: its parts are larger than the file")
+def _folder(parts: Archive) -> str:
+    found = [name for name in parts.names if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(found) != 1:
+        raise InputError(f"{parts.path} is an archive, but not one of torch.save: it holds {len(found)} data.pkl")
     return found[0].partition("/")[0]
 
 
-def _entry(archive: zipfile.ZipFile, name: str, path: str) -> bytes:
-    try:
-        info = archive.getinfo(name)
-    except KeyError as error:
-        raise InputError(f"{path} is damaged: {printable(name)} is missing") from error
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise InputError(f"{path} is damaged: {printable(name)} is compressed, which torch.save never does")
-    return archive.read(info)
-
-
-def _byte_order(archive: zipfile.ZipFile, folder: str, path: str) -> str:
+def _byte_order(parts: Archive, folder: str) -> str:
     name = f"{folder}/byteorder"
-    order = _entry(archive, name, path) if name in archive.namelist() else b"little"
+    order = parts.read(name) if name in parts.names else b"little"
     if order not in (b"little", b"big"):
-        raise InputError(f"{path} is damaged: its byte order is {printable(ascii(order))}")
+        raise InputError(f"{parts.path} is damaged: its byte order is {printable(ascii(order[:20]))}")
     return "<" if order == b"little" else ">"
 
 
@@ -126,31 +107,20 @@ def _byte_order(archive: zipfile.ZipFile, folder: str, path: str) -> str:
 
 
 def _from_stream(file: BinaryIO, path: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    pickles = _pickles(file, path)
-    magic, version, system = (unpickle(next(pickles), path)[0] for _ in range(3))
+    pickles = io.BytesIO(file.read(LIMIT))
+    magic, version, system = (unpickle(pickles, path)[0] for _ in range(3))
     if (magic, version) != (_MAGIC, _VERSION) or not isinstance(system, dict):
         raise InputError(f"{path} is a pickle, but not one of torch.save: {_CONVERT}")
-    content, storages = unpickle(next(pickles), path)
+    content, storages = unpickle(pickles, path)
     views, args = _state_dict(content, path)
-    keys, _ = unpickle(next(pickles), path)
-    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys) and sorted(keys) == sorted(storages)):
+    _check_views(views, storages, path)
+    keys, _ = unpickle(pickles, path)
+    if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys) and len(keys) == len(storages)
+            and set(keys) == storages.keys()):
         raise InputError(f"{path} is damaged: it does not list the storages that its tensors look into")
     order = "<" if system.get("little_endian", True) else ">"
-    return _look(views, {key: _next_storage(file, storages[key], order, path) for key in keys}, path), args
-
-
-def _pickles(file: BinaryIO, path: str) -> Iterator[bytes]:
-    """One pickle after the other, found without running it; the file stands at the end of the last."""
-    while True:
-        start = file.tell()
-        try:
-            for _ in pickletools.genops(file):
-                pass
-        except Exception as error:  # noqa: BLE001  as in unpickle
-            raise InputError(f"{path} is damaged: {printable(str(error))}") from error
-        size = file.tell() - start
-        file.seek(start)
-        yield file.read(size)
+    file.seek(pickles.tell())
+    return _look(views, {key: _next_storage(file, storages[key], order, path) for key in keys}), args
 
 
 def _next_storage(file: BinaryIO, storage: Storage, order: str, path: str) -> np.ndarray:
@@ -187,16 +157,24 @@ def _numbers(storage: Storage, data: bytes, order: str, path: str) -> np.ndarray
     return np.frombuffer(data, kind).astype(kind.newbyteorder("="), copy=False)
 
 
-def _look(views: Mapping[str, TensorView], data: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+def _check_views(views: Mapping[str, TensorView], storages: Mapping[str, Storage], path: str) -> None:
+    """InputError if a tensor reaches outside its storage, or all together are much larger than what is stored."""
+    for name, (storage, offset, shape, strides) in views.items():
+        last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+        if (size := math.prod(shape)) and last >= storage.size or size > storage.size:
+            raise InputError(f"{path} is damaged: {printable(name)} reaches outside the numbers that it is made of")
+    viewed, stored = sum(math.prod(view.shape) for view in views.values()), sum(s.size for s in storages.values())
+    if viewed > _MOST_VIEWS * stored:
+        raise InputError(f"{path} holds {stored:,} numbers, and tensors of {viewed:,} that are all views of them: "
+                         f"expected at most {_MOST_VIEWS} times as many; {_CONVERT}")
+
+
+def _look(views: Mapping[str, TensorView], data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors, views of the numbers."""
     tensors = {}
     for name, (storage, offset, shape, strides) in views.items():
-        size = math.prod(shape)
-        last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=False))
-        if size and last >= storage.size or size > storage.size or len(shape) > 8:
-            raise InputError(f"{path} is damaged: {printable(name)} reaches outside the numbers that it is made of")
         numbers = data[storage.key]
         steps = [stride * numbers.itemsize for stride in strides]
-        part = numbers[offset:] if size else numbers[:0]
+        part = numbers[offset:] if math.prod(shape) else numbers[:0]
         tensors[name] = np.lib.stride_tricks.as_strided(part, shape, steps, writeable=False)
     return tensors

@@ -1,34 +1,33 @@
-"""Pickles of tensors, read without running what they hold.
+"""Pickles of tensors, read by a machine that can do nothing else.
 
-A pickle is a program for a small machine.  It may import anything by name and call it, which is how a file of weights
-can delete one's files.  Here a name becomes one of a few inert things of this module, and any other is refused:
+A pickle is a program for a small machine: its instructions push values onto a stack, make containers of them, keep
+them in a memo, and may import anything by name and call it, which is how a file of weights can delete one's files.
+This is that machine with the instructions alone that torch.save writes.  It imports nothing and calls nothing: a name
+stands for one of a few things of this module, and any other name and any other instruction is refused:
 
-    collections.OrderedDict          a dict that takes no attributes
+    collections.OrderedDict          an empty dict; what attributes it is given are dropped
     torch._utils._rebuild_tensor_v2  makes a `TensorView`, which is a tuple
     torch.FloatStorage and so on     a `StorageType`, a tuple
-    vocab.Vocab, vocab.VocabEntry    nothing at all: classes of the course, whose content is in its vocab.json
+    vocab.Vocab, vocab.VocabEntry    an `Ignored`: classes of the course, whose content is in its vocab.json
 
-Before that the opcodes are looked through, so that what torch.save never writes is not even begun: instances by the old
-opcodes (INST, OBJ), names from the registry of extensions (EXT1), memo numbers so large that their table would
-fill the memory, tuples within tuples so deep that hashing one would overflow the stack.
+What it costs is bounded by the length of the pickle.  Through the memo a few bytes can make a tuple of a tuple of a
+tuple ..., each twice in the next: small in memory, and 2^60 values for whoever walks through it.  So nothing here
+hashes, compares or prints a container.  The keys of a dict are words and small numbers (others can be chosen so that
+they all collide), and equal words are one object, so that to compare them is to compare two addresses.
 
-Reference: Python's library reference, "Restricting Globals" in the chapter on pickle.
+Reference: pickletools.py of Python's library, which describes every instruction.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
 import pickletools
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any, BinaryIO, NamedTuple
 
-from ..errors import InputError
+from ..errors import InputError, printable
 
-_OPCODES = frozenset(
-    "PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE "
-    "EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS APPEND APPENDS BINPUT LONG_BINPUT "
-    "MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD BINPERSID".split())
-_MOST_TUPLES = 10_000  # a tensor takes five; the hash of a million, one in the other, overflows the stack
+LIMIT = 1 << 24  # bytes of a pickle: of all but the numbers of a state_dict, and the vocabularies of the course
+_MOST_AXES = 8
 
 
 class StorageType(NamedTuple):
@@ -54,52 +53,123 @@ class TensorView(NamedTuple):
     strides: tuple[int, ...]  # in numbers
 
 
-class _Dict(dict):
-    __slots__ = ()  # no attributes, and what a state_dict has of them (_metadata) is dropped
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+class Ignored:
+    """An object of the course's own classes, without its content."""
 
 
-class _Nothing:
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _Rebuild:
-    """torch._utils._rebuild_tensor_v2, called with what a pickle holds."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorView:
-        if not (type(storage) is Storage and type(shape) is type(strides) is tuple and len(shape) == len(strides)
-                and all(_is_size(size) for size in (offset, *shape, *strides))):
-            raise ValueError("a tensor is made of what is none")
-        return TensorView(storage, offset, shape, strides)
-
-
-_REBUILD, _STORAGES = _Rebuild(), {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2"}
+_DICT, _REBUILD, _CLASS = object(), object(), object()
+_STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2"}
 _ALLOWED: dict[str, Any] = {
-    "collections.OrderedDict": _Dict, "torch._utils._rebuild_tensor_v2": _REBUILD,
+    "collections.OrderedDict": _DICT, "torch._utils._rebuild_tensor_v2": _REBUILD,
     **{f"torch.{name}": StorageType(kind) for name, kind in _STORAGES.items()},
-    "vocab.Vocab": _Nothing, "vocab.VocabEntry": _Nothing,
+    "vocab.Vocab": _CLASS, "vocab.VocabEntry": _CLASS,
 }
 
 
-class _Reader(pickle.Unpickler):
-    def __init__(self, data: bytes, path: str):
-        super().__init__(io.BytesIO(data))
+def unpickle(file: BinaryIO, path: str) -> tuple[Any, dict[str, Storage]]:
+    """What the next pickle of the file holds, TensorViews in it, and the storages that they look into, by their keys.
+
+    Raises InputError, beginning with `path`, for a name or an instruction that is not allowed, or a damaged pickle.
+    """
+    machine = _Machine(path)
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            machine.step(opcode.name, argument)
+        return machine.pop(), machine.storages
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  a damaged pickle raises whatever the step that it spoils raises
+        raise InputError(f"{path} is damaged: {printable(str(error) or type(error).__name__)}") from error
+
+
+class _Machine:
+    def __init__(self, path: str):
         self.path = path
+        self.stack: list[Any] = []
+        self.marks: list[int] = []  # heights of the stack
+        self.memo: dict[int, Any] = {}
+        self.words: dict[str, str] = {}
         self.storages: dict[str, Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        return _allowed(f"{module}.{name}", self.path)
+    def step(self, name: str, argument: Any) -> None:
+        """One instruction; ValueError if it cannot be done."""
+        push, pop = self.stack.append, self.pop
+        match name:
+            case "BINUNICODE" | "SHORT_BINUNICODE":
+                push(self.words.setdefault(argument, argument))
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                push(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
+                push({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
+            case "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self.top()
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.top()
+            case "BINGET" | "LONG_BINGET":
+                if argument not in self.memo:
+                    raise ValueError("a step of its pickle asks the memo for what it was not given")
+                push(self.memo[argument])
+            case "MARK":
+                self.marks.append(len(self.stack))
+            case "TUPLE":
+                push(tuple(self.pop_to_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                push(tuple([pop() for _ in range(int(name[-1]))][::-1]))
+            case "APPEND" | "APPENDS":
+                items = [pop()] if name == "APPEND" else self.pop_to_mark()
+                _of_kind(list, self.top()).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = [pop(), pop()][::-1] if name == "SETITEM" else self.pop_to_mark()
+                _set(_of_kind(dict, self.top()), items)
+            case "GLOBAL":  # the argument is "module name"
+                push(self.allowed(argument.replace(" ", ".")))
+            case "STACK_GLOBAL":
+                attribute, module = _of_kind(str, pop()), _of_kind(str, pop())
+                push(self.allowed(f"{module}.{attribute}"))
+            case "REDUCE" | "NEWOBJ":
+                arguments = _of_kind(tuple, pop())
+                push(_made(pop(), arguments))
+            case "BUILD":
+                pop()
+                if type(self.top()) not in (dict, Ignored):
+                    raise ValueError("attributes are given to what has none")
+            case "BINPERSID":
+                push(self.storage(pop()))
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case _:
+                raise InputError(f"{self.path} holds the pickle opcode {name}, which torch.save does not write: "
+                                 "refused")
 
-    def persistent_load(self, pid: Any) -> Storage:
-        """("storage", type, key, device, size), in the older format followed by a view of it, always None."""
-        if type(pid) is not tuple or len(pid) not in (5, 6) or pid[0] != "storage" or pid[5:] not in ((), (None,)):
+    def top(self) -> Any:
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise ValueError("a step of its pickle lacks a value")
+        return self.stack[-1]
+
+    def pop(self) -> Any:
+        self.top()
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        if not self.marks:
+            raise ValueError("a step of its pickle lacks a mark")
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def allowed(self, name: str) -> Any:
+        if name not in _ALLOWED:
+            raise InputError(f"{self.path} wants {printable(name)}, which weights do not need and which may run a "
+                             "program: refused")
+        return _ALLOWED[name]
+
+    def storage(self, pid: Any) -> Storage:
+        """Of ("storage", type, key, device, size), in the older format followed by a view of it, always None."""
+        if type(pid) is not tuple or len(pid) not in (5, 6) or type(pid[0]) is not str or pid[0] != "storage" or (
+                pid[5:] and pid[5] is not None):
             raise ValueError("something other than numbers is kept beside the pickle")
         _, kind, key, _, size = pid[:5]
         if type(kind) is not StorageType or type(key) is not str or not _is_size(size):
@@ -110,46 +180,35 @@ class _Reader(pickle.Unpickler):
         return storage
 
 
-def unpickle(data: bytes, path: str) -> tuple[Any, dict[str, Storage]]:
-    """What a pickle holds, TensorViews in it, and the storages that they look into.
-
-    Raises InputError, beginning with `path`, for a name or an opcode that is not allowed, and for a damaged pickle.
-    """
-    try:
-        _look_through(data, path)
-        reader = _Reader(data, path)
-        return reader.load(), reader.storages
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001  a damaged pickle raises whatever the step that it spoils raises
-        raise InputError(f"{path} is damaged: {printable(str(error) or type(error).__name__)}") from error
+def _of_kind(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"a step of its pickle needs a {kind.__name__}, not a {type(value).__name__}")
+    return value
 
 
-def _look_through(data: bytes, path: str) -> None:
-    """InputError at the first opcode that torch.save does not write; the pickle is not run."""
-    tuples = 0
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in ("GLOBAL", "INST"):  # the argument is "module name"
-            _allowed(".".join(str(argument).split(" ")), path)
-        if opcode.name not in _OPCODES:
-            raise InputError(f"{path} holds the pickle opcode {opcode.name}, which torch.save does not write: refused")
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument > len(data):
-            raise InputError(f"{path} is damaged: its pickle remembers more than it holds")
-        tuples += opcode.name.startswith("TUPLE")
-        if tuples > _MOST_TUPLES:
-            raise InputError(f"{path} holds more than {_MOST_TUPLES:,} tuples, which no state_dict needs: refused")
+def _set(into: dict[Any, Any], items: list[Any]) -> None:
+    """Keys and values in turn."""
+    for key in items[::2]:
+        if type(key) is not str and not (type(key) is int and abs(key) < 1 << 31):
+            raise ValueError("a key is neither a word nor a small number")
+    into.update(zip(items[::2], items[1::2], strict=True))
 
 
-def _allowed(name: str, path: str) -> Any:
-    if name not in _ALLOWED:
-        raise InputError(f"{path} wants {printable(name)}, which weights do not need and which may run a program: "
-                         "refused")
-    return _ALLOWED[name]
+def _made(what: Any, arguments: tuple[Any, ...]) -> Any:
+    """What the thing that a name stands for makes of its arguments."""
+    if what is _REBUILD:
+        return _tensor(*arguments[:4])
+    if arguments or (what is not _DICT and what is not _CLASS):
+        raise ValueError("a step of its pickle calls what cannot be called so")
+    return {} if what is _DICT else Ignored()
 
 
-def printable(text: str) -> str:
-    """Text of a file that is not trusted, for one line of a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView:
+    if not (type(storage) is Storage and type(shape) is type(strides) is tuple and len(shape) == len(strides)
+            and len(shape) <= _MOST_AXES and all(map(_is_size, (offset, *shape, *strides)))
+            and _is_size(8 * prod(max(size, 1) for size in shape))):
+        raise ValueError("a tensor is made of what is none")
+    return TensorView(storage, offset, shape, strides)
 
 
 def _is_size(value: Any) -> bool:

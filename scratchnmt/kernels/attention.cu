@@ -63,8 +63,8 @@ __device__ T sum_of_rows(const T* weights, Rows<const T> rows, int b, int end, i
 template <typename T>
 __global__ void attention_step_forward(Rows<const T> query, Rows<const T> keys, Rows<const T> values,
                                        Rows<const bool> mask, Rows<T> weights_rows, Rows<T> context,
-                                       int S, int A, int M) {
-    const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+                                       int Q, int S, int A, int M) {
+    const int q = blockIdx.x % Q, b = blockIdx.x / Q, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     const bool* is_token = mask.row(0, b);
     T* weights = weights_rows.row(b, q);
     const int end = end_of(S, [=](int s) { return is_token[s]; });
@@ -98,8 +98,8 @@ __global__ void attention_step_forward(Rows<const T> query, Rows<const T> keys, 
 template <typename T>
 __global__ void attention_step_backward(Rows<const T> dcontext, Rows<const T> keys, Rows<const T> values,
                                         Rows<const T> weights_rows, Rows<T> dquery, Rows<T> dscore_rows,
-                                        int S, int A, int M, int add) {
-    const int q = blockIdx.x, b = blockIdx.z, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+                                        int Q, int S, int A, int M, int add) {
+    const int q = blockIdx.x % Q, b = blockIdx.x / Q, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     const T* weights = weights_rows.row(b, q);
     T* dscore = dscore_rows.row(b, q);
     const int end = end_of(S, [=](int s) { return weights[s] != T(0); });

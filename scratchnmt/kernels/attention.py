@@ -28,7 +28,7 @@ def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array
     context = buffer("attention_step: context", context, query, (B, Q, M), dtype)
     launch("attention", "attention_step_forward", dtype, per_row((B, Q), max(A, M), most=512),
            *(readable(array, dtype) for array in (query, keys, values)), readable(mask, bool), weights, context,
-           *map(np.int32, (S, A, M)))
+           *map(np.int32, (Q, S, A, M)))
     return context, AttentionStepCache(query, keys, values, weights, v)
 
 
@@ -48,5 +48,5 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
     dscore = buffer("attention_step: dscore", dscore, query, (B, Q, S), dtype)
     launch("attention", "attention_step_backward", dtype, per_row((B, Q), max(A, M), most=512),
            *(readable(array, dtype) for array in (dcontext, keys, values, weights)), dquery, dscore,
-           *map(np.int32, (S, A, M)), add)
+           *map(np.int32, (Q, S, A, M)), add)
     return AttentionStepGradients(dquery, dscore, dkeys=None, dv=None)

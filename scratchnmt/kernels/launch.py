@@ -6,6 +6,7 @@ larger array, z[:, now], is used where it lies.  Only the last axis must be cont
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,9 +34,8 @@ def per_unit(shape: tuple[int, ...], most: int = 256) -> Plan:
 
 
 def per_row(shape: tuple[int, ...], size: int, most: int = 256) -> Plan:
-    """A block for each row of (..., n), whose threads share `size` pieces of work: blocks along n, then d."""
-    D, N = (1, 1, *shape)[-2:]
-    return Plan((N, 1, D), (whole_warps(size, most),))
+    """A block for each row of (..., n), whose threads share `size` pieces of work: blocks in the order of the rows."""
+    return Plan((prod(shape), 1, 1), (whole_warps(size, most),))  # along x alone: y and z end at 65,535
 
 
 def whole_warps(size: int, most: int) -> int:

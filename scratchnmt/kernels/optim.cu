@@ -50,7 +50,8 @@ __device__ inline double clip_factor(double norm, double max_norm) { return fmin
 // numbers: t, the learning rate, the scale.
 template <typename T>
 __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<const double> numbers,
-                     Rows<const double> norm, double max_norm, double b1, double b2, double eps, long long size) {
+                     Rows<const double> norm, double max_norm, double b1, double b2, double eps, double eps_hat,
+                     long long size) {
     if (!isfinite(norm.data[0])) return;  // nothing to learn from such a gradient
     __shared__ Real<T> shared[3];
     if (threadIdx.x == 0) {
@@ -59,7 +60,7 @@ __global__ void adam(Rows<T> w, Rows<const T> g, Rows<T> M, Rows<T> V, Rows<cons
         const double s = sqrt((1 - b2) / (1 - pow(b2, t)));
         const double c = rate * (1 - b1) / ((1 - pow(b1, t)) * s);
         shared[0] = c;
-        shared[1] = eps / s;
+        shared[1] = eps / s + eps_hat;  // one of the two is zero
         shared[2] = scale * clip_factor(norm.data[0] * fabs(scale), max_norm);
     }
     __syncthreads();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 
@@ -78,7 +78,9 @@ class Adam(_InOneLaunch, plain.Adam):
         return self.m, self.v
 
     def _constants(self) -> tuple[float, ...]:
-        return *self.betas, self.eps
+        """b1, b2, and what is added to sqrt(V): a number that is divided by s or, with eps_hat, one that is not."""
+        added = self.eps / sqrt(1 - self.betas[1])
+        return (*self.betas, 0.0, added) if self.eps_hat else (*self.betas, self.eps, 0.0)
 
 
 class SGD(_InOneLaunch, plain.SGD):

@@ -35,13 +35,18 @@ class Ensemble:
     """M models, which may differ in all but their vocabularies and their device, in the place of one.
 
     It has what `beam_search`, `sample` and `Translator` ask of a model.  Raises InputError if there is no model, and
-    in the first step if their vocabularies differ in size.
+    if their vocabularies, source or target, differ in size: at once where models tell them (`vocabulary_sizes`), else
+    in the first step of a search.
     """
 
     def __init__(self, models: Sequence[SearchedModel[Any]]):
         self.models = list(models)
         if not self.models:
             raise InputError("an ensemble needs at least one model")
+        told = [sizes for model in self.models if (sizes := vocabulary_sizes(model))]
+        for side, found in zip(("source", "target"), zip(*told, strict=True), strict=False):
+            if len(set(found)) > 1:
+                raise _different(side, found)
 
     @property
     def params(self) -> Weights:
@@ -58,7 +63,7 @@ class Ensemble:
         logits, attentions, states = zip(*steps, strict=True)
         sizes = [x.shape[-1] for x in logits]
         if len(set(sizes)) > 1:
-            raise InputError(f"the models of an ensemble must share the target vocabulary: theirs have {sizes} words")
+            raise _different("target", sizes)
         log_p = log_mean_softmax([x.reshape(-1, sizes[0]) for x in logits])
         return log_p.reshape(logits[0].shape), sum(attentions) / len(attentions), EnsembleState(list(states))
 
@@ -69,3 +74,15 @@ class Ensemble:
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed."""
         return -float(self.token_log_probs(src, src_lengths, tgt).sum())
+
+
+def vocabulary_sizes(model: Any) -> tuple[int, int] | None:
+    """Tokens of the source and of the target vocabulary, if the model tells: by its config, or by the models in it."""
+    if isinstance(model, Ensemble):
+        return next((sizes for one in model.models if (sizes := vocabulary_sizes(one))), None)
+    config = getattr(model, "config", None)
+    return None if config is None else (config.src_vocab_size, config.tgt_vocab_size)
+
+
+def _different(side: str, sizes: Sequence[int]) -> InputError:
+    return InputError(f"the models of an ensemble must share the {side} vocabulary: theirs have {list(sizes)} words")

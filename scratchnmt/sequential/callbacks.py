@@ -66,7 +66,7 @@ class _Watch(Callback):
 class EarlyStopping(_Watch):
     """End when `monitor` has not improved by more than min_delta for `patience` epochs."""
 
-    def __init__(self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 0, mode: str = "auto",
+    def __init__(self, monitor: str = "val_loss", min_delta: float = 0.0, patience: int = 0, *, mode: str = "auto",
                  restore_best_weights: bool = False):
         super().__init__(monitor, min_delta, mode)
         self.patience, self.restore_best_weights = patience, restore_best_weights
@@ -91,7 +91,7 @@ class EarlyStopping(_Watch):
 class ModelCheckpoint(_Watch):
     """Save the model to `filepath` after each epoch, or after those that are the best so far."""
 
-    def __init__(self, filepath: str | os.PathLike, monitor: str = "val_loss", save_best_only: bool = False,
+    def __init__(self, filepath: str | os.PathLike, monitor: str = "val_loss", *, save_best_only: bool = False,
                  mode: str = "auto"):
         super().__init__(monitor, 0.0, mode)
         self.filepath, self.save_best_only = os.fspath(filepath), save_best_only

@@ -120,7 +120,7 @@ class Embedding(Layer):
 
     choices = ("input_dim", "output_dim", "mask_zero")
 
-    def __init__(self, input_dim: int, output_dim: int, mask_zero: bool = False, **kind: Any):
+    def __init__(self, input_dim: int, output_dim: int, *, mask_zero: bool = False, **kind: Any):
         super().__init__(**kind)
         self.input_dim, self.output_dim = count("Embedding: input_dim", input_dim), count("Embedding: output_dim",
                                                                                           output_dim)

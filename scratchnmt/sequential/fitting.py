@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, array_module
-from ..errors import InputError
+from ..errors import InputError, listed
+from ..parameters import Parameters
 from . import losses
 from .callbacks import History
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .model import Sequential
 
 VERBOSE = {"auto": 1, "0": 0, "1": 1, "2": 2, "False": 0, "True": 1}
+ON_NONFINITE, MOST_SKIPPED = ("stop", "skip"), 20  # as in `scratchnmt train`
 BAR, MARKS = 20, "━─"  # characters
 
 
@@ -33,7 +36,7 @@ class Data(NamedTuple):
 
 
 def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: int, callbacks: Sequence[Any],
-        validation_split: float, validation_data: tuple | None, shuffle: bool) -> History:
+        validation_split: float, validation_data: tuple | None, shuffle: bool, on_nonfinite: str) -> History:
     """See Sequential.fit; what is given has been checked but for the validation's."""
     data, valid = _split(model, data, validation_split, validation_data)
     history, model.stop_training = History(), False
@@ -41,7 +44,7 @@ def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: in
         callback.model = model
         callback.on_train_begin()
     try:
-        _epochs(model, data, valid, batch_size, epochs, verbose, callbacks, shuffle, history)
+        _epochs(model, data, valid, batch_size, epochs, verbose, callbacks, shuffle, _Guard(on_nonfinite), history)
     finally:
         for callback in callbacks:
             callback.on_train_end()
@@ -49,10 +52,11 @@ def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: in
 
 
 def _epochs(model: Sequential, data: Data, valid: Data | None, batch_size: int, epochs: int, verbose: int,
-            callbacks: Sequence[Any], shuffle: bool, history: History) -> None:
+            callbacks: Sequence[Any], shuffle: bool, guard: _Guard, history: History) -> None:
     for epoch in range(epochs):
         line = _Line(epoch, epochs, -(-len(data.x) // batch_size), verbose)
-        logs = _mean(_steps(model, data, batch_size, shuffle, epoch, line))
+        with _kept(model, epoch):
+            logs = _mean(_steps(model, data, batch_size, shuffle, epoch, guard, line))
         if valid is not None:
             logs |= {f"val_{name}": value for name, value in evaluate(model, valid, batch_size).items()}
         line.end(logs)
@@ -109,18 +113,59 @@ def _counts(values: Array, mask: Array | None) -> Array:
     return counts / max(float(counts.sum()), 1.0)
 
 
-def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch: int,
+def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch: int, guard: _Guard,
            line: _Line) -> Iterator[tuple[int, int, dict[str, float]]]:
     order = model.shuffler.permutation(len(data.x)) if shuffle else np.arange(len(data.x))
     for step, at in enumerate(range(0, len(order), batch_size)):
         part = data.take(order[at : at + batch_size])
         logs, count, grads = loss_and_gradients(model, part, model.dropper)
-        if not np.isfinite(logs["loss"]):
-            raise InputError(f"the loss is {logs['loss']} at epoch {epoch + 1}, step {step + 1}: try a smaller "
-                             "learning rate")
-        model.optimizer.step(grads)
-        line.step(step + 1, logs)
-        yield len(part.x), count, logs
+        if guard.allows(logs["loss"], grads, f"epoch {epoch + 1}, step {step + 1}"):
+            model.optimizer.step(grads)
+            line.step(step + 1, logs)
+            yield len(part.x), count, logs
+
+
+class _Guard:
+    """Lets no step move anything whose loss or gradient is not finite: it is skipped, or ends the training."""
+
+    def __init__(self, on_nonfinite: str):
+        self.most = 1 if on_nonfinite == "stop" else MOST_SKIPPED
+        self.in_a_row = 0
+
+    def allows(self, loss: float, grads: Parameters, where: str) -> bool:
+        wrong = _not_finite(loss, grads)
+        self.in_a_row = self.in_a_row + 1 if wrong else 0
+        if self.in_a_row == self.most:
+            row = f", the last of {self.most} in a row" if self.most > 1 else ""
+            raise InputError(f"{wrong} at {where}{row}: try a smaller learning rate")
+        return not wrong
+
+
+@contextmanager
+def _kept(model: Sequential, epoch: int) -> Iterator[None]:
+    """If an epoch leaves weights that are not finite they are what they were before it, and that is an InputError."""
+    before = model.params.flat.copy()
+    try:
+        yield
+        if not _finite(model.params.flat):  # of its last step: the next one would have told
+            raise InputError(f"the weights are not finite after epoch {epoch + 1}: try a smaller learning rate; they "
+                             "are again what they were before that epoch")
+    finally:
+        if not _finite(model.params.flat):
+            model.params.flat[...] = before
+
+
+def _not_finite(loss: float, grads: Parameters) -> str:
+    """What of a step is not finite, in words; "" if all is."""
+    if not np.isfinite(loss):
+        return f"the loss is {loss}"
+    if _finite(grads.flat):
+        return ""
+    return f"the gradient of {listed([name for name, array in grads.items() if not _finite(array)])} is not finite"
+
+
+def _finite(array: Array) -> bool:
+    return bool(array_module(array).isfinite(array).all())
 
 
 def _mean(batches: Iterator[tuple[int, int, dict[str, float]]]) -> dict[str, float]:
@@ -132,7 +177,7 @@ def _mean(batches: Iterator[tuple[int, int, dict[str, float]]]) -> dict[str, flo
             share = size if name == "loss" else count
             totals[name] = totals.get(name, 0) + share
             sums[name] = sums.get(name, 0.0) + share * value
-    return {name: value / max(totals[name], 1) for name, value in sums.items()}
+    return {name: value / max(totals[name], 1) for name, value in sums.items()} or {"loss": float("nan")}
 
 
 def _split(model: Sequential, data: Data, split: float, given: tuple | None) -> tuple[Data, Data | None]:

@@ -98,10 +98,10 @@ def _one_hot(y: Array, p: Array) -> Array:
 
 def accuracy(name: str, p: Array, y: Array) -> Array:
     """1.0 where p is right, else 0.0 (...): which kind is meant Keras tells by the shapes, and so do we."""
+    if p.shape[-1] == 1:  # a target that is neither 0 nor 1 is never met
+        return (p[..., 0] > 0.5) == y.reshape(p.shape[:-1])
     if LOSSES[name].sparse:
         return p.argmax(axis=-1) == y
-    if p.shape[-1] == 1:
-        return ((p > 0.5) == (y > 0.5)).mean(axis=-1)
     return p.argmax(axis=-1) == y.argmax(axis=-1)
 
 
@@ -113,7 +113,7 @@ LOSSES = {
     "mean_squared_error": Loss(mean_squared_error_forward, mean_squared_error_backward, False),
 }
 LOSSES["mse"] = LOSSES["mean_squared_error"]
-METRICS = dict.fromkeys(("accuracy", "acc"), "accuracy")
+METRICS = dict.fromkeys(("accuracy", "acc"))  # the same by two names, and logged by the one that was given
 
 
 def check_targets(name: str, y: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -75,20 +75,24 @@ class Sequential:
             self.input_shape, self.output_shape = tuple(input_shape), output
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the weights, under their names, once it is known what comes in."""
+        return {f"{layer.name}.{w}": shape for layer in self.layers for w, shape in layer.shapes.items()}
+
+    @property
     def params(self) -> Parameters:
         """The weights, "lstm.Wx", "dense.W" ..., made when they are first asked for."""
         if self._params is None:
             if self.output_shape is None:
                 raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
                                  "without the batch, or begin with Input(shape=...)")
-            shapes = {f"{layer.name}.{w}": s for layer in self.layers for w, s in layer.shapes.items()}
-            self._params = Parameters(shapes, self.dtype, device_module(self.device))
+            self._params = Parameters(self.shapes, self.dtype, device_module(self.device))
             rng = np.random.default_rng(self.seed)
             for layer, weights in zip(self.layers, self.views(self._params), strict=True):
                 start(layer, weights, rng)
         return self._params
 
-    def views(self, params: Parameters) -> list[Weights]:
+    def views(self, params: Weights) -> list[Weights]:
         """The weights, or gradients, of each layer under the names that it knows them by."""
         return [{w: params[f"{layer.name}.{w}"] for w in layer.shapes} for layer in self.layers]
 
@@ -112,10 +116,12 @@ class Sequential:
                 into[name][...] = gradient
         return grads
 
-    def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, metrics: Sequence[str] = ()) -> None:
+    def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, *, metrics: Sequence[str] = ()) -> None:
         """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
         known = look_up("loss", loss, {name: name for name in losses.LOSSES})
-        metrics = [look_up("metric", name, losses.METRICS) for name in metrics or ()]
+        metrics = list(metrics or ())
+        for name in metrics:
+            look_up("metric", name, losses.METRICS)
         choices = optimizer_named(optimizer)
         self.loss, self.metrics, self.choices = known, metrics, choices
         self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
@@ -125,20 +131,24 @@ class Sequential:
 
     def fit(self, x: Any, y: Any, batch_size: int = 32, epochs: int = 1, verbose: int | str = "auto",
             callbacks: Any = (), validation_split: float = 0.0, validation_data: tuple | None = None,
-            shuffle: bool = True, sample_weight: Any = None):
+            shuffle: bool = True, *, sample_weight: Any = None, on_nonfinite: str = "stop"):
         """Train; returns a History.  Examples are along the first axis of x, y and sample_weight.
 
         validation_split: the share of examples, from the end, that are validated on instead; validation_data: (x, y)
-        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  InputError before
-        anything is trained if something does not fit.
+        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  on_nonfinite: "stop"
+        at a step whose loss or gradient is not finite, or "skip" it, 20 in a row at most; it moves nothing.
+
+        InputError before anything is trained if something does not fit; at such a step; and if an epoch leaves weights
+        that are not finite: they are then again what they were before it.
         """
+        look_up("on_nonfinite", on_nonfinite, dict.fromkeys(fitting.ON_NONFINITE))
         data = self._ready("fit", x, y, sample_weight)
         return fitting.fit(self, data, count("batch_size", batch_size),
                            count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
                            callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else [],
-                           validation_split, validation_data, shuffle)
+                           validation_split, validation_data, shuffle, on_nonfinite)
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None,
+    def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None, *,
                  return_dict: bool = False) -> float | list[float] | dict[str, float]:
         """The loss, or with metrics [loss, accuracy], on these examples."""
         data = self._ready("evaluate", x, y, sample_weight)
@@ -202,21 +212,24 @@ class Sequential:
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies on the host, in Keras' order and shapes."""
-        return [to_device(array, "cpu").copy() for array in self._keras_weights()]
+        return [to_device(array, "cpu").copy() for array in self._keras_weights(self.params)]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Take weights in Keras' order and shapes; InputError, and nothing is changed, if they do not fit."""
-        own = self._keras_weights()
-        if len(weights) != len(own):
-            raise InputError(f"set_weights got {len(weights)} arrays, expected {len(own)}")
-        for number, (new, old) in enumerate(zip(weights, own, strict=True)):
-            if np.shape(new) != old.shape:
-                raise InputError(f"set_weights: array {number} has shape {np.shape(new)}, expected {old.shape}")
-        for new, old in zip(weights, own, strict=True):
+        self.check_weights([np.shape(new) for new in weights])
+        for new, old in zip(weights, self._keras_weights(self.params), strict=True):
             old[...] = array_module(old).asarray(np.asarray(new, self.dtype))
 
-    def _keras_weights(self) -> list[Array]:
-        params = self.params
+    def check_weights(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """InputError unless these are the shapes of the weights in Keras' order; no memory is taken."""
+        own = self._keras_weights({name: np.broadcast_to(np.int8(0), shape) for name, shape in self.shapes.items()})
+        if len(shapes) != len(own):
+            raise InputError(f"set_weights got {len(shapes)} arrays, expected {len(own)}")
+        for number, (new, old) in enumerate(zip(shapes, own, strict=True)):
+            if new != old.shape:
+                raise InputError(f"set_weights: array {number} has shape {new}, expected {old.shape}")
+
+    def _keras_weights(self, params: Weights) -> list[Array]:
         return [a for layer, own in zip(self.layers, self.views(params), strict=True) for a in layer.keras_weights(own)]
 
     def count_params(self) -> int:

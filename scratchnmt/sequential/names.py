@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import TypeVar
 
-from ..errors import InputError, expected_one_of
+from ..errors import InputError, expected_one_of, shown
 
 Thing = TypeVar("Thing")
 
@@ -15,7 +15,7 @@ def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
     """known[name]; InputError if there is none of this name."""
     if isinstance(name, str) and name in known:
         return known[name]
-    raise InputError(f"{what} {name!r} is not known, {expected_one_of(name, known)}")
+    raise InputError(f"{what} {shown(name)} is not known, {expected_one_of(name, known)}")
 
 
 def count(what: str, value: object) -> int:

@@ -1,10 +1,11 @@
-"""The optimizers of scratchnmt.optim with Keras' names and defaults, for compile(optimizer=...)."""
+"""The optimizers of scratchnmt.optim with Keras' names, order and defaults, for compile(optimizer=...)."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from .. import optim
+from ..errors import InputError
 from ..parameters import Parameters
 from .names import look_up
 
@@ -30,6 +31,7 @@ class Adam(NamedTuple):
 class RMSprop(NamedTuple):
     learning_rate: float = 1e-3
     rho: float = 0.9
+    momentum: float = 0.0  # there is no other here; it has its place in the order of arguments
     epsilon: float = 1e-7
 
     def of(self, params: Parameters) -> optim.RMSprop:
@@ -40,7 +42,9 @@ OPTIMIZERS: dict[str, type[SGD] | type[Adam] | type[RMSprop]] = {"sgd": SGD, "ad
 
 
 def optimizer(given: Any) -> SGD | Adam | RMSprop:
-    """An optimizer's choices, by its name or as they are."""
+    """An optimizer's choices, by its name or as they are; InputError for one that there is not."""
+    if isinstance(given, RMSprop) and given.momentum:
+        raise InputError(f"RMSprop: momentum is {given.momentum}, which there is not here: choose 0.0, or SGD or Adam")
     if isinstance(given, (SGD, Adam, RMSprop)):
         return type(given)(*map(float, given))
     return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -104,7 +104,7 @@ class LSTM(Layer):
     choices = ("units", "return_sequences", "return_state", "go_backwards")
     _ONLY = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
 
-    def __init__(self, units: int, return_sequences: bool = False, return_state: bool = False,
+    def __init__(self, units: int, *, return_sequences: bool = False, return_state: bool = False,
                  go_backwards: bool = False, **kind: Any):
         for option, only in self._ONLY.items():
             look_up(f"LSTM: {option}", str(kind.pop(option, only)), {str(only): only})

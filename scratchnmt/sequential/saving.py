@@ -10,15 +10,18 @@ NAME.weights.h5 holds the weights alone (Keras 3, keras/src/saving/saving_lib.py
 from __future__ import annotations
 
 import io
-import json
 import os
 import zipfile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ..arrays import array_module
-from ..errors import InputError, require
+from ..errors import InputError, printable, require
+from ..files.reading import Archive, archive, opened, parse_json
 from ..files.tensors import read_tensors, write_tensors
 from . import core, recurrent, wrappers
 from .layer import Layer, snake_case
@@ -36,6 +39,9 @@ KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Drop
 KERAS_ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None, "trainable": True}
 KERAS_KEPT = ("activation", "recurrent_activation", "use_bias")
 STATE = "optimizer/"  # of a tensor's name: no layer has a / in its name
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # in Keras' archives
+CONFIG_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
+MOST_LAYERS = 1000  # of a file
 
 
 def save(model: Sequential, path: str | os.PathLike) -> None:
@@ -58,38 +64,53 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
 
     InputError if the file is missing, damaged, or holds what this package does not have.
     """
-    if zipfile.is_zipfile(path):  # by what is in it: anybody may call a file of ours NAME.keras
-        return _from_keras(path, device)
+    with opened(path) as file:
+        if zipfile.is_zipfile(file):  # by what is in it: anybody may call a file of ours NAME.keras
+            with archive(file, path) as parts:
+                return _from_keras(parts, device)
     tensors, about = _ours(path)
-    model = Sequential([_layer(config) for config in about["layers"]], name=about["name"], dtype=about["dtype"],
-                       device=device)
-    model.build(about["input_shape"])
+    with _described(path):
+        model = Sequential(map(_layer, _few(about["layers"])), name=about["name"], dtype=about["dtype"], device=device)
+        model.build(about["input_shape"])
     _take(model, tensors, path)
-    if compiled := about["compiled"]:
-        kind, choices = compiled["optimizer"]
-        model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], compiled["metrics"])
-        arrays = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
-        if compiled["state"]:
-            model.optimizer.load_state(compiled["state"] | arrays)
+    with _described(path):
+        if compiled := about["compiled"]:
+            kind, choices = compiled["optimizer"]
+            model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], metrics=compiled["metrics"])
+            arrays = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
+            if compiled["state"]:
+                model.optimizer.load_state(compiled["state"] | arrays)
     return model
 
 
 def load_weights(model: Sequential, path: str | os.PathLike) -> None:
     """See Sequential.load_weights."""
-    if zipfile.is_zipfile(path):
-        model.set_weights(_h5_weights(io.BytesIO(_entry(path, "model.weights.h5")), model, path))
-    elif _begins_with(path, b"\x89HDF"):
-        model.set_weights(_h5_weights(path, model, path))
-    else:
-        _take(model, _ours(path)[0], path)
+    with opened(path) as file:
+        if zipfile.is_zipfile(file):
+            with archive(file, path) as parts:
+                return _take_h5(model, io.BytesIO(parts.read(WEIGHTS)), path)
+        file.seek(0)
+        if file.read(4) == b"\x89HDF":
+            return _take_h5(model, file, path)
+    _take(model, _ours(path)[0], path)
 
 
-def _begins_with(path: str | os.PathLike, magic: bytes) -> bool:
+@contextmanager
+def _described(path: str | os.PathLike) -> Iterator[None]:
+    """InputError, naming the file, for whatever its description of a network cannot be made into."""
     try:
-        with open(path, "rb") as file:
-            return file.read(len(magic)) == magic
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path} is damaged: its description of the layers cannot be used "
+                         f"({type(error).__name__}: {printable(str(error))})") from error
+
+
+def _few(layers: list[Any]) -> list[Any]:
+    if len(layers) > MOST_LAYERS:
+        raise InputError(f"there are {len(layers):,} layers, expected at most {MOST_LAYERS:,}")
+    return layers
 
 
 def _ours(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -101,11 +122,11 @@ def _ours(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
     found = {name: array.shape for name, array in tensors.items() if not name.startswith(STATE)}
-    expected = {name: array.shape for name, array in model.params.items()}
+    expected = model.shapes  # and nothing is made of these sizes before
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
-            raise InputError(f"{path} does not fit the network: {name} is {found.get(name, 'missing')}, expected "
-                             f"{expected.get(name, 'nothing of this name')}")
+            raise InputError(f"{path} does not fit the network: {printable(name)} is {found.get(name, 'missing')}, "
+                             f"expected {expected.get(name, 'nothing of this name')}")
     for name, array in model.params.items():
         array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
 
@@ -119,20 +140,16 @@ def _layer(config: Mapping[str, Any]) -> Layer:
     return kind(**choices)
 
 
-def _from_keras(path: str | os.PathLike, device: str) -> Sequential:
-    try:
-        content = json.loads(_entry(path, "config.json"))
+def _from_keras(parts: Archive, device: str) -> Sequential:
+    content = parse_json(parts.read(CONFIG, CONFIG_LIMIT), parts.path)
+    with _described(parts.path):
         if content["class_name"] != "Sequential":
-            raise InputError(f"{path} holds a {content['class_name']}, expected a Sequential")
-        layers = [_from_keras_layer(layer) for layer in content["config"]["layers"]]
+            raise InputError(f"it holds a {content['class_name']}, expected a Sequential")
+        layers = map(_from_keras_layer, _few(content["config"]["layers"]))
         model = Sequential(layers, name=content["config"]["name"], device=device)
         if model.output_shape is None:
             model.build(content["build_config"]["input_shape"][1:])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{path}: {error}") from error
-        raise InputError(f"{path} is damaged: its config.json lacks {error}") from error
-    load_weights(model, path)
+    _take_h5(model, io.BytesIO(parts.read(WEIGHTS)), parts.path)
     return model
 
 
@@ -165,35 +182,61 @@ def _check_backward_layer(config: Mapping[str, Any]) -> None:
     config["layer"]["config"].pop("zero_output_for_mask", None)  # which Keras sets, and we do
 
 
-def _entry(path: str | os.PathLike, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path} is no file of Keras 3, or damaged: {error}") from error
+def _take_h5(model: Sequential, file: BinaryIO, path: str | os.PathLike) -> None:
+    """Put the weights of Keras' HDF5 file into the network.
 
-
-def _h5_weights(file: Any, model: Sequential, path: str | os.PathLike) -> list[np.ndarray]:
-    """The weights in the order of `get_weights`: a group for each layer, called by its kind and a number."""
-    h5py, found = require("h5py", extra="keras"), []
-    numbers: dict[str, int] = {}  # of each kind, the last one's
+    HDF5 can leave numbers out, pack them, or look for them in other files, which Keras does not: what is read is what
+    lies in this file, as many bytes as the network's weights have, known before memory is taken.
+    """
+    h5py = require("h5py", extra="keras")
     try:
         with h5py.File(file, "r") as content:
-            for layer in model.layers:
-                if isinstance(layer, core.Input):
-                    continue
-                name = snake_case(layer.kind)
-                numbers[name] = number = numbers.get(name, -1) + 1
-                found += _arrays(content["layers"][f"{name}_{number}" if number else name], h5py)
-    except (OSError, KeyError, ValueError) as error:
+            arrays = _h5_arrays(content, model, h5py)
+            model.check_weights([array.shape for array in arrays])
+            for array in arrays:
+                plain = array.dtype.kind == "f" and array.chunks is None and not array.is_virtual and not array.external
+                if not plain or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize:
+                    raise InputError(f"{path} is damaged: its weights are not numbers that lie in it, "
+                                     "unpacked, as Keras saves them")
+            if sum(array.nbytes for array in arrays) > file.seek(0, os.SEEK_END):
+                raise InputError(f"{path} is damaged: its weights are larger than the file")
+            weights = [array[...] for array in arrays]
+    except InputError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights of this network, or is damaged: {error}") from error
+    model.set_weights(weights)
+
+
+def _h5_arrays(content: Any, model: Sequential, h5py: Any) -> list[Any]:
+    """The arrays, not read yet, in the order of `get_weights`: a group for each layer, called by kind and number."""
+    found: list[Any] = []
+    numbers: dict[str, int] = {}  # of each kind, the last one's
+    layers = _own(content, "layers", h5py)
+    for layer in model.layers:
+        if not isinstance(layer, core.Input):
+            name = snake_case(layer.kind)
+            numbers[name] = number = numbers.get(name, -1) + 1
+            found += _arrays(_own(layers, f"{name}_{number}" if number else name, h5py), h5py)
     return found
 
 
-def _arrays(group: Any, h5py: Any) -> list[np.ndarray]:
-    paths: list[str] = []
-    group.visititems(lambda name, thing: paths.append(name) if isinstance(thing, h5py.Dataset) else None)
-    last = [name for name in paths if name.rpartition("/")[2].isdigit() and "seed_generator" not in name]
-    return [group[name][...] for name in sorted(last, key=lambda n: ("backward_layer" in n, int(n.rpartition("/")[2])))]
+def _own(group: Any, name: str, h5py: Any) -> Any:
+    """What lies in a group under this name; KeyError if it is a link to somewhere else, perhaps another file."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise KeyError(f"{name} is not there")
+    return group[name]
+
+
+def _arrays(group: Any, h5py: Any) -> list[Any]:
+    names: list[str] = []
+
+    def visit(name: str) -> bool | None:
+        names.append(name)
+        return len(names) > MOST_LAYERS or None  # anything but None ends it
+
+    group.visit(visit)  # which follows no links to other files
+    last = [name for name in names if name.rpartition("/")[2].isdigit() and "seed_generator" not in name]
+    arrays = [(name, array) for name in last if isinstance(array := group[name], h5py.Dataset)]
+    arrays.sort(key=lambda one: ("backward_layer" in one[0], int(one[0].rpartition("/")[2])))
+    return [array for _, array in arrays]

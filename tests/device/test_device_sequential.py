@@ -23,7 +23,7 @@ def test_training_is_the_same_on_both(name, rng, cupy):
     x, y, found = x(rng), y(rng), []
     for device in ("cpu", "cuda"):
         model = sequential.Sequential(make(sequential), device=device, dtype="float64")
-        model.compile("adam", loss, ["accuracy"])
+        model.compile("adam", loss, metrics=["accuracy"])
         history = model.fit(x, y, epochs=2, batch_size=8, validation_split=0.25, verbose=0).history
         found.append([history, model.predict(x), *model.get_weights()])
     assert found[1][0] == {name: pytest.approx(values, rel=1e-12) for name, values in found[0][0].items()}

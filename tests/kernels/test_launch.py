@@ -25,10 +25,15 @@ def test_a_thread_for_every_unit(shape, grid, threads):
 
 
 @pytest.mark.parametrize("shape, size, grid, threads", [
-    ((), 10, (1, 1, 1), 32), ((6,), 8000, (6, 1, 1), 256), ((3, 2), 100, (2, 1, 3), 128),
+    ((), 10, (1, 1, 1), 32), ((6,), 8000, (6, 1, 1), 256), ((3, 2), 100, (6, 1, 1), 128),
 ])
 def test_a_block_for_every_row(shape, size, grid, threads):
     assert per_row(shape, size) == Plan(grid, (threads,))
+
+
+@pytest.mark.parametrize("plan", [per_unit((2, 10**6, 1024)), per_row((10**6, 200), 64), per_row((10**8,), 9)])
+def test_a_card_takes_as_many_blocks(plan):
+    assert all(blocks <= most for blocks, most in zip(plan.grid, (2**31 - 1, 65_535, 65_535), strict=True))
 
 
 @pytest.mark.parametrize("view, offset, outer, step", [

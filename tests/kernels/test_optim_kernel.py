@@ -41,6 +41,7 @@ def test_norm_of_more_than_all_threads_at_once(on_cpu, rng, monkeypatch):
 
 
 KINDS = {"adam": (Adam, plain.Adam, {"learning_rate": 0.1, "betas": (0.8, 0.95), "eps": 1e-4}),
+         "adam, eps_hat": (Adam, plain.Adam, {"learning_rate": 0.1, "betas": (0.8, 0.95), "eps": 0.3, "eps_hat": True}),
          "sgd": (SGD, plain.SGD, {"learning_rate": 0.1}),
          "sgd, momentum": (SGD, plain.SGD, {"learning_rate": 0.1, "momentum": 0.7})}
 by_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

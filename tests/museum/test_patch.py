@@ -1,8 +1,12 @@
 """A copy of the package with one place wrong: independent, complete, and gone when it is done with."""
 
+import gc
 import sys
+import typing
+import weakref
 from importlib.util import cache_from_source
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -47,6 +51,20 @@ def test_nothing_of_the_copy_stays_behind():
     with pytest.raises(ZeroDivisionError), patched(BUG):
         raise ZeroDivisionError
     assert not copies() and sys.meta_path == finders
+
+
+def test_a_copy_is_freed_with_all_that_it_defines():
+    """What the interpreter keeps of a module, as a callback, would keep the whole of it, once for each bug."""
+    with patched(BUG) as package:
+        for name in ("translate", "optim", "sequential", "trace", "training", "museum"):
+            part(package, name)
+        things = [weakref.ref(thing) for module in map(sys.modules.get, copies()) for thing in vars(module).values()
+                  if isinstance(thing, (FunctionType, type)) and thing.__module__.startswith(package.__name__)]
+    del package
+    for clear in typing._cleanups:  # its own caches, which are bounded
+        clear()
+    gc.collect()
+    assert len(things) > 500 and [thing() for thing in things if thing() is not None] == []
 
 
 def test_a_patched_file_that_cannot_be_imported_leaves_nothing_behind_either():

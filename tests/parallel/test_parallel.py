@@ -144,6 +144,22 @@ def test_who_does_nothing_is_ended_unless_it_says_that_it_waits(tmp_path, waits)
         assert process.returncode == -signal.SIGKILL and "hung for 6 seconds and was ended; early" in error
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_mark_in_the_temporary_folder_does_not_stay(tmp_path):
+    """The whole program of a watchdog whose rank has died, but for how long it waits for the others."""
+    code = ("import sys; from scratchnmt.parallel import watchdog; watchdog.watch(int(sys.argv[1]), *sys.argv[2:]);"
+            "watchdog.forget(sys.argv[2], 0.5)")
+    for name, stays in ((".fallen.1", False), ("run/.fallen.2", True)):
+        mark = tmp_path / name
+        mark.parent.mkdir(exist_ok=True)
+        done = subprocess.run([sys.executable, "-c", code, "0", str(mark), "rank 1 of 2", "early", "late"], check=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20,
+                              env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)})
+        assert "rank 1 of 2 (process 0) died; early" in done.stderr and mark.exists()
+        time.sleep(1)
+        assert mark.exists() == stays
+
+
 def test_what_differs_is_named_alone():
     options = {"clip": 5.0, "beam": 5, "seed": 1}
     found = on_ranks(3, lambda ranks: ranks.check_alike(options | ({"clip": 3.0} if ranks.rank == 2 else {})))

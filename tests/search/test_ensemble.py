@@ -8,7 +8,7 @@ from test_search import assert_same, exhaustive
 from scratchnmt.data.batches import make_batch
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
-from scratchnmt.search import Ensemble, beam_search, greedy_search
+from scratchnmt.search import Ensemble, beam_search, greedy_search, sample
 from scratchnmt.search.rows import log_mean_exp, log_mean_softmax
 
 
@@ -109,3 +109,17 @@ def test_what_cannot_be_an_ensemble():
         Ensemble([])
     with pytest.raises(InputError, match=r"share the target vocabulary: theirs have \[9, 8\] words"):
         greedy_search(Ensemble([FakeModel(9), FakeModel(8)]), *padded([[3]]))
+
+
+@pytest.mark.parametrize("sizes, side", [((60, 31), "target"), ((61, 30), "source")])
+@pytest.mark.parametrize("path", [
+    lambda models: Ensemble(models).nll(*padded([[3]]), np.array([[1], [2]])),
+    lambda models: Ensemble(models).token_log_probs(*padded([[3]]), np.array([[1], [2]])),
+    lambda models: beam_search(Ensemble(models), *padded([[3]])),
+    lambda models: sample(Ensemble(models), *padded([[3]])),
+    lambda models: Ensemble([Ensemble([Ensemble(models[:1])]), FakeModel(30), models[1]]).start(*padded([[3]])),
+], ids=["nll", "scores", "search", "sampling", "ensembles in it"])
+def test_models_of_other_vocabularies_are_noticed_on_every_path(sizes, side, path):
+    models = [NMT(60, 30, 4, 4), NMT(*sizes, 4, 4, seed=1)]
+    with pytest.raises(InputError, match=rf"must share the {side} vocabulary: theirs have \[(60, 61|30, 31)\] words"):
+        path(models)

@@ -6,7 +6,9 @@ import pytest
 from scratchnmt.errors import InputError
 from scratchnmt.sequential import (
     LSTM,
+    SGD,
     Activation,
+    Adam,
     Bidirectional,
     Dense,
     Dropout,
@@ -14,6 +16,7 @@ from scratchnmt.sequential import (
     Embedding,
     Input,
     RepeatVector,
+    RMSprop,
     Sequential,
     TimeDistributed,
     load_model,
@@ -56,6 +59,10 @@ X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2
     (lambda: Sequential([LSTM(3, input_shape=(4, 2))]).fit(X, Y), ["fit before compile"]),
     (lambda: small(loss="categorical_crossentropie"), ["did you mean 'categorical_crossentropy'?"]),
     (lambda: small(optimizer="adm"), ["optimizer 'adm' is not known", "did you mean 'adam'?"]),
+    (lambda: small(optimizer=RMSprop(0.001, 0.9, 0.5)), ["RMSprop: momentum is 0.5, which there is not here"]),
+    (lambda: small(optimizer=RMSprop(epsilon=0.0)), ["eps is 0.0, expected above 0"]),
+    (lambda: small(optimizer=Adam(epsilon=0.0)), ["eps is 0.0, expected above 0"]),
+    (lambda: small().fit(X, Y, on_nonfinite="go on"), ["on_nonfinite 'go on'", "stop, skip"]),
     (lambda: small(metrics=["accurcy"]), ["metric 'accurcy' is not known", "did you mean 'accuracy'?"]),
     (lambda: small().fit(X, LABELS), ["y has shape (5,), but the network returns (5, 3)",
                                       "choose sparse_categorical_crossentropy"]),
@@ -103,6 +110,54 @@ def test_a_loss_that_is_no_number_ends_the_training():
     x = np.full((8, 2), 1e30, "float32")
     with pytest.raises(InputError, match="the loss is .* at epoch 1, step 1: try a smaller learning rate"):
         model.fit(x, np.zeros((8, 1)), verbose=0)
+
+
+def linear(**compiled):
+    model = Sequential([Dense(1, input_shape=(2,), use_bias=False)])
+    model.compile(**{"optimizer": SGD(0.1), "loss": "mse"} | compiled)
+    model.set_weights([np.ones((2, 1))])
+    return model
+
+
+FINE, WILD = np.ones((1, 2), "float32"), np.full((1, 2), 1e30, "float32")
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing():
+    model = linear()
+    model.set_weights([np.zeros((2, 1))])  # the loss is finite, its gradient times the input is not
+    with pytest.raises(InputError, match="the gradient of dense.W is not finite at epoch 1, step 1: try a smaller"):
+        model.fit(np.full((1, 2), 1e20, "float32"), np.full((1, 1), 1e19), verbose=0)
+    assert not model.params.flat.any()
+
+
+def test_steps_that_are_not_finite_are_skipped_if_asked_for():
+    x, y = np.concatenate([WILD, FINE]), np.zeros((2, 1))
+    model, other = linear(), linear()
+    history = model.fit(x, y, batch_size=1, epochs=3, shuffle=False, verbose=0, on_nonfinite="skip").history
+    expected = other.fit(FINE, y[:1], batch_size=1, epochs=3, verbose=0).history
+    assert history == expected and np.array_equal(model.params.flat, other.params.flat)
+    with pytest.raises(InputError, match="the loss is inf at epoch 1, step 1"):
+        linear().fit(x, y, batch_size=1, shuffle=False, verbose=0)
+
+
+def test_twenty_skipped_steps_in_a_row_end_it_across_epochs():
+    model = linear()
+    assert np.isnan(model.fit(WILD, np.zeros((1, 1)), epochs=19, verbose=0, on_nonfinite="skip").history["loss"][0])
+    with pytest.raises(InputError, match="the loss is inf at epoch 20, step 1, the last of 20 in a row"):
+        model.fit(WILD, np.zeros((1, 1)), epochs=50, verbose=0, on_nonfinite="skip")
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 1)))
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_weights_that_an_epoch_ruined_are_put_back(epochs):
+    model = linear(optimizer=SGD(1e38))  # after the last step none comes that would tell
+    x = np.full((1, 2), 100.0, "float32")
+    with pytest.raises(InputError, match="the weights are not finite after epoch 1: try a smaller learning rate"):
+        model.fit(x, np.zeros((1, 1)), epochs=epochs, verbose=0)
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 1)))
+    with pytest.raises(InputError, match="the loss is .* at epoch 1, step 2"):
+        model.fit(np.repeat(x, 2, 0), np.zeros((2, 1)), batch_size=1, verbose=0)
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 1)))
 
 
 def test_files_of_another_kind(tmp_path):

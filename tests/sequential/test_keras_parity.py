@@ -1,5 +1,6 @@
 """Beside Keras itself: the same weights, the same outputs, the same losses for three epochs, its files read."""
 
+import inspect
 import os
 
 import numpy as np
@@ -78,6 +79,47 @@ def test_which_accuracy_is_meant(loss, last, rng):
         model.compile(optimizer="sgd", loss=loss, metrics=["accuracy"])
         found.append((model.get_weights(), model.evaluate(x, y, verbose=0)))
     assert found[1][1] == pytest.approx(found[0][1], abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "acc"])
+@pytest.mark.parametrize("targets", [[0, 1, 1, 1], [0.3, 0.7, 0.5, 2.0], [1.0, -1.0, 0.0, 1.0], [0.2, 0.7, 0.5, 0.9]])
+@pytest.mark.parametrize("steps", [False, True], ids=["one output", "one output at each step"])
+def test_accuracy_of_one_output_against_any_target_and_its_name(metric, targets, steps):
+    p, y = np.float32([[0.2], [0.7], [0.5], [0.9]]), np.float32(targets)[:, None]
+    if steps:
+        p, y = p.reshape(2, 2, 1), y.reshape(2, 2, 1)
+    theirs, mine = keras.Sequential([keras.Input(p.shape[1:]), keras.layers.Activation("linear")]), ours.Sequential(
+        [ours.Activation("linear", input_shape=p.shape[1:])])
+    found = []
+    for network in (theirs, mine):
+        network.compile(loss="mean_squared_error", optimizer="sgd", metrics=[metric])
+        found.append(network.evaluate(p, y, verbose=0, return_dict=True))
+    assert found[0].keys() == found[1].keys() and found[1] == pytest.approx(found[0], abs=1e-6)
+
+
+def test_a_metric_is_logged_by_the_name_that_it_was_given(rng):
+    x, y = examples.vectors(rng)[:, 0], rng.integers(0, 2, (24, 1)).astype("float32")
+    logged = []
+    for layers, network in ((keras.layers, keras.Sequential), (ours, ours.Sequential)):
+        model = network([layers.Dense(1, activation="sigmoid")])
+        model.compile(optimizer="sgd", loss="binary_crossentropy", metrics=["acc"])
+        logged.append(set(model.fit(x, y, epochs=1, verbose=0, validation_split=0.25).history))
+    assert logged[0] == logged[1] == {"loss", "acc", "val_loss", "val_acc"}
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "LSTM", "Dense", "Embedding", "Dropout", "Activation",
+                                  "Masking", "RepeatVector", "TimeDistributed", "Bidirectional", "Input",
+                                  "EarlyStopping", "ModelCheckpoint", "compile", "fit", "evaluate", "predict"])
+def test_what_is_given_by_place_means_the_same(name):
+    """Our positional parameters are the first of Keras', in its order."""
+    def parameters(where, network):
+        thing = getattr(network, name) if name.islower() else getattr(where, name)
+        found = inspect.signature(thing).parameters.values()
+        return [one for one in found if one.name != "self" and one.kind is one.POSITIONAL_OR_KEYWORD]
+
+    place = next((p for p in (keras.optimizers, keras.layers, keras.callbacks) if hasattr(p, name)), None)
+    theirs, mine = parameters(place, keras.Sequential), parameters(ours, ours.Sequential)
+    assert [one.name for one in mine] == [one.name for one in theirs][: len(mine)]
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "RMSprop", "SGD"])

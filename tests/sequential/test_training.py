@@ -135,7 +135,7 @@ def test_the_best_weights_come_back_when_the_training_fails(data):
 def test_accuracy_does_not_depend_on_the_batches(rng):
     words = examples.ids(rng)
     model = Sequential(examples.tagger(sequential))
-    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     labels = rng.integers(0, examples.CLASSES, words.shape)
     found = [model.evaluate(words, labels, batch_size=n, verbose=0)[1] for n in (1, 5, 24)]
     assert found == pytest.approx([(model.predict(words).argmax(-1) == labels)[words != 0].mean()] * 3)

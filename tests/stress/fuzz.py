@@ -1,4 +1,5 @@
-"""Spoilt files of every kind: one clear error, or what was there before; never a crash, a hang or another model.
+"""Spoilt and malicious files of every kind: one clear error, or what was there before; never a crash, a hang or
+another model.
 
     python tests/stress/fuzz.py --files 20000
 
@@ -15,9 +16,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from malicious import KINDS
 from mutations import SEALED, mutate, targets
 
 from scratchnmt.errors import InputError
@@ -25,7 +29,29 @@ from scratchnmt.errors import InputError
 REFUSED, UNCHANGED, OTHER, NOT_SEALED, STRANGE = range(10, 15)  # exit statuses of a child
 NAMES = {REFUSED: "refused by one error", UNCHANGED: "read, and nothing had changed", OTHER: "SILENTLY ANOTHER",
          NOT_SEALED: "read, of a kind that carries no checksum", STRANGE: "ANOTHER EXCEPTION"}
-SECONDS, MEGABYTES = 1.0, 200
+SECONDS, MEGABYTES = 1.0, 200  # and as much again for each of so many bytes of the file:
+EACH = 1_000_000
+
+
+class Case(NamedTuple):
+    """A kind of file: where it lies, how it is read, how one is drawn, and what the right one gives."""
+
+    path: Path
+    load: Callable[[], Any]
+    draw: Callable[[random.Random], bytes]
+    right: bytes = b""
+    expected: Any = None
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """Name -> case, of files that are written to the folder."""
+    found = {}
+    for name, (path, load) in targets(folder).items():
+        found[name] = Case(path, load, partial(mutate, path.read_bytes()), path.read_bytes(), load())
+    for name, kind in KINDS.items():
+        path = folder / "malicious"
+        found[name] = Case(path, partial(kind.load, path), kind.make)
+    return found
 
 
 def main(files: int, seed: int, keep: Path | None) -> int:
@@ -33,27 +59,27 @@ def main(files: int, seed: int, keep: Path | None) -> int:
     kinds: Counter[str] = Counter()
     slowest, largest = (0.0, ""), (0, "")
     with tempfile.TemporaryDirectory() as folder:
-        found = targets(Path(folder))
-        right = {name: (target.path.read_bytes(), target.load()) for name, target in found.items()}
+        found = cases(Path(folder))
         base = child(lambda: REFUSED)[2]
         names = list(found)
         for number in range(files):
             name = names[number % len(names)]
-            target, (data, expected) = found[name], right[name]
-            spoilt = mutate(data, random.Random(f"{seed} {number}"))
-            target.path.write_bytes(spoilt)
-            ended, seconds, memory = child(partial(outcome, target.load, expected, name))
-            target.path.write_bytes(data)
-            slowest = max(slowest, (seconds, f"{name}, {number}"))
-            largest = max(largest, (memory - base, f"{name}, {number}"))
+            case = found[name]
+            drawn = case.draw(random.Random(f"{seed} {number}"))
+            case.path.write_bytes(drawn)
+            ended, seconds, memory = child(partial(outcome, case.load, case.expected, name))
+            case.path.write_bytes(case.right)
+            slowest = max(slowest, (seconds, f"{name}, {number}, {len(drawn):,} bytes"))
+            largest = max(largest, (memory - base, f"{name}, {number}, {len(drawn):,} bytes"))
             counts[ended] += 1
             kinds[name.partition(":")[0]] += 1
-            if ended not in (NAMES[REFUSED], NAMES[UNCHANGED], NAMES[NOT_SEALED]) or seconds > SECONDS or (
-                    memory - base > MEGABYTES):
+            share = 1 + len(drawn) / EACH
+            if ended not in (NAMES[REFUSED], NAMES[UNCHANGED], NAMES[NOT_SEALED]) or seconds > SECONDS * share or (
+                    memory - base > MEGABYTES * share):
                 print(f"{name}, {number}: {ended}, {seconds:.1f} s, {memory - base:.0f} MB", flush=True)
                 counts["WRONG"] += 1
                 if keep:
-                    (keep / f"{number}-{name.replace(': ', '-')}").write_bytes(spoilt)
+                    (keep / f"{number}-{name.replace(': ', '-')}").write_bytes(drawn)
     print(*(f"{count:7,} {name}" for name, count in counts.most_common()), sep="\n")
     print(f"of {', '.join(f'{count:,} {name}' for name, count in kinds.items())}")
     print(f"slowest {slowest[0]:.2f} s ({slowest[1]}), most memory {largest[0]:.0f} MB more than before ({largest[1]})")
@@ -64,7 +90,7 @@ def outcome(load, expected, name: str) -> int:
     try:
         got = load()
     except InputError as error:
-        return REFUSED if len(str(error).splitlines()) == 1 and len(str(error)) < 2000 else STRANGE
+        return REFUSED if len(str(error).splitlines()) == 1 and len(str(error)) <= 2000 else STRANGE
     except Exception as error:  # noqa: BLE001  what should not be
         print(f"{name}: {type(error).__name__}: {str(error)[:200]}", flush=True)
         return STRANGE
@@ -98,7 +124,7 @@ def child(work) -> tuple[str, float, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=" ".join(__doc__.splitlines()[:2]))
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the files that were not dealt with as they should be")

@@ -1,0 +1,206 @@
+"""Files that are whole and made to cost more than their size, as tests/stress/fuzz.py draws them, and by name."""
+
+import json
+import os
+import random
+import sys
+import zipfile
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors")
+pytest.importorskip("sentencepiece")
+if not sys.platform.startswith("linux"):
+    pytest.skip("each is read by a process of its own, whose time is limited", allow_module_level=True)
+
+from stress import malicious
+from stress.malicious import KINDS, dictionary, large, number, tensor, word
+from test_stress import fuzz  # the script
+
+from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, split_words
+from scratchnmt.errors import InputError
+from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
+from scratchnmt.sequential import Dense, Sequential, load_model
+
+
+def cost(work):
+    """(what became of it, seconds, megabytes) of a process that does it, a second at most."""
+    return fuzz.child(partial(fuzz.outcome, work, None, "malicious"))
+
+
+def bounded(load, *paths, seconds=1.0, megabytes=150):
+    """Refused by one sentence, soon, and without much memory."""
+    base = fuzz.child(lambda: fuzz.REFUSED)[2]
+    for path in paths:
+        ended, took, memory = cost(lambda path=path: load(path))
+        assert (ended, took < seconds, memory - base < megabytes) == (fuzz.NAMES[fuzz.REFUSED], True, True), (
+            f"{path.name}: {ended} after {took:.1f} s, {memory - base:.0f} MB")
+
+
+def pickled(folder, *contents):
+    """Archives of torch.save."""
+    for n, content in enumerate(contents):
+        (folder / f"{n}.pt").write_bytes(malicious.zipped({"a/data.pkl": b"\x80\x02" + content + b".",
+                                                           "a/data/0": np.arange(6, dtype="<f4").tobytes()}))
+    return [folder / f"{n}.pt" for n in range(len(contents))]
+
+
+DOUBLED = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_whatever_is_drawn_costs_what_its_size_allows(name, tmp_path):
+    kind, ended = KINDS[name], set()
+    for n in range(12):
+        path = tmp_path / "file"
+        path.write_bytes(kind.make(random.Random(f"{name} {n}")))
+        outcome, seconds, memory = cost(partial(kind.load, path))
+        ended.add(outcome)
+        share = 1 + path.stat().st_size / fuzz.EACH
+        assert seconds < share and memory < 500 * share, (n, outcome, seconds, memory)
+    assert ended <= {fuzz.NAMES[fuzz.REFUSED], fuzz.NAMES[fuzz.NOT_SEALED]}
+
+
+def test_containers_through_the_memo_and_keys_that_are_no_words(tmp_path):
+    colliding = [large(n * (2**61 - 1)) for n in range(1, 40_000)]
+    same = [word("x" * 500_000) + b"q\x00", word("x" * 500_000) + b"q\x01", *[b"h\x00", b"h\x01"] * 100_000]
+    bounded(read_state_dict, *pickled(
+        tmp_path, b"}" + DOUBLED + tensor() + b"s", dictionary([(key, b"N") for key in colliding]),
+        dictionary([(word("a"), DOUBLED)]), b"}" + word("state_dict") + DOUBLED + b"s",
+        dictionary([(key, b"N") for key in same]), b"(" + word("storage") + DOUBLED * 4 + b"tQ",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + DOUBLED * 5 + b"tR", DOUBLED + DOUBLED + b"R",
+        dictionary([(b"N", tensor())]), dictionary([(b"\x88", tensor())])))
+
+
+def test_the_course_keys_its_words_by_small_numbers(tmp_path):
+    inside = dictionary([(word("id2word"), dictionary([(number(n), word(f"w{n}")) for n in range(1000)]))])
+    content = dictionary([(word("vocab"), b"cvocab\nVocab\n)\x81" + inside + b"b"),
+                          (word("state_dict"), dictionary([(word("w"), tensor())]))])
+    (path,) = pickled(tmp_path, content)
+    assert list(read_state_dict(path).tensors) == ["w"]
+
+
+def test_shapes_of_many_axes_and_one_storage_under_many_names(tmp_path):
+    many = (1,) * 50_000
+    bounded(read_state_dict, *pickled(
+        tmp_path, dictionary([(word("w"), tensor(shape=many, strides=many))]),
+        dictionary([(word("w"), tensor(shape=(0, *(2**31 - 1,) * 3), strides=(1,) * 4))]),
+        dictionary([(word(f"w{n}"), tensor()) for n in range(500)])))
+    tied, = pickled(tmp_path, dictionary([(word(f"w{n}"), tensor()) for n in range(4)]))
+    assert len(read_state_dict(tied).tensors) == 4
+
+
+def test_nothing_is_converted_before_names_and_shapes_are_right(tmp_path, monkeypatch):
+    from scratchnmt.interop import cs224n
+
+    monkeypatch.setattr(cs224n, "_wide", lambda array: pytest.fail("converted"))
+    with pytest.raises(InputError, match="unknown: w0"):
+        nmt_from_pytorch({f"w{n}": np.zeros(10, "float16") for n in range(500)})
+
+
+def test_shapes_without_numbers_that_say_how_large_the_model_is():
+    names = ["model_embeddings.source.weight", "model_embeddings.target.weight", "encoder.weight_hh_l0",
+             "decoder.weight_ih", "decoder.weight_hh", "h_projection.weight"]
+    with pytest.raises(InputError, match="expected two axes"):
+        nmt_from_pytorch({name: np.zeros((0, 2**58), "float32") for name in names})
+
+
+def test_archives_that_unpack_to_more_than_they_are(tmp_path):
+    told = {"class_name": "Sequential", "config": {"name": "s", "layers": []}}
+    endless = {**told, "class_name": "y" * 30_000_000}
+    wide = {**told, "config": {"name": "s", "layers": [
+        {"class_name": "Dense", "config": {"name": f"d{n}", "units": 10**7, "activation": "linear"}}
+        for n in range(3)]}, "build_config": {"input_shape": [None, 10**7]}}
+    many = {**told, "config": {"name": "s", "layers": [
+        {"class_name": "Dropout", "config": {"name": f"d{n}", "rate": 0}} for n in range(30_000)]}}
+    for name, content, weights, kind in (
+            ("message", endless, b"", zipfile.ZIP_DEFLATED), ("stored", endless, b"", zipfile.ZIP_STORED),
+            ("zeros", told, bytes(300_000_000), zipfile.ZIP_DEFLATED), ("wide", wide, b"", zipfile.ZIP_STORED),
+            ("many", many, b"", zipfile.ZIP_STORED), ("text", "y" * 1000, b"", zipfile.ZIP_STORED)):
+        data = malicious.zipped({"config.json": json.dumps(content).encode(), "model.weights.h5": weights}, kind)
+        (tmp_path / name).write_bytes(data)
+        bounded(load_model, tmp_path / name)
+
+
+def test_networks_of_our_own_that_tell_of_more_than_they_hold(tmp_path):
+    from scratchnmt.files.tensors import write_tensors
+
+    about = {"name": "s", "dtype": "float32", "input_shape": [10**7], "compiled": None}
+    dense = {"kind": "Dense", "name": "d", "units": 10**7}
+    for name, changes in (("wide", {"layers": [dense]}), ("none", {"layers": None}), ("endless", {"layers": [[]]}),
+                          ("numbers", {"layers": [{**dense, "units": "1"}]}), ("missing", {}),
+                          ("many", {"layers": [{**dense, "name": f"d{n}"} for n in range(5000)]})):
+        write_tensors(tmp_path / name, {"d.W": np.zeros(3, "float32")}, {"sequential": {**about, **changes}})
+        bounded(load_model, tmp_path / name)
+
+
+def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
+    pytest.importorskip("h5py")
+    paths = malicious.hdf5(tmp_path)
+    model = Sequential([Dense(3, input_shape=(2,))])
+    right = paths.pop("as Keras")
+    model.load_weights(right)
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 3)))
+    for path in paths.values():
+        bounded(model.load_weights, path)
+
+
+@pytest.mark.parametrize("write", [
+    lambda text: {"format": "scratchnmt words", "version": 1, "words": [text]},
+    lambda text: {side: {**{token: n for n, token in enumerate(("<pad>", "<s>", "</s>", "<unk>"))}, text: 4}
+                  for side in ("src_word2id", "tgt_word2id")},
+])
+def test_a_word_of_accents_is_read_in_time(write, tmp_path):
+    """Unicode's composition takes the square of a run of them."""
+    (tmp_path / "file").write_text(json.dumps(write("a" + "\u0300\u0316" * 500_000)))
+    load = load_vocabulary if "words" in write("") else read_cs224n_vocabularies
+    ended, seconds, _ = cost(lambda: load(tmp_path / "file"))
+    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and seconds < 1
+
+
+def test_a_line_of_accents_is_encoded_in_time():
+    ended, seconds, _ = cost(lambda: WordVocabulary(["a"]).encode("a " + "\u0300\u0316" * 500_000))
+    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and seconds < 1
+
+
+def test_long_lines_are_split_into_the_words_of_short_ones():
+    rng = np.random.default_rng(0)
+    letters = ["a", "e", "\u0301", "\u0316", "\u00e9", " ", "\t", "\u2000", "\u2028", "\u1f71", "\ufb33", "\u0958"]
+    words = ["".join(rng.choice(letters, 8)) for _ in range(400)]
+    long = " ".join(words)
+    assert len(long) > 1000 and split_words(long) == [one for word in words for one in split_words(word)]
+    lengths = [len(split_words(long[:n])) for n in range(900, 1100)]
+    assert all(after - before in (0, 1) for before, after in pairwise(lengths))
+    again = WordVocabulary(dict.fromkeys(split_words(long + " " + "e\u0301" * 800)))
+    assert "<unk>" not in again.tokens(long)
+
+
+def test_a_message_has_a_bounded_length_and_keeps_its_remedy():
+    message = str(InputError("f is " + "y" * 100_000 + ": save it again"))
+    assert len(message) <= 2000 and message.startswith("f is yy") and message.endswith("yy: save it again")
+    assert str(InputError("short")) == "short"
+
+
+# nothing waits for a pipe that nobody writes
+
+
+@pytest.mark.parametrize("load", [
+    read_state_dict, read_cs224n_vocabularies, load_vocabulary, load_model,
+    lambda path: Sequential([Dense(3, input_shape=(2,))]).load_weights(path),
+    lambda path: malicious.read_tensors(path), lambda path: learning_curves(path),
+], ids=["state_dict", "vocab.json", "vocabulary", "network", "weights of a network", "tensors", "metrics"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(load, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    ended, _, _ = cost(lambda: load(tmp_path / "pipe"))
+    assert ended == fuzz.NAMES[fuzz.REFUSED]
+    with pytest.raises(InputError, match="pipe is not a regular file"):
+        load(tmp_path / "pipe")
+
+
+def learning_curves(path):
+    from scratchnmt.plots import learning_curves
+
+    learning_curves(path, path.with_name("curves.png"))
