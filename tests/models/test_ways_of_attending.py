@@ -43,7 +43,7 @@ class MeanAttention:
     def rows(self, N, dtype):
         return None
 
-    def training_step(self, h, t, now, rows, context):
+    def training_step(self, rows, h, t, now, context):
         context[...] = self.mean[: len(h)]
 
     def gradient_rows(self, rows, dtype):
