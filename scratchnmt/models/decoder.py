@@ -73,19 +73,15 @@ class DecoderRows(NamedTuple):
 class FirstState(NamedTuple):
     """What a pass begins with, in the order of its rows."""
 
-    top: Array  # (B, M + 2H) rows [a; h; o]
-    h: list[Array]  # of each layer below the last one, whose h is in `top`, (B, H)
+    top: Array | None  # (B, M + 2H) rows [a; h; o]; None: of the first word, before which are no a and no o
+    h: list[Array]  # of each layer, (B, H), but for the last one if `top` holds it
     c: list[Array]  # of each layer, (B, H)
     fed: Array | None  # (B, H) what every step is fed, with feed "start"
 
     @classmethod
     def of_the_first_word(cls, config: NMTConfig, states: list[State]) -> FirstState:
-        """Before which are no a and no o: zeros."""
-        *h, last = [h for h, _ in states]
-        B, M, H = len(last), config.context_size, config.hidden_size
-        top = array_module(last).zeros((B, M + H + READOUTS[config.readout].columns(config)), last.dtype)
-        top[:, M : M + H] = last
-        return cls(top, h, [c for _, c in states], states[0][0] if config.feed == "start" else None)
+        h, c = map(list, zip(*states, strict=True))
+        return cls(top=None, h=h, c=c, fed=h[0] if config.feed == "start" else None)
 
 
 class DecoderCache(NamedTuple):
@@ -123,12 +119,12 @@ def decoder_rows(params: Mapping[str, Array], config: NMTConfig, packing: Packin
     xp, B, N = array_module(x), packing.sentences, packing.offsets[-1]
     dropout = config.dropout if rng is not None else 0.0
     readout = READOUTS[config.readout](config, params, kernels)
-    top = xp.empty((B + N, first.top.shape[1]), dtype)
-    top[:B] = first.top
+    M, H = config.context_size, config.hidden_size
+    top = xp.empty((B + N, M + H + readout.columns(config)), dtype)
+    top[:B] = 0 if first.top is None else first.top
     layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels)
               for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
-    M, H = config.context_size, config.hidden_size
     return DecoderRows(layers=layers, top=top, a=slice(M), h=slice(M, M + H), asks_before=config.asks_before,
                        reads=recurrent_inputs(config, [layer.h for layer in layers], top, params), readout=readout,
                        readout_rows=readout.rows(top, packing, mask))
@@ -139,10 +135,8 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
     M, H = config.context_size, config.hidden_size
     name, xp, dtype = layer_name("decoder", l), array_module(x), top.dtype
     B, N = packing.sentences, packing.offsets[-1]
-    if l == config.layers - 1:
-        h = top[:, M : M + H]
-    else:
-        h = xp.empty((B + N, H), dtype)
+    h = top[:, M : M + H] if l == config.layers - 1 else xp.empty((B + N, H), dtype)
+    if l < len(first.h):
         h[:B] = first.h[l]
     c = xp.empty((B + N, H), dtype)
     c[:B] = first.c[l]

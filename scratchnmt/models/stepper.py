@@ -29,7 +29,7 @@ class SearchState(NamedTuple):
 
     def select(self, sentences: Array, beams: Array) -> SearchState:
         """Go on with `sentences` (B',), ascending, none twice, and in each with hypotheses `beams` (B', K')."""
-        B = len(self.first.top)
+        B = len(self.first.c[0])
         attention = self.attention.select(sentences) if len(sentences) < B else self.attention
         return SearchState(attention, _each(lambda array: array[sentences[:, None], beams], self.first), self.t)
 
@@ -49,7 +49,7 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
     flat: Change = lambda array: array.reshape(n, -1)
     stacked: Change = lambda array: array.reshape(B, K, -1)
     packing, first = whole(1, n), _each(flat, state.first)
-    dtype = array_module(y).result_type(y, first.top)
+    dtype = array_module(y).result_type(y, first.c[0])
     rows = decoder_rows(params, config, packing, flat(y), first, dtype, kernels=kernels)
     seen: list[Array] = []
 
@@ -69,8 +69,8 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
 
 def _each(change: Change, first: FirstState) -> FirstState:
     """The same with each of its arrays changed."""
-    return FirstState(change(first.top), [change(h) for h in first.h], [change(c) for c in first.c],
-                      None if first.fed is None else change(first.fed))
+    top, fed = (None if array is None else change(array) for array in (first.top, first.fed))
+    return FirstState(top, [change(h) for h in first.h], [change(c) for c in first.c], fed)
 
 
 def rows_times(x: Array, W: Array, kernels: Kernels) -> Array:
