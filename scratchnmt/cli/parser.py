@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from ..errors import InputError
 from ..kernels import CHOICES, MATMULS
 from ..parallel.ranks import Ranks, speaks_first
 
@@ -23,9 +22,26 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", _Help)
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+        self.given: set[str] = set()
+        for action in (None, "store"):
+            self.register("action", action, _Once)
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        self.given.clear()
+        return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n" if speaks_first() else None)
+
+
+class _Once(argparse.Action):
+    """Stores a value; a second one would replace the first without a word, so it is an error."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if option and self.dest in parser.given and getattr(namespace, self.dest) != value:
+            parser.error(f"{option} is given twice, with different values")
+        parser.given.add(self.dest)
+        setattr(namespace, self.dest, value)
 
 
 def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:
@@ -107,7 +123,5 @@ def replacing(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_replacing`, the dictionary read, as Translator.translate takes them."""
     from ..unknown import read_dictionary
 
-    if args.dictionary is not None and not args.replace_unknown:
-        raise InputError("--dictionary needs --replace-unknown")
     dictionary = None if args.dictionary is None else read_dictionary(args.dictionary)
     return {"replace_unknown": args.replace_unknown, "dictionary": dictionary}
