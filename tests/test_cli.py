@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import but
 
 from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
@@ -71,7 +72,7 @@ def data(text):
 def trained(tmp_path_factory, data):
     """The folder of a model that has learned a little."""
     folder = tmp_path_factory.mktemp("runs") / "model"
-    assert main([str(a) for a in ["train", *data, "--out", folder, *TINY, *LEARNING]]) == 0
+    assert main([str(a) for a in ["train", *data, "--out", folder, *but(TINY, *LEARNING)]]) == 0
     return folder
 
 
@@ -243,7 +244,7 @@ def test_text_that_cannot_be_used_is_refused_before_anything_is_written(call, da
     (["--seed", 2**32], ["seed is 4294967296", "below 4294967296"]),
 ])
 def test_choices_out_of_range_are_refused_before_anything_is_written(call, data, tmp_path, options, parts):
-    refused(call("train", *data, "--out", tmp_path / "out", *TINY, *options), *parts)
+    refused(call("train", *data, "--out", tmp_path / "out", *but(TINY, *options)), *parts)
     assert not (tmp_path / "out").exists()
 
 

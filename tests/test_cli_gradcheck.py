@@ -245,5 +245,5 @@ def test_a_file_that_is_not_there_or_no_python(call, tmp_path):
     refused(call("--module", f"{tmp_path / 'op.txt'}{BOTH}"), "is no Python file")
     refused(call("--module", ""), "expected FILE.py")
     refused(call("--module", "", "--arg", "x=3"), "expected FILE.py")
-    refused(call("--module", "", "lstm"), "--module checks an op of your own, without NAME")
-    refused(call("--module", "op.py", "lstm"), "--module checks an op of your own, without NAME")
+    refused(call("--module", "", "lstm"), "NAME is for the package's own operations, not for --module")
+    refused(call("--module", "op.py", "lstm"), "NAME is for the package's own operations, not for --module")

@@ -37,8 +37,8 @@ def trained(request, tmp_path_factory):
     valid = folder / "valid"
     valid.write_text("\n".join(LINES[:10]), encoding="utf-8", newline="")
     arguments = ["train", "--train-src", src, "--train-tgt", tgt, "--valid-src", valid, "--valid-tgt", valid, "--out",
-                 folder / "run", "--vocab", request.param, "--vocab-size", 300, "--min-count", 1, "--embed-size", 8,
-                 "--hidden-size", 8, "--max-steps", 3, "--max-length", 50]
+                 folder / "run", "--vocab", request.param, "--vocab-size", 300, "--embed-size", 8, "--hidden-size", 8,
+                 "--max-steps", 3, "--max-length", 50, *(["--min-count", 1] if request.param == "word" else [])]
     assert main(list(map(str, arguments))) == 0
     return folder / "run"
 

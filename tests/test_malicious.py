@@ -137,6 +137,26 @@ def test_networks_of_our_own_that_tell_of_more_than_they_hold(tmp_path):
         bounded(load_model, tmp_path / name)
 
 
+@pytest.mark.parametrize("changes", [
+    {"input_shape": [2.0]}, {"input_shape": "2"}, {"input_shape": {"a": 1}}, {"input_shape": None}, {"layers": "abc"},
+    {"layers": {"a": 1}}, {"layers": [None]}, {"compiled": "x"}, {"name": [1]}, {"dtype": ["float32"]},
+    {"compiled": {"optimizer": ["adam", {"beta_1": [1]}], "loss": "mse", "metrics": [], "state": {}}},
+    {"compiled": {"optimizer": ["adam", {}], "loss": "mse", "metrics": 5, "state": {"step": "x"}}},
+], ids=str)
+def test_a_description_of_another_form_is_refused_or_taken_as_numbers(changes, tmp_path):
+    from scratchnmt.files.tensors import write_tensors
+
+    about = {"name": "s", "dtype": "float32", "input_shape": [2], "compiled": None,
+             "layers": [{"kind": "Dense", "name": "d", "units": 3, "use_bias": False}]}
+    write_tensors(tmp_path / "f", {"d.W": np.ones((2, 3), "float32")}, {"sequential": {**about, **changes}})
+    try:
+        found = load_model(tmp_path / "f")
+    except InputError as error:
+        assert str(error).startswith(str(tmp_path / "f"))
+    else:
+        assert found.input_shape == (2,) and np.array_equal(found.predict(np.ones((1, 2))), [[2, 2, 2]])
+
+
 def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
     pytest.importorskip("h5py")
     paths = malicious.hdf5(tmp_path)

@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+from .dependent import EVALUATE, check_parsed
 from .parser import (
     Parser,
     add_computing,
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from ..translate import Translator
     from .translate import check_output, write_lines
 
+    check_parsed(EVALUATE, args)
     check_output(args.output)
     require("sacrebleu", extra="train")
     unknown = replacing(args)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
 from ..gradcheck.numeric import METHODS
 from ..gradcheck.text import paint
+from .dependent import GRADCHECK, check_parsed
 from .parser import Parser, add_device, add_option
 from .terminal import in_color
 
@@ -35,7 +35,7 @@ _HEADER = ("gradients", "elements", "largest error", "tolerance", "", "seconds")
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME",
+    parser.add_argument("names", nargs="*", default=[], metavar="NAME",
                         help="check every line whose name holds all of these words, or parts of words: lstm, "
                              "'lstm gates', 'two directions'; repeat it for more lines (default: all lines)")
     add_option(parser, "list", False, "list what can be checked, and check nothing")
@@ -62,21 +62,13 @@ def run(args: argparse.Namespace) -> int:
     from ..training import TrainingOptions
 
     TrainingOptions(seed=args.seed)
-    _check_options(args)
+    check_parsed(GRADCHECK, args)
     if args.list:
         print("\n".join(case.name for case in choose(args.names)))
         return 0
     device_module(args.device)
     reports = _table(args) if args.module is None else _own_op(args)
     return 0 if all(report.ok for report in reports) else 1
-
-
-def _check_options(args: argparse.Namespace) -> None:
-    given = [f"--{name}" for name in ("arg", "wrt", "method") if getattr(args, name)]
-    if given and args.module is None:
-        raise InputError(f"{given[0]} is for an op of your own: name its file by --module")
-    if args.module is not None and (args.names or args.list):
-        raise InputError("--module checks an op of your own, without NAME or --list")
 
 
 def _own_op(args: argparse.Namespace) -> list[Report]:

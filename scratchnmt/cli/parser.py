@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..errors import InputError, did_you_mean
+from ..errors import did_you_mean
 from ..kernels import CHOICES, MATMULS
 from ..parallel.ranks import Ranks, speaks_first
 
@@ -24,6 +24,13 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", _Help)
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+        self.given: set[str] = set()
+        for action in (None, "store"):
+            self.register("action", action, _Once)
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
+        self.given.clear()
+        return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:
         if wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message):
@@ -36,6 +43,16 @@ class Parser(argparse.ArgumentParser):
         name = unknown[0].partition("=")[0]
         hint = did_you_mean(name, options) if name.startswith("-") else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+class _Once(argparse.Action):
+    """Stores a value; a second one would replace the first without a word, so it is an error."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if option and self.dest in parser.given and getattr(namespace, self.dest) != value:
+            parser.error(f"{option} is given twice, with different values")
+        parser.given.add(self.dest)
+        setattr(namespace, self.dest, value)
 
 
 def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:
@@ -118,7 +135,5 @@ def replacing(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_replacing`, the dictionary read, as Translator.translate takes them."""
     from ..unknown import read_dictionary
 
-    if args.dictionary is not None and not args.replace_unknown:
-        raise InputError("--dictionary needs --replace-unknown")
     dictionary = None if args.dictionary is None else read_dictionary(args.dictionary)
     return {"replace_unknown": args.replace_unknown, "dictionary": dictionary}

@@ -26,10 +26,12 @@ from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
 from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
+from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
 
 _LEARN_FROM = 1_000_000  # lines
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
+ALL_DEFAULTS = {**defaults({**VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
 
 
 class Prepared(NamedTuple):
@@ -45,9 +47,10 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     """
     ranks = ranks or Ranks()
     check_place(folder / CORPUS)
-    missing = [_flag(name) for name in DATA_FILES if name not in given]
+    missing = [flag(name) for name in DATA_FILES if name not in given]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
+    check_dependent(TRAIN, given, ALL_DEFAULTS)
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
@@ -76,13 +79,14 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
-            raise InputError(f"{_flag(name)} is {value}, but the run in {folder} was started with "
+            raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
                              f"{before[name]}: leave it out, or start another run")
+    check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions.from_dict({**run.training, **changed})
     told = {**run.data, **given}
     files: dict[str, str] = {name: told[name] for name in DATA_FILES if told.get(name) is not None}
-    missing = [_flag(name) for name in DATA_FILES if name not in files]
+    missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"the run in {folder} does not say where its text came from: "
                          f"give {', '.join(missing)}, too")
@@ -146,7 +150,3 @@ def _check_memory(config: NMTConfig, dtype: str) -> None:
         raise InputError(f"a model of {size:,} weights takes {needed / 1e9:,.0f} GB to train, and this "
                          f"machine has {present / 1e9:,.0f} GB: choose a smaller hidden_size, embed_size "
                          "or vocab_size")
-
-
-def _flag(name: str) -> str:
-    return "--one-direction" if name == "bidirectional" else "--" + name.replace("_", "-")

@@ -99,7 +99,11 @@ def _staying(function: Callable) -> Callable:
 def _arguments(module: ModuleType, forward: Callable, texts: Sequence[str], path: Path,
                rng: np.random.Generator) -> dict[str, Any]:
     if texts:
-        return dict(_argument(text, rng) for text in texts)
+        found = [_argument(text, rng) for text in texts]
+        names = [name for name, _ in found]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"--arg {twice[0]}=... is given twice: each argument has one shape")
+        return dict(found)
     if not hasattr(module, "args"):
         raise InputError(f"{path}: no arguments for {_signature(forward)}: give each by --arg "
                          "NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "

@@ -15,6 +15,7 @@ from ..arrays import to_device
 from ..errors import InputError
 from ..parallel.ranks import Ranks, world
 from ..parallel.together import together
+from .dependent import TRANSLATE, check_parsed
 from .parser import (
     Parser,
     add_computing,
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         ranks.check_alike({"command": "translate", **{name: value for name, value in vars(args).items()
                                                       if name not in ("run", "parser")}})
         ranks.on_first(lambda: check_output(args.output))
-        _check_sample(args)
+        check_parsed(TRANSLATE, args)
         if args.attention:
             check_picture(args.attention)
             if ranks.size > 1:
@@ -127,15 +128,6 @@ def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args
     drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed,
                               max_length=args.max_length, batch_size=args.batch_size, **shared)
     return (text for text, _ in drawn)
-
-
-def _check_sample(args: argparse.Namespace) -> None:
-    """InputError for an option that would do nothing."""
-    unused = ("beam", "length_penalty", "n_best", "attention") if args.sample else ("temperature", "top_k", "seed")
-    for name in unused:
-        if getattr(args, name) != args.parser.get_default(name):
-            reason = "is of a search, and --sample makes none" if args.sample else "needs --sample"
-            raise InputError(f"--{name.replace('_', '-')} {reason}")
 
 
 def check_output(path: str | None) -> None:

@@ -31,7 +31,7 @@ class Layer:
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, **unknown: Any):
         for option in unknown:
             look_up(f"{self.kind}: option", option, dict.fromkeys((*self.choices, "name", "input_shape")))
-        self.name, self.input_shape = name, _shape(input_shape)
+        self.name, self.input_shape = name, whole_shape(input_shape)
         self.owner: Any = None  # the network or the wrapper that it is part of
         self.shapes: dict[str, tuple[int, ...]] = {}  # of the weights
         self._alone: Parameters | None = None
@@ -117,7 +117,8 @@ def snake_case(kind: str) -> str:
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
 
 
-def _shape(given: Any) -> Shape | None:
+def whole_shape(given: Any) -> Shape | None:
+    """The shape in Python's whole numbers, or None."""
     return None if given is None else tuple(None if n is None else int(n) for n in given)
 
 

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..parameters import Parameters
 from . import fitting, losses
 from .core import Embedding, Input
-from .layer import Layer, Shape, Weights, named, shown, start
+from .layer import Layer, Shape, Weights, named, shown, start, whole_shape
 from .names import count, look_up
 from .optimizers import optimizer as optimizer_named
 
@@ -69,10 +69,10 @@ class Sequential:
         if not self.layers:
             raise InputError("the network has no layers: add some")
         if self.input_shape is None:
-            output = tuple(input_shape)
+            output = first = whole_shape(input_shape) or ()
             for number, layer in enumerate(self.layers):
                 output = _built(layer, output, self.layers[number - 1 : number] if number else [])
-            self.input_shape, self.output_shape = tuple(input_shape), output
+            self.input_shape, self.output_shape = first, output
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

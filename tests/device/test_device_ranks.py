@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import but
 from mpi_run import finished, needs_mpi
 from training import tiny_run
 from training.tiny_run import essence
@@ -56,7 +57,8 @@ def test_two_cards_are_one_that_computes_the_same_parts(program, arguments, tmp_
 
 @needs_mpi
 def test_a_step_that_is_not_finite_is_met_by_all_cards_at_once(program, arguments, tmp_path):
-    broken = [*arguments, "--optimizer=sgd", "--learning-rate=1e30", "--clip=0", "--max-epochs=4", "--valid-every=1000"]
+    broken = but(arguments, "--optimizer=sgd", "--learning-rate=1e30", "--clip=0", "--max-epochs=4",
+                 "--valid-every=1000")
     status, _, error = finished(tmp_path, 2, *broken, "--out", tmp_path / "stop", program=program)
     assert status and error.count("training stopped") == 1 and "at step 2, epoch 1" in error
     skipping = [*broken, "--on-nonfinite=skip"]
@@ -69,8 +71,8 @@ def test_a_step_that_is_not_finite_is_met_by_all_cards_at_once(program, argument
 def test_all_cards_are_told_of_a_step_after_the_same_one(program, arguments, tmp_path, choices):
     """41 of 85 pairs: the last batch has 3 sentences for four parts."""
     rate = ["--optimizer=sgd", "--learning-rate=1e30", "--clip=0"] if "skip" in choices[0] else []
-    _, _, error = finished(tmp_path, 2, "--tell", *arguments, *choices, *rate, "--max-epochs=8", "--valid-every=1000",
-                           "--out", tmp_path / "run", program=program)
+    command = but(arguments, *choices, *rate, "--max-epochs=8", "--valid-every=1000")
+    _, _, error = finished(tmp_path, 2, "--tell", *command, "--out", tmp_path / "run", program=program)
     told = {rank: re.findall(rf"^rank {rank}: (.*)$", error, re.MULTILINE) for rank in (0, 1)}
     assert told[0] == told[1] and len(told[0]) > 15
 
@@ -79,7 +81,8 @@ def test_all_cards_are_told_of_a_step_after_the_same_one(program, arguments, tmp
 def test_two_processes_need_two_cards(program, arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, "--cards=1", *arguments, "--out", tmp_path / "run", program=program)
     assert status and "2 processes on a machine of 1 cards: each needs a card of its own" in error
-    status, _, error = finished(tmp_path, 2, *arguments, "--device=cuda:1", "--out", tmp_path / "run", program=program)
+    status, _, error = finished(tmp_path, 2, *but(arguments, "--device=cuda:1"), "--out", tmp_path / "run",
+                                program=program)
     assert status and 'device is "cuda:1", and there are 2 processes' in error
 
 

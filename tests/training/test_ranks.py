@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import tiny_run
+from command_line import but
 from mpi_run import finished, needs_mpi, start
 from tiny_run import essence, metrics, run
 
@@ -60,7 +61,7 @@ def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_pa
     exact = ["--dropout=0", "--dtype=float64"]  # in float32 rounding grows with every step
     for name, count, more in (("one", 1, exact), ("two", 2, exact), ("parts", 1, ["--accumulate=2"]),
                               ("ranks", 2, []), ("alone", 2, ["--alone"])):
-        status, _, error = finished(tmp_path, count, *arguments, *large, "--out", tmp_path / name, *more)
+        status, _, error = finished(tmp_path, count, *but(arguments, *large), "--out", tmp_path / name, *more)
         assert status == 0, error
     losses = {name: [record["train_loss"] for record in metrics(tmp_path / name)] for name in ("one", "two")}
     assert losses["two"] == pytest.approx(losses["one"], rel=1e-9)
@@ -75,8 +76,8 @@ def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_pa
 @needs_mpi
 def test_another_number_of_ranks_goes_on(arguments, tmp_path):
     assert finished(tmp_path, 1, *arguments, "--out", tmp_path / "whole", "--dropout=0")[0] == 0
-    half = [*arguments, "--dropout=0", "--out", tmp_path / "run"]
-    assert finished(tmp_path, 2, *half, "--max-steps", STEPS // 2)[0] == 0
+    half = but(arguments, "--dropout=0", "--out", tmp_path / "run", f"--max-steps={STEPS // 2}")
+    assert finished(tmp_path, 2, *half)[0] == 0
     status, out, _ = finished(tmp_path, 3, "train", "--out", tmp_path / "run", "--resume", "--max-steps", STEPS)
     assert status == 0 and "3 processes" in out
     found, expected = (metrics(tmp_path / name)[-1] for name in ("run", "whole"))
@@ -86,8 +87,8 @@ def test_another_number_of_ranks_goes_on(arguments, tmp_path):
 @needs_mpi
 @pytest.mark.parametrize("number, words", [(signal.SIGKILL, "died"), (signal.SIGSTOP, "hung for 6 seconds")])
 def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_path, number, words):
-    process = start(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--max-steps=1000000", "--max-epochs=1000000",
-                    "--valid-every=1000000", "--save-every=5", "--patience=0")
+    process = start(tmp_path, 2, *but(arguments, "--max-steps=1000000", "--max-epochs=1000000", "--valid-every=1000000",
+                                       "--patience=0"), "--out", tmp_path / "run", "--save-every=5")
     state = tmp_path / "run" / "training-state.safetensors"
     deadline = time.monotonic() + 30
     while not state.exists() or read_tensors(state)[1]["state"]["step"] < 10:
@@ -126,8 +127,8 @@ def test_a_folder_in_use_is_no_run_to_go_on_with(arguments, tmp_path):
 
 @needs_mpi
 def test_an_error_of_all_ranks_is_said_once(arguments, tmp_path):
-    status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--optimizer=sgd",
-                                "--learning-rate=1e30", "--clip=0")
+    status, _, error = finished(tmp_path, 2, *but(arguments, "--optimizer=sgd", "--learning-rate=1e30", "--clip=0"),
+                                "--out", tmp_path / "run")
     assert status == 2 and error.count("training stopped") == 1 and "rank 0 of 2: the " in error
     assert f"; resume it with\n  mpirun -n 2 scratchnmt train --out {tmp_path / 'run'} --resume\n" in error
     assert "abort" not in error.lower()

@@ -1,0 +1,74 @@
+"""Options that do something only together with others: none is accepted and ignored.
+
+A row tells of an option when it is used, and what to say if it was given and is not.  Given is what differs from the
+default, since the default of such an option asks for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import InputError
+from ..models.config import NO_ATTENTION
+
+Values = Mapping[str, Any]
+
+
+class Dependent(NamedTuple):
+    """An option, or several, and what they need."""
+
+    options: str  # names, with spaces between
+    used: Callable[[Values], Any]  # of the values of all options
+    otherwise: str  # the rest of the sentence
+
+
+TRAIN = (
+    Dependent("min_count", lambda v: v["vocab"] == "word", "is for --vocab word: subwords are not counted by it"),
+    Dependent("window", lambda v: v["attention"] != "global", "is for --attention local-m or local-p"),
+    Dependent("max_source", lambda v: v["score"] == "location", "is for --score location"),
+    Dependent("query", lambda v: v["score"] != NO_ATTENTION, "is for a model with attention, not for --score none"),
+    Dependent("momentum", lambda v: v["optimizer"] == "sgd", "is for --optimizer sgd"),
+    Dependent("halve_after", lambda v: v["schedule"] == "luong", "is for --schedule luong"),
+    Dependent("lr_decay trials", lambda v: v["patience"], "needs a --patience above 0"),
+    Dependent("graphs", lambda v: v["device"] != "cpu" and v["kernels"] != "plain" or v["graphs"] == 0,
+              "is for fused kernels on a GPU: choose --device cuda"),
+)
+TRANSLATE = (
+    Dependent("beam length_penalty n_best attention", lambda v: not v["sample"],
+              "is of a search, and --sample makes none"),
+    Dependent("temperature top_k seed", lambda v: v["sample"], "needs --sample"),
+    Dependent("dictionary", lambda v: v["replace_unknown"], "needs --replace-unknown"),
+)
+EVALUATE = TRANSLATE[-1:]
+GRADCHECK = (
+    Dependent("arg wrt method", lambda v: v["module"] is not None,
+              "is for an op of your own: name its file by --module"),
+    Dependent("names list", lambda v: v["module"] is None, "is for the package's own operations, not for --module"),
+    Dependent("device dtype seed verbose", lambda v: not v["list"], "is for a check, and --list makes none"),
+)
+
+
+def check_dependent(rows: tuple[Dependent, ...], given: Values, defaults: Values,
+                    before: Values | None = None) -> None:
+    """InputError for the first option that is given and would be ignored.
+
+    given: those that are told, or all; defaults: of all that the rows speak of; before: what a run that goes on was
+    started with.
+    """
+    values = {**defaults, **(before or {}), **given}
+    for names, used, otherwise in rows:
+        for name in names.split():
+            if name in given and given[name] != defaults[name] and not used(values):
+                raise InputError(f"{flag(name)} {otherwise}")
+
+
+def check_parsed(rows: tuple[Dependent, ...], args: argparse.Namespace) -> None:
+    """`check_dependent` of what a command's parser made, where everything has its value."""
+    check_dependent(rows, vars(args), {name: args.parser.get_default(name) for name in vars(args)})
+
+
+def flag(name: str) -> str:
+    """As one types it."""
+    return {"names": "NAME", "bidirectional": "--one-direction"}.get(name, f"--{name.replace('_', '-')}")

@@ -1,0 +1,118 @@
+"""No option is accepted and ignored, and none is given twice."""
+
+import argparse
+
+import pytest
+
+from scratchnmt.cli import dependent
+from scratchnmt.cli.dependent import check_dependent
+from scratchnmt.cli.parser import Parser, add_option
+from scratchnmt.cli.prepare import ALL_DEFAULTS
+from scratchnmt.errors import InputError
+
+FILES = ("--train-src", "a", "--train-tgt", "b", "--valid-src", "c", "--valid-tgt", "d")  # not looked for before
+
+
+def refused(result, *parts):
+    status, out, err = result
+    assert status == 2 and out == "" and err.count("\n") == 1, (status, out, err)
+    for part in parts:
+        assert part in err
+
+
+@pytest.mark.parametrize("options, sentence", [
+    (["--momentum", 0.9], "--momentum is for --optimizer sgd"),
+    (["--window", 5], "--window is for --attention local-m or local-p"),
+    (["--max-source", 50], "--max-source is for --score location"),
+    (["--query", "previous", "--score", "none"], "--query is for a model with attention"),
+    (["--halve-after", 3], "--halve-after is for --schedule luong"),
+    (["--trials", 2, "--patience", 0], "--trials needs a --patience above 0"),
+    (["--lr-decay", 0.7, "--patience", 0], "--lr-decay needs a --patience above 0"),
+    (["--min-count", 5], "--min-count is for --vocab word"),
+    (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
+])
+def test_train(call, tmp_path, options, sentence):
+    refused(call("train", *FILES, "--out", tmp_path / "run", *options), sentence)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", [
+    {"momentum": 0.9, "optimizer": "sgd"}, {"window": 5, "attention": "local-p"},
+    {"max_source": 50, "score": "location"}, {"halve_after": 3, "schedule": "luong"}, {"trials": 2},
+    {"lr_decay": 0.7, "patience": 3},
+    {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
+    {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
+])
+def test_what_is_used_is_accepted(given):
+    check_dependent(dependent.TRAIN, given, ALL_DEFAULTS)
+
+
+def test_a_run_that_was_started_with_what_was_ignored_goes_on():
+    check_dependent(dependent.TRAIN, {"max_epochs": 3}, ALL_DEFAULTS, {"momentum": 0.9, "optimizer": "adam"})
+    check_dependent(dependent.TRAIN, {"momentum": 0.9}, ALL_DEFAULTS, {"momentum": 0.9, "optimizer": "sgd"})
+    with pytest.raises(InputError, match="--graphs is for fused kernels"):
+        check_dependent(dependent.TRAIN, {"graphs": 3}, ALL_DEFAULTS, {"optimizer": "sgd"})
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["gradcheck", "--list", "--seed", 3], "--seed is for a check, and --list makes none"),
+    (["gradcheck", "--list", "--dtype", "float32"], "--dtype is for a check"),
+    (["gradcheck", "--list", "--verbose"], "--verbose is for a check"),
+    (["gradcheck", "--wrt", "x"], "--wrt is for an op of your own: name its file by --module"),
+    (["gradcheck", "--module", "x.py", "--list"], "--list is for the package's own operations, not for --module"),
+    (["translate", "--model", "m", "--dictionary", "d"], "--dictionary needs --replace-unknown"),
+    (["evaluate", "--model", "m", "--src", "s", "--ref", "r", "--dictionary", "d"], "--dictionary needs"),
+])
+def test_other_commands(call, arguments, sentence):
+    refused(call(*arguments), sentence)
+
+
+def test_every_row_speaks_of_options_that_there_are():
+    from scratchnmt.cli import _parser
+
+    commands = next(action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)).choices
+    for name, rows in (("train", dependent.TRAIN), ("translate", dependent.TRANSLATE),
+                       ("evaluate", dependent.EVALUATE), ("gradcheck", dependent.GRADCHECK)):
+        known = {action.dest: action.default for action in commands[name]._actions}
+        if name == "train":
+            known |= ALL_DEFAULTS
+        for options, used, _ in rows:
+            assert set(options.split()) <= known.keys()
+            used(known)  # asks for none that there is not
+
+
+@pytest.mark.parametrize("options, sentence", [
+    (["--learning-rate", 0.1, "--learning-rate", 0.2], "--learning-rate is given twice, with different values"),
+    (["--train-src", "other"], "--train-src is given twice"),
+    (["--vocab=word", "--vocab=bpe"], "--vocab is given twice"),
+])
+def test_what_is_given_twice_is_refused(call, tmp_path, options, sentence):
+    refused(call("train", *FILES, "--out", tmp_path / "run", *options), sentence)
+
+
+def test_what_adds_up_may_be_repeated():
+    def parser():
+        made = Parser(prog="p")
+        add_option(made, "size", 3, "")
+        add_option(made, "loud", False, "")
+        made.add_argument("--model", nargs="+", action="extend")
+        made.add_argument("--arg", action="append")
+        made.add_argument("names", nargs="*")
+        return made
+
+    one = parser()
+    for _ in range(2):  # a parser may be used again
+        found = one.parse_args(["a", "b", "--size", "4", "--size=4", "--loud", "--loud", "--model", "x", "--model", "y",
+                                "--arg", "1", "--arg", "2"])
+        assert (found.size, found.loud, found.model, found.arg, found.names) == (
+            4, True, ["x", "y"], ["1", "2"], ["a", "b"])
+    assert one.parse_args(["--size", "5"]).size == 5
+    with pytest.raises(SystemExit):
+        one.parse_args(["--size", "5", "--size", "6"])
+
+
+def test_an_argument_of_an_op_has_one_shape(call, tmp_path):
+    (tmp_path / "op.py").write_text("forward = lambda x: (2 * x, None)\nbackward = lambda dy, cache: {'dx': 2 * dy}\n")
+    check = ["gradcheck", "--module", tmp_path / "op.py", "--arg", "x=2,2"]
+    assert call(*check)[0] == 0
+    refused(call(*check, "--arg", "x=7"), "--arg x=... is given twice: each argument has one shape")
