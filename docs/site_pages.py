@@ -4,6 +4,7 @@
 - An item of a list in docs/api that begins with a module becomes a section with all that is public in it.
 - Docstrings are prose with equations in indented blocks, not reStructuredText.
 - A link to a file or a folder of the repository leads to a page that shows it.
+- A translation, page.zh-CN.md, is marked with its language.
 """
 
 import importlib
@@ -145,6 +146,12 @@ def pages_of_source(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         yield page_of(path), {"title": name, "body": f"<h1>{name}</h1>{body}", "toctree": lambda **_: ""}, "page.html"
 
 
+def say_language(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Mark a translation, page.zh-CN.md, as one: a browser chooses the glyphs of Chinese by it."""
+    if found := re.search(r"\.([a-z]{2}-[A-Z]{2})$", pagename):
+        context["language"] = found[1]
+
+
 def begin(app: Sphinx) -> None:
     """Sphinx keeps its environment, and so what every page links to, from one build to the next."""
     if not hasattr(app.env, "linked_sources"):
@@ -158,6 +165,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", without_fields)
     app.connect("autodoc-skip-member", is_field)
     app.connect("doctree-read", link_to_source, priority=400)  # before the files are copied as downloads
+    app.connect("html-page-context", say_language)
     app.connect("html-collect-pages", pages_of_source)
     app.config.linkcode_resolve = lambda domain, info: place_in_source(app, info)
     return {"parallel_read_safe": False}

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("benchmarks", "docs", "scratchnmt", "tests")
-FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "ruff.toml",
-         "setup.cfg")
+FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "README.zh-CN.md", "pyproject.toml",
+         "ruff.toml", "setup.cfg")
 MADE = shutil.ignore_patterns("__pycache__", "*.py[co]", ".*")
 
 

@@ -5,6 +5,7 @@ of the file, with a line `...` where some are left out.  A line that ends in "`f
 after it as a file of the reader's or, if it is a diff, as a change to one.  Every other python block is an
 example; the text block right below it is its output.  A text block that begins with `$ ` shows a command in the
 folder of the page's files above it; where one of these is named with its folder, they lie in a copy of the package.
+A translation, `page.zh-CN.md`, is held to its page by test_translations.py.
 """
 
 import contextlib
@@ -66,7 +67,7 @@ def blocks(path: Path) -> list[Block]:
     return found
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if "." not in path.stem)]
 BLOCKS = {path.name: blocks(path) for path in PAGES}
 QUOTATIONS = [block for found in BLOCKS.values() for block in found if block.source]
 EXAMPLES = [(block, below) for found in BLOCKS.values() for block, below in pairwise(found)

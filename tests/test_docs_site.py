@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 API = [path for path in PAGES if path.parent.name == "api"]
 MODULES = [name for path in API for name in re.findall(r"^- \[`(scratchnmt[\w.]*)`\]", path.read_text("utf-8"), re.M)]
@@ -29,7 +29,7 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path):
         super().__init__()
-        self.links, self.ids, self.blocks, self.prose, self.code = [], set(), [], "", []
+        self.links, self.ids, self.blocks, self.prose, self.code, self.language = [], set(), [], "", [], None
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
@@ -38,6 +38,8 @@ class Page(HTMLParser):
         self.links += [Link(tag, named[name]) for name in ("href", "src") if named.get(name)]
         if named.get("http-equiv") == "refresh":
             self.links.append(Link(tag, named["content"].partition("url=")[2]))
+        if tag == "html":
+            self.language = named.get("lang")
         if tag in ("pre", "code", "script", "style"):
             self.code.append(tag)
             self.blocks += [""] if tag == "pre" else []
@@ -111,6 +113,12 @@ def test_equations_and_code_stand_as_they_were_written(site, source):
         assert any(block.strip("\n") == shown.strip("\n") for shown in page.blocks), block
     assert len(re.findall(r"!\[", text)) == sum(link.tag == "img" for link in page.links)
     assert not re.search(r"\$|\\\(|```|\]\(", page.prose)
+
+
+def test_a_translation_says_its_language(site):
+    assert site.page(ROOT / "README.md").language == "en"
+    assert site.page(ROOT / "README.zh-CN.md").language == "zh-CN"
+    assert site.page(ROOT / "docs" / "textbook.zh-CN.md").language == "zh-CN"
 
 
 def test_every_operation_is_in_the_reference():
