@@ -7,8 +7,10 @@ from training.tiny_run import VOCAB, At, Killed, essence, kill, metrics, model, 
 
 from scratchnmt import NMT, Translator
 from scratchnmt.arrays import to_device
-from scratchnmt.checkpoint import STATE, read_tensors, save_model
+from scratchnmt.checkpoint import save_model
 from scratchnmt.errors import InputError
+from scratchnmt.files.run_folder import STATE
+from scratchnmt.files.tensors import read_tensors
 from scratchnmt.kernels import choose
 from scratchnmt.kernels.product import Products
 from scratchnmt.ops import product as plain
