@@ -83,6 +83,11 @@ class FirstState(NamedTuple):
         h, c = map(list, zip(*states, strict=True))
         return cls(top=None, h=h, c=c, fed=h[0] if config.feed == "start" else None)
 
+    def select(self, rows: Array) -> FirstState:
+        """Those rows of it."""
+        return FirstState(top=None if self.top is None else self.top[rows], h=[h[rows] for h in self.h],
+                          c=[c[rows] for c in self.c], fed=None if self.fed is None else self.fed[rows])
+
 
 class DecoderCache(NamedTuple):
     packing: Packing

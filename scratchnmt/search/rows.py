@@ -12,20 +12,21 @@ _CHUNK = 1 << 17  # logits at a time that stay in cache while their logsumexp is
 
 
 def top_k(values: Array, k: int) -> tuple[Array, Array]:
-    """The k highest of each row, descending, and where they are; overwrites values with -inf there.
+    """The k highest of each row (R, N), descending, and where they are; overwrites values with -inf there.
 
     k passes of argmax, which NumPy runs at the speed of memory; for a few of many, argpartition takes ten
     times as long.  Where a row has fewer than k above -inf, the value is -inf and its index means nothing.
     """
-    xp = array_module(values)
-    rows = xp.arange(len(values))
-    best = xp.empty((len(values), k), dtype=values.dtype)
-    where = xp.empty((len(values), k), dtype=np.int64)
+    xp, (R, N) = array_module(values), values.shape
+    flat, starts = values.reshape(-1), xp.arange(0, R * N, N)  # one index is read in half the time of two
+    best = xp.empty((R, k), dtype=values.dtype)
+    where = xp.empty((R, k), dtype=np.int64)
     for i in range(k):
         index = values.argmax(axis=1)
+        place = starts + index
         where[:, i] = index
-        best[:, i] = values[rows, index]
-        values[rows, index] = -np.inf
+        best[:, i] = flat[place]
+        flat[place] = -np.inf
     return best, where
 
 
