@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import ArgumentError, InputError
 
 Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
 
@@ -120,7 +120,7 @@ def check_shapes(op: str, /, **arguments: tuple[str, Array]) -> dict[str, int]:
                     origin[term] = f"{name} {shape}"
         expected = tuple(_evaluate(term, sizes) for term in terms)
         if shape != expected:
-            raise ValueError(_shape_message(op, name, terms, shape, expected, sizes, origin))
+            raise ArgumentError(_shape_message(op, name, terms, shape, expected, sizes, origin))
     return sizes
 
 

@@ -27,6 +27,14 @@ class InputError(ScratchnmtError, ValueError):
         super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
+class ArgumentError(ScratchnmtError, ValueError):
+    """A function was given an array or a number that it cannot use: a mistake of the program that calls it."""
+
+
+class IdError(ArgumentError, IndexError):
+    """An id lies outside a vocabulary; it is an IndexError, too."""
+
+
 class MachineError(InputError):
     """What was asked for is right, but the machine could not do it; an InputError, as it was before it had a name."""
 
@@ -88,7 +96,7 @@ def sentence(error: BaseException) -> str:
     return str(error)
 
 
-TOLD = (ScratchnmtError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback
+TOLD = (InputError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback
 
 
 def require(name: str, extra: str) -> ModuleType:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, array_module
+from .errors import ArgumentError
 
 
 class Parameters(Mapping[str, Array]):
@@ -29,7 +30,7 @@ class Parameters(Mapping[str, Array]):
         size = sum(prod(shape) for shape in self.shapes.values())
         self.flat = xp.zeros(size, dtype) if flat is None else flat
         if self.flat.shape != (size,):
-            raise ValueError(f"Parameters: flat has shape {self.flat.shape}, expected ({size},), "
+            raise ArgumentError(f"Parameters: flat has shape {self.flat.shape}, expected ({size},), "
                              "the sum of the sizes")
         self._views = {}
         start = 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .data.text import decode_lines
-from .errors import InputError, require
+from .errors import ArgumentError, InputError, require
 from .files.atomic import replace_file
 from .files.reading import read_limited
 
@@ -32,7 +32,7 @@ def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: 
     matrix = np.asarray(matrix)
     expected = (len(tgt_tokens), len(src_tokens))
     if matrix.shape != expected:
-        raise ValueError(f"attention_map: matrix has shape {matrix.shape}, expected (T, S) = {expected}")
+        raise ArgumentError(f"attention_map: matrix has shape {matrix.shape}, expected (T, S) = {expected}")
     figure = _figure(max(2.5, 0.42 * expected[1] + 1.5), max(2.0, 0.32 * expected[0] + 1.2))
     axes = figure.add_subplot()
     axes.imshow(matrix, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")

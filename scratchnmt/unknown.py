@@ -26,7 +26,7 @@ import numpy as np
 
 from .data.text import read_lines
 from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, split_words
-from .errors import InputError
+from .errors import ArgumentError, InputError
 from .search import Ensemble, Hypothesis
 
 Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and what was found for it
@@ -62,7 +62,7 @@ def replaced(found: Hypothesis, src_tokens: list[str], tgt_vocab: Vocabulary,
     words, attention = [tgt_vocab.token(i) for i in found.value], found.attention
     for t in (t for t, i in enumerate(found.value) if i == UNK):
         if attention is None:
-            raise ValueError("a translation with unknown words has no attention, which tells what they stand for")
+            raise ArgumentError("a translation with unknown words has no attention, which tells what they stand for")
         if not attention[t].any():  # local attention behind the end of the source
             continue
         word = src_tokens[int(np.argmax(attention[t]))]  # (1)

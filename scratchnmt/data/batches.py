@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import ArgumentError, InputError
 from .vocab import BOS, EOS, PAD
 
 
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 def make_batch(src_ids: Sequence[Sequence[int]], tgt_ids: Sequence[Sequence[int]]) -> Batch:
     """Pad B sentence pairs, given without <s> and </s>, into one time-major batch."""
     if len(src_ids) != len(tgt_ids):
-        raise ValueError(f"make_batch: {len(src_ids)} source sentences and {len(tgt_ids)} target sentences")
+        raise ArgumentError(f"make_batch: {len(src_ids)} source sentences and {len(tgt_ids)} target sentences")
     src, src_lengths = _pad(src_ids)
     tgt, tgt_lengths = _pad([[BOS, *ids, EOS] for ids in tgt_ids])
     return Batch(src, src_lengths, tgt, tgt_lengths - 1)
@@ -35,9 +35,9 @@ def make_batch(src_ids: Sequence[Sequence[int]], tgt_ids: Sequence[Sequence[int]
 def _pad(sentences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.array([len(ids) for ids in sentences], dtype=np.int64)
     if not len(lengths):
-        raise ValueError("make_batch: no sentences, expected at least one")
+        raise ArgumentError("make_batch: no sentences, expected at least one")
     if not lengths.all():
-        raise ValueError(f"make_batch: sentence {int(lengths.argmin())} of {len(lengths)} is empty")
+        raise ArgumentError(f"make_batch: sentence {int(lengths.argmin())} of {len(lengths)} is empty")
     padded = np.full((lengths.max(), len(lengths)), PAD, dtype=np.int64)
     for column, ids in enumerate(sentences):
         padded[: len(ids), column] = ids

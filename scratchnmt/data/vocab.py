@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from ..errors import InputError, require, shown
+from ..errors import ArgumentError, InputError, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import read_limited
 
@@ -39,7 +39,7 @@ class WordVocabulary:
         self._tokens = [*SPECIALS, *words]
         self._ids = {word: i for i, word in enumerate(self._tokens) if i > UNK}
         if len(set(self._tokens)) != len(self._tokens) or any(split_words(w) != [w] for w in self._ids):
-            raise ValueError("words must be distinct, hold no space and differ from the special tokens")
+            raise ArgumentError("words must be distinct, hold no space and differ from the special tokens")
 
     @classmethod
     def build(cls, lines: Iterable[str], size: int = 50000, min_count: int = 2) -> WordVocabulary:
@@ -108,9 +108,9 @@ class SentencePieceVocabulary:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             specials = tuple(self._processor.id_to_piece(range(len(SPECIALS))))
         except (RuntimeError, IndexError) as error:
-            raise ValueError("not a SentencePiece model, or a damaged one") from error
+            raise ArgumentError("not a SentencePiece model, or a damaged one") from error
         if specials != SPECIALS:
-            raise ValueError(f"its first pieces are {' '.join(specials)}, expected {' '.join(SPECIALS)}")
+            raise ArgumentError(f"its first pieces are {' '.join(specials)}, expected {' '.join(SPECIALS)}")
 
     @classmethod
     def train(
@@ -224,12 +224,12 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
 def _parse_words(data: bytes) -> list[str]:
     content = json.loads(data)
     if content.get("format") != _FORMAT:
-        raise ValueError(f'its "format" is not "{_FORMAT}"')
+        raise ArgumentError(f'its "format" is not "{_FORMAT}"')
     if content.get("version") != _VERSION:
-        raise ValueError(f"it has version {shown(content.get('version'))}, this program reads version {_VERSION}")
+        raise ArgumentError(f"it has version {shown(content.get('version'))}, this program reads version {_VERSION}")
     words = content.get("words")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise ValueError('its "words" are not a list of words')
+        raise ArgumentError('its "words" are not a list of words')
     return words
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import require
+from ..errors import ArgumentError, require
 
 OPTIONS = ("-std=c++17",)
 C_TYPES = {"float32": "float", "float64": "double"}
@@ -65,7 +65,7 @@ def address(array: Array) -> int:
         raise TypeError("the kernels work on a GPU, but one array is of numpy: move it there with to_device")
     memory, here = array.data, require("cupy", "cuda12").cuda.runtime.getDevice()
     if memory.device_id != here:
-        raise ValueError(f"one array lies on cuda:{memory.device_id}, but this step runs on cuda:{here}: "
+        raise ArgumentError(f"one array lies on cuda:{memory.device_id}, but this step runs on cuda:{here}: "
                          "move it there with to_device")
     return memory.ptr
 

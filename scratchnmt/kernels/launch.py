@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, dtype_name
+from ..errors import ArgumentError
 from . import compile as compiler
 
 WARP = 32
@@ -55,7 +56,7 @@ def rows(array: Array) -> np.ndarray:
     """The struct `Rows` of an array of one to three axes whose last one is contiguous; ValueError otherwise."""
     strides, size = array.strides, array.itemsize
     if len(strides) > 3 or not _in_rows(array):
-        raise ValueError(f"an array of shape {array.shape} with strides {strides}: expected at most three "
+        raise ArgumentError(f"an array of shape {array.shape} with strides {strides}: expected at most three "
                          "axes, the last one contiguous")
     outer, step = (0, 0, *(stride // size for stride in strides[:-1]))[-2:]
     return np.array((compiler.address(array), outer, step), ROWS)
@@ -72,7 +73,7 @@ def buffer(what: str, array: Array | None, like: Array, shape: tuple[int, ...], 
     if array is None:
         return array_module(like).empty(shape, dtype)
     if array.shape != shape or array.dtype != dtype or not _in_rows(array):
-        raise ValueError(f"{what} is {array.dtype} {array.shape} with strides {array.strides}, "
+        raise ArgumentError(f"{what} is {array.dtype} {array.shape} with strides {array.strides}, "
                          f"expected {np.dtype(dtype)} {shape} with a contiguous last axis")
     return array
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes
+from ..errors import ArgumentError
 from ..ops import lstm_gates as plain
 from ..ops.lstm_gates import LSTMGatesCache, LSTMGatesGradients
 from .launch import buffer, launch, per_unit, readable
@@ -49,7 +50,7 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
 def _units(c_prev: Array, **others: Array) -> int:
     """H, once every shape fits that of c_prev (..., H)."""
     if not 1 <= c_prev.ndim <= 3:
-        raise ValueError(f"lstm_gates: c_prev has shape {c_prev.shape}, expected (H), (B, H) or (D, B, H)")
+        raise ArgumentError(f"lstm_gates: c_prev has shape {c_prev.shape}, expected (H), (B, H) or (D, B, H)")
     leading = ["D", "B"][3 - c_prev.ndim :]
     specs = {name: (" ".join([*leading, "4H" if name == "z" else "H"]), array) for name, array in others.items()}
     return check_shapes("lstm_gates", c_prev=(" ".join([*leading, "H"]), c_prev), **specs)["H"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import optim as plain
 from ..arrays import Array, array_module
+from ..errors import ArgumentError
 from ..optim import WHOLE
 from ..parameters import Parameters
 from .launch import Plan, buffer, launch
@@ -49,7 +50,7 @@ class _InOneLaunch(ABC):
         ValueError for a part of them.
         """
         if part != WHOLE:
-            raise ValueError(f"a launch moves all weights, not those in {part}")
+            raise ArgumentError(f"a launch moves all weights, not those in {part}")
         self.update(grads, array_module(grads.flat).asarray(self.advance(scale)))
 
     def advance(self, scale: float = 1.0) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
+from ..errors import ArgumentError
 
 WARP = 32
 
@@ -26,13 +27,13 @@ class Masks:
 
     def __init__(self, seed: int, step: Array):
         if step.shape != (1,) or step.dtype != np.uint64:
-            raise ValueError(f"Masks: step is {step.dtype} {step.shape}, expected uint64 (1,)")
+            raise ArgumentError(f"Masks: step is {step.dtype} {step.shape}, expected uint64 (1,)")
         self.seed, self.step, self.drawn = seed, step, 0
 
     def next(self, rate: float) -> Mask:
         """A mask that no other one of this step depends on."""
         if not 0 <= rate < 1:
-            raise ValueError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
+            raise ArgumentError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
         self.drawn += 1
         return Mask(self.seed, self.step, self.drawn - 1, rate)
 

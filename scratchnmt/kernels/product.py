@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arrays import Array, array_module, dtype_name
+from ..errors import ArgumentError
 from . import compile as compiler
 from . import cublas
 from .cublas import Operand
@@ -46,17 +47,17 @@ class Products:
         if dtype_name(dtype) not in cublas.LETTERS:
             raise TypeError(f"product: arrays of {dtype}, expected {' or '.join(cublas.LETTERS)}")
         if out is None and add:
-            raise ValueError("product: add without out, expected an array to add to")
+            raise ArgumentError("product: add without out, expected an array to add to")
         out = xp.empty(shape, dtype) if out is None else out
         if out.shape != shape or out.dtype != dtype:
-            raise ValueError(f"product: out is {out.dtype} {out.shape}, expected {dtype} {shape}")
+            raise ArgumentError(f"product: out is {out.dtype} {out.shape}, expected {dtype} {shape}")
         if 0 in (*shape, a.shape[-1]):  # a sum of nothing
             if not add:
                 out[...] = 0
             return out
         found = matrix(out)
         if found is None:
-            raise ValueError(f"product: out has strides {out.strides}, expected one of its last two axes contiguous")
+            raise ArgumentError(f"product: out has strides {out.strides}, expected one of its last two axes contiguous")
         a, b = (_readable(array.astype(dtype, copy=False)) for array in (a, b))
         if found.transposed:  # out.T = b.T a.T has contiguous rows
             self._gemm(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2), add)
@@ -93,7 +94,7 @@ def matrix(array: Array) -> Matrix | None:
 def _lies(array: Array) -> Matrix:
     """How a readable array lies in memory."""
     if (found := matrix(array)) is None:
-        raise ValueError(f"product: strides {array.strides} of shape {array.shape} are no matrix's")
+        raise ArgumentError(f"product: strides {array.strides} of shape {array.shape} are no matrix's")
     return found
 
 
@@ -105,6 +106,6 @@ def _shape(a: Array, b: Array) -> tuple[int, ...]:
     stacks = [array.shape[0] for array in (a, b) if array.ndim == 3]
     fits = (2 <= a.ndim <= 3 and 2 <= b.ndim <= 3 and a.shape[-1] == b.shape[-2] and len({*stacks}) < 2)
     if not fits:
-        raise ValueError(f"product: a has shape {a.shape} and b {b.shape}, expected (m, k) and (k, n), or stacks of "
+        raise ArgumentError(f"product: a has shape {a.shape} and b {b.shape}, expected (m, k) and (k, n), or stacks of "
                          "as many")
     return (*stacks[:1], a.shape[-2], b.shape[-1])

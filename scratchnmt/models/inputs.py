@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, to_device
-from ..errors import InputError
+from ..errors import ArgumentError, IdError, InputError
 from ..ops import packing
 from ..ops.cross_entropy import PAD
 from ..ops.packing import Packing
@@ -64,7 +64,7 @@ def _on_host(src: Array, src_lengths: Array, tgt: Array) -> tuple[np.ndarray, ..
     is_word = tgt[1:] != PAD
     lengths = is_word.sum(axis=0)
     if not (is_word == (np.arange(len(is_word))[:, None] < lengths)).all():
-        raise ValueError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
+        raise ArgumentError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
     return src, src_lengths, tgt, lengths
 
 
@@ -138,7 +138,7 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
 
 def _check_ids(side: str, ids: np.ndarray, V: int) -> None:
     if not 0 <= int(ids.min()) <= int(ids.max()) < V:
-        raise IndexError(f"NMT: {side} ids run from {int(ids.min())} to {int(ids.max())}, "
+        raise IdError(f"NMT: {side} ids run from {int(ids.min())} to {int(ids.max())}, "
                          f"expected 0 to V - 1 = {V - 1}")
 
 

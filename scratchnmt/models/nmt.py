@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, beside, check_shapes, device_module, device_of, to_device
-from ..errors import InputError, expected_one_of, unknown_names
+from ..errors import ArgumentError, InputError, expected_one_of, unknown_names
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
@@ -172,7 +172,7 @@ class NMT:
         out: an earlier result to be overwritten, which spares a training loop the allocation.
         """
         if (output := cache.output) is None:
-            raise ValueError("NMT.backward: nothing was kept for it, since only the loss was asked for: use forward")
+            raise ArgumentError("NMT.backward: nothing was kept for it, since only the loss was asked for: use forward")
         xp = array_module(output.dx)
         if out is None:
             out = Parameters(self.config.shapes(), output.dx.dtype, xp)

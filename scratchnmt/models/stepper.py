@@ -1,8 +1,8 @@
 """The decoder one step at a time, for search: where its hypotheses stand, and a pass of one step.
 
 Every sentence has K hypotheses; what was prepared of the source is shared by them, so that choosing other hypotheses
-moves only the recurrent arrays.  The step is that of decoder.py, on B K rows: the hypotheses of the first sentence, then
-those of the second, and so on.
+moves only the recurrent arrays.  The step is that of decoder.py, on B K rows: the hypotheses of the first sentence,
+then those of the second, and so on.
 """
 
 from __future__ import annotations

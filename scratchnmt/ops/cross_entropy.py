@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, beside, check_shapes, for_ranges
+from ..errors import IdError
 
 PAD = 0  # the target that is not one: padding
 BLOCK_BYTES = 1 << 20  # logits that a core works on at a time: small enough for its cache
@@ -34,7 +35,7 @@ class CrossEntropyGradients(NamedTuple):
 def check_targets(op: str, targets: Array, V: int) -> None:
     """IndexError if a target is outside the vocabulary: one below zero would silently count from its end."""
     if targets.size and not 0 <= int(targets.min()) <= int(targets.max()) < V:
-        raise IndexError(f"{op}: targets run from {int(targets.min())} to {int(targets.max())}, "
+        raise IdError(f"{op}: targets run from {int(targets.min())} to {int(targets.max())}, "
                          f"expected 0 to V - 1 = {V - 1}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module
+from ..errors import ArgumentError
 
 
 class DropoutCache(NamedTuple):
@@ -23,7 +24,7 @@ class DropoutGradients(NamedTuple):
 def dropout_mask(shape: tuple[int, ...], rate: float, rng: Any, dtype: Any = "float32") -> Array:
     """A mask of 0 and 1 / (1 - rate), drawn from `rng` (numpy's or cupy's Generator), 0 <= rate < 1."""
     if not 0 <= rate < 1:
-        raise ValueError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
+        raise ArgumentError(f"dropout: rate is {rate}, expected 0 <= rate < 1")
     keep = rng.random(shape, dtype="float32") >= rate
     return keep.astype(dtype) * np.dtype(dtype).type(1 / (1 - rate))
 
@@ -35,7 +36,7 @@ def dropout_forward(x: Array, rate: float, *, rng: Any = None,
     The randomness is an argument: a generator, or a mask made by `dropout_mask`.
     """
     if (rng is None) == (mask is None):
-        raise ValueError("dropout: expected either rng or mask")
+        raise ArgumentError("dropout: expected either rng or mask")
     if mask is None:
         mask = dropout_mask(x.shape, rate, rng, x.real.dtype)
     array_module(x, mask)

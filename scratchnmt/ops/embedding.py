@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, beside, to_device
+from ..errors import IdError
 
 
 class EmbeddingCache(NamedTuple):
@@ -31,7 +32,7 @@ def embedding_forward(ids: Array, W: Array, *, tokens: tuple[Array, Array] | Non
                       ) -> tuple[Array, EmbeddingCache]:
     """The rows of W at ids, (..., E); tokens is for the kernel.  IndexError if an id is outside the table."""
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < W.shape[0]:
-        raise IndexError(f"embedding: ids run from {int(ids.min())} to {int(ids.max())}, "
+        raise IdError(f"embedding: ids run from {int(ids.min())} to {int(ids.max())}, "
                          f"expected 0 to V - 1 = {W.shape[0] - 1}, where V comes from W {W.shape}")
     return W[beside(ids, W)], EmbeddingCache(ids, W.shape, tokens)  # (1)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arrays import Array
+from ..errors import ArgumentError
 
 
 class LinearCache(NamedTuple):
@@ -26,7 +27,7 @@ class LinearGradients(NamedTuple):
 def linear_forward(x: Array, W: Array, b: Array | None = None) -> tuple[Array, LinearCache]:
     """y = x W + b, (..., O).  Raises ValueError if the last axis of x is not the first of W."""
     if x.shape[-1] != W.shape[0]:
-        raise ValueError(f"linear: x has shape {x.shape}, expected (..., I) = (..., {W.shape[0]}), "
+        raise ArgumentError(f"linear: x has shape {x.shape}, expected (..., I) = (..., {W.shape[0]}), "
                          f"where I = {W.shape[0]} comes from W {W.shape}")
     y = x @ W  # (1)
     if b is not None:

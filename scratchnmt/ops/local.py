@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..arrays import Array, array_module, check_shapes
+from ..errors import ArgumentError
 from .activations import sigmoid_forward
 from .attention import (
     AttentionStepCache,
@@ -188,9 +189,9 @@ def local_attention_forward(h: Array, h_enc: Array, mask: Array, D: int, t: int 
     check_shapes("local_attention", h=("B H", h), h_enc=("S B M", h_enc), mask=("S B", mask),
                  **(dict(window_W=("H H", window_W), window_v=("H", window_v)) if predictive else {}))
     if (t is None) != predictive or predictive != (window_v is not None):
-        raise ValueError("local_attention: expected t, or window_W and window_v, and not both")
+        raise ArgumentError("local_attention: expected t, or window_W and window_v, and not both")
     if D < 1:
-        raise ValueError(f"local_attention: D is {D}, expected at least one token on each side")
+        raise ArgumentError(f"local_attention: D is {D}, expected at least one token on each side")
     xp = array_module(h_enc)
     around, is_token = padded(xp.ascontiguousarray(h_enc.transpose(1, 0, 2)), D), padded(mask.T, D)
     predict, slope = None, None

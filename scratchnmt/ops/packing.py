@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
+from ..errors import ArgumentError
 
 Index = Array | slice  # what an array is indexed by; a slice of everything is no copy
 
@@ -95,7 +96,7 @@ def check_lengths(lengths: Array, T: int) -> np.ndarray:
     """The lengths (B,) on the host; ValueError unless each is from 1 to T."""
     found: np.ndarray = np.asarray(to_device(lengths, "cpu"))
     if found.ndim != 1 or not len(found) or found.min() < 1 or found.max() > T:
-        raise ValueError(f"lengths are {found.tolist()}, expected one from 1 to T = {T} for each sentence")
+        raise ArgumentError(f"lengths are {found.tolist()}, expected one from 1 to T = {T} for each sentence")
     return found
 
 

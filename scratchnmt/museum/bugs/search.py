@@ -51,10 +51,10 @@ BUGS = (
         origin="Stanford CS224N's assignment 4: its equations and its comments differ in the order, and "
                "published weights exist with both",
         file="models/stepper.py",
-        right="    rows = decoder_rows(params, config, packing, flat(y), first, dtype, kernels=kernels)",
+        right="    rows = decoder_rows(params, config, packing, y.reshape(B * K, E), first, dtype, kernels=kernels)",
         wrong='    W = params["combine.W"]\n'
               '    turned = {**params, "combine.W": array_module(W).roll(W, -config.hidden_size, axis=0)}\n'
-              "    rows = decoder_rows(turned, config, packing, flat(y), first, dtype, kernels=kernels)",
+              "    rows = decoder_rows(turned, config, packing, y.reshape(B * K, E), first, dtype, kernels=kernels)",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="Either order can be trained.  Only both at once cannot: loss and perplexity are those of one "
@@ -67,9 +67,8 @@ BUGS = (
         title="the search forgets what is fed back to the next step",
         origin="a published solution of CS224N's assignment 4, whose README names the slip",
         file="models/stepper.py",
-        right="    top = rows.top[n:]",
-        wrong="    top = array_module(y).zeros_like(rows.top[n:])\n"
-              "    top[:, rows.h] = rows.top[n:, rows.h]",
+        right="    last = FirstState(top=rows.top[step.after], h=[layer.h[step.after] for layer in rows.layers[:-1]],",
+        wrong="    last = FirstState(top=None, h=[layer.h[step.after] for layer in rows.layers],",
         check="a_score_is_that_of_forced_decoding",
         caught="forced decoding",
         story="The line `o_prev = o_t` was missing in the loop that decodes, so that every step is fed the zeros "
