@@ -27,10 +27,15 @@ class Case(NamedTuple):
     wrt: tuple[str, ...] | None = None  # None: every array of floats
     sizes: Sizes = SIZES  # of the example
 
-    def sibling(self, suffix: str) -> Callable | None:
-        """The function X_suffix beside the operation X_forward, such as X_flop; None if there is none."""
-        name = f"{self.forward.__name__.removesuffix('_forward')}_{suffix}"
-        return getattr(sys.modules[self.forward.__module__], name, None)
+    @property
+    def op(self) -> str:
+        return self.name.partition(",")[0]
+
+    @property
+    def own_backward(self) -> Callable:
+        """The X_backward beside the operation X_forward, where the check puts another one around it."""
+        name = f"{self.forward.__name__.removesuffix('_forward')}_backward"
+        return getattr(sys.modules[self.forward.__module__], name, self.backward)
 
     def check(self, args: dict[str, Any], check: Callable = check_gradients, **options: Any) -> Report:
         """`check_gradients`, or another `check`, on these arguments; columns of LSTM weights labelled by gate."""
