@@ -8,11 +8,12 @@ import numpy as np
 
 from ..arrays import Array, array_module, to_device
 from ..errors import InputError
+from ..models.initialization import glorot_uniform
 from ..ops.dropout import dropout_backward, dropout_forward
 from ..ops.embedding import embedding_backward, embedding_forward
 from ..ops.linear import linear_backward, linear_forward
 from .activations import ACTIVATIONS, activate, activate_back
-from .layer import Layer, Shape, glorot, shown
+from .layer import Layer, Shape, shown
 from .names import count, look_up
 
 
@@ -60,7 +61,7 @@ class Dense(Layer):
         return (*shape[:-1], self.units)
 
     def initial(self, weight, shape, rng):
-        return glorot(shape, rng) if weight == "W" else np.zeros(shape)
+        return glorot_uniform(shape, rng) if weight == "W" else np.zeros(shape)
 
     def forward(self, x, weights, mask, rng):
         y, linear = linear_forward(x.reshape(-1, x.shape[-1]), weights["W"], weights.get("b"))

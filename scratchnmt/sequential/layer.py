@@ -121,11 +121,5 @@ def _shape(given: Any) -> Shape | None:
     return None if given is None else tuple(None if n is None else int(n) for n in given)
 
 
-def glorot(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Uniform within sqrt(6 / (rows + columns)) (Glorot & Bengio 2010)."""
-    limit = np.sqrt(6 / (shape[-2] + shape[-1]))
-    return rng.uniform(-limit, limit, shape)
-
-
 def _generator(x: Array, seed: int) -> Any:
     return array_module(x).random.default_rng(seed)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
+from ..models.initialization import glorot_uniform, lstm_bias, orthonormal
 from ..ops.lstm import LSTMCache, lstm_backward, lstm_forward
-from .layer import Layer, Shape, Weights, glorot
+from .layer import Layer, Shape, Weights
 from .names import count, look_up
 
 
@@ -120,11 +121,8 @@ class LSTM(Layer):
 
     def initial(self, weight, shape, rng):
         if weight == "b":
-            return np.repeat([0.0, 1.0, 0.0, 0.0], self.units)
-        if weight == "Wx":
-            return glorot(shape, rng)
-        q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
-        return (q * np.sign(np.diag(r))).T
+            return lstm_bias(shape)
+        return glorot_uniform(shape, rng) if weight == "Wx" else orthonormal(shape, rng)
 
     def forward(self, x, weights, mask, rng):
         (y, h, c), cache = self.run(x, weights, mask)
