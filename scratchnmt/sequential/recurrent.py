@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
+from ..errors import look_up, whole_number
 from ..models.initialization import glorot_uniform, lstm_bias, orthonormal
 from ..ops.lstm import LSTMCache, lstm_backward, lstm_forward
 from .layer import Layer, Shape, Weights
-from .names import count, look_up
 
 
 class Places(NamedTuple):
@@ -110,7 +110,7 @@ class LSTM(Layer):
         for option, only in self._ONLY.items():
             look_up(f"LSTM: {option}", str(kind.pop(option, only)), {str(only): only})
         super().__init__(**kind)
-        self.units, self.return_sequences = count("LSTM: units", units), return_sequences
+        self.units, self.return_sequences = whole_number("LSTM: units", units), return_sequences
         self.return_state, self.go_backwards = return_state, go_backwards
 
     def built(self, shape: Shape) -> Shape:
