@@ -78,7 +78,7 @@ def parts(attention: str, S: int, H: int, B: int, T: int, options: argparse.Name
 
     def every_step():
         for t, now in steps:
-            sources.training_step(h[now], t, now, kept, context[now])
+            sources.training_step(kept, h[now], t, now, context[now])
         for t, now in reversed(steps):
             sources.step_backward(t, now, kept, dkept, h[now], dcontext[now], dh[now])
 

@@ -29,6 +29,7 @@ from scratchnmt.selfcheck import choose as chosen
 from scratchnmt.selfcheck.case import Case, placed
 
 from . import limits, lstm_peers, measure, rows
+from .flops import operations
 from .trees import arrays, flat
 
 # Sizes of all letters at once, those of a training step; --sweep varies one of them.
@@ -107,7 +108,8 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
     moved = least_bytes(ways[0], here)
     in_a_row = 1 if options.device == "cpu" else 8  # one alone would be timed with the wait for its launch
     times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)
-    flop = operations(case, args)
+    forward, backward = operations(case.op, args)
+    flop = {"forward": forward, "backward": backward, "both": forward + backward}
     found = []
     for (name, part), seconds in times.items():
         found.append(rows.row(seconds, command="ops", what=f"{case.name}, {part}", contestant=name, sizes=shown,
@@ -120,13 +122,6 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
                           ", ".join(f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "-" for row in own)]
                          for way in ways if (own := [row for row in found if row.contestant == way.name])])
     return found
-
-
-def operations(case: Case, args: Mapping[str, Any]) -> dict[str, int]:
-    """Floating operations of each part, as the function X_flop beside the operation states them; 0: no products."""
-    flop = case.sibling("flop")
-    forward, backward = flop(**args) if flop else (0, 0)
-    return {"forward": forward, "backward": backward, "both": forward + backward}
 
 
 def tame(args: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +141,7 @@ def _three(cells: Iterable[str]) -> list[str]:
 def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Namespace) -> list[Op]:
     """The plain operation, on a GPU its kernel, and whoever runs beside."""
     plain = "NumPy" if options.device == "cpu" else "CuPy, plain"
-    found = [Op(plain, case.forward, _own_backward(case))]
+    found = [Op(plain, case.forward, case.own_backward)]
     if options.device != "cpu" and (fused := kernel_of(case, options)) is not None:
         found += [fused, recordable(fused, case)]
     if case.forward is lstm_forward:
@@ -154,17 +149,12 @@ def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Names
     return found
 
 
-def _own_backward(case: Case) -> Callable:
-    """The operation's, where selfcheck has put another one around it that makes more gradients."""
-    return case.sibling("backward") or case.backward
-
-
 def kernel_of(case: Case, options: argparse.Namespace) -> Op | None:
     """The fused twin of a case's operation, if there is one."""
     if case.forward is lstm_forward:
         kernels: Kernels = choose("fused", options.matmul, options.device, options.dtype)
         return Op("CuPy, fused", lambda **args: lstm_forward(**args, kernels=kernels), lstm_backward)
-    names = (case.forward.__name__, _own_backward(case).__name__)
+    names = (case.forward.__name__, case.own_backward.__name__)
     for name in KERNELS:
         module = KERNELS[name]
         if all(getattr(module, n, None) is not None for n in names) and "concat" not in case.name:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
+from numbers import Integral
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
 
@@ -48,6 +49,7 @@ class OutOfMemoryError(MachineError):
 
 
 _SHOWN = 100  # characters
+Thing = TypeVar("Thing")
 
 
 def shown(value: Any) -> str:
@@ -68,6 +70,20 @@ def expected_one_of(value: object, known: Iterable[str]) -> str:
     """The same about a choice: "expected one of adam, sgd; did you mean 'adam'?"."""
     known = list(known)
     return f"expected one of {', '.join(known)}{did_you_mean(value, known)}"
+
+
+def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
+    """known[name]; InputError if there is none of this name."""
+    if isinstance(name, str) and name in known:
+        return known[name]
+    raise InputError(f"{what} {shown(name)} is not known, {expected_one_of(name, known)}")
+
+
+def whole_number(what: str, value: object) -> int:
+    """The value, a whole number of at least 1; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise InputError(f"{what} is {value!r}, expected a whole number of at least 1")
+    return int(value)
 
 
 def unknown_names(given: Iterable[str], known: Collection[str]) -> str:

@@ -15,7 +15,7 @@ from .data.vocab import EOS, SPECIALS, Vocabulary, ids_of_pieces
 from .errors import InputError
 from .parallel.ranks import Ranks
 from .search import Hypothesis, beam_search, check_options, check_sampling, sample
-from .search.ensemble import vocabulary_sizes
+from .search.model import vocabulary_sizes
 from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
@@ -76,7 +76,7 @@ class Translator:
              ranks: Ranks | None = None, **computing: Any) -> Translator:
         """The translator of a training run's folder; computing: kernels and matmul, as NMT takes them.
 
-        Of a list of several folders, an `Ensemble` translates (see scratchnmt.search.ensemble).
+        Of a list of several folders, an `Ensemble` translates (see scratchnmt.search.model).
 
         InputError if a folder is missing, incomplete or corrupt, or has other vocabularies than the first.
         """

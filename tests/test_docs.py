@@ -83,8 +83,8 @@ def steady(text: str) -> str:
 def lay_out(files: list[Block], folder: Path) -> None:
     """Write the reader's files, and make their changes, in the order of the page."""
     if any("/" in block.file for block in files):
-        for name in ("scratchnmt", "tests"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("scratchnmt", "tests", "benchmarks"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
         shutil.copy(ROOT / "setup.cfg", folder)
     for block in files:
         path = folder / block.file

@@ -73,7 +73,7 @@ def _listing() -> str:
 
 
 def _check(bugs: Sequence[Any]) -> int:
-    from ..museum.examine import examine, sentence
+    from ..museum import examine, sentence
 
     start, missed = time.perf_counter(), 0
     for bug in bugs:

@@ -22,8 +22,7 @@ from zlib import crc32
 import numpy as np
 
 from ..errors import InputError, shown
-from ..files.checksum import CHECKSUM, bytes_with_checksum, checksum_of
-from ..files.reading import read_limited
+from ..files.reading import CHECKSUM, bytes_with_checksum, checksum_of, read_limited
 from .batches import Batch, make_batch
 
 BLOCK = 1024  # pairs

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .toy_clauses import WAS, be, clause, spell_english, spell_french
 from .toy_phrases import (
     HE,
     HER,
@@ -29,10 +28,15 @@ from .toy_phrases import (
     TO_HIM,
     TO_THEM,
     US,
+    WAS,
     WHO,
     Phrase,
     PhraseBook,
+    be,
+    clause,
     pronoun_for,
+    spell_english,
+    spell_french,
 )  # fmt: skip
 from .toy_words import ADJECTIVES, NOUNS, VERBS, Verb
 

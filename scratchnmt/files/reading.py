@@ -6,6 +6,7 @@ The rules, and where they are kept:
     it has no more bytes than any of its kind              `read_limited`, TENSOR_HEADER
     what it is packed into does not unpack to more         `archive`
     what it holds takes a step or a few for each byte      `parse_json`, and interop/unpickle.py
+    a letter of our own JSON that changed is noticed       `checksum_of`
     shapes are compared with what is expected, or with     whoever makes the arrays
     the bytes that are there, before memory is taken
     an error's message has a bounded length                InputError, of errors.py
@@ -13,12 +14,13 @@ The rules, and where they are kept:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -116,3 +118,18 @@ def archive(file: BinaryIO, path: AnyPath) -> Iterator[Archive]:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as error:
         raise InputError(f"{path} is a damaged archive: {printable(str(error))}") from error
+
+
+CHECKSUM = "sha256"  # the entry
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all entries but the checksum, in whatever order they stand."""
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def bytes_with_checksum(content: Mapping[str, Any]) -> bytes:
+    """The object as a file, with its checksum as the last entry."""
+    rest = {name: value for name, value in content.items() if name != CHECKSUM}
+    return (json.dumps({**rest, CHECKSUM: checksum_of(rest)}, indent=1) + "\n").encode()

@@ -31,9 +31,8 @@ from ..errors import InputError, WriteError, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from .atomic import AnyPath, copy_file, remove_temporaries, write_atomically
-from .checksum import CHECKSUM, bytes_with_checksum, checksum_of
 from .lock import FolderLock
-from .reading import parse_json, read_limited
+from .reading import CHECKSUM, bytes_with_checksum, checksum_of, parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"

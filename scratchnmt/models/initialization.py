@@ -3,6 +3,8 @@
     uniform     every weight and bias from U(-0.1, 0.1)                    Luong et al. 2015; CS224N
     glorot      matrices from Glorot & Bengio 2010's uniform, biases zero but 1 for the forget gate
     orthogonal  the same, with orthogonal recurrent matrices per gate      Saxe et al. 2014
+
+The formulas at the end are those of scratchnmt.sequential too, which has Keras' choices of them.
 """
 
 from __future__ import annotations
@@ -30,15 +32,11 @@ def glorot(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
     """U(-l, l), l = sqrt(6 / (inputs + outputs)), each gate by itself (Glorot & Bengio 2010); biases as above."""
     kind = name.rpartition(".")[2]
     if kind == "b":
-        bias = np.zeros(shape)
-        H = shape[-1] // 4
-        bias[..., H : 2 * H] = 1  # the forget gate starts open (Jozefowicz et al. 2015)
-        return bias
+        return lstm_bias(shape)
     if kind == "v":
         shape = (*shape, 1)
     gates = 4 if name.startswith(("encoder", "decoder")) else 1  # four matrices side by side
-    limit = np.sqrt(6 / (shape[-2] + shape[-1] / gates))
-    return rng.uniform(-limit, limit, shape).reshape(shape if kind != "v" else shape[:1])
+    return glorot_uniform(shape, rng, gates).reshape(shape if kind != "v" else shape[:1])
 
 
 def orthogonal(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -48,9 +46,29 @@ def orthogonal(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> n
         H = shape[-1] // 4
         for block in values.reshape(-1, *shape[-2:]):
             for gate in range(4):
-                q, r = np.linalg.qr(rng.standard_normal((H, H)))
-                block[:H, gate * H : (gate + 1) * H] = q * np.sign(np.diag(r))
+                block[:H, gate * H : (gate + 1) * H] = orthonormal((H, H), rng)
     return values
 
 
 INITIALIZERS = {"uniform": uniform, "glorot": glorot, "orthogonal": orthogonal}
+
+
+def glorot_uniform(shape: tuple[int, ...], rng: np.random.Generator, gates: int = 1) -> np.ndarray:
+    """Uniform within sqrt(6 / (rows + columns)), where the columns are those of one of `gates` matrices."""
+    limit = np.sqrt(6 / (shape[-2] + shape[-1] / gates))
+    return rng.uniform(-limit, limit, shape)
+
+
+def orthonormal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A matrix whose rows or columns, whichever are fewer, are orthonormal."""
+    rows, columns = shape
+    q, r = np.linalg.qr(rng.standard_normal((max(shape), min(shape))))
+    q *= np.sign(np.diag(r))  # or not all such matrices would be equally likely
+    return q if rows >= columns else q.T
+
+
+def lstm_bias(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, but ones for the forget gate, which so starts open (Jozefowicz et al. 2015)."""
+    bias = np.zeros(shape)
+    bias.reshape(*shape[:-1], 4, -1)[..., 1, :] = 1
+    return bias

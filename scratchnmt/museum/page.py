@@ -6,10 +6,9 @@ import textwrap
 from difflib import unified_diff
 
 from ..gradcheck import Report
-from .bug import Bug
+from . import examine, is_invariant, run_check, sentence
 from .bugs import BUGS, SECTIONS
-from .examine import examine, is_invariant, run_check, sentence
-from .patch import line_number
+from .patch import Bug, line_number
 
 WIDTH = 100
 SHOWN = 4  # wrong gradients, and notes, that the page shows of one report

@@ -1,4 +1,4 @@
-"""A second copy of the package with one place wrong, living beside the right one.
+"""A bug, and a second copy of the package that has it, living beside the right one.
 
 The copy is imported from the same files under another name.  Imports inside the package are relative, so
 all of the copy's modules see the wrong place, and the package itself is never touched.
@@ -15,9 +15,24 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import decode_source, find_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import NamedTuple
 
 from ..errors import InputError
-from .bug import Bug
+
+
+class Bug(NamedTuple):
+    """One wrong change to our own code, and the check that sees it."""
+
+    name: str  # "dc-overwritten"
+    title: str  # one line
+    origin: str  # "MXNet, issue 4057"; "a classic" where it is not one project's
+    file: str  # "ops/lstm_gates.py", below the package
+    right: str  # whole lines of the file, without the last one's end; they stand in it exactly once
+    wrong: str  # what they are replaced by; "" takes them out
+    check: str  # a line of `scratchnmt gradcheck`, or a function of scratchnmt.museum.invariants
+    caught: str  # the gradient that the check must name, or words of its sentence
+    story: str  # what happened there, and why no test saw it
+
 
 PACKAGE = __name__.partition(".")[0]
 

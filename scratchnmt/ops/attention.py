@@ -85,14 +85,6 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
     return AttentionStepGradients(dquery, dscore, dkeys, dv)
 
 
-def attention_step_flop(query: Array, keys: Array, values: Array, mask: Array,
-                        v: Array | None = None) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    per_token = 2 * query.shape[0] * query.shape[1] * keys.shape[1]  # B Q S
-    A, M = keys.shape[2], values.shape[2]
-    return per_token * (A + M), per_token * (M if v is not None else M + A)
-
-
 class AttentionCache(NamedTuple):
     h: Array  # (B, H)
     W: Array | None
@@ -152,17 +144,6 @@ def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradi
     dh_enc = dvalues.transpose(1, 0, 2)
     dW = dW_keys if step.v is None else array_module(h).concatenate([h.T @ dquery, dW_keys])
     return AttentionGradients(dh, dh_enc, dW, dv, dplaces)
-
-
-def attention_flop(h: Array, h_enc: Array, mask: Array, W: Array | None = None, v: Array | None = None,
-                   places: Array | None = None) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    (S, B, M), H = h_enc.shape, h.shape[1]
-    A = H if v is None else len(v)
-    score, context = 2 * B * S * A, 2 * B * S * M
-    projections = 0 if W is None else 2 * B * S * M * A + (0 if v is None else 2 * B * H * A)
-    dscore = 2 * score if v is None else 0  # concat's query and keys receive theirs by sums
-    return projections + score + context, 2 * projections + dscore + 2 * context
 
 
 def attention_query(h: Array, W: Array | None, v: Array | None) -> Array:

@@ -42,9 +42,3 @@ def linear_backward(dy: Array, cache: LinearCache) -> LinearGradients:
     rows_dy = dy.reshape(-1, dy.shape[-1])
     # in the forward pass this was (1) y = x W + b
     return LinearGradients(dx=dy @ W.T, dW=rows_x.T @ rows_dy, db=rows_dy.sum(axis=0))
-
-
-def linear_flop(x: Array, W: Array, b: Array | None = None) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    forward = 2 * x.size * W.shape[1]
-    return forward, 2 * forward

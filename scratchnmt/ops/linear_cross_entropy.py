@@ -14,7 +14,7 @@ the rest is on a GPU: then neither the check of their range nor the search for p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,8 +111,3 @@ def _even_slices(size: int, most: int) -> Iterator[slice]:
     step = -(-size // count)
     for start in range(0, max(size, 1), max(step, 1)):
         yield slice(start, min(start + step, size))
-
-
-def linear_cross_entropy_flop(x: Array, W: Array, targets: Array, **_: Any) -> tuple[int, int]:
-    """Floating operations of the products: all in forward, which makes the gradients too."""
-    return 3 * 2 * int((targets != PAD).sum()) * W.size, 0

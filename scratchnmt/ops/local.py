@@ -151,11 +151,6 @@ def spread(rows: Array, first: Array, P: int) -> Array:
     return found.reshape(*rows.shape[:-1], P)
 
 
-def predict_place_flop(q: Array, tokens: Array, v: Array) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    return 2 * q.size, 0
-
-
 class LocalAttentionCache(NamedTuple):
     h: Array  # (B, H)
     D: int
@@ -236,17 +231,3 @@ def local_attention_backward(dcontext: Array, cache: LocalAttentionCache) -> Loc
     dW = dW if step.v is None else xp.concatenate([h.T @ dquery[:, 0], dW])
     return LocalAttentionGradients(dh=dh, dh_enc=inside(daround, D).transpose(1, 0, 2), dwindow_W=dwindow_W,
                                    dwindow_v=dwindow_v, dW=dW, dv=dv)
-
-
-def local_attention_flop(h: Array, h_enc: Array, mask: Array, D: int, t: int | None = None,
-                         window_W: Array | None = None, window_v: Array | None = None, W: Array | None = None,
-                         v: Array | None = None) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    (B, H), M, seen = h.shape, h_enc.shape[2], 2 * D + 1
-    A = H if v is None else len(v)
-    score, context = 2 * B * seen * A, 2 * B * seen * M
-    projections = 0 if W is None else 2 * B * seen * M * A + (0 if v is None else 2 * B * H * A)
-    dscore = 2 * score if v is None else 0  # concat's query and keys receive theirs by sums
-    place = 0 if window_W is None else 2 * B * H * (H + 1)
-    dplace = 0 if window_W is None else 2 * B * H * (2 * H + 1) + context  # the last is that of the Gaussian
-    return projections + score + context + place, 2 * projections + dscore + 2 * context + dplace

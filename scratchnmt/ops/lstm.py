@@ -139,10 +139,3 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
 def shut(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> Array:
     """What is added to the pre-activations of padding, (4H,); made once for each device and kept."""
     return xp.asarray(np.repeat(np.array([-SHUT, SHUT, 0, -SHUT], dtype), H))
-
-
-def lstm_flop(x: Array, lengths: Array, Wx: Array, Wh: Array, b: Array, h0: Array | None = None,
-              c0: Array | None = None) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    forward = 2 * int(lengths.sum()) * (Wx.size + Wh.size)
-    return forward, 2 * forward

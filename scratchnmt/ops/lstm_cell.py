@@ -50,9 +50,3 @@ def lstm_cell_backward(dh: Array, dc: Array, cache: LSTMCellCache) -> LSTMCellGr
     # in the forward pass this was (1) z = x Wx + h_prev Wh + b
     return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc_prev,
                              dWx=x.T @ dz, dWh=h_prev.T @ dz, db=dz.sum(axis=0))
-
-
-def lstm_cell_flop(x: Array, h_prev: Array, c_prev: Array, Wx: Array, Wh: Array, b: Array) -> tuple[int, int]:
-    """Floating operations of the products, forward and backward; a multiplication and an addition are two."""
-    forward = 2 * len(x) * (Wx.size + Wh.size)
-    return forward, 2 * forward

@@ -19,8 +19,7 @@ import numpy as np
 
 from ..arrays import Array, array_module
 from ..errors import InputError, require, shown
-from .cards import Cards, own_card
-from .machine import Machine, add_up, mpi
+from .machine import Cards, Machine, add_up, mpi, own_card
 from .watchdog import Watchdog
 
 # what the mpirun of MPICH, that of Open MPI, and srun tell a process

@@ -1,7 +1,7 @@
 """Search: what a model, asked for one word after another, says as a whole."""
 
 from .beam import beam_search, check_options, greedy_search
-from .ensemble import Ensemble
+from .model import Ensemble
 from .sampling import check_sampling, sample
 from .trellis import Hypothesis
 

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from ..gradcheck import Report
-from .arguments import SIZES, Sizes
-from .case import Case, placed
+from .case import SIZES, Case, Sizes, placed
 from .layers import LAYERS
 from .models import MODELS, ModelCase, check_model, example_batch
 from .ops import CASES

@@ -18,8 +18,7 @@ from ..arrays import Array, array_module
 from ..models.config import NMTConfig
 from ..models.decoder import decoder_backward, decoder_forward
 from ..models.encoder import encoder_backward, encoder_forward
-from .arguments import Sizes, lengths, prefix_mask
-from .case import Case, cases
+from .case import Case, Sizes, cases, lengths, prefix_mask
 
 _SIZES: Sizes = dict(T=3, S=3, B=3, E=3, H=2)
 _WEIGHTS = {"encoder": ("encoder", "init"), "decoder": ("decoder", "attention", "window", "combine")}

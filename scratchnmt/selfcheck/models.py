@@ -12,7 +12,7 @@ from ..data.vocab import BOS, EOS
 from ..gradcheck import Report, check_directional
 from ..models.nmt import NMT
 from ..ops.cross_entropy import PAD
-from .arguments import SIZES
+from .case import SIZES
 
 
 class ModelCase(NamedTuple):

@@ -20,8 +20,7 @@ from ..ops import (
     softmax,
     tanh_dropout,
 )
-from .arguments import Draw, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
-from .case import Case, cases
+from .case import Case, Draw, cases, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
 
 
 def _attention_step_backward(dcontext: Array, cache: Any) -> dict[str, Array]:

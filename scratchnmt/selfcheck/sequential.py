@@ -24,8 +24,7 @@ from ..sequential import (
     losses,
 )
 from ..sequential.layer import Layer
-from .arguments import Draw, Sizes, ids, mask, normal
-from .case import Case, cases
+from .case import Case, Draw, Sizes, cases, ids, mask, normal
 
 _SIZES: Sizes = dict(T=3, B=3, I=2, K=3)
 _MASK = mask("B T")

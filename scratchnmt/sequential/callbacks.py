@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..errors import InputError
-from .names import look_up
+from ..errors import InputError, look_up
 
 MODES = dict.fromkeys(("auto", "min", "max"))
 

@@ -1,19 +1,48 @@
-"""Layers without a loop over time."""
+"""Layers without a loop over time, and the functions that a layer ends with: operations of scratchnmt.ops."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
-from ..errors import InputError
+from ..errors import InputError, look_up, whole_number
+from ..models.initialization import glorot_uniform
+from ..ops.activations import (
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    tanh_backward,
+    tanh_forward,
+)
 from ..ops.dropout import dropout_backward, dropout_forward
 from ..ops.embedding import embedding_backward, embedding_forward
 from ..ops.linear import linear_backward, linear_forward
-from .activations import ACTIVATIONS, activate, activate_back
-from .layer import Layer, Shape, glorot, shown
-from .names import count, look_up
+from ..ops.softmax import softmax_backward, softmax_forward
+from .layer import Layer, Shape, shown
+
+ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {
+    "linear": None,
+    "tanh": (tanh_forward, tanh_backward),
+    "sigmoid": (sigmoid_forward, sigmoid_backward),
+    "relu": (relu_forward, relu_backward),
+    "softmax": (softmax_forward, softmax_backward),
+}
+
+
+def activate(name: str, x: Array) -> tuple[Array, Any]:
+    """y, cache."""
+    pair = ACTIVATIONS[name]
+    return (x, None) if pair is None else pair[0](x)
+
+
+def activate_back(name: str, dy: Array, cache: Any) -> Array:
+    """dx."""
+    pair = ACTIVATIONS[name]
+    return dy if pair is None else pair[1](dy, cache).dx
 
 
 class Input(Layer):
@@ -50,7 +79,8 @@ class Dense(Layer):
 
     def __init__(self, units: int, activation: str | None = None, use_bias: bool = True, **kind: Any):
         super().__init__(**kind)
-        self.units, self.activation, self.use_bias = count("Dense: units", units), activation or "linear", use_bias
+        self.units = whole_number("Dense: units", units)
+        self.activation, self.use_bias = activation or "linear", use_bias
         look_up("activation", self.activation, ACTIVATIONS)
 
     def built(self, shape: Shape) -> Shape:
@@ -60,7 +90,7 @@ class Dense(Layer):
         return (*shape[:-1], self.units)
 
     def initial(self, weight, shape, rng):
-        return glorot(shape, rng) if weight == "W" else np.zeros(shape)
+        return glorot_uniform(shape, rng) if weight == "W" else np.zeros(shape)
 
     def forward(self, x, weights, mask, rng):
         y, linear = linear_forward(x.reshape(-1, x.shape[-1]), weights["W"], weights.get("b"))
@@ -122,8 +152,8 @@ class Embedding(Layer):
 
     def __init__(self, input_dim: int, output_dim: int, *, mask_zero: bool = False, **kind: Any):
         super().__init__(**kind)
-        self.input_dim, self.output_dim = count("Embedding: input_dim", input_dim), count("Embedding: output_dim",
-                                                                                          output_dim)
+        self.input_dim = whole_number("Embedding: input_dim", input_dim)
+        self.output_dim = whole_number("Embedding: output_dim", output_dim)
         self.mask_zero = mask_zero
 
     def built(self, shape: Shape) -> Shape:
@@ -158,7 +188,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n: int, **kind: Any):
         super().__init__(**kind)
-        self.n = count("RepeatVector: n", n)
+        self.n = whole_number("RepeatVector: n", n)
 
     def built(self, shape: Shape) -> Shape:
         if len(shape) != 1:

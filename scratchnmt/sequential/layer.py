@@ -2,7 +2,7 @@
 
 A layer holds choices, no numbers.  Its weights come to `forward` and `backward` as arguments, so that a gradient
 check can give it others, and all weights of a network are one vector.  Shapes are without the batch; None is a
-length that is not known yet.  Arrays are batch-first, (B, T, ...), as in Keras.
+length that is not known yet.  Arrays are batch-first, (B, T, ...), as in Keras.  `table` is what `summary` prints.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, MutableMapping
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
-from ..errors import InputError
+from ..errors import InputError, look_up
 from ..parameters import Parameters
-from .names import look_up
+
+if TYPE_CHECKING:
+    from .model import Sequential
+
 
 Shape = tuple[int | None, ...]
 Weights = Mapping[str, Array]
@@ -122,11 +125,25 @@ def whole_shape(given: Any) -> Shape | None:
     return None if given is None else tuple(None if n is None else int(n) for n in given)
 
 
-def glorot(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Uniform within sqrt(6 / (rows + columns)) (Glorot & Bengio 2010)."""
-    limit = np.sqrt(6 / (shape[-2] + shape[-1]))
-    return rng.uniform(-limit, limit, shape)
-
-
 def _generator(x: Array, seed: int) -> Any:
     return array_module(x).random.default_rng(seed)
+
+
+_WIDTHS = 35, 25, 12
+
+
+def table(model: Sequential) -> str:
+    """Layers, shapes with the batch as None, numbers of weights."""
+    params, shape = model.params, model.input_shape
+    assert shape is not None  # or there would be no weights
+    padded = lambda cells: (str(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False))
+    line = lambda *cells: " " + " ".join(padded(cells)).rstrip()
+    rows = []
+    for layer, weights in zip(model.layers, model.views(params), strict=True):
+        shape = layer.built(shape)
+        rows.append(line(f"{layer.name} ({layer.kind})", shown(shape), f"{sum(w.size for w in weights.values()):,}"))
+    rule = lambda character: character * (sum(_WIDTHS) + 3)
+    size = params.flat.nbytes
+    unit, per = next(((u, n) for u, n in (("MB", 1 << 20), ("KB", 1 << 10)) if size >= n), ("B", 1))
+    return "\n".join([f'Model: "{model.name}"', rule("_"), line("Layer (type)", "Output Shape", "Param #"), rule("="),
+                      *rows, rule("="), f"Total params: {params.flat.size:,} ({size / per:.2f} {unit})", rule("_")])

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, array_module, device_module, to_device
-from ..errors import InputError
+from ..errors import InputError, look_up, whole_number
 from ..parameters import Parameters
 from . import fitting, losses
 from .core import Embedding, Input
 from .layer import Layer, Shape, Weights, named, shown, start, whole_shape
-from .names import count, look_up
 from .optimizers import optimizer as optimizer_named
 
 
@@ -143,8 +142,8 @@ class Sequential:
         """
         look_up("on_nonfinite", on_nonfinite, dict.fromkeys(fitting.ON_NONFINITE))
         data = self._ready("fit", x, y, sample_weight)
-        return fitting.fit(self, data, count("batch_size", batch_size),
-                           count("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
+        return fitting.fit(self, data, whole_number("batch_size", batch_size),
+                           whole_number("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
                            callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else [],
                            validation_split, validation_data, shuffle, on_nonfinite)
 
@@ -152,7 +151,7 @@ class Sequential:
                  return_dict: bool = False) -> float | list[float] | dict[str, float]:
         """The loss, or with metrics [loss, accuracy], on these examples."""
         data = self._ready("evaluate", x, y, sample_weight)
-        found = fitting.evaluate(self, data, count("batch_size", batch_size))
+        found = fitting.evaluate(self, data, whole_number("batch_size", batch_size))
         if look_up("verbose", str(verbose), fitting.VERBOSE):
             print(" - ".join(f"{name}: {value:.4f}" for name, value in sorted(found.items())))
         values = list(found.values())
@@ -162,7 +161,7 @@ class Sequential:
         """The outputs, on the host; always silent."""
         x = self.inputs(x)
         parts = [to_device(self.forward(self.there(x[at : at + batch_size]))[0][0], "cpu")
-                 for at in range(0, len(x), count("batch_size", batch_size))]
+                 for at in range(0, len(x), whole_number("batch_size", batch_size))]
         return np.concatenate(parts)
 
     def data(self, x: Any, y: Any, sample_weight: Any) -> fitting.Data:
@@ -238,7 +237,7 @@ class Sequential:
 
     def summary(self) -> None:
         """Print a table of the layers, their outputs' shapes and how many weights they have."""
-        from .summary import table
+        from .layer import table
 
         print(table(self))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .. import optim
-from ..errors import InputError
+from ..errors import InputError, look_up
 from ..parameters import Parameters
-from .names import look_up
 
 
 class SGD(NamedTuple):

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
+from ..errors import look_up, whole_number
+from ..models.initialization import glorot_uniform, lstm_bias, orthonormal
 from ..ops.lstm import LSTMCache, lstm_backward, lstm_forward
-from .layer import Layer, Shape, Weights, glorot
-from .names import count, look_up
+from .layer import Layer, Shape, Weights
 
 
 class Places(NamedTuple):
@@ -109,7 +110,7 @@ class LSTM(Layer):
         for option, only in self._ONLY.items():
             look_up(f"LSTM: {option}", str(kind.pop(option, only)), {str(only): only})
         super().__init__(**kind)
-        self.units, self.return_sequences = count("LSTM: units", units), return_sequences
+        self.units, self.return_sequences = whole_number("LSTM: units", units), return_sequences
         self.return_state, self.go_backwards = return_state, go_backwards
 
     def built(self, shape: Shape) -> Shape:
@@ -120,11 +121,8 @@ class LSTM(Layer):
 
     def initial(self, weight, shape, rng):
         if weight == "b":
-            return np.repeat([0.0, 1.0, 0.0, 0.0], self.units)
-        if weight == "Wx":
-            return glorot(shape, rng)
-        q, r = np.linalg.qr(rng.standard_normal(shape[::-1]))
-        return (q * np.sign(np.diag(r))).T
+            return lstm_bias(shape)
+        return glorot_uniform(shape, rng) if weight == "Wx" else orthonormal(shape, rng)
 
     def forward(self, x, weights, mask, rng):
         (y, h, c), cache = self.run(x, weights, mask)

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ..arrays import array_module
-from ..errors import InputError, printable, require
+from ..errors import InputError, look_up, printable, require
 from ..files.reading import Archive, archive, opened, parse_json
 from ..files.tensors import read_tensors, write_tensors
 from . import core, recurrent, wrappers
 from .layer import Layer, snake_case
 from .model import Sequential
-from .names import look_up
 from .optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from ..arrays import array_module
-from ..errors import InputError
+from ..errors import InputError, look_up
 from .layer import Layer, Shape
-from .names import look_up
 from .recurrent import LSTM, read, read_back
 
 Kind = TypeVar("Kind", bound=Layer)

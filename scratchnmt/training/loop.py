@@ -29,14 +29,11 @@ from ..files.run_folder import CONFIG, CURVES, METRICS, NOT_FINITE, STATE, RunFo
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
 from . import nonfinite
-from .data import TrainingData
-from .interrupts import Interrupted, Interrupts
 from .nonfinite import NotFiniteError
 from .options import TrainingOptions
-from .plan import Plan
-from .progress import Progress, duration
-from .saving import Saving
-from .state import State, TrainingResult
+from .plan import Plan, TrainingData
+from .progress import Interrupted, Interrupts, Progress, duration
+from .saving import Saving, State, TrainingResult
 from .step import Part, Place, Result, make_steps
 from .validation import Validation
 

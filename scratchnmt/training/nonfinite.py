@@ -11,7 +11,7 @@ from ..arrays import array_module, to_device
 from ..data.batches import Batch
 from ..errors import InputError
 from ..models.nmt import NMT
-from .data import TrainingData
+from .plan import TrainingData
 from .step import Result, Steps
 
 _SHOWN = 60  # characters of a sentence in an error

@@ -1,14 +1,55 @@
-"""What is fixed before the first step: the order of the batches and the course of the learning rate."""
+"""What is fixed before the first step: the text, the order of the batches and the course of the learning rate."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import optim
+from ..data.corpus import Corpus, LeftOut
+from ..data.encode import encode_parallel
 from ..data.epoch import Epoch
-from .data import TrainingData
+from ..data.vocab import Vocabulary
+from ..errors import InputError
 from .options import TrainingOptions
 from .step import Recipe
+
+Lines = Sequence[str]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Sentence pairs as ids, the raw target lines of the validation pairs, and the vocabularies."""
+
+    train: Corpus
+    valid: Corpus
+    valid_references: list[str]
+    src_vocab: Vocabulary
+    tgt_vocab: Vocabulary
+    left_out: LeftOut = LeftOut(0, 0)  # of the training pairs
+    origin: dict[str, Any] = field(default_factory=dict)  # where the text came from: noted in config.json
+
+    @classmethod
+    def from_text(cls, train: tuple[Lines, Lines], valid: tuple[Lines, Lines], src_vocab: Vocabulary,
+                  tgt_vocab: Vocabulary, max_length: int | None = None) -> TrainingData:
+        """Encode (source lines, target lines) of both sets; `max_length` tokens hold for training alone.
+
+        Pairs with a blank side are left out.  Raises InputError if nothing is left of a set.
+        """
+        return cls.of(*encode_parallel(*train, src_vocab, tgt_vocab, max_length), valid, src_vocab, tgt_vocab)
+
+    @classmethod
+    def of(cls, train: Corpus, left_out: LeftOut, valid: tuple[Lines, Lines], src_vocab: Vocabulary,
+           tgt_vocab: Vocabulary, origin: dict[str, Any] | None = None) -> TrainingData:
+        """The same of a corpus that is encoded already, of which `left_out` was not."""
+        try:
+            encoded, _ = encode_parallel(*valid, src_vocab, tgt_vocab)
+        except InputError as error:
+            raise InputError(f"the validation text: {error}") from error
+        references = [valid[1][encoded.line(number) - 1] for number in range(len(encoded))]
+        return cls(train, encoded, references, src_vocab, tgt_vocab, left_out, origin or {})
+
 
 _ORDER, _DROPOUT = 1, 2  # which stream of random numbers
 _FIXED = ("seed", "batch_size", "batch_by", "pool", "optimizer", "momentum", "average", "metric")
@@ -63,4 +104,3 @@ class Plan:
         assert self.total_steps is not None, "TrainingOptions wants max_epochs or max_steps beside these schedules"
         course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
         return course(self.total_steps, options.warmup)
-

@@ -16,11 +16,11 @@ from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..parallel.watchdog import remove_marks
-from .data import TrainingData
 from .loop import Trainer
 from .options import TrainingOptions
+from .plan import TrainingData
 from .progress import Progress
-from .state import TrainingResult
+from .saving import TrainingResult
 
 _PACKAGE = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ from ..data.batches import Batch, epoch_batches
 from ..metrics import corpus_bleu, loss, perplexity_of
 from ..parallel.ranks import Ranks
 from ..search import greedy_search
-from .data import TrainingData
+from .plan import TrainingData
 
 
 class Validation:

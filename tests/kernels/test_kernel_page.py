@@ -11,7 +11,7 @@ import pytest
 
 from scratchnmt.kernels import KERNELS
 from scratchnmt.kernels import compile as compiler
-from scratchnmt.kernels.page import array_parts, cuda_parts, equations, main, numbers, page
+from scratchnmt.kernels.__main__ import array_parts, cuda_parts, equations, main, numbers, page
 
 TWINS = [(file, kernel, plain) for file in KERNELS for kernel, plain in KERNELS[file].TWINS.items()]
 by_twin = pytest.mark.parametrize("file, kernel, plain", TWINS, ids=[kernel for _, kernel, _ in TWINS])

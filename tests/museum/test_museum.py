@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnmt.museum import BUGS, SECTIONS, examine
-from scratchnmt.museum.examine import Verdict, is_invariant
+from scratchnmt.museum import BUGS, SECTIONS, Verdict, examine, is_invariant
 from scratchnmt.selfcheck import EVERY
 
 by_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from scratchnmt.data.vocab import load_vocabulary
 from scratchnmt.errors import InputError
-from scratchnmt.files.checksum import bytes_with_checksum
+from scratchnmt.files.reading import bytes_with_checksum
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
 from scratchnmt.sequential import load_model

@@ -19,7 +19,7 @@ from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.models.nmt import NMT
 from scratchnmt.training import TrainingOptions
-from scratchnmt.training.state import State
+from scratchnmt.training.saving import State
 
 TEXT = ["a dog runs in the park", "un chien court dans le parc", "e\u0301t\u00e9 \u2028 \u05e9\u05dc\u05d5\u05dd",
         ""] * 10

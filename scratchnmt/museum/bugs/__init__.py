@@ -1,6 +1,6 @@
 """The bugs, a file for each part of the library."""
 
-from ..bug import Bug
+from ..patch import Bug
 from . import attention, cells, embedding, loss, search, sequences, training
 
 SECTIONS: dict[str, tuple[Bug, ...]] = {

@@ -1,6 +1,6 @@
 """Attention, and the decoder that uses it."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(

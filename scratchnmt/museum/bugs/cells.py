@@ -1,6 +1,6 @@
 """One step of an LSTM, and the activations it is made of."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(

@@ -1,6 +1,6 @@
 """Embedding, dropout and the linear map."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(

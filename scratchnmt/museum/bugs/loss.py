@@ -1,6 +1,6 @@
 """Softmax and loss."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(

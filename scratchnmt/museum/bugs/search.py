@@ -1,6 +1,6 @@
 """Search: the same model, one step at a time, and the best of what it says."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(

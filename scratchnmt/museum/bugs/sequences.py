@@ -1,6 +1,6 @@
 """LSTMs over a sequence, in one direction or both, and the states that they end in."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(

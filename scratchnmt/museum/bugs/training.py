@@ -1,6 +1,6 @@
 """The data that training reads, the optimizer, validation, and the check itself."""
 
-from ..bug import Bug
+from ..patch import Bug
 
 BUGS = (
     Bug(
