@@ -174,11 +174,11 @@ def recordable(fused: Op, case: Case) -> Op:
     def forward(**args):
         if case.forward is lstm_forward:
             x, lengths = args["x"], to_device(args["lengths"], "cpu")
-            args["lengths"] = laid_out(tuple(lengths), len(x), array_module(x))
+            args["lengths"] = read_inputs(tuple(lengths), len(x), array_module(x))
         return fused.forward(**args)
 
     @lru_cache
-    def laid_out(lengths: tuple[int, ...], T: int, xp: ModuleType) -> Packing:
+    def read_inputs(lengths: tuple[int, ...], T: int, xp: ModuleType) -> Packing:
         return packed(np.array(lengths), T, xp)
 
     return Op("CuPy, recorded", forward, fused.backward, recorded=True)

@@ -18,7 +18,7 @@ from scratchnmt.ops import cross_entropy, lstm_gates, product
 from scratchnmt.ops.linear_cross_entropy import linear_cross_entropy_forward
 from scratchnmt.ops.lstm import lstm_backward, lstm_forward
 from scratchnmt.ops.lstm_cell import lstm_cell_backward, lstm_cell_forward
-from scratchnmt.ops.packing import lay_out_whole
+from scratchnmt.ops.packing import pack_whole
 from scratchnmt.ops.plain import PLAIN
 from scratchnmt.parameters import Parameters
 
@@ -86,7 +86,7 @@ def tricks(V: int, H: int, B: int, T: int) -> list[Trick]:
         Trick("LSTM, one direction: products with x, and weight gradients, once outside the loop",
               lambda: sequence(**one), lambda: textbook(x, Wx[0], Wh[0], b[0], dy[..., :H])),
         Trick("LSTM, both directions in one loop", lambda: sequence(whole), one_after_the_other),
-        Trick("LSTM: no row of padding is computed", sequence, lambda: sequence(lay_out_whole(lengths, T))),
+        Trick("LSTM: no row of padding is computed", sequence, lambda: sequence(pack_whole(lengths, T))),
         Trick("LSTM: one tanh over all four gates, in place", sequence,
               lambda: sequence(kernels=PLAIN._replace(lstm_gates=SimpleNamespace(
                   lstm_gates_forward=gate_by_gate, lstm_gates_backward=lstm_gates.lstm_gates_backward)))),

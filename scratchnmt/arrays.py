@@ -49,7 +49,7 @@ def device_of(array: Array) -> str:
     return "cpu" if array_module(array) is np else f"cuda:{array.device.id}"
 
 
-def beside(ids: Array, array: Array) -> Array:
+def to_device_of(ids: Array, array: Array) -> Array:
     """`ids`, which may be on the host, on the device of `array`: copied there without waiting for it."""
     if isinstance(ids, np.ndarray):
         ids = array_module(array).asarray(ids)

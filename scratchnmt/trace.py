@@ -54,7 +54,7 @@ class Line:
     def numbers(self) -> list[str]:
         """The values as text, as many side by side as _WIDTH has room for."""
         rows: list[str] = []
-        for text in (text for value in self.values for text in _shown(value)):
+        for text in (text for value in self.values for text in _formatted(value)):
             if rows and len(rows[-1]) + len(text) < _WIDTH:
                 rows[-1] += f", {text}"
             elif len(text) > _WIDTH and " + " in text:
@@ -169,13 +169,13 @@ def _copy(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def _shown(value: Value) -> list[str]:
+def _formatted(value: Value) -> list[str]:
     """"h_dec[0] = 0.0769", "do[0] + 0.003 = 0.1024"; a dict has a text for each entry, what is no number none."""
     name, numbers, added = value
     if isinstance(numbers, dict) and all(isinstance(part, np.ndarray) and not part.any() for part in numbers.values()):
         return [f"{name}: zeros"] if numbers else []
     if isinstance(numbers, dict):
-        return [text for key, part in numbers.items() for text in _shown(Value(f"{name}[{json.dumps(key)}]", part))]
+        return [text for key, part in numbers.items() for text in _formatted(Value(f"{name}[{json.dumps(key)}]", part))]
     if not isinstance(numbers, (np.ndarray, float, int)):
         return []
     return [f"{name} = {_digits(numbers)}" if added is None else f"{name} + {_digits(added)} = {_digits(numbers)}"]

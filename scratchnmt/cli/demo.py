@@ -145,7 +145,7 @@ def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) 
     from .terminal import attention_text
 
     _head("Where each French word looked (darker is more)")
-    for number, i in enumerate(_shown_sentences(corpus.test.src)):
+    for number, i in enumerate(_example_sentences(corpus.test.src)):
         attended = translator.translate_with_attention(corpus.test.src[i])
         reference = corpus.test.tgt[i]
         verdict = "as in the reference" if attended.text == reference else f"the reference is: {reference}"
@@ -156,7 +156,7 @@ def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) 
     print(f"\npictures: {folder / 'attention.png'} (the first of these), {folder / 'learning-curves.png'}")
 
 
-def _shown_sentences(sentences: list[str]) -> list[int]:
+def _example_sentences(sentences: list[str]) -> list[int]:
     """The first of each pattern; if a seed has none, the first of all."""
     chosen = [next((i for i, line in enumerate(sentences) if re.match(pattern, line)), 0)
               for pattern in _SHOWN]

@@ -95,14 +95,14 @@ def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> in
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
-        src, ref = (_shown(data.origin[name]) for name in DATA_FILES[2:])
+        src, ref = (_as_typed(data.origin[name]) for name in DATA_FILES[2:])
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}")
     return 0
 
 
-def _shown(path: str) -> str:
+def _as_typed(path: str) -> str:
     """As one would type it: relative if it is below the present folder, quoted if need be."""
     relative = os.path.relpath(path)
     return shlex.quote(path if relative.startswith("..") else relative)

@@ -40,7 +40,7 @@ _TELLING = (*_EMBEDDINGS.values(), "encoder.weight_hh_l0", "decoder.weight_ih", 
 _IN_THE_SHAPES = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "bidirectional", "score")
 
 
-class Part(NamedTuple):
+class Piece(NamedTuple):
     """Some rows of one of our arrays, or one direction of it."""
 
     name: str
@@ -50,7 +50,7 @@ class Part(NamedTuple):
         return arrays[self.name][self.place]
 
 
-Layout: TypeAlias = dict[str, list[Part]]
+Layout: TypeAlias = dict[str, list[Piece]]
 
 
 def nmt_from_pytorch(state: Mapping[str, Any], model_or_config: NMT | NMTConfig | None = None, *,
@@ -122,15 +122,15 @@ def _layout(config: NMTConfig, combined: str) -> Layout:
     if combined not in COMBINED:
         raise InputError(f"combined is {combined!r}, expected one of {', '.join(COMBINED)}")
     H, M = config.hidden_size, config.memory_size
-    layout = {theirs: [Part(ours)] for ours, theirs in _EMBEDDINGS.items()}
+    layout = {theirs: [Piece(ours)] for ours, theirs in _EMBEDDINGS.items()}
     for direction, suffix in enumerate(("", "_reverse")[: config.directions]):
         for ours, theirs in (("Wx", "weight_ih"), ("Wh", "weight_hh"), ("b", "bias_ih")):
-            layout[f"encoder.{theirs}_l0{suffix}"] = [Part(f"encoder.{ours}", direction)]
-    layout["decoder.weight_ih"] = [Part("decoder.Wx"), Part("decoder.Wh", slice(H, None))]
-    layout["decoder.weight_hh"] = [Part("decoder.Wh", slice(H))]
-    layout["decoder.bias_ih"] = [Part("decoder.b")]
-    layout |= {theirs: [Part(ours)] for theirs, ours in _PROJECTIONS.items() if ours in config.shapes()}
-    rows = {"a": Part("combine.W", slice(M)), "h": Part("combine.W", slice(M, None))}
+            layout[f"encoder.{theirs}_l0{suffix}"] = [Piece(f"encoder.{ours}", direction)]
+    layout["decoder.weight_ih"] = [Piece("decoder.Wx"), Piece("decoder.Wh", slice(H, None))]
+    layout["decoder.weight_hh"] = [Piece("decoder.Wh", slice(H))]
+    layout["decoder.bias_ih"] = [Piece("decoder.b")]
+    layout |= {theirs: [Piece(ours)] for theirs, ours in _PROJECTIONS.items() if ours in config.shapes()}
+    rows = {"a": Piece("combine.W", slice(M)), "h": Piece("combine.W", slice(M, None))}
     layout["combined_output_projection.weight"] = [rows[letter] for letter in combined.split(",")]
     return layout
 

@@ -28,7 +28,7 @@ _NUMBERS = re.compile(r"\((\d+)\)")
 _FUNCTION = r"^(?:template <typename T>\n)?__global__ void {}\(.*?^}}$"
 
 
-class Part(NamedTuple):
+class Excerpt(NamedTuple):
     """Lines of code that belong to one or several equations."""
 
     numbers: tuple[int, ...]
@@ -70,17 +70,17 @@ def equations(text: str) -> dict[int, list[str]]:
     return found
 
 
-def array_parts(function: Callable) -> list[Part]:
+def array_parts(function: Callable) -> list[Excerpt]:
     """The numbered parts of a function of NumPy's or CuPy's arrays."""
     return _parts(inspect.getsource(function).split("\n"), "#")
 
 
-def cuda_parts(file: str, kernel: str) -> list[Part]:
+def cuda_parts(file: str, kernel: str) -> list[Excerpt]:
     """The numbered parts of a kernel."""
     return _parts(_kernel_text(file, kernel).split("\n"), "//")
 
 
-def numbers(parts: Iterable[Part]) -> set[int]:
+def numbers(parts: Iterable[Excerpt]) -> set[int]:
     return {number for part in parts for number in part.numbers}
 
 
@@ -91,13 +91,13 @@ def _kernel_text(file: str, kernel: str) -> str:
     return found[0]
 
 
-def _parts(lines: list[str], comment: str) -> list[Part]:
-    parts: list[Part] = []
+def _parts(lines: list[str], comment: str) -> list[Excerpt]:
+    parts: list[Excerpt] = []
     margin = None  # of the part that goes on; None: none does
     for line in lines:
         found, indent = _NUMBERS.findall(line.partition(comment)[2]), len(line) - len(line.lstrip())
         if found:
-            parts.append(Part(tuple(map(int, found)), []))
+            parts.append(Excerpt(tuple(map(int, found)), []))
             margin = indent
         elif not line.strip() or margin is None or indent < margin:
             margin = None
@@ -106,7 +106,7 @@ def _parts(lines: list[str], comment: str) -> list[Part]:
     return parts
 
 
-def _code(parts: list[Part], number: int) -> list[str]:
+def _code(parts: list[Excerpt], number: int) -> list[str]:
     """The lines of the parts whose first equation is this one."""
     return [line for part in parts if part.numbers[0] == number
             for line in textwrap.dedent("\n".join(part.lines)).split("\n")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Array, beside, check_shapes
+from ..arrays import Array, check_shapes, to_device_of
 from ..ops import cross_entropy as plain
 from .launch import buffer, launch, per_row, readable, real
 
@@ -22,4 +22,4 @@ def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, los
     buffer("cross_entropy: z", z, z, z.shape, z.dtype)
     buffer("cross_entropy: losses", losses, z, losses.shape, z.dtype)
     launch("cross_entropy", "cross_entropy_in_place", z.dtype, per_row(targets.shape, V, most=512),
-           z, readable(beside(targets, z), "int64"), losses, real(z.dtype, label_smoothing), np.int32(V))
+           z, readable(to_device_of(targets, z), "int64"), losses, real(z.dtype, label_smoothing), np.int32(V))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes
+from ..arrays import Array, array_module, check_shapes, to_device_of
 from ..ops import embedding as plain
 from ..ops.embedding import EmbeddingCache, EmbeddingGradients
 from .launch import WARP, Plan, buffer, launch, readable
@@ -41,7 +41,7 @@ def embedding_backward(dy: Array, cache: EmbeddingCache, *, dW: Array | None = N
     xp = array_module(dy)
     V, E = cache.shape
     rows = dy.reshape(-1, dy.shape[-1])
-    order, ids = (beside(array, dy) for array in cache.tokens or sorted_tokens(cache.ids))
+    order, ids = (to_device_of(array, dy) for array in cache.tokens or sorted_tokens(cache.ids))
     N = check_shapes("embedding", dy=("N E", rows), ids=("N", ids), order=("N", order))["N"]
     if dW is None:
         dW = xp.zeros((V, E), dy.dtype)

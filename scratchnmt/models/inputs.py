@@ -1,10 +1,10 @@
 """A batch as the model computes it: ids checked, lengths turned into rows, everything where it is needed.
 
-`lay_out` prepares a batch for one use, with no padded row.
+`prepare_inputs` prepares a batch for one use, with no padded row.
 
 A `Bucket` is for steps that are recorded and repeated: sizes rounded up, so that few different ones occur.
 `fill` writes a batch into whole numbers of a bucket's `fields`, one vector that is copied to a GPU at once, and
-`laid_out` says how the model reads them there.  Every sentence then takes every step (see ops/packing), missing
+`read_inputs` says how the model reads them there.  Every sentence then takes every step (see ops/packing), missing
 ones are made up by empty ones, and of the target's rows only `target_rows` go to the vocabulary.
 """
 
@@ -40,7 +40,7 @@ class Inputs(NamedTuple):
     tgt_tokens: tuple[Array, Array] | None = None
 
 
-def lay_out(src: Array, src_lengths: Array, tgt: Array, longest: int | None = None) -> Inputs:
+def prepare_inputs(src: Array, src_lengths: Array, tgt: Array, longest: int | None = None) -> Inputs:
     """Inputs of a batch, on the host; ValueError for lengths or padding that do not fit, sources above `longest`."""
     src, src_lengths, tgt, tgt_lengths = _on_host(src, src_lengths, tgt)
     check_longest(src_lengths, longest)
@@ -121,7 +121,7 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
     S, T, B, N = bucket
     empty = B - src.shape[1]  # sentences that are not there: one source token, no target
     lengths = np.pad(src_lengths, (0, empty), constant_values=1)
-    whole = packing.lay_out_whole(lengths, S)
+    whole = packing.pack_whole(lengths, S)
     src = np.pad(src, ((0, S - len(src)), (0, empty)), constant_values=PAD)
     tgt = np.pad(tgt, ((0, T + 1 - len(tgt)), (0, empty)), constant_values=PAD)
     targets = tgt[1:].reshape(-1)
@@ -142,14 +142,14 @@ def _check_ids(side: str, ids: np.ndarray, V: int) -> None:
                          f"expected 0 to V - 1 = {V - 1}")
 
 
-def laid_out(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
+def read_inputs(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     """Inputs from the `views` of a filled vector, wherever it lies; only arithmetic on it, no copy of the host's."""
     S, T, B, _ = bucket
     xp = array_module(there["src"])
-    ended = xp.arange(S)[:, None] >= there["src_lengths"]
+    padding_mask = xp.arange(S)[:, None] >= there["src_lengths"]
     src_packing = packing.whole(S, B, there["reversed_rows"], there["last"],
-                                ended.reshape(S * B, 1).astype("float32"))
+                                padding_mask.reshape(S * B, 1).astype("float32"))
     return Inputs(src=there["src"], tgt=there["tgt"], src_packing=src_packing, tgt_packing=packing.whole(T, B),
-                  mask=~ended, targets=there["targets"], target_rows=there["target_rows"],
+                  mask=~padding_mask, targets=there["targets"], target_rows=there["target_rows"],
                   src_tokens=(there["src_order"], there["src_sorted"]),
                   tgt_tokens=(there["tgt_order"], there["tgt_sorted"]))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes, device_module, device_of, to_device
+from ..arrays import Array, array_module, check_shapes, device_module, device_of, to_device, to_device_of
 from ..errors import ArgumentError, InputError, expected_one_of, unknown_names
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
@@ -33,7 +33,7 @@ from .config import OLD_PRESETS, PRESETS, NMTConfig
 from .decoder import DecoderCache, decoder_backward, decoder_forward
 from .encoder import EncoderCache, encoder_backward, encoder_forward
 from .initialization import initialize
-from .inputs import Inputs, check_longest, lay_out
+from .inputs import Inputs, check_longest, prepare_inputs
 from .stepper import SearchState, next_state, rows_times, start_search
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class NMT:
         given to backward, for the gradient of the vocabulary's weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
-        return self.forward_inputs(lay_out(src, src_lengths, tgt, self.config.longest), rng, out)
+        return self.forward_inputs(prepare_inputs(src, src_lengths, tgt, self.config.longest), rng, out)
 
     def forward_inputs(self, inputs: Inputs, rng: Any = None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
         """`forward` of a batch that is laid out already."""
@@ -137,7 +137,7 @@ class NMT:
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""
-        inputs = lay_out(src, src_lengths, tgt, self.config.longest)
+        inputs = prepare_inputs(src, src_lengths, tgt, self.config.longest)
         return float(self._forward(inputs, None, gradients=False)[0])
 
     def token_log_probs(self, src: Array, src_lengths: Array, tgt: Array) -> Array:
@@ -145,11 +145,11 @@ class NMT:
 
         The same pass as in training (forced decoding), without dropout, label smoothing or anything for backward.
         """
-        inputs = lay_out(src, src_lengths, tgt, self.config.longest)
+        inputs = prepare_inputs(src, src_lengths, tgt, self.config.longest)
         losses, _ = self._forward(inputs, None, gradients=False, row_losses=True)
         xp = array_module(losses)
         found = xp.zeros(inputs.tgt.size, losses.dtype)
-        found[beside(inputs.tgt_packing.rows, losses)] = -losses
+        found[to_device_of(inputs.tgt_packing.rows, losses)] = -losses
         return found.reshape(inputs.tgt.shape)
 
     def _forward(self, inputs: Inputs, rng: Any, **options: Any) -> tuple[Array, NMTCache]:
@@ -160,8 +160,8 @@ class NMT:
         x = self._embed("embed.src", inputs.src, inputs.src_tokens, rng, embeddings)  # (1)
         (h_enc, states), encoder = encoder_forward(params, config, x, src_packing, rng, kernels)  # (2)
         y = self._embed("embed.tgt", inputs.tgt, inputs.tgt_tokens, rng, embeddings)  # (3)
-        o, decoder = decoder_forward(params, config, y, tgt_packing, h_enc, beside(inputs.mask, h_enc), states, rng,
-                                     kernels)  # (4)
+        mask = to_device_of(inputs.mask, h_enc)
+        o, decoder = decoder_forward(params, config, y, tgt_packing, h_enc, mask, states, rng, kernels)  # (4)
         loss, output = linear_cross_entropy_forward(o, self._vocab_weight(params), inputs.targets,
                                                     rows=inputs.target_rows, kernels=kernels, **options)  # (5)
         return loss, NMTCache(embeddings, encoder, decoder, output)
@@ -200,7 +200,7 @@ class NMT:
         check_longest(src_lengths, self.config.longest)
         packing = place(pack(src_lengths, len(src)), xp)
         (h_enc, states), _ = encoder_forward(self.params, self.config, x, packing, kernels=self.kernels)
-        mask = beside(np.arange(len(src))[:, None] < src_lengths, h_enc)
+        mask = to_device_of(np.arange(len(src))[:, None] < src_lengths, h_enc)
         return start_search(self.params, self.config, h_enc, mask, states, self.kernels)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:

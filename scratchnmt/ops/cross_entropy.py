@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes, for_ranges
+from ..arrays import Array, array_module, check_shapes, for_ranges, to_device_of
 from ..errors import IdError
 
 PAD = 0  # the target that is not one: padding
@@ -45,7 +45,7 @@ def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: flo
     xp = array_module(logits)
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))
     check_targets("cross_entropy", targets, sizes["V"])
-    targets = beside(targets, logits)
+    targets = to_device_of(targets, logits)
     shifted = logits - logits.real.max(axis=1, keepdims=True)  # (1)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
     s = label_smoothing  # (2)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, to_device
+from ..arrays import Array, array_module, to_device, to_device_of
 from ..errors import IdError
 
 
@@ -34,7 +34,7 @@ def embedding_forward(ids: Array, W: Array, *, tokens: tuple[Array, Array] | Non
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < W.shape[0]:
         raise IdError(f"embedding: ids run from {int(ids.min())} to {int(ids.max())}, "
                          f"expected 0 to V - 1 = {W.shape[0] - 1}, where V comes from W {W.shape}")
-    return W[beside(ids, W)], EmbeddingCache(ids, W.shape, tokens)  # (1)
+    return W[to_device_of(ids, W)], EmbeddingCache(ids, W.shape, tokens)  # (1)
 
 
 def embedding_backward(dy: Array, cache: EmbeddingCache, *, dW: Array | None = None) -> EmbeddingGradients:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, beside, check_shapes
+from ..arrays import Array, array_module, check_shapes, to_device_of
 from .cross_entropy import PAD, check_targets
 from .plain import PLAIN, Kernels
 
@@ -53,9 +53,9 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         check_targets("linear_cross_entropy", targets, W.shape[1])
         rows = array_module(targets).flatnonzero(targets != PAD)
         all_rows = len(rows) == len(targets)
-        rows, targets = (None, targets) if all_rows else (beside(rows, x), targets[rows])
+        rows, targets = (None, targets) if all_rows else (to_device_of(rows, x), targets[rows])
     x_rows = x if all_rows else x[rows]
-    losses, dx_rows, dW = _by_chunks(x_rows, W, beside(targets, x), label_smoothing, gradients, dW,
+    losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), label_smoothing, gradients, dW,
                                      chunk_bytes or CHUNK_BYTES[xp is np], kernels)
     loss = losses if row_losses else losses.sum()
     if dx_rows is None:

@@ -45,7 +45,7 @@ class LSTMCache(NamedTuple):
     Wx: Array  # (D, I, 4H)
     Wh: Array  # (D, H, 4H)
     kernels: Kernels
-    readings: tuple[Any, ...]  # for each direction, which rows of x it reads, in its order
+    row_order: tuple[Any, ...]  # for each direction, which rows of x it reads, in its order
 
 
 class LSTMGradients(NamedTuple):
@@ -72,15 +72,15 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     T, B, D, H, I = (sizes[letter] for letter in "TBDHI")
     packing = packed(lengths, T, xp)
     order, N = packing.order, packing.offsets[-1]
-    readings = (packing.reversed_rows,) if backwards else (packing.rows, packing.reversed_rows)[:D]
+    row_order = (packing.reversed_rows,) if backwards else (packing.rows, packing.reversed_rows)[:D]
     dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
     x_rows = xp.empty((D, N, I), x.dtype)
-    for d, rows in enumerate(readings):
+    for d, rows in enumerate(row_order):
         x_rows[d] = x.reshape(T * B, I)[rows]
     z = kernels.product.product(x_rows, Wx).astype(dtype, copy=False)  # (1)
     z += b[:, None]
-    if packing.ended is not None:
-        z += packing.ended * shut(xp, device_of(z), H, z.real.dtype)
+    if packing.padding_mask is not None:
+        z += packing.padding_mask * shut(xp, device_of(z), H, z.real.dtype)
     h, c = (xp.empty((D, B + N, H), dtype) for _ in range(2))
     tanh_c = xp.empty((D, N, H), dtype)
     for states, start in ((h, h0), (c, c0)):
@@ -91,11 +91,11 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
                                               tanh_c=tanh_c[:, now], overwrite=True)  # (3)
     y = xp.zeros((T * B, D, H), dtype)
     h_last, c_last = xp.empty((D, B, H), dtype), xp.empty((D, B, H), dtype)
-    for d, rows in enumerate(readings):
+    for d, rows in enumerate(row_order):
         y[rows, d] = h[d, B:]
     h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)
     cache = LSTMCache(packing=packing, shape=x.shape, x=x_rows, h=h, c=c, gates=z, tanh_c=tanh_c, Wx=Wx, Wh=Wh,
-                      kernels=kernels, readings=readings)
+                      kernels=kernels, row_order=row_order)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
 
 
@@ -108,7 +108,7 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     order = packing.order
     dy_rows = dy.reshape(T * B, D, H)
     dh = xp.zeros(h.shape, xp.result_type(dy, h))
-    for d, rows in enumerate(cache.readings):
+    for d, rows in enumerate(cache.row_order):
         dh[d, B:] = dy_rows[rows, d]
     # in the forward pass this was (4): the last token's state is also an output
     dh[:, packing.last] += dh_last[:, order]
@@ -128,7 +128,7 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     product = kernels.product.product
     dx_rows = product(dz, Wx.transpose(0, 2, 1))
     dx = xp.zeros((T * B, I), dz.dtype)
-    for d, rows in enumerate(cache.readings):
+    for d, rows in enumerate(cache.row_order):
         dx[rows] += dx_rows[d]
     return LSTMGradients(dx.reshape(T, B, I), dWx=product(cache.x.transpose(0, 2, 1), dz),
                          dWh=product(h[:, packing.previous].transpose(0, 2, 1), dz), db=dz.sum(axis=1),

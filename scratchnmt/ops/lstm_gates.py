@@ -71,12 +71,12 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
         dz = xp.empty(gates.shape, xp.result_type(dh, dc, gates))
     di, df, dg, do = (dz[..., k * H : (k + 1) * H] for k in range(4))
     # in the forward pass this was (4) h = o * tanh(c)
-    slope = tanh_c * tanh_c
-    xp.subtract(1, slope, out=slope)
-    slope *= o
-    slope *= dh
-    slope += dc
-    dc = slope  # all of the gradient of c: what came in, and what came through h
+    dc_all = tanh_c * tanh_c
+    xp.subtract(1, dc_all, out=dc_all)
+    dc_all *= o
+    dc_all *= dh
+    dc_all += dc
+    dc = dc_all  # what came in, and what came through h
     # (2) times what reaches each gate: sigmoid' = y (1 - y), tanh' = 1 - y^2
     xp.subtract(1, gates, out=dz)
     dz *= gates

@@ -11,7 +11,7 @@ j at every step, so "the state of the step before" is simply the first n_t rows 
 States are kept in arrays of B + N rows: in front the states that the batch begins with, then those after each
 packed row.  So a step finds what it starts from, `before`, and leaves what it made, `after`, in one array.
 
-`lay_out_whole` computes padding too: n_t = B at every step, in the order given, so that every shape follows from
+`pack_whole` computes padding too: n_t = B at every step, in the order given, so that every shape follows from
 T and B alone.  A GPU needs that to repeat one recorded step for other sentences.
 """
 
@@ -36,7 +36,7 @@ class Packing(NamedTuple):
     reversed_rows: Index | None  # (N,) the same, every sentence read from its last token to its first
     last: Array | None  # (B,) row of B + N of each sorted sentence's state after its last token
     previous: Index  # (N,) row of B + N of the state that each packed row starts from
-    ended: Array | None  # (N, 1) 1.0 where a row is padding, else 0.0; None: none is
+    padding_mask: Array | None  # (N, 1) 1.0 where a row is padding, else 0.0; None: none is
 
     @property
     def sentences(self) -> int:
@@ -71,25 +71,25 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
     return Packing(order, counts.tolist(), offsets.tolist(), rows=t * B + b,
                    reversed_rows=(lengths[b] - 1 - t) * B + b,
                    last=B + offsets[sorted_lengths - 1] + np.arange(B),
-                   previous=np.where(t, B + offsets[t - 1], 0) + j, ended=None)
+                   previous=np.where(t, B + offsets[t - 1], 0) + j, padding_mask=None)
 
 
-def lay_out_whole(lengths: np.ndarray, T: int) -> Packing:
+def pack_whole(lengths: np.ndarray, T: int) -> Packing:
     """Every step computes all B sentences, those that have ended too; ValueError as in `pack`."""
     lengths = check_lengths(lengths, T)
     B = len(lengths)
     t, b = np.divmod(np.arange(T * B), B)
     is_token = t < lengths[b]
     return whole(T, B, reversed_rows=np.where(is_token, lengths[b] - 1 - t, t) * B + b,
-                 last=lengths * B + np.arange(B), ended=(~is_token[:, None]).astype("float32"))
+                 last=lengths * B + np.arange(B), padding_mask=(~is_token[:, None]).astype("float32"))
 
 
 def whole(T: int, B: int, reversed_rows: Array | None = None, last: Array | None = None,
-          ended: Array | None = None) -> Packing:
+          padding_mask: Array | None = None) -> Packing:
     """The layout in which T steps have all B sentences; the arrays, which an encoder needs, as in Packing."""
     everything = slice(None)
     return Packing(everything, [B] * T, list(range(0, (T + 1) * B, B)), everything, reversed_rows, last,
-                   previous=slice(0, T * B), ended=ended)
+                   previous=slice(0, T * B), padding_mask=padding_mask)
 
 
 def check_lengths(lengths: Array, T: int) -> np.ndarray:
@@ -127,7 +127,7 @@ def steps_back(packing: Packing) -> list[Step]:
 
 
 def by_sentence(rows: Array, packing: Packing) -> Array:
-    """Packed rows (N, X) -> (B, T, X) in sorted order, zeros where a sentence has ended."""
+    """Packed rows (N, X) -> (B, T, X) in sorted order, zeros where a sentence has padding_mask."""
     T, B = len(packing.counts), packing.sentences
     if packing.counts[-1] == B:  # every step has all sentences
         return rows.reshape(T, B, -1).transpose(1, 0, 2)

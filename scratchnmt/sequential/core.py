@@ -22,7 +22,7 @@ from ..ops.dropout import dropout_backward, dropout_forward
 from ..ops.embedding import embedding_backward, embedding_forward
 from ..ops.linear import linear_backward, linear_forward
 from ..ops.softmax import softmax_backward, softmax_forward
-from .layer import Layer, Shape, shown
+from .layer import Layer, Shape, shape_text
 
 ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {
     "linear": None,
@@ -62,7 +62,7 @@ class Input(Layer):
         fits = len(shape) == len(self.input_shape) and all(None in pair or pair[0] == pair[1]
                                                            for pair in zip(shape, self.input_shape, strict=False))
         if not fits:
-            raise self.refuse(shape, shown(self.input_shape))
+            raise self.refuse(shape, shape_text(self.input_shape))
         return shape
 
     def forward(self, x, weights, mask, rng):

@@ -86,7 +86,7 @@ class Layer:
 
     def refuse(self, shape: Shape, expected: str) -> InputError:
         """The error of an input that does not fit."""
-        return InputError(f"layer {self!r} got input of shape {shown(shape)}, expected {expected}")
+        return InputError(f"layer {self!r} got input of shape {shape_text(shape)}, expected {expected}")
 
 
 def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
@@ -96,7 +96,7 @@ def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
                                "cpu" if array_module(array) is np else f"cuda:{array.device.id}")
 
 
-def shown(shape: Shape) -> str:
+def shape_text(shape: Shape) -> str:
     """As Keras shows it, the batch in front: (None, 50, 128)."""
     return f"({', '.join(map(str, (None, *shape)))}{',' if not shape else ''})"
 
@@ -141,7 +141,8 @@ def table(model: Sequential) -> str:
     rows = []
     for layer, weights in zip(model.layers, model.views(params), strict=True):
         shape = layer.built(shape)
-        rows.append(line(f"{layer.name} ({layer.kind})", shown(shape), f"{sum(w.size for w in weights.values()):,}"))
+        size = sum(weight.size for weight in weights.values())
+        rows.append(line(f"{layer.name} ({layer.kind})", shape_text(shape), f"{size:,}"))
     rule = lambda character: character * (sum(_WIDTHS) + 3)
     size = params.flat.nbytes
     unit, per = next(((u, n) for u, n in (("MB", 1 << 20), ("KB", 1 << 10)) if size >= n), ("B", 1))

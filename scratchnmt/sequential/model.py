@@ -17,7 +17,7 @@ from ..errors import InputError, look_up, whole_number
 from ..parameters import Parameters
 from . import fitting, losses
 from .core import Embedding, Input
-from .layer import Layer, Shape, Weights, named, shown, start, whole_shape
+from .layer import Layer, Shape, Weights, named, shape_text, start, whole_shape
 from .optimizers import optimizer as optimizer_named
 
 
@@ -190,7 +190,7 @@ class Sequential:
         fits = len(x.shape) - 1 == len(self.input_shape) and all(
             want in (None, n) for want, n in zip(self.input_shape, x.shape[1:], strict=False))
         if not fits:
-            raise InputError(f"x has shape {x.shape}, but the network takes {shown(self.input_shape)}")
+            raise InputError(f"x has shape {x.shape}, but the network takes {shape_text(self.input_shape)}")
         if x.dtype.kind == "f" and not np.isfinite(x).all():
             raise InputError(f"x holds {x[~np.isfinite(x)][0]}, expected finite numbers")
         first = next((layer for layer in self.layers if not isinstance(layer, Input)), None)
@@ -261,4 +261,4 @@ def _built(layer: Layer, given: Shape, before: list[Layer]) -> Shape:
     except InputError as error:
         if not before:
             raise
-        raise InputError(f"{error}; {before[0]!r} before it returns {shown(given)}") from error
+        raise InputError(f"{error}; {before[0]!r} before it returns {shape_text(given)}") from error

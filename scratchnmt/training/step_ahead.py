@@ -84,7 +84,7 @@ class StepAhead(Steps):
             self._receive()
         slot = self.free.popleft()
         bucket = part.batch and Bucket.of(part.batch.src, part.batch.tgt)
-        host, there = self._lay_out(part, bucket, place, course, slot)
+        host, there = self._write(part, bucket, place, course, slot)
         with self.graphs.turn():
             self.there[bucket].set(host)
             self.graphs.run((bucket, first, last), lambda: self._work(there, bucket, first, last))
@@ -100,11 +100,11 @@ class StepAhead(Steps):
         """
         self.drain()
         bucket = Bucket.of(batch.src, batch.tgt)
-        host, there = self._lay_out(Part(part, batch), bucket, place, np.zeros(3), self.free[0])
+        host, there = self._write(Part(part, batch), bucket, place, np.zeros(3), self.free[0])
         self.there[bucket].set(host)
         return self._gradient(there, bucket)
 
-    def _lay_out(self, part: Part, bucket: Bucket | None, place: Place, course: np.ndarray,
+    def _write(self, part: Part, bucket: Bucket | None, place: Place, course: np.ndarray,
                  slot: _Slot) -> tuple[np.ndarray, dict[str, Array]]:
         """The vector of a part on the host, in the slot's memory, and views of the one on the GPU that it goes to."""
         shapes, config = _COURSE | (inputs.fields(bucket) if bucket else {}), self.model.config
@@ -184,7 +184,7 @@ class StepAhead(Steps):
         from ..kernels.philox import Masks
 
         masks = Masks(self.recipe.seed, there["step"].view("uint64"))
-        loss, cache = self.model.forward_inputs(inputs.laid_out(there, bucket), masks, out=self.grads)
+        loss, cache = self.model.forward_inputs(inputs.read_inputs(there, bucket), masks, out=self.grads)
         self.model.backward(cache, out=self.grads)
         return loss
 

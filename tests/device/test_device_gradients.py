@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from models.tiny_nmt import batch, by_configuration
 
-from scratchnmt.arrays import beside, to_device
+from scratchnmt.arrays import to_device, to_device_of
 from scratchnmt.models.nmt import NMT
 from scratchnmt.ops.cross_entropy import cross_entropy_forward
 from scratchnmt.ops.dropout import dropout_forward
@@ -86,4 +86,4 @@ def test_masks_of_a_device_come_from_its_own_generator(cupy, rng):
     assert set(y.get().ravel()) <= {0.0, 2.0}
     with pytest.raises(TypeError, match=r"float64 \(3, 4\) on cuda:0, float64 \(3, 4\) on cpu"):
         dropout_forward(x, 0.5, rng=rng)
-    assert beside(x, x) is x
+    assert to_device_of(x, x) is x

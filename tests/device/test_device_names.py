@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from scratchnmt.arrays import array_module, beside, device_module, device_of, to_device
+from scratchnmt.arrays import array_module, device_module, device_of, to_device, to_device_of
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
 from scratchnmt.ops.lstm_gates import lstm_gates_forward
@@ -74,7 +74,7 @@ def test_arrays_of_two_modules_are_refused_by_name(cupy):
     with pytest.raises(TypeError, match="numpy and of cupy in one call"):
         lstm_gates_forward(cupy.zeros((2, 8)), np.zeros((2, 2)))
     with pytest.raises(TypeError, match=r"int64 \(2,\) on cuda:0, float64 \(3,\) on cpu"):
-        beside(cupy.zeros(2, "int64"), np.zeros(3))
+        to_device_of(cupy.zeros(2, "int64"), np.zeros(3))
 
 
 def test_arrays_of_two_cards_are_refused_by_name(cupy):

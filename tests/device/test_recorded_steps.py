@@ -17,7 +17,7 @@ from scratchnmt.data.batches import make_batch
 from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.kernels import cublas
 from scratchnmt.kernels.graph import Graphs
-from scratchnmt.models.inputs import Bucket, fields, fill, laid_out, views
+from scratchnmt.models.inputs import Bucket, fields, fill, read_inputs, views
 from scratchnmt.training import NotFiniteError
 from scratchnmt.training.loop import Trainer
 from scratchnmt.training.step import Part, Place
@@ -95,7 +95,7 @@ def test_a_batch_in_a_bucket_is_the_batch(choices, rows, rng, cupy):
     assert (bucket.S, bucket.T, bucket.B) == (8, 8, 8) and 14 <= bucket.N < 64
     host = np.zeros(sum(map(math.prod, fields(bucket).values())), "int64")
     fill(views(host, fields(bucket)), bucket, (12, 12), *batch[:3])
-    inputs = laid_out(views(cupy.asarray(host), fields(bucket)), bucket)
+    inputs = read_inputs(views(cupy.asarray(host), fields(bucket)), bucket)
     device_loss, cache = on_device.forward_inputs(inputs)
     found = on_device.backward(cache)
     np.testing.assert_allclose(float(device_loss), loss, rtol=1e-13)

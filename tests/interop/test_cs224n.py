@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scratchnmt import NMT, NMTConfig
 from scratchnmt.errors import InputError
 from scratchnmt.interop import gradients_from_pytorch, gradients_to_pytorch, nmt_from_pytorch, nmt_to_pytorch
-from scratchnmt.interop.cs224n import Part
+from scratchnmt.interop.cs224n import Piece
 
 AGREEMENT = 1e-10  # of a tensor's largest element, as in test_parity
 SIZES = dict(src_vocab_size=13, tgt_vocab_size=11, embed_size=6, hidden_size=4)
@@ -325,4 +325,4 @@ def test_the_pages_table_is_that_of_the_code():
 
 
 def test_a_part_is_a_tuple():
-    assert Part("decoder.b", 1).index("decoder.b") == 0
+    assert Piece("decoder.b", 1).index("decoder.b") == 0

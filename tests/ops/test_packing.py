@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnmt.gradcheck import strategies
-from scratchnmt.ops.packing import lay_out_whole, pack, steps, steps_back
+from scratchnmt.ops.packing import pack, pack_whole, steps, steps_back
 
 drawn_lengths = st.tuples(st.integers(1, 6), st.integers(1, 5)).flatmap(lambda tb: strategies.lengths(*tb))
 
@@ -18,7 +18,7 @@ def test_the_example_of_the_module():
     assert packing.rows.tolist() == [0, 2, 1, 3, 5, 6]  # t * B + b
     assert packing.reversed_rows.tolist() == [6, 5, 1, 3, 2, 0]
     assert packing.last.tolist() == [8, 7, 5]  # of B + N states
-    assert packing.previous.tolist() == [0, 1, 2, 3, 4, 6] and packing.ended is None
+    assert packing.previous.tolist() == [0, 1, 2, 3, 4, 6] and packing.padding_mask is None
 
 
 @given(drawn_lengths)
@@ -36,7 +36,7 @@ def test_rows_of_a_sentence(lengths):
 @given(drawn_lengths, st.booleans())
 def test_a_step_starts_from_the_states_of_the_same_sentences(lengths, whole):
     T, B = max(lengths), len(lengths)
-    packing = lay_out_whole(lengths, T + 1) if whole else pack(lengths, T)
+    packing = pack_whole(lengths, T + 1) if whole else pack(lengths, T)
     N = packing.offsets[-1]
     t, b = np.divmod(np.arange((T + 1) * B)[packing.rows], B)
     # which sentence and step each of the B + N states is of: those in front are of step -1
@@ -55,10 +55,10 @@ def test_a_step_starts_from_the_states_of_the_same_sentences(lengths, whole):
 @given(drawn_lengths)
 def test_the_whole_layout_has_every_sentence_at_every_step(lengths):
     T, B = max(lengths) + 1, len(lengths)
-    packing = lay_out_whole(lengths, T)
+    packing = pack_whole(lengths, T)
     is_token = np.arange(T)[:, None] < lengths
     assert packing.counts == [B] * T and packing.offsets[-1] == T * B
-    np.testing.assert_array_equal(packing.ended[:, 0] == 0, is_token.ravel())
+    np.testing.assert_array_equal(packing.padding_mask[:, 0] == 0, is_token.ravel())
     for b, length in enumerate(lengths):
         rows = packing.reversed_rows.reshape(T, B)[:, b]
         assert rows.tolist() == [t * B + b for t in (*reversed(range(length)), *range(length, T))]

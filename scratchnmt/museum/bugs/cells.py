@@ -9,10 +9,10 @@ BUGS = (
         origin="MXNet, issue 4057",
         file="ops/lstm_gates.py",
         right="""\
-    slope += dc
-    dc = slope  # all of the gradient of c: what came in, and what came through h""",
+    dc_all += dc
+    dc = dc_all  # what came in, and what came through h""",
         wrong="""\
-    dc = slope  # all of the gradient of c: what came in, and what came through h""",
+    dc = dc_all  # what came in, and what came through h""",
         check="lstm_gates",
         caught="dc_prev",
         story="The cell is used twice: by the output of its own step and by the next step.  An LSTM among the "
@@ -24,8 +24,8 @@ BUGS = (
         title="the cell goes through tanh a second time in the backward pass",
         origin="nicklashansen/rnn_lstm_from_scratch, issue 1",
         file="ops/lstm_gates.py",
-        right="    slope = tanh_c * tanh_c",
-        wrong="    slope = xp.tanh(tanh_c) ** 2",
+        right="    dc_all = tanh_c * tanh_c",
+        wrong="    dc_all = xp.tanh(tanh_c) ** 2",
         check="lstm_gates",
         caught="dz",
         story="What was stored is tanh(c) already; whoever takes it for c applies tanh once more before "
