@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..gradcheck.numeric import METHODS
-from ..gradcheck.text import paint
+from ..gradcheck.reference import METHODS
+from ..gradcheck.report import paint
 from .parser import Parser, add_device, add_option
 from .terminal import in_color
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .check import assert_gradients, check_gradients, gate_labels
+    from .api import assert_gradients, check_gradients, gate_labels
     from .contract import assert_contract, check_contract
     from .directional import assert_directional, check_directional
-    from .numeric import NotAnalyticError, central, complex_step, gradient, richardson
+    from .reference import NotAnalyticError, central, complex_step, gradient, richardson
     from .report import GradcheckError, Offender, Report, TensorReport
     from .variant import assert_variant, check_variant
 
@@ -27,10 +27,10 @@ __all__ = [
     "complex_step", "gate_labels", "gradient", "richardson",
 ]
 __getattr__, __dir__ = lazy_names(__name__, {
-    "check": "assert_gradients check_gradients gate_labels",
+    "api": "assert_gradients check_gradients gate_labels",
     "contract": "assert_contract check_contract",
     "directional": "assert_directional check_directional",
-    "numeric": "NotAnalyticError central complex_step gradient richardson",
+    "reference": "NotAnalyticError central complex_step gradient richardson",
     "report": "GradcheckError Offender Report TensorReport",
     "variant": "assert_variant check_variant",
 })

@@ -9,23 +9,27 @@ import numpy as np
 
 from ..arrays import Array, array_module
 from .convention import (
+    check_callable,
+    check_numbers,
     describe,
     differentiable,
     draw_dys,
+    first,
     given_dys,
+    is_array,
     named_gradients,
     output_names,
     outputs,
     run_backward,
     run_forward,
+    to_host,
 )
-from .inputs import check_callable, check_numbers, first, is_array, to_host
 from .measure import differing, noise_floors, rms, rounding
+from .pytree import arrays, changed, same_bits, snapshot
 from .report import Report, raise_if_wrong
-from .trees import arrays, changed, same_bits, snapshot
 
 
-def check_contract(forward: Callable, backward: Callable, args: Mapping[str, Any], *,
+def check_contract(forward: Callable[..., Any], backward: Callable[..., Any], args: Mapping[str, Any], *,
                    wrt: Sequence[str] | None = None, dys: Sequence[Array] | None = None,
                    seed: int = 0) -> Report:
     """Check the promises of an op; `report.broken_promises` holds a sentence for each broken one.
@@ -54,7 +58,7 @@ def assert_contract(*args: Any, **kwargs: Any) -> Report:
     return raise_if_wrong(check_contract(*args, **kwargs))
 
 
-def run_twice(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
+def run_twice(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...]]:
     """(y, cache, a sentence for each promise that forward breaks by itself)
 
     Once one of them is broken there is nothing to compare a gradient with.
@@ -70,8 +74,8 @@ def run_twice(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any, tup
     return y, cache, tuple(broken)
 
 
-def broken_promises(forward: Callable, backward: Callable, args: Mapping[str, Any], names: Sequence[str],
-                    dys: Sequence[Array], seed: int) -> tuple[str, ...]:
+def broken_promises(forward: Callable[..., Any], backward: Callable[..., Any], args: Mapping[str, Any],
+                    names: Sequence[str], dys: Sequence[Array], seed: int) -> tuple[str, ...]:
     """One sentence per promise that backward breaks, or forward in another layout of its arguments."""
     y, cache = run_forward(forward, args)
 
@@ -136,7 +140,7 @@ def _aliases(gradients: Mapping[str, Array], args: Any, dys: Any, cache: Any) ->
     return broken
 
 
-def _nonlinear(gradients: Callable, dys: Sequence[Array], cache: Any, at_p: dict[str, np.ndarray],
+def _nonlinear(gradients: Callable[..., Any], dys: Sequence[Array], cache: Any, at_p: dict[str, np.ndarray],
                floors: Mapping[str, float], rtol: float, seed: int) -> list[str]:
     """backward(0) = 0 and backward(2p + q) = 2 backward(p) + backward(q)."""
     broken = [

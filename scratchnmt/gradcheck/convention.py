@@ -1,8 +1,4 @@
-"""How an op is called: which arguments are differentiated, how outputs and gradients get names.
-
-    forward(**args) -> (y, cache), (tuple of ys, cache) or (NamedTuple of ys, cache)
-    backward(*dys, cache) -> NamedTuple or dict with names 'd' + argument, or one bare array
-"""
+"""Looking over what was given: arrays of finite floats, and a sentence where it is something else."""
 
 from __future__ import annotations
 
@@ -13,8 +9,66 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, array_module
-from .inputs import check_array, check_finite, is_array, is_float_array, kind
 from .report import GradcheckError
+
+
+def is_array(value: Any) -> bool:
+    """NumPy's or CuPy's; other frameworks' tensors, in a cache for example, are looked past."""
+    kind_of_numbers = getattr(getattr(value, "dtype", None), "kind", None)  # of the module numpy no text
+    return isinstance(kind_of_numbers, str) and not isinstance(value, np.generic)
+
+
+def is_float_array(value: Any) -> bool:
+    return is_array(value) and value.dtype.kind == "f"
+
+
+def to_host(array: Any) -> np.ndarray:
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def check_numbers(rtol: float | None, seed: int) -> None:
+    """ValueError unless a tolerance that is given is above 0, and the seed a whole number from 0 on."""
+    if rtol is not None and not rtol > 0:
+        raise ValueError(f"rtol is {rtol}, expected a number above 0")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 on")
+
+
+def check_callable(what: str, value: Any) -> None:
+    """TypeError unless it is a function."""
+    if not callable(value):
+        raise TypeError(f"{what} is {kind(value)}: expected a function")
+
+
+def check_array(what: str, value: Any) -> None:
+    """ValueError unless it is a non-empty array of finite floats."""
+    if not is_float_array(value):
+        raise ValueError(f"{what} is {kind(value)}: only arrays of floats have a gradient")
+    if value.size == 0:
+        raise ValueError(f"{what} is empty, shape {value.shape}: there is nothing to check")
+    check_finite(what, value)
+
+
+def check_finite(what: str, value: Any) -> None:
+    """ValueError with the place of the first infinity or NaN."""
+    finite = np.isfinite(to_host(value))
+    if not finite.all():
+        raise ValueError(f"{what} holds a value that is not finite at {first(~finite)}")
+
+
+def first(where: np.ndarray) -> tuple[int, ...]:
+    """The index of the first True."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape))
+
+
+def kind(value: Any) -> str:
+    """What a value is, in words: "an array of int64", "a tuple of 3", "None"."""
+    if value is None:
+        return "None"
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return f"a tuple of {len(value)}"
+    name = f"array of {value.dtype}" if is_array(value) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def describe(args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
@@ -33,14 +87,14 @@ def copied(args: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: value.copy() if is_array(value) else value for name, value in args.items()}
 
 
-def call(forward: Callable, args: Mapping[str, Any]) -> Any:
+def call(forward: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     """forward(**args); a random generator among the arguments starts from the same state each time."""
     return forward(
         **{k: copy.deepcopy(v) if isinstance(v, np.random.Generator) else v for k, v in args.items()}
     )
 
 
-def run_forward(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any]:
+def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[Any, Any]:
     """(outputs, cache), with a sentence if forward does not return such a pair."""
     result = call(forward, args)
     if not isinstance(result, tuple) or len(result) != 2:
@@ -52,7 +106,7 @@ def run_forward(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any]:
     return result
 
 
-def run_backward(backward: Callable, dys: Sequence[Array], cache: Any, name: str = "backward") -> Any:
+def run_backward(backward: Callable[..., Any], dys: Sequence[Array], cache: Any, name: str = "backward") -> Any:
     """backward(*dys, cache); what it raises becomes a GradcheckError that names it."""
     try:
         return backward(*dys, cache)

@@ -8,23 +8,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
+from .compare import Elements, hints_of
 from .convention import (
     cast,
+    check_callable,
+    check_numbers,
     describe,
     differentiable,
+    is_float_array,
+    kind,
     named_gradients,
     output_names,
     outputs,
     run_backward,
     run_forward,
+    to_host,
 )
-from .dys import choose_dys
-from .elements import Elements, hints_of
-from .inputs import check_callable, check_numbers, is_float_array, kind, to_host
 from .measure import noise_floors, rms, tensor_report
+from .reference import choose_dys
 from .report import Report, TensorReport, raise_if_wrong
 
-Op = tuple[Callable, Callable]
+Op = tuple[Callable[..., Any], Callable[..., Any]]
 SMALL = 0.01  # an output that is smaller beside the others, perhaps zero by cancellation, is judged by their size
 
 

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import check_directional, check_gradients, check_variant, gate_labels
-from scratchnmt.gradcheck.clue import Clue
-from scratchnmt.gradcheck.hints import hints_for
+from scratchnmt.gradcheck.hints import Mismatch, hints_for
 
 RNG = np.random.default_rng(3)
 X, W, B = RNG.standard_normal((3, 5)), RNG.standard_normal((5, 5)), RNG.standard_normal(5)
 GROUPS = ("gate i", "gate i", "gate f", "gate f")
 
 
-def clue(found, reference, *, value=None, args=None, groups=None, tolerance=1e-12, sampled=False, **references):
+def mismatch(found, reference, *, value=None, args=None, groups=None, tolerance=1e-12, sampled=False, **references):
     found, reference = np.asarray(found, float), np.asarray(reference, float)
     shape = reference.shape
     value = RNG.standard_normal(shape) if value is None else value
@@ -20,12 +19,12 @@ def clue(found, reference, *, value=None, args=None, groups=None, tolerance=1e-1
     indices = np.arange(reference.size)
     if sampled:
         shape = (2, *shape)
-    return Clue("dW", "W", shape, found.reshape(-1), reference.reshape(-1), value.reshape(-1), wrong, tolerance,
+    return Mismatch("dW", "W", shape, found.reshape(-1), reference.reshape(-1), value.reshape(-1), wrong, tolerance,
                 {"W": value, **(args or {})}, indices, groups, references)
 
 
 def hint(*given, **options):
-    found = hints_for(clue(*given, **options))
+    found = hints_for(mismatch(*given, **options))
     assert len(found) <= 1
     return found[0] if found else None
 

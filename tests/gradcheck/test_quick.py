@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import GradcheckError
-from scratchnmt.gradcheck.quick import quick_check
+from scratchnmt.gradcheck.api import quick_check
 from scratchnmt.selfcheck import CASES
 
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

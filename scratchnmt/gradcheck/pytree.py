@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .inputs import is_array, to_host
+from .convention import is_array, to_host
 
 
 def arrays(tree: Any, path: str = "", above: tuple[int, ...] = ()) -> list[tuple[str, Array]]:
