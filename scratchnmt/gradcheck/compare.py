@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, array_module
-from .convention import call, cast, describe, is_float_array, outputs, to_host
+from .convention import call, cast, is_float_array, outputs, to_host
 from .directional import draw_direction, halve
 from .hints import Mismatch, hints_for
 from .kinks import at_kinks, direction, jointly, kink_at, size_at
 from .measure import Floor, noise_floors, relative_errors, rms, tensor_report, with_doubt
-from .reference import central, complex_step, derivatives, element_lines
+from .reference import DOUBTS, NotAnalyticError, central, coarse_derivatives, complex_step, derivatives, element_lines
 from .report import TensorReport
+
+CONFIRMED = 8  # wrong elements that a real difference must confirm
+SMALL = 1e-3  # an error above this needs no confirmation
 
 
 class Elements(NamedTuple):
@@ -27,14 +31,17 @@ class Elements(NamedTuple):
     backward: np.ndarray  # (n,)
     reference: np.ndarray  # (n,)
     labels: Sequence[str] | None = None  # of the last axis
+    method: str = "complex"
+    rtol: float = 1e-12
     doubt: np.ndarray = np.array(0.0)  # (n,) how far a real difference may be off
     floor: Floor = 0.0  # of the error
     kinks: np.ndarray = np.array(False)  # (n,) True where a kink explains that the two differ
 
 
 def compare(f: Callable[..., Any], args: Mapping[str, Any], found: Mapping[str, Array], dys: Sequence[Array], *,
-            method: str, rtol: float, most: int, labels: Mapping[str, Sequence[str]],
-            seed: int) -> tuple[tuple[TensorReport, ...], tuple[str, ...], tuple[str, ...]]:
+            methods: Mapping[str, str], rtols: Mapping[str, float], dtype: str, most: int,
+            labels: Mapping[str, Sequence[str]], seed: int
+            ) -> tuple[tuple[TensorReport, ...], tuple[str, ...], tuple[str, ...]]:
     """(reports, hints, notes) on backward's gradients `found`, {argument: gradient}."""
     dys = [dy.astype("float64") if is_float_array(dy) else dy for dy in dys]
     elements = []
@@ -42,30 +49,58 @@ def compare(f: Callable[..., Any], args: Mapping[str, Any], found: Mapping[str, 
         shape, backward = args[name].shape, to_host(g).astype(float).reshape(-1)
         indices = sample(shape, most, labels.get(name), seed)
         if indices.size < backward.size:
-            left_out = overlooked(f, args, name, backward, dys=dys, method=method, rtol=rtol, seed=seed)
+            left_out = overlooked(f, args, name, backward, dys=dys, method=methods[name], rtol=rtols[name], seed=seed)
             indices = np.union1d(with_nonzero(indices, backward, most, seed), left_out).astype(int)
-        reference, doubt = derivatives(f, args, name, indices, dys=dys, method=method)
+        if methods[name] != "complex" and dtype != "float64" and args[name].dtype == "float64":
+            reference, doubt = coarse_derivatives(f, args, name, indices, dys=dys, dtype=dtype)
+        else:
+            reference, doubt = derivatives(f, args, name, indices, dys=dys, method=methods[name])
         elements.append(Elements(name=name, shape=shape, indices=indices, backward=backward[indices],
-                                 reference=reference, labels=labels.get(name), doubt=doubt))
-    elements = judged(f, args, elements, dys, method=method, rtol=rtol)
-    tensors = [tensor_report(f"d{e.name}", e.shape, e.backward, e.reference, rtol=rtol, floor=e.floor,
-                             indices=e.indices, labels=e.labels, kinks=e.kinks) for e in elements]
-    notes = [note for e, tensor in zip(elements, tensors, strict=True) for note in _notes(e, tensor, rtol)]
-    return tuple(tensors), tuple(hints_of(elements, args, tensors, rtol)), tuple(notes)
+                                 reference=reference, labels=labels.get(name), doubt=doubt,
+                                 method=methods[name], rtol=rtols[name]))
+    elements = judged(f, args, elements, dys, dtype=dtype)
+    for e in elements:
+        confirm(f, args, e, dys)
+    tensors = [replace(tensor_report(f"d{e.name}", e.shape, e.backward, e.reference, rtol=e.rtol, floor=e.floor,
+                                     indices=e.indices, labels=e.labels, kinks=e.kinks), method=e.method, rtol=e.rtol)
+               for e in elements]
+    notes = [note for e, tensor in zip(elements, tensors, strict=True) for note in _notes(e, tensor, e.rtol)]
+    return tuple(tensors), tuple(hints_of(elements, args, tensors)), tuple(notes)
 
 
-def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Sequence[TensorReport],
-             rtol: float) -> list[str]:
+def confirm(f: Callable[..., Any], args: Mapping[str, Any], e: Elements, dys: Sequence[Array]) -> None:
+    """NotAnalyticError if a real difference agrees with backward where complex-step does not."""
+    if e.method != "complex":
+        return
+    error = np.where(e.kinks, 0.0, _errors(e))
+    worst = [int(k) for k in np.argsort(-error, kind="stable")[:CONFIRMED]
+             if error[k] > e.rtol and np.isfinite(e.backward[k])]
+    if not worst or error[worst[0]] > SMALL:
+        return
+    try:
+        found, doubt = derivatives(f, args, e.name, e.indices[worst], dys=dys, method="richardson")
+    except ValueError:  # no difference can be taken there
+        return
+    slack = DOUBTS * doubt + 1e-8 * np.abs(found)
+    agree = np.abs(found - e.backward[worst]) <= slack
+    if (agree & (np.abs(found - e.reference[worst]) > 2 * slack)).all():
+        index = tuple(int(i) for i in np.unravel_index(e.indices[worst[0]], e.shape))
+        raise NotAnalyticError(f"at {e.name}{list(index)} complex-step gives {e.reference[worst[0]]:.9g}, but a real "
+                               f"difference {found[0]:.9g}, as backward has it: the forward pass is not "
+                               "complex-analytic; check with method='richardson'", e.name)
+
+
+def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Sequence[TensorReport]) -> list[str]:
     """Guesses at what is wrong, in sentences; tensors are the reports on the elements."""
     whole = {e.name: e.reference.reshape(e.shape) for e in elements if e.reference.size == prod(e.shape)}
     said = []
     for e, tensor in zip(elements, tensors, strict=True):
         if not tensor.ok:
-            wrong = (relative_errors(e.backward, e.reference, e.floor) > rtol) & ~e.kinks
+            wrong = (relative_errors(e.backward, e.reference, e.floor) > e.rtol) & ~e.kinks
             value = to_host(args[e.name]).astype(float).reshape(-1)[e.indices]
             groups = None if e.labels is None else tuple(label.partition(",")[0] for label in e.labels)
             said += hints_for(Mismatch(name=tensor.name, argument=e.name, shape=e.shape, backward=e.backward,
-                                   reference=e.reference, value=value, wrong=wrong, tolerance=rtol, args=args,
+                                   reference=e.reference, value=value, wrong=wrong, tolerance=e.rtol, args=args,
                                    indices=e.indices, groups=groups, references=whole))
     return said
 
@@ -150,49 +185,50 @@ if TYPE_CHECKING:
 
 
 def judged(f: Callable[..., Any], args: Mapping[str, Any], elements: Sequence[Elements], dys: Sequence[Array], *,
-           method: str, rtol: float) -> list[Elements]:
+           dtype: str) -> list[Elements]:
     """The elements with their floors, and True in `kinks` where a kink explains what backward says."""
     if not elements:
         return []
     references = {e.name: e.reference for e in elements}
     ys = outputs(call(f, cast(args, "float64")))
-    floors = noise_floors(references, args, ys, dys, rtol=rtol, dtype=describe(args, list(references))[0])
-    elements = [e._replace(floor=floors[e.name]) for e in elements]
-    if method == "complex" and not _add_up(f, args, elements, dys, rtol):
-        elements = [_between_sides(f, args, e, dys) for e in elements]
-    judged_alone = [_alone(f, args, e, dys, rtol) for e in elements]
+    elements = [e._replace(floor=noise_floors(references, args, ys, dys, rtol=e.rtol, dtype=dtype)[e.name])
+                for e in elements]
+    exact = [e for e in elements if e.method == "complex"]
+    if exact and not _add_up(f, args, exact, dys):
+        elements = [_between_sides(f, args, e, dys) if e.method == "complex" else e for e in elements]
+    judged_alone = [_alone(f, args, e, dys) for e in elements]
     if any(e.kinks.any() for e in judged_alone):
-        right = [np.flatnonzero(e.kinks | (_errors(e) <= rtol)) for e in judged_alone]
+        right = [np.flatnonzero(e.kinks | (_errors(e) <= e.rtol)) for e in judged_alone]
         chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(judged_alone, right, strict=True)}
         if not jointly(f, args, chosen, dys=dys):
             return [e._replace(kinks=np.zeros_like(e.kinks)) for e in judged_alone]
     return judged_alone
 
 
-def _alone(f: Callable[..., Any], args: Mapping[str, Any], e: Elements, dys: Sequence[Array], rtol: float) -> Elements:
+def _alone(f: Callable[..., Any], args: Mapping[str, Any], e: Elements, dys: Sequence[Array]) -> Elements:
     """Each element by itself."""
     error = _errors(e)
     worst_first: list[int] = np.argsort(-error, kind="stable").tolist()
-    suspects = [k for k in worst_first if error[k] > rtol and np.isfinite(e.backward[k])]
+    suspects = [k for k in worst_first if error[k] > e.rtol and np.isfinite(e.backward[k])]
     on, explained = at_kinks(f, args, e.name, e.indices, e.backward, suspects, dys=dys)
-    return e._replace(floor=with_doubt(e.floor, np.where(on, 0.0, e.doubt), rtol), kinks=explained)
+    return e._replace(floor=with_doubt(e.floor, np.where(on, 0.0, e.doubt), e.rtol), kinks=explained)
 
 
 def _errors(e: Elements) -> np.ndarray:
     return relative_errors(e.backward, e.reference, e.floor)
 
 
-def _add_up(f: Callable[..., Any], args: Mapping[str, Any], elements: Sequence[Elements], dys: Sequence[Array],
-            rtol: float) -> bool:
+def _add_up(f: Callable[..., Any], args: Mapping[str, Any], elements: Sequence[Elements],
+            dys: Sequence[Array]) -> bool:
     """Is the complex step along all elements the sum of those along each?
 
     At a tie it is not, since of two equal numbers that one is the larger whose imaginary part is.
     """
-    right = [np.flatnonzero(_errors(e) <= rtol) for e in elements]
+    right = [np.flatnonzero(_errors(e) <= e.rtol) for e in elements]
     chosen = {e.name: (e.indices[k], e.backward[k]) for e, k in zip(elements, right, strict=True)}
     said = [g for _, backward in chosen.values() for g in backward]
     exact = complex_step(f, args, direction(args, chosen), dys=dys)
-    return abs(exact - sum(said)) <= max(1e-9, rtol) * sum(map(abs, said))
+    return bool(abs(exact - sum(said)) <= max(1e-9, elements[0].rtol) * sum(map(abs, said)))
 
 
 def _between_sides(f: Callable[..., Any], args: Mapping[str, Any], e: Elements, dys: Sequence[Array]) -> Elements:

@@ -71,6 +71,10 @@ def kind(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+class ConventionError(ValueError):
+    """What a function returned does not fit the arguments."""
+
+
 def describe(args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
     """(the coarsest dtype, the device) of the differentiated arguments."""
     dtype = max((args[name].dtype for name in names), key=lambda d: np.finfo(d).eps).name
@@ -95,8 +99,10 @@ def call(forward: Callable[..., Any], args: Mapping[str, Any]) -> Any:
 
 
 def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[Any, Any]:
-    """(outputs, cache), with a sentence if forward does not return such a pair."""
+    """(outputs, cache), of such a pair or of (y1, y2, ..., cache); ValueError if forward returns something else."""
     result = call(forward, args)
+    if isinstance(result, tuple) and len(result) > 2 and not hasattr(result, "_fields"):
+        result = result[:-1], result[-1]
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(f"forward must return (y, cache), got {kind(result)}")
     if not outputs(result[0]):
@@ -110,7 +116,7 @@ def run_backward(backward: Callable[..., Any], dys: Sequence[Array], cache: Any,
     """backward(*dys, cache); what it raises becomes a GradcheckError that names it."""
     try:
         return backward(*dys, cache)
-    except GradcheckError:
+    except (GradcheckError, ConventionError):
         raise
     except Exception as error:
         raise GradcheckError(f"{name} raised {type(error).__name__}: {error}") from error
@@ -206,9 +212,9 @@ def by_argument(result: Any, args: Mapping[str, Any]) -> dict[str, Any]:
     for key in returned:
         name = _argument(key, args, returned if isinstance(result, Mapping) else ())
         if name is None:
-            raise ValueError(f"backward returns {key!r}, which matches no argument: {', '.join(args)}")
+            raise ConventionError(f"backward returns {key!r}, which matches no argument: {', '.join(args)}")
         if name in keys:
-            raise ValueError(f"backward returns both {keys[name]!r} and {key!r} for the argument {name}")
+            raise ConventionError(f"backward returns both {keys[name]!r} and {key!r} for the argument {name}")
         keys[name] = key
     return {name: returned[key] for name, key in keys.items()}
 
@@ -244,5 +250,5 @@ def _mapping(result: Any) -> Mapping[str, Any]:
         return result._asdict()
     if isinstance(result, Mapping):
         return result
-    raise ValueError(f"backward must return a NamedTuple, a dict or an array, got {kind(result)}: "
+    raise ConventionError(f"backward must return a NamedTuple, a dict or an array, got {kind(result)}: "
                      "gradients are matched by name, 'd' + argument")

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..arrays import array_module
+from .analytic import carried
 from .convention import (
     cast,
     check_array,
@@ -31,48 +33,87 @@ from .hints import Mismatch, hints_for
 from .kinks import kink_at
 from .measure import rms
 from .pytree import changed, snapshot
-from .reference import STEP, Line, check_analytic, compared, element_lines, inner_complex, line, size_of
+from .reference import (
+    METHODS,
+    STEP,
+    Line,
+    NotAnalyticError,
+    check_analytic,
+    check_method,
+    compared,
+    element_lines,
+    inner_complex,
+    line,
+    settled,
+    size_of,
+)
 from .report import Offender, Report, TensorReport, raise_if_wrong
 
-METHOD = "complex, directional"
+RTOL = {"complex": 1e-11, "richardson": 1e-7, "central": 1e-5}
 Measured = dict[tuple[str, ...], list[tuple[float, float]]]
 
 
 def check_directional(loss: Callable[..., Any], grads: Callable[..., Any], params: Mapping[str, Any], *,
-                      probes: int = 2, rtol: float = 1e-11, per_tensor: bool = True, locate: bool = True,
-                      seed: int = 0) -> Report:
+                      probes: int = 2, rtol: float | None = None, per_tensor: bool = True, locate: bool = True,
+                      method: str = "auto", seed: int = 0) -> Report:
     """Check the gradients of a whole model: loss(params) -> scalar, grads(params) -> {name: gradient}.
 
     `params` maps names to arrays of floats; loss and grads are called with dicts of the same names in
     complex128 and float64.  Each probe costs one complex forward pass per tensor, or one in all with
     per_tensor=False, where tensors are looked at singly only after a failure.  The error is that of the
     directional derivative, relative to the gradient's norm.  `locate` bisects a failing tensor to an element.
+    method: "auto" takes complex-step or, where it cannot go, real differences, and a note says why.
     ValueError: what was given does not fit; NotAnalyticError: complex-step cannot go through the loss;
     GradcheckError: grads raised.
     """
     check_numbers(rtol, seed)
+    check_method(method, ("auto", *METHODS))
     check_callable("loss", loss)
     check_callable("grads", grads)
     _check_given(params, probes)
+    check = partial(_check, loss, grads, params, probes=probes, rtol=rtol, per_tensor=per_tensor, locate=locate,
+                    seed=seed)
+    try:
+        return check(method)
+    except NotAnalyticError as error:
+        if method != "auto":
+            raise
+        return replace(check("richardson"), notes=(f"by richardson, not complex-step: {error}",))
+
+
+def _check(loss: Callable[..., Any], grads: Callable[..., Any], params: Mapping[str, Any], method: str, *, probes: int,
+           rtol: float | None, per_tensor: bool, locate: bool, seed: int) -> Report:
+    method, function = ("complex", carried(_by_name(loss))) if method == "auto" else (method, _by_name(loss))
+    rtol = RTOL[method] if rtol is None else rtol
     _, device = describe(params, list(params))
     values = cast(params, "float64")
     given = snapshot(values)
     broken = _writes("loss", given, values, _run_twice(loss, values))
     gradients = {} if broken else _gradients(grads, values)
     broken = broken or _writes("grads", given, values)
-    report = partial(Report, method=METHOD, dtype="float64", device=device, rtol=rtol, seed=seed)
+    report = partial(Report, method=f"{method}, directional", dtype="float64", device=device, rtol=rtol, seed=seed)
     if broken:
         return report(tensors=(), broken_promises=broken)
-    probe = Probe(loss, values, gradients, rtol=rtol, seed=seed)
+    probe = Probe(function, values, gradients, method=method, rtol=rtol, seed=seed)
     found = _measure(probe, probes, rtol, per_tensor)
-    exact = sum(measured[0][1] for measured in found.values()) / probe.length
-    if compared(probe.line(0), exact, size_of(values, values))[1] != "same":
-        check_analytic(probe.function, values, list(values), dys=[1.0], seed=seed)
+    if method == "complex":
+        _guard(probe, found, seed)
     tensors, hints = [], []
     for name in values:
         tensors.append(_tensor(probe, name, found, rtol, locate))
         hints += [] if tensors[-1].ok else _hints(probe, tensors[-1], found, rtol)
     return report(tensors=tuple(tensors), hints=tuple(hints))
+
+
+def _guard(probe: Probe, found: Measured, seed: int) -> None:
+    """NotAnalyticError if complex-step and a real difference disagree, along each tensor (each group) by itself."""
+    for names, measured in found.items():
+        if compared(probe.line(names, 0), measured[0][1] / probe.length, size_of(probe.values, names))[1] != "same":
+            check_analytic(probe.function, probe.values, names, dys=[1.0], seed=seed)
+
+
+def _by_name(loss: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda **params: loss(params)
 
 
 def assert_directional(*args: Any, **kwargs: Any) -> Report:
@@ -204,9 +245,9 @@ class Probe:
     that it needs, and clears them again: a large model is not copied for every forward pass.
     """
 
-    def __init__(self, loss: Callable[..., Any], values: Mapping[str, Any], gradients: Mapping[str, np.ndarray], *,
-                 rtol: float, seed: int):
-        self.function = lambda **params: loss(params)
+    def __init__(self, function: Callable[..., Any], values: Mapping[str, Any], gradients: Mapping[str, np.ndarray], *,
+                 rtol: float, seed: int, method: str = "complex"):
+        self.function, self._method = function, method
         self.values, self.seed = values, seed
         self.gradients = {name: g.reshape(-1) for name, g in gradients.items()}
         self.length = math.sqrt(sum(g.size for g in self.gradients.values()))  # of a direction in all tensors
@@ -225,7 +266,9 @@ class Probe:
         return self._directions[name, k]
 
     def derivative(self, names: Sequence[str], k: int, part: slice = EVERYWHERE) -> float:
-        """Of the loss, by complex-step, along probe k in these tensors (in a part of their elements)."""
+        """Of the loss, along probe k in these tensors (in a part of their elements)."""
+        if self._method != "complex":
+            return settled(self.line(names, k, part), size_of(self.values, names), self._method).value * self.length
         parts = [(self._flat[name].imag[part], self.direction(name, k)[part]) for name in names]
         for imaginary, u in parts:
             imaginary[...] = STEP * array_module(imaginary).asarray(u)
@@ -252,10 +295,13 @@ class Probe:
         start, stop = (int(broken[0]), int(broken[0]) + 1) if broken.size else (0, self.gradients[name].size)
         return self._offender(name, k, halve(lambda *part: self._gap(name, k, *part), start, stop))
 
-    def line(self, k: int) -> Line:
-        """t -> the loss at t from the parameters along probe k in all tensors, which has about length 1."""
-        u = {name: array_module(v).asarray(self.direction(name, k).reshape(v.shape).astype(float) / self.length)
-             for name, v in self.values.items()}
+    def line(self, names: Sequence[str], k: int, part: slice = EVERYWHERE) -> Line:
+        """t -> the loss at t from the parameters along probe k in these tensors, by 1 / length of a direction."""
+        u = {}
+        for name in names:
+            moved = np.zeros(self._flat[name].size)
+            moved[part] = self.direction(name, k)[part] / self.length
+            u[name] = array_module(self.values[name]).asarray(moved.reshape(self.values[name].shape))
         return line(self.function, self.values, u, dys=[1.0])
 
     def _gap(self, name: str, k: int, start: int, stop: int) -> float:

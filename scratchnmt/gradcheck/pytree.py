@@ -54,3 +54,60 @@ def _items(tree: Any) -> Any:
     if isinstance(tree, (type, ModuleType)) or callable(tree):
         return ()
     return list(getattr(tree, "__dict__", {}).items())
+
+
+def is_container(value: Any) -> bool:
+    """A dict, list or tuple, whose arrays are arguments or gradients of their own."""
+    return isinstance(value, (Mapping, list, tuple))
+
+
+def children(tree: Any, path: str) -> list[tuple[Any, str, Any]]:
+    """(key, path, value) of what a container holds: params["Wh"], P[0], weights.b"""
+    if hasattr(tree, "_asdict"):
+        return [(name, f"{path}.{name}", value) for name, value in tree._asdict().items()]
+    if isinstance(tree, Mapping):
+        return [(key, f"{path}[{_quoted(key)}]", value) for key, value in tree.items()]
+    return [(i, f"{path}[{i}]", value) for i, value in enumerate(tree)]
+
+
+def leaves(tree: Any, path: str) -> dict[str, Any]:
+    """What lies in nested containers, by its path; of what is no container, itself."""
+    if not is_container(tree):
+        return {path: tree}
+    return {inside: leaf for _, below, value in children(tree, path) for inside, leaf in leaves(value, below).items()}
+
+
+def rebuilt(tree: Any, path: str, values: Mapping[str, Any]) -> Any:
+    """New containers of the same structure, whose leaves are values[path]."""
+    if not is_container(tree):
+        return values[path]
+    below = {key: rebuilt(value, inside, values) for key, inside, value in children(tree, path)}
+    if hasattr(tree, "_asdict"):
+        return type(tree)(**below)
+    return below if isinstance(tree, Mapping) else type(tree)(below.values())
+
+
+def matched(tree: Any, gradients: Any, path: str) -> dict[str, Any]:
+    """{path: gradient} for every leaf of `tree` that has one in `gradients`, a tree of the same structure.
+
+    In a dict, or a NamedTuple, the gradient of W may be called W or dW.  None, and what is not there, is left out.
+    ValueError: a gradient that belongs to nothing.
+    """
+    if gradients is None:
+        return {}
+    if not is_container(tree):
+        return {path: gradients}
+    if not is_container(gradients):
+        raise ValueError(f"the gradient of {path} is no {type(tree).__name__}: it must have the structure of {path}")
+    inside = {key: (below, value) for key, below, value in children(tree, path)}
+    found: dict[str, Any] = {}
+    for key, _, gradient in children(gradients, path):
+        own = key if key in inside else key[1:] if isinstance(key, str) and key[1:] in inside else None
+        if own is None or (isinstance(key, str) and key[:1] != "d" and own != key):
+            raise ValueError(f"{path} has nothing that the gradient {key!r} belongs to")
+        found |= matched(inside[own][1], gradient, inside[own][0])
+    return found
+
+
+def _quoted(key: Any) -> str:
+    return f'"{key}"' if isinstance(key, str) else repr(key)

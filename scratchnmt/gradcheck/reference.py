@@ -111,6 +111,8 @@ def rounding(f: Line, middle: np.ndarray, far: float) -> float:
 
 STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
 METHODS = ("complex", "central", "richardson")
+CLOSE = 1e-9  # arguments so near to each other, relative to their size, lie on a straight line
+NOISY = 1e-10  # jumps of an output, relative to its size, that float64 does not make
 ADVICE = ("write that step in code for complex numbers (docs/gradcheck.md, section 7, says how), "
           "or check with method='richardson'")
 
@@ -120,6 +122,10 @@ Indices: TypeAlias = Sequence[int] | np.ndarray  # into a flattened array
 
 class NotAnalyticError(RuntimeError):
     """The forward pass cannot be differentiated by complex step: it does not carry an imaginary part."""
+
+    def __init__(self, message: str, argument: str = ""):
+        super().__init__(message)
+        self.argument = argument  # the one by which it cannot, where that is known
 
 
 def complex_step(f: Callable[..., Any], args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array],
@@ -176,10 +182,45 @@ def derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indic
     return np.array([d.value for d in found]), np.array([d.doubt for d in found])
 
 
-def check_method(method: str) -> None:
-    """ValueError unless it is one of METHODS."""
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is not known: expected {', '.join(METHODS[:-1])} or {METHODS[-1]}")
+def check_method(method: str, known: Sequence[str] = METHODS) -> None:
+    """ValueError unless it is one of those known."""
+    if method not in known:
+        raise ValueError(f"method {method!r} is not known: expected {', '.join(known[:-1])} or {known[-1]}")
+
+
+def is_noisy(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], *, dys: Sequence[Array],
+             seed: int = 0) -> bool:
+    """Does f, of float64, have no more than the digits of float32?  Then it jumps between arguments 1e-9 apart."""
+    rng = np.random.default_rng([seed, 5])
+    u = {name: array_module(args[name]).asarray(rng.uniform(1, 2, args[name].shape) * (to_host(args[name]) + 1e-3))
+         for name in names}
+    along = line(f, args, u, dys=dys)
+    with np.errstate(all="ignore"):
+        return jumps([along(CLOSE * k) for k in range(5)])
+
+
+def jumps(values: Sequence[np.ndarray]) -> bool:
+    """Of five arrays along a line, `CLOSE` apart: is their curvature more than float64 rounds?"""
+    bends = [np.abs((a - b) - (b - c)) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    return bool(np.max(bends, initial=0.0) > NOISY * np.abs(values[0]).max(initial=0.0))
+
+
+def coarse_derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: Indices, *,
+                       dys: Sequence[Array], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """`derivatives` of an f that rounds to `dtype`: by long steps, with what that rounding leaves in doubt."""
+    along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
+    eps, values, doubts = float(np.finfo(dtype).eps), np.empty(len(indices)), np.empty(len(indices))
+    for k, i in enumerate(indices):
+        best = math.inf
+        for far in (2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9):
+            steps = [far * max(1.0, abs(float(flat[i]))) / 2**level for level in range(3)]
+            ends = [(along(i)(h), along(i)(-h)) for h in steps]
+            moved = max(float(np.abs(a[a != b]).sum()) for a, b in ends)
+            value, doubt = extrapolated([float((a - b).sum()) / (2 * h) for h, (a, b) in zip(steps, ends, strict=True)])
+            doubt += eps * moved / steps[-1]
+            if doubt < best:
+                best, values[k], doubts[k] = doubt, value, doubt
+    return values, doubts
 
 
 def line(f: Callable[..., Any], args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array]) -> Line:
@@ -275,14 +316,14 @@ def _check_count(ys: Sequence[Any], dys: Sequence[Array]) -> None:
         )
 
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-8
 DOUBTS = 4  # by more than so many of its own doubts must a difference be off to contradict
 BESIDE = 1e-3  # how far beside a kink, relative to an array's size
 
 
 def check_analytic(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], *, dys: Sequence[Array],
                    seed: int = 0) -> None:
-    """NotAnalyticError if complex-step and a real difference disagree along one random direction.
+    """NotAnalyticError if complex-step and a real difference disagree along one random direction of these arguments.
 
     What complex-step silently loses (abs inside a product, var) would else be called a wrong gradient,
     or worse, agree with a backward pass that forgot the same term.  Where the difference can tell nothing,
@@ -293,8 +334,8 @@ def check_analytic(f: Callable[..., Any], args: Mapping[str, Any], names: Sequen
     if verdict == "same" or (verdict == "unclear" and _agree_beside(f, args, names, dys, seed)):
         return
     raise NotAnalyticError(
-        f"along a random direction complex-step gives {exact:.6g}, a real difference {found:.6g}: "
-        "the forward pass is not complex-analytic (abs, norm, var, conj, a complex comparison?); "
+        f"along a random direction of {', '.join(names)} complex-step gives {exact:.9g}, a real difference "
+        f"{found:.9g}: the forward pass is not complex-analytic (abs, norm, var, conj, a complex comparison?); "
         "rewrite that step on the real part, x * x for abs(x)**2, or check with method='richardson'"
     )
 
@@ -302,11 +343,12 @@ def check_analytic(f: Callable[..., Any], args: Mapping[str, Any], names: Sequen
 def compared(f: Line, exact: float, at: float) -> tuple[float, str]:
     """(a real difference at 0, a verdict on it beside the derivative `exact`: "same", "different" or "unclear")
 
-    1e-6 is asked for, or what rounding leaves in doubt.  at: the size of what moves along the line.
+    1e-8 is asked for, or what rounding leaves in doubt.  at: the size of what moves along the line.
     """
     with np.errstate(all="ignore"):
-        if abs(slope(f, widest_step(at)) - exact) <= TOLERANCE * abs(exact):  # as a rule: two forward passes
-            return exact, "same"
+        step = widest_step(at, "richardson")
+        if abs(extrapolated([slope(f, step / 2**k) for k in range(3)])[0] - exact) <= TOLERANCE * abs(exact):
+            return exact, "same"  # as a rule: six forward passes
     flat = NOISE * EPS * float(np.abs(f(0.0)).sum())  # no difference shows a slope as small as that
     for method in ("central", "richardson"):  # by chance, rounding may leave one without doubt
         found, doubt, step = settled(f, at, method)

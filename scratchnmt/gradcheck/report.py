@@ -34,6 +34,8 @@ class TensorReport:
     max_error: float
     rms: float
     worst: tuple[Offender, ...] = ()
+    method: str = ""  # of its reference, and its tolerance, where a check chooses them for each gradient
+    rtol: float = 0.0
     kinks: int = 0  # elements of which the reference says nothing, since the function has a kink there
 
     @property
@@ -53,7 +55,8 @@ class Report:
     tensors: tuple[TensorReport, ...]
     broken_promises: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # guesses at why a gradient is wrong
-    notes: tuple[str, ...] = ()  # what else to know: kinks, what was not checked
+    notes: tuple[str, ...] = ()  # what else to know: kinks, promises broken that are allowed
+    unchecked: tuple[str, ...] = ()  # arrays of floats for which no gradient was returned
 
     @property
     def ok(self) -> bool:
@@ -66,7 +69,7 @@ class Report:
     @property
     def margin(self) -> float:
         """Tolerance over the largest error: above 1 passes, and its erosion shows before a failure."""
-        return self.rtol / self.max_error if self.max_error else math.inf
+        return min(((t.rtol or self.rtol) / t.max_error for t in self.tensors if t.max_error), default=math.inf)
 
     @property
     def elements(self) -> int:
@@ -159,7 +162,8 @@ def _headline(report: Report, color: bool) -> str:
         verdict, found = paint("gradient check FAILED", "red", color), "a promise is broken"
     if report.wrong:
         found = f"{len(report.wrong)} of {gradients} {'is' if count == 1 else 'are'} wrong"
-    return f"{verdict}: {found}{margin}  ({_conditions(report)})"
+    without = f", NOT CHECKED: {', '.join(report.unchecked)}" if report.unchecked else ""
+    return f"{verdict}: {found}{margin}{without}  ({_conditions(report)})"
 
 
 def _conditions(report: Report) -> str:
@@ -196,10 +200,10 @@ def _offenders(report: Report) -> list[str]:
     for tensor in report.tensors:
         if tensor.wrong and tensor.worst:
             bisected = "directional" in report.method
-            shown = [o for o in tensor.worst if bisected or not o.error <= report.rtol]
+            wrong = [o for o in tensor.worst if bisected or not o.error <= (tensor.rtol or report.rtol)]
             title = f"one wrong element of {tensor.name}, found by bisection" if bisected else (
                 f"worst elements of {tensor.name}")
-            lines += ["", f"  {title}", *layout(header, _rows(shown), left=(0, 1))]
+            lines += ["", f"  {title}", *layout(header, _rows(wrong), left=(0, 1))]
     return lines
 
 

@@ -123,8 +123,8 @@ def _reports(pairs: Sequence[Pair], rtol: float) -> list[TensorReport]:
 
 def _hints(gradients: Sequence[Pair], args: Mapping[str, Any], tensors: Sequence[TensorReport],
            rtol: float) -> list[str]:
-    elements = [Elements(name=g.argument, shape=args[g.argument].shape, indices=np.arange(g.plain.size),
+    elements = [Elements(name=g.argument, rtol=rtol, shape=args[g.argument].shape, indices=np.arange(g.plain.size),
                          backward=g.fused.reshape(-1), reference=g.plain.reshape(-1), floor=g.floor)
                 for g in gradients if g.fits]
     by_name = {tensor.name: tensor for tensor in tensors}
-    return hints_of(elements, args, [by_name[f"d{e.name}"] for e in elements], rtol)
+    return hints_of(elements, args, [by_name[f"d{e.name}"] for e in elements])

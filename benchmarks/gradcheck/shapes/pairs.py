@@ -22,7 +22,7 @@ def affine_backward(dout, cache):
 
 # %% relu into dout
 # call: gradcheck(relu_forward, relu_backward, rows)
-# wrong: x <= 0 => x <= 0.3
+# wrong: x <= 0 => x <= 0.9
 def relu_forward(x):
     return np.maximum(0, x), x
 
