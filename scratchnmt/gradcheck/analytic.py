@@ -47,18 +47,24 @@ class Carrier(np.ndarray):
         return _absolute(self)
 
 
-def carried(f: Function) -> Function:
-    """f of the arguments as `Carrier`s, with NumPy as described above; `.narrow` has the lines that make float32."""
-    narrow: dict[str, None] = {}
+class Carried:
+    """A function whose complex arguments are `Carrier`s, and NumPy as described above; of real ones itself.
 
-    def carrying(**args: Any) -> Any:
-        wanted = "complex128" if any(_kind(value) == "c" for value in args.values()) else "float64"
+    wide: whether those, too, go through NumPy as described, whose buffers then hold float64.
+    """
+
+    def __init__(self, function: Function):
+        self._function, self.wide = function, False
+        self.narrow: dict[str, None] = {}  # the lines that make float32
+
+    def __call__(self, **args: Any) -> Any:
+        is_complex = any(_kind(value) == "c" for value in args.values())
+        if not (is_complex or self.wide):
+            return self._function(**args)
         given = {name: value.view(Carrier) if type(value) is np.ndarray and _kind(value) in "fc" else value
                  for name, value in args.items()}
-        with _continued(wanted, narrow):
-            return _plain(f(**given))
-    carrying.narrow = narrow  # type: ignore[attr-defined]
-    return carrying
+        with _continued("complex128" if is_complex else "float64", self.narrow):
+            return _plain(self._function(**given))
 
 
 @contextmanager
@@ -83,7 +89,8 @@ def _maker(make: Function, wanted: str) -> Function:
     @wraps(make)
     def made(*args: Any, **options: Any) -> Any:
         array = make(*args, **options)
-        if type(array) not in (np.ndarray, Carrier) or array.dtype.kind not in "fc":
+        if type(array) not in (np.ndarray, Carrier) or array.dtype.kind not in "fc" or (
+                make.__name__ not in sys._getframe(1).f_code.co_names):  # made for NumPy's own use, as in its random
             return array
         _note(array.dtype)
         return np.asarray(array).astype(wanted).view(Carrier)

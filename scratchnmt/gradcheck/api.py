@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .analytic import carried
+from .analytic import Carried
 from .compare import compare
 from .contract import HABITS, PROMISES, Promise, broken_promises, check_allow, misshapen, run_twice, sorted_out
 from .convention import (
@@ -30,9 +30,9 @@ from .convention import (
     unchecked,
 )
 from .directional import check_directional
-from .measure import rounding
+from .measure import EPS, NOISE, noise_floors, rounding
 from .op import Op
-from .reference import CLOSE, METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy, jumps
+from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy, jumps
 from .report import Report, TensorReport, raise_if_wrong
 
 RTOL = {"complex": 1e-12, "richardson": 1e-8, "central": 1e-6}
@@ -82,10 +82,13 @@ def check_gradients(forward: Callable[..., Any], backward: Any = None, args: Any
     found = {name: to_host(g).copy() for name, g in named_gradients(result, op.args, names).items()}
     dtype = coarsest(dtype, (*outputs(y), *found.values()))
     if method == "auto":
-        f = carried(f)
+        f = Carried(f)
     if method != "complex" and dtype == "float64" and (
-            is_noisy(_outputs_of(op), given, names, dys=dys, seed=seed) or _backward_is_noisy(op, names, dys, seed)):
+            is_noisy(_outputs_of(op), given, names, dys=dys, seed=seed)
+            or _backward_is_noisy(op, found, outputs(y), dys, seed)):
         dtype = "float32"
+    if isinstance(f, Carried):
+        f.wide = dtype != describe(op.args, op.names)[0]
     shapes = misshapen(found, op.args)
     promises += [Promise("", sentence) for sentence in shapes.values()]
     if contract:
@@ -149,14 +152,19 @@ def _on_precision(f: Any, dtype: str, op: Op) -> list[str]:
             f"{dtype} has"]
 
 
-def _backward_is_noisy(op: Op, names: Sequence[str], dys: Sequence[Array], seed: int) -> bool:
+def _backward_is_noisy(op: Op, found: Mapping[str, np.ndarray], ys: Sequence[Array], dys: Sequence[Array],
+                       seed: int) -> bool:
     """`is_noisy` of backward, which is linear in dys."""
-    other, values = draw_dys(dys, seed + 2), []
-    for k in range(5):
-        some = [dy + CLOSE * k * v for dy, v in zip(dys, other, strict=True)]
-        found = run_backward(op.backward, some, op.forward(**copied(op.args))[1])
-        values.append(np.concatenate([to_host(found[name]).astype(float).reshape(-1) for name in names]))
-    return jumps(values)
+    other = draw_dys(dys, seed + 2)
+
+    def along(t: float) -> np.ndarray:
+        some = [dy + t * v for dy, v in zip(dys, other, strict=True)]
+        gradients = run_backward(op.backward, some, op.forward(**copied(op.args))[1])
+        return np.concatenate([to_host(gradients[name]).astype(float).reshape(-1) for name in found])
+
+    noise = noise_floors(found, op.args, ys, dys, rtol=1.0, dtype="float64")
+    with np.errstate(all="ignore"):
+        return jumps(along, max(noise.values(), default=0.0) / (NOISE * EPS))
 
 
 def coarsest(dtype: str, arrays: Iterable[Any]) -> str:
@@ -238,7 +246,7 @@ def quick_check(forward: Callable[..., Any], backward: Any = None, args: Any = N
     if stop or method not in ("auto", "complex"):
         return every()
     params = cast({name: op.args[name] for name in op.names}, "float64")
-    y, cache = op.forward(**{**op.args, **params})
+    y, cache = op.forward(**copied({**op.args, **params}))
     f = _outputs_of(op)
     drawn = choose_dys(f, op.args, op.names, y, dys, method="central", seed=seed)
     found = named_gradients(run_backward(op.backward, _copies(drawn), cache), op.args, op.names)

@@ -116,8 +116,10 @@ def run_backward(backward: Callable[..., Any], dys: Sequence[Array], cache: Any,
     """backward(*dys, cache); what it raises becomes a GradcheckError that names it."""
     try:
         return backward(*dys, cache)
-    except (GradcheckError, ConventionError):
+    except GradcheckError:
         raise
+    except ConventionError as error:
+        raise ValueError(str(error)) from None
     except Exception as error:
         raise GradcheckError(f"{name} raised {type(error).__name__}: {error}") from error
 

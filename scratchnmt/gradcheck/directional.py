@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import array_module
-from .analytic import carried
+from .analytic import Carried
 from .convention import (
     cast,
     check_array,
@@ -83,7 +83,7 @@ def check_directional(loss: Callable[..., Any], grads: Callable[..., Any], param
 
 def _check(loss: Callable[..., Any], grads: Callable[..., Any], params: Mapping[str, Any], method: str, *, probes: int,
            rtol: float | None, per_tensor: bool, locate: bool, seed: int) -> Report:
-    method, function = ("complex", carried(_by_name(loss))) if method == "auto" else (method, _by_name(loss))
+    method, function = ("complex", Carried(_by_name(loss))) if method == "auto" else (method, _by_name(loss))
     rtol = RTOL[method] if rtol is None else rtol
     _, device = describe(params, list(params))
     values = cast(params, "float64")
@@ -300,7 +300,7 @@ class Probe:
         u = {}
         for name in names:
             moved = np.zeros(self._flat[name].size)
-            moved[part] = self.direction(name, k)[part] / self.length
+            moved[part] = self.direction(name, k)[part].astype(float) / self.length
             u[name] = array_module(self.values[name]).asarray(moved.reshape(self.values[name].shape))
         return line(self.function, self.values, u, dys=[1.0])
 

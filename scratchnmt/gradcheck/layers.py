@@ -148,9 +148,9 @@ def _gradients_of(layer: Any, after: Any) -> dict[str, str]:
                 found[path] = gradient
     for weights, gradients in (("params", "grads"), ("parameters", "gradients")):
         for i, (weight, g) in enumerate(zip(_called(layer, weights), _called(after, gradients), strict=False)):
-            path = next((path for path, array in own.items() if array is weight), None)
-            if path is not None and np.shape(g) == weight.shape and id(weight) not in seen:
-                seen[id(weight)], found[path] = path, f"{gradients}()[{i}]"
+            for path in [path for path, array in own.items() if array is weight][:1]:
+                if np.shape(g) == weight.shape and id(weight) not in seen:
+                    seen[id(weight)], found[path] = path, f"{gradients}()[{i}]"
     return found
 
 

@@ -43,8 +43,9 @@ class Op:
         check_callable("backward", backward)
         self._forward, self._backward = forward, backward
         self.positional = not isinstance(inputs, Mapping)
-        self.tree = by_position(forward, inputs) if self.positional else dict(inputs)
-        self.args = {path: leaf.copy() if is_array(leaf) else leaf for name, value in self.tree.items() for path, leaf in leaves(value, name).items()}
+        self.tree: dict[str, Any] = dict(inputs) if not self.positional else by_position(forward, inputs)
+        self.args = {path: leaf.copy() if is_array(leaf) else leaf for name, value in self.tree.items()
+                     for path, leaf in leaves(value, name).items()}
         self.written: dict[str, None] = {}  # the arguments into which forward writes
         self.copies = True  # of the arguments, for each call
         self.seeded = False  # is every call given the same global random numbers?

@@ -111,7 +111,7 @@ def rounding(f: Line, middle: np.ndarray, far: float) -> float:
 
 STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
 METHODS = ("complex", "central", "richardson")
-CLOSE = 1e-9  # arguments so near to each other, relative to their size, lie on a straight line
+CLOSE = 1e-7  # arguments so near to each other, relative to their size, lie on a straight line
 NOISY = 1e-10  # jumps of an output, relative to its size, that float64 does not make
 ADVICE = ("write that step in code for complex numbers (docs/gradcheck.md, section 7, says how), "
           "or check with method='richardson'")
@@ -196,13 +196,23 @@ def is_noisy(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str
          for name in names}
     along = line(f, args, u, dys=dys)
     with np.errstate(all="ignore"):
-        return jumps([along(CLOSE * k) for k in range(5)])
+        return jumps(along)
 
 
-def jumps(values: Sequence[np.ndarray]) -> bool:
-    """Of five arrays along a line, `CLOSE` apart: is their curvature more than float64 rounds?"""
+def jumps(along: Line, scale: float = 0.0) -> bool:
+    """Do the values along a line, `CLOSE` apart, bend more than float64 rounds, and as much where they are closer?
+
+    Beside a kink, or where f is sharply curved, they bend less.  scale: the size of the terms, where values cancel.
+    """
+    values = [along(CLOSE * k) for k in range(5)]
+    if not _bend(values) > NOISY * max(scale, float(np.abs(values[0]).max(initial=0.0))):
+        return False
+    return 2 * _bend([along(CLOSE * k / 16) for k in range(65)]) > _bend(values)
+
+
+def _bend(values: Sequence[np.ndarray]) -> float:
     bends = [np.abs((a - b) - (b - c)) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
-    return bool(np.max(bends, initial=0.0) > NOISY * np.abs(values[0]).max(initial=0.0))
+    return float(np.max(bends, initial=0.0))
 
 
 def coarse_derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: Indices, *,
@@ -347,8 +357,8 @@ def compared(f: Line, exact: float, at: float) -> tuple[float, str]:
     """
     with np.errstate(all="ignore"):
         step = widest_step(at, "richardson")
-        if abs(extrapolated([slope(f, step / 2**k) for k in range(3)])[0] - exact) <= TOLERANCE * abs(exact):
-            return exact, "same"  # as a rule: six forward passes
+        if abs(extrapolated([slope(f, step), slope(f, step / 2)])[0] - exact) <= TOLERANCE * abs(exact):
+            return exact, "same"  # as a rule: four forward passes
     flat = NOISE * EPS * float(np.abs(f(0.0)).sum())  # no difference shows a slope as small as that
     for method in ("central", "richardson"):  # by chance, rounding may leave one without doubt
         found, doubt, step = settled(f, at, method)

@@ -153,7 +153,7 @@ def test_full_and_directional(run, mode, method):
             calls.clear()
             report = gradcheck.assert_gradients(forward, backward, args(), labels={{"W": "abcde"}}, contract=False)
             assert report.method == {method!r} and report.ok and [t.name for t in report.tensors] == ["dx", "dW"]
-            assert (len(calls) < 15) == ({mode!r} == "directional")
+            assert (len(calls) < 25) == ({mode!r} == "directional")
 
         def test_wrong(gradcheck):
             with pytest.raises(GradcheckError) as error:
@@ -168,7 +168,7 @@ def test_full_and_directional(run, mode, method):
                 return backward(dy, cache)
 
             with pytest.raises(GradcheckError, match="backward writes into dys"):
-                gradcheck.assert_gradients(forward, careless, args())
+                gradcheck.assert_gradients(forward, careless, args(), allow=())
 
         def test_another_method(gradcheck):
             report = gradcheck.assert_gradients(forward, backward, args(), method="central", max_elements=3)
