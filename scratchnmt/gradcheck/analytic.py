@@ -35,13 +35,13 @@ class Carrier(np.ndarray):
         total = (centred * centred).sum(axis=axis, keepdims=keepdims)
         return total / (self.size / max(1, np.size(total)) - ddof)
 
-    def std(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+    def std(self, *args: Any, **options: Any) -> Any:
         return np.sqrt(self.var(*args, **options))
 
     def conj(self, *_: Any) -> Any:
         return self.copy()
 
-    conjugate = conj  # type: ignore[assignment]
+    conjugate = conj
 
     def __abs__(self) -> Any:
         return _absolute(self)

@@ -170,7 +170,7 @@ def _backward_is_noisy(op: Op, found: Mapping[str, np.ndarray], ys: Sequence[Arr
 def coarsest(dtype: str, arrays: Iterable[Any]) -> str:
     """The dtype of these with the largest eps."""
     dtypes = [np.dtype(dtype), *(a.dtype for a in arrays if is_float_array(a))]
-    return max(dtypes, key=lambda d: float(np.finfo(d).eps)).name
+    return str(max(dtypes, key=lambda d: float(np.finfo(d).eps)).name)
 
 
 def _tolerance(method: str, dtype: str) -> float:

@@ -152,7 +152,8 @@ def draw_dys(ys: Sequence[Array], seed: int) -> list[Array]:
 def given_dys(y: Any, dys: Any) -> list[Array]:
     """The caller's dys as a list, one for every output that has a gradient; ValueError if they do not fit."""
     ys, names = outputs(y), output_names(y)
-    dys = list(dys) if isinstance(dys, (tuple, list)) else [dys]
+    given: list[Array] = list(dys) if isinstance(dys, (tuple, list)) else [dys]
+    dys = given
     if len(dys) != len(ys):
         raise ValueError(f"{len(dys)} dys were given, but the forward pass has {len(ys)} "
                          f"output{'s' if len(ys) > 1 else ''} with a gradient: {', '.join(names)}")
@@ -162,7 +163,7 @@ def given_dys(y: Any, dys: Any) -> list[Array]:
         )
     for k, dy in enumerate(dys):
         check_finite(f"dys[{k}]", dy)
-    return dys
+    return given
 
 
 def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) -> list[str]:
@@ -249,7 +250,8 @@ def _argument(key: str, args: Mapping[str, Any], bare: Collection[str]) -> str |
 
 def _mapping(result: Any) -> Mapping[str, Any]:
     if hasattr(result, "_asdict"):
-        return result._asdict()
+        fields: Mapping[str, Any] = result._asdict()
+        return fields
     if isinstance(result, Mapping):
         return result
     raise ConventionError(f"backward must return a NamedTuple, a dict or an array, got {kind(result)}: "

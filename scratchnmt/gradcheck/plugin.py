@@ -1,11 +1,11 @@
 """The pytest plugin: checks that leave a record, random data that a failure can name, NumPy or CuPy.
 
-    def test_my_op(gradcheck, rng):
-        gradcheck.assert_gradients(forward, backward, {"x": rng.standard_normal((3, 4))})
+    def test_my_op(gradcheck, gradcheck_rng):
+        gradcheck.assert_gradients(forward, backward, {"x": gradcheck_rng.standard_normal((3, 4))})
 
 pytest finds it by itself where the package is installed; `-p no:gradcheck` leaves it out.  It is imported
-at every start of pytest, so it imports NumPy only when a fixture is used.  A conftest.py that has fixtures
-of the same names (`rng` is a common one) keeps its own: pytest takes the fixture nearest to the test.
+at every start of pytest, so it imports NumPy only when a fixture is used.  It is a guest: a project's own options and
+fixtures of the same names stay the project's own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Recorder:
 
     def __init__(self, in_full: bool):
         self.test, self._in_full = "", in_full
+        self.options: dict[str, Any] = {}  # of the test's markers
         self._records: list[dict[str, Any]] = []
 
     def add(self, check: str, report: Any) -> None:
@@ -76,7 +77,7 @@ class Collector:
         if not self.records:
             return
         terminalreporter.ensure_newline()
-        if config.get_verbosity() < 0:
+        if config.option.verbose < 0:
             lines = [f"smallest margin: {line.strip()}" for line in smallest_margins(self.records, 1)[1:]]
         else:
             terminalreporter.section(f"gradcheck: smallest margins of {len(self.records)} checks")
@@ -148,20 +149,46 @@ def seed_option(text: str) -> int:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gradcheck", "checks of gradients (scratchnmt.gradcheck)")
-    group.addoption("--gradcheck", choices=("full", "directional", "off"), default="full",
-                    help="full: every element (default); directional: assert_gradients takes a few random "
-                         "directions instead, for a quick look; off: skip what checks a gradient")
-    group.addoption("--gradcheck-seed", type=seed_option, default=0, metavar="N",
-                    help="another seed for the fixture rng and for the checks (default 0)")
-    group.addoption("--gradcheck-json", metavar="FILE",
-                    help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
-                         "{test, check, ok, error} of a check that raised")
+    parser.addini("gradcheck_strict", "checks of gradients take complex-step alone, and every broken promise fails",
+                  type="bool", default=False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
+    """Our options are added after those of the project, which may have options of the same names: they are its own."""
+    yield
+    taken = {name for group in [parser._anonymous, *parser._groups] for option in group.options
+             for name in option.names()}
+    group = parser.getgroup("scratchnmt.gradcheck", "checks of gradients (scratchnmt.gradcheck)")
+    for name, settings in OPTIONS.items():
+        if name not in taken:
+            group.addoption(name, dest=_dest(name), **settings)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--gradcheck": dict(choices=("full", "directional", "off"), default="full",
+                        help="full: every element (default); directional: assert_gradients takes a few random "
+                             "directions instead, for a quick look; off: skip what checks a gradient"),
+    "--gradcheck-seed": dict(type=seed_option, default=0, metavar="N",
+                             help="another seed for the fixture gradcheck_rng and for the checks (default 0)"),
+    "--gradcheck-json": dict(metavar="FILE",
+                             help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
+                                  "{test, check, ok, error} of a check that raised")}
+
+
+def _dest(name: str) -> str:
+    return "scratchnmt_" + name.strip("-").replace("-", "_")
+
+
+def _option(config: pytest.Config, name: str) -> Any:
+    """The value of one of OPTIONS, or its default where the project has that name for itself."""
+    return config.getoption(_dest(name), OPTIONS[name].get("default"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
-    path = config.getoption("--gradcheck-json")
+    config.addinivalue_line("markers", "gradcheck(**options): for the fixture gradcheck, such as allow={'writes dy'}")
+    path = _option(config, "--gradcheck-json")
     config.stash[_RECORDER] = Recorder(in_full=path is not None)
     if not hasattr(config, "workerinput"):  # the workers of pytest-xdist send their reports here
         target = None if path is None else config.invocation_params.dir / path
@@ -171,40 +198,44 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.config.stash[_RECORDER].test = item.nodeid
+    recorder = item.config.stash[_RECORDER]
+    recorder.test, recorder.options = item.nodeid, {}
+    for marker in reversed(list(item.iter_markers("gradcheck"))):
+        recorder.options.update(marker.kwargs)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    report = yield
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
     if records := item.config.stash[_RECORDER].take():
         report.gradcheck = records
     seed = item.stash.get(_RNG_SEED, None)
     if report.failed and seed is not None:
-        report.sections.append(("gradcheck", f"the fixture rng was numpy.random.default_rng({seed})"))
-    return report
+        report.sections.append(("gradcheck", f"the fixture gradcheck_rng was numpy.random.default_rng({seed})"))
 
 
 @pytest.fixture(scope="session")
 def gradcheck(pytestconfig: pytest.Config) -> Checks:
-    """The checks assert_gradients, assert_directional, assert_variant and assert_contract, whose reports
+    """The checks assert_gradients, assert_layer, assert_loss, assert_directional, assert_variant and
+    assert_contract, whose reports
     are summed up when pytest ends.  It may be used inside hypothesis' @given."""
     return Checks(pytestconfig)
 
 
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+def gradcheck_rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A numpy.random.Generator whose seed is made of the test's id and --gradcheck-seed; a failure prints it.
     Inside hypothesis' @given draw strategies.seeds() instead: this one is not renewed for each example."""
     import numpy as np
 
-    seed = [request.config.getoption("--gradcheck-seed"), zlib.crc32(request.node.nodeid.encode())]
+    seed = [_option(request.config, "--gradcheck-seed"), zlib.crc32(request.node.nodeid.encode())]
     request.node.stash[_RNG_SEED] = seed
     return np.random.default_rng(seed)
 
 
 @pytest.fixture(scope="module", params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request: pytest.FixtureRequest) -> Any:
+def gradcheck_xp(request: pytest.FixtureRequest) -> Any:
     """The module numpy, then cupy (with the mark gpu); skipped where there is no CuPy or no device."""
     from ..arrays import device_module
     from ..errors import InputError
@@ -222,13 +253,24 @@ class Checks:
 
     def __init__(self, config: pytest.Config):
         self._recorder = config.stash[_RECORDER]
-        self._mode, self._seed = config.getoption("--gradcheck"), config.getoption("--gradcheck-seed")
+        self._mode, self._seed = _option(config, "--gradcheck"), _option(config, "--gradcheck-seed")
+        self._strict = config.getini("gradcheck_strict")
         self._full_trace = config.getoption("--full-trace")
 
     def assert_gradients(self, *args: Any, **options: Any) -> Report:
         """Every element of every gradient of one op; with --gradcheck=directional a few directions."""
         __tracebackhide__ = True
         return self._run("gradients", args, options)
+
+    def assert_layer(self, *args: Any, **options: Any) -> Report:
+        """A layer object."""
+        __tracebackhide__ = True
+        return self._run("layer", args, options)
+
+    def assert_loss(self, *args: Any, **options: Any) -> Report:
+        """A function that returns a loss and its gradients."""
+        __tracebackhide__ = True
+        return self._run("loss", args, options)
 
     def assert_directional(self, *args: Any, **options: Any) -> Report:
         """A whole model along random directions."""
@@ -253,7 +295,7 @@ class Checks:
 
         check = self._function(name)
         try:
-            report = check(*args, **{"seed": self._seed, **options})
+            report = check(*args, **{"seed": self._seed, **self._defaults(name), **options})
         except (Exception, SystemExit) as error:
             self._recorder.add_error(name, error)
             if not self._full_trace:
@@ -261,6 +303,12 @@ class Checks:
             raise error  # noqa: TRY201  a bare raise has all the frames again in Python 3.10
         self._recorder.add(name, report)
         return raise_if_wrong(report)
+
+    def _defaults(self, name: str) -> dict[str, Any]:
+        strict: dict[str, Any] = {"method": "complex", "allow": ()} if self._strict else {}
+        if name == "directional":
+            return {key: value for key, value in strict.items() if key == "method"}
+        return {**strict, **self._recorder.options} if name in ("gradients", "layer", "loss") else {}
 
     def _function(self, name: str) -> Callable[..., Report]:
         from .. import gradcheck as checks

@@ -416,14 +416,14 @@ def choose_dys(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[s
     drawn = draw_dys(outputs(y), seed)
     if dys is None:
         return drawn
-    dys = given_dys(y, dys)
+    given = dys = given_dys(y, dys)
     if not any(to_host(dy).any() for dy in dys):
         raise ValueError("dys are all zero, so the check would see nothing; leave dys out")
     for k, name in enumerate(output_names(y)):
         if to_host(dys[k]).any() and _is_blind(f, args, names, dys, drawn, k, method, seed):
             raise ValueError(f"by dys[{k}] the gradient is zero, perhaps since it is the same for all elements of "
                              f"{name} whose sum is constant: the check would see nothing; leave dys out")
-    return dys
+    return given
 
 
 def _is_blind(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], dys: Dys, drawn: Dys, k: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,8 @@ def raise_if_wrong(report: Report) -> Report:
     __tracebackhide__ = True
     if not report.ok:
         raise GradcheckError(report)
+    if report.unchecked:
+        warnings.warn(f"no gradient was returned, and none checked, for {', '.join(report.unchecked)}", stacklevel=3)
     return report
 
 
