@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import Array, array_module
 from .convention import call, cast, is_float_array, outputs, to_host
 from .directional import draw_direction, halve
-from .hints import Mismatch, hints_for
+from .hints import Mismatch, hints_for, said_once
 from .kinks import at_kinks, direction, jointly, kink_at, size_at
 from .measure import Floor, noise_floors, relative_errors, rms, tensor_report, with_doubt
 from .reference import DOUBTS, NotAnalyticError, central, coarse_derivatives, complex_step, derivatives, element_lines
@@ -65,7 +65,7 @@ def compare(f: Callable[..., Any], args: Mapping[str, Any], found: Mapping[str, 
                                      indices=e.indices, labels=e.labels, kinks=e.kinks), method=e.method, rtol=e.rtol)
                for e in elements]
     notes = [note for e, tensor in zip(elements, tensors, strict=True) for note in _notes(e, tensor, e.rtol)]
-    return tuple(tensors), tuple(hints_of(elements, args, tensors)), tuple(notes)
+    return tuple(tensors), tuple(hints_of(elements, args, tensors, tuple(np.shape(dy) for dy in dys))), tuple(notes)
 
 
 def confirm(f: Callable[..., Any], args: Mapping[str, Any], e: Elements, dys: Sequence[Array]) -> None:
@@ -90,7 +90,8 @@ def confirm(f: Callable[..., Any], args: Mapping[str, Any], e: Elements, dys: Se
                                "complex-analytic; check with method='richardson'", e.name)
 
 
-def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Sequence[TensorReport]) -> list[str]:
+def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Sequence[TensorReport],
+             outputs: tuple[tuple[int, ...], ...] = ()) -> list[str]:
     """Guesses at what is wrong, in sentences; tensors are the reports on the elements."""
     whole = {e.name: e.reference.reshape(e.shape) for e in elements if e.reference.size == prod(e.shape)}
     said = []
@@ -101,8 +102,8 @@ def hints_of(elements: Sequence[Elements], args: Mapping[str, Any], tensors: Seq
             groups = None if e.labels is None else tuple(label.partition(",")[0] for label in e.labels)
             said += hints_for(Mismatch(name=tensor.name, argument=e.name, shape=e.shape, backward=e.backward,
                                    reference=e.reference, value=value, wrong=wrong, tolerance=e.rtol, args=args,
-                                   indices=e.indices, groups=groups, references=whole))
-    return said
+                                   indices=e.indices, groups=groups, references=whole, outputs=outputs))
+    return said_once(said, [tensor.name for tensor in tensors])
 
 
 def _notes(e: Elements, tensor: TensorReport, rtol: float) -> Iterator[str]:

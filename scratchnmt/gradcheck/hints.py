@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ class Mismatch(NamedTuple):
     indices: np.ndarray | None = None  # (n,) into the flattened array; None: projections, which lie nowhere
     groups: tuple[str, ...] | None = None  # for each place of the last axis, "gate f"
     references: Mapping[str, np.ndarray] = {}  # argument -> its whole reference, of those checked in full
+    outputs: tuple[tuple[int, ...], ...] = ()  # the shapes of y
 
     @property
     def complete(self) -> bool:
@@ -72,22 +73,27 @@ def some_groups(c: Mismatch) -> str | None:
 
 
 def steps(c: Mismatch) -> str | None:
-    """Axis 0 of three or more may be time: only its first or its last index, or all but that.
+    """One of the first three axes of three or more may be time: only its first or last index, or all but that.
 
     Of two axes, as in a state (B, H), the first is the batch.
     """
-    if len(c.shape) < 3 or c.shape[0] < 2:
-        return None
-    t, last = _coordinates(c)[0], c.shape[0] - 1
+    for axis in range(min(3, len(c.shape))) if len(c.shape) >= 3 else ():
+        if c.shape[axis] > 1 and (said := _step(c, axis)):
+            return said
+    return None
+
+
+def _step(c: Mismatch, axis: int) -> str | None:
+    t, last = _coordinates(c)[axis], c.shape[axis] - 1
     if _only(c, t == 0, t):
-        return f"{c.name} is wrong at the first index of axis 0 only{_zero_there(c, t == 0)}"
+        return f"{c.name} is wrong at the first index of axis {axis} only{_zero_there(c, t == 0)}"
     if _only(c, t == last, t):
-        return f"{c.name} is wrong at the last index of axis 0 only{_zero_there(c, t == last)}"
+        return f"{c.name} is wrong at the last index of axis {axis} only{_zero_there(c, t == last)}"
     if _only(c, t < last, t):
-        return (f"{c.name} is right at the last index of axis 0 only: "
+        return (f"{c.name} is right at the last index of axis {axis} only: "
                 "if that is time, is dh_next carried as it should be?")
     if _only(c, t > 0, t):
-        return (f"{c.name} is right at the first index of axis 0 only: "
+        return (f"{c.name} is right at the first index of axis {axis} only: "
                 "if that is time, is the gradient carried from step to step?")
     return None
 
@@ -197,7 +203,7 @@ def hints_for(mismatch: Mismatch) -> list[str]:
     """The first that fits, in a list: what is wrong with the values; else what is special about the places."""
     if not np.isfinite(mismatch.backward).all() or not mismatch.wrong.any():
         return []
-    for hint in VALUES if mismatch.indices is None or not mismatch.shape else (*VALUES, *POSITIONS):
+    for hint in VALUES if mismatch.indices is None or not mismatch.shape else (*VALUES, *POSITIONS, nearly_right):
         if sentence := hint(mismatch):
             return [sentence]
     return []
@@ -272,7 +278,37 @@ def spread(c: Mismatch) -> str | None:
     return None
 
 
-VALUES: tuple[Hint, ...] = (zero, plus_itself, factor, exchanged_groups, anothers, transposed, spread)
+def clipped(c: Mismatch) -> str | None:
+    """Cut off at a plateau of +-limit, where more than one element lies."""
+    limit = np.abs(c.backward).max()
+    plateau = np.abs(c.backward) == limit
+    if plateau.sum() > 1 and c.is_rather(np.clip(c.reference, -limit, limit)):
+        return (f"{c.name} is the reference cut off at +-{limit:.6g}, where {int(plateau.sum())} elements lie: "
+                "is it clipped inside backward?")
+    return None
+
+
+def straight_through(c: Mismatch) -> str | None:
+    """Of a forward pass that is flat."""
+    if c.reference.any() or not c.complete:
+        return None
+    return (f"the reference of {c.name} is 0 everywhere: the forward pass does not depend on {c.argument}, or is flat "
+            "(round, sign, argmax); a straight-through gradient is a choice that no check can confirm")
+
+
+def nearly_right(c: Mismatch) -> str | None:
+    """Off by less than a hundredth of itself, all of it."""
+    if np.count_nonzero(c.reference) < c.reference.size or c.wrong.mean() < 0.9:
+        return None
+    off = np.abs(c.backward / c.reference - 1)
+    if not c.tolerance < off.max() < 1e-2 or c.tolerance > 1e-7:
+        return None
+    return (f"{c.name} is off by at most {off.max():.1e} of itself, nearly everywhere: is an eps, or a rounded "
+            "constant, in one of the two passes only?")
+
+
+VALUES: tuple[Hint, ...] = (zero, straight_through, plus_itself, factor, exchanged_groups, anothers, transposed, spread,
+                            clipped)
 
 
 def _is_transposed(c: Mismatch, reference: np.ndarray) -> bool:
@@ -291,7 +327,7 @@ def _factor_in_words(k: float, c: Mismatch) -> str | None:
     for value, text in _numbers(c.args):
         if abs(k - value) <= near:
             return f"{value:.6g}, which is {text}: is that factor missing, or one too many?"
-    for n, where in _sizes(c.args):
+    for n, where in _sizes(c):
         for sign, turned in ((1, ""), (-1, ", and the sign is turned round")):
             if n > 1 and abs(k - sign / n) <= near:
                 return f"{Fraction(sign, n)}, and {n} is the size of {where}: a mean for a sum{turned}?"
@@ -308,8 +344,26 @@ def _numbers(args: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
             yield from ((1 - s, f"1 - {name}"), (1 / (1 - s), f"1 / (1 - {name})"))
 
 
-def _sizes(args: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """Every size in the shapes of the arguments, and whose it is."""
-    for name, value in args.items():
-        for axis, size in enumerate(value.shape if is_array(value) else ()):
-            yield int(size), f"{name}'s axis {axis}"
+def _sizes(c: Mismatch) -> Iterator[tuple[int, str]]:
+    """Every size in the shapes of the arguments, and whose it is; then the numbers of elements of whole arrays."""
+    whose: dict[int, list[str]] = {}
+    shapes = {name: value.shape for name, value in c.args.items() if is_array(value)}
+    outputs = {"y" if len(c.outputs) == 1 else f"y[{i}]": shape for i, shape in enumerate(c.outputs)}
+    for name, shape in shapes.items():
+        for axis, size in enumerate(shape):
+            whose.setdefault(int(size), []).append(f"{name}'s axis {axis}")
+    for name, shape in (outputs | shapes).items():
+        whose.setdefault(prod(shape), []).append(f"all of {name}")
+    for size, places in whose.items():
+        axes = [text for text in places if "axis" in text] or places
+        yield size, axes[0] if len(axes) == 1 else f"{', '.join(axes[:-1])} and {axes[-1]}"
+
+
+def said_once(hints: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The hints, more than three that differ in a gradient's name alone as one."""
+    by_text: dict[str, list[str]] = {}
+    for hint in hints:
+        name = next((n for n in sorted(names, key=len, reverse=True) if hint.startswith(f"{n} ")), "")
+        by_text.setdefault(hint.removeprefix(name), []).append(name)
+    return [said for text, some in by_text.items() for said in (
+        [f"{', '.join(some[:3])} and {len(some) - 3} more{text}"] if len(some) > 3 else [name + text for name in some])]

@@ -226,7 +226,11 @@ def _remarks(report: Report, color: bool) -> list[str]:
 
 
 def _ratio(offender: Offender, digits: int) -> str:
-    return f"{offender.backward / offender.reference:.{digits}g}" if offender.reference else "-"
+    if not offender.reference:
+        return "-"
+    ratio = offender.backward / offender.reference
+    text = f"{ratio:.{digits}g}"
+    return f"1{ratio - 1:+.1e}" if text == "1" and ratio != 1 else text
 
 
 def paint(words: str, color: str, wanted: bool) -> str:
