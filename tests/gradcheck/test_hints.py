@@ -193,7 +193,8 @@ def test_in_the_report_of_a_variant_in_float32():
 @pytest.mark.parametrize("name, change, sentence", [
     ("W", lambda g: 0 * g["dW"], "W is zero everywhere: is it ever written?"),
     ("W", lambda g: -g["dW"], "W is the reference times -1: the sign is turned round"),
-    ("b", lambda g: 5 * g["db"], "b is the reference times 5, and 5 is the size of W's axis 0, W's axis 1 and b's axis 0: a sum for a mean?"),
+    ("b", lambda g: 5 * g["db"], "b is the reference times 5, and 5 is the size of W's axis 0, W's axis 1 "
+     "and b's axis 0: a sum for a mean?"),
     ("W", lambda g: g["dW"] + W, "W equals the reference plus W itself: was the buffer initialised from W?"),
     ("W", lambda g: g["dW"].T, None),
 ])
