@@ -14,13 +14,14 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .api import check_gradients
-from .convention import is_float_array, kind
-from .pytree import is_container
+from .convention import is_float_array, kind, outputs
+from .pytree import is_container, same_bits
 from .report import Report, raise_if_wrong
 
 _LISTS = {"params": "grads", "parameters": "gradients", "weights": "gradients", "trainable_weights": "gradients",
@@ -61,7 +62,8 @@ def check_layer(layer: Any, x: Any, *more: Any, update: float | None = None, **o
     held = Layer(layer, x, more, update)
     if update is not None:
         options = {"rtol": 1e-8, **options}  # a difference of weights has lost digits
-    return check_gradients(held.forward, held.backward, {"x": x, **held.weights}, **options)
+    report = check_gradients(held.forward, held.backward, {"x": x, **held.weights}, **options)
+    return replace(report, unchecked=(*report.unchecked, *(f"{kind(layer)}'s {path}" for path in held.overlooked(x))))
 
 
 def assert_loss(*args: Any, **options: Any) -> Report:
@@ -82,7 +84,7 @@ class Layer:
     def __init__(self, layer: Any, x: Any, more: tuple[Any, ...], update: float | None):
         self._layer, self._more, self._update = layer, more, update
         tried = copy.deepcopy(layer)
-        dx = self._backward(tried, np.ones_like(np.asarray(_run(tried, x, more))))
+        dx = self._backward(tried, [np.ones(np.shape(y)) for y in outputs(_run(tried, x, more))])
         self._returns_dx = dx is not None
         self._gradients = _moved_weights(layer, tried) if update is not None else _gradients_of(layer, tried)
         self.weights: dict[str, Any] = {path: dict(_arrays(layer))[path] for path in self._gradients}
@@ -98,9 +100,10 @@ class Layer:
         copied = copy.deepcopy(self._layer, memo)
         return _run(copied, x, self._more), (copied, {path: np.array(value) for path, value in weights.items()})
 
-    def backward(self, dy: Any, cache: Any) -> dict[str, Any]:
+    def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
+        *dys, cache = dys_and_cache
         layer, before = copy.deepcopy(cache)
-        dx = self._backward(layer, np.array(dy))
+        dx = self._backward(layer, [np.array(dy) for dy in dys])
         found = dict(_arrays(layer)) | {f"{name}()[{i}]": g for name in ("grads", "gradients")
                                         for i, g in enumerate(_called(layer, name))}
         gradients = {path: found[own] for path, own in self._gradients.items()} if self._update is None else {
@@ -109,10 +112,26 @@ class Layer:
             gradients["x"] = dx[0] if isinstance(dx, tuple) else dx
         return {f"d{path}" if f"d{path}" not in gradients else path: np.array(g) for path, g in gradients.items()}
 
-    def _backward(self, layer: Any, dy: Any) -> Any:
+    def overlooked(self, x: Any) -> list[str]:
+        """Arrays of floats on which the outputs depend, and whose gradient was not found."""
+        known = {id(value) for path, value in _arrays(self._layer)
+                 if path in self.weights or path in self._gradients.values()}
+        before = self._outputs(x, {})
+        if not same_bits(before, self._outputs(x, {})):
+            return []
+        others = {id(value): (path, value) for path, value in _arrays(self._layer) if id(value) not in known}
+        return [path for key, (path, value) in others.items()
+                if not same_bits(before, self._outputs(x, {key: 1.01 * value + 0.01}))]
+
+    def _outputs(self, x: Any, memo: dict[int, Any]) -> list[Any]:
+        with np.errstate(all="ignore"):
+            return list(outputs(_run(copy.deepcopy(self._layer, memo), copy.deepcopy(x), self._more)))
+
+    def _backward(self, layer: Any, dys: list[Any]) -> Any:
         wants = [p for p in inspect.signature(layer.backward).parameters.values()
                  if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-        return layer.backward(dy, *([self._update] if len(wants) > 1 and self._update is not None else []))
+        more = [self._update] if len(wants) > len(dys) and self._update is not None else []
+        return layer.backward(*dys, *more)
 
 
 def _run(layer: Any, x: Any, more: tuple[Any, ...]) -> Any:

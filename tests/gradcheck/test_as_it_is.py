@@ -250,6 +250,39 @@ def test_a_layer_stays_as_it_is():
         check_layer(object(), X)
 
 
+def test_a_layers_weight_whose_gradient_is_nowhere_is_named():
+    class Half:
+        def __init__(self):
+            self.w, self.b, self.dw, self.seen = np.ones(3), np.zeros(3), np.zeros(3), np.zeros(3)
+
+        def forward(self, x):
+            self.x = x
+            self.seen = self.seen + x.sum(axis=0)
+            return x * self.w + self.b, x.sum()
+
+        def backward(self, dy, dsum):
+            self.dw = (dy * self.x).sum(axis=0)
+            return dy * self.w + dsum
+    report = check_layer(Half(), X)
+    assert report.ok and names(report) == ["dx", "dw"] and report.unchecked == ("a Half's b",)
+
+
+def test_a_table_of_words_as_a_layer():
+    class Embedding:
+        def __init__(self, slip=1):
+            self.W, self.grads, self.slip = W.copy(), {}, slip
+
+        def forward(self, ids):
+            self.ids = ids
+            return self.W[ids]
+
+        def backward(self, dy):
+            self.dW = np.zeros_like(self.W)
+            np.add.at(self.dW, self.ids, self.slip * dy)
+    assert names(check_layer(Embedding(), np.array([0, 2, 2]))) == ["dW"]
+    assert not check_layer(Embedding(1.01), np.array([0, 2, 2])).ok
+
+
 def test_a_whole_model_that_complex_numbers_cannot_take():
     report = check_directional(lambda p: float((p["W"] ** 2).sum()), lambda p: {"W": 2 * p["W"]}, {"W": W})
     assert report.ok and report.method == "richardson, directional"
