@@ -16,7 +16,7 @@ from scratchnmt.errors import InputError
 
 from .. import measure
 
-PEERS = ["torch", "jax", "autograd"]
+PEERS = ["torch", "jax", "autograd", "scipy"]
 PARTS = ["bugs", "sensitivity", "cost", "shapes"]
 
 

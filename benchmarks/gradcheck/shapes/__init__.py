@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratchnmt.gradcheck.convention import draw_dys, outputs
+
 from ..bugs import RIGHT, WRONG
 from ..checkers import Checker
+from ..op import Op
 from ..tables import Printer
 
 FOLDER = Path(__file__).parent
@@ -64,6 +67,57 @@ def examples() -> Iterator[Example]:
                           call=tuple(re.findall(r"^# call: (.*)$", cell, re.MULTILINE)), slip=(right, wrong))
 
 
+class Kept(Exception):
+    """The pair is there, and there is nothing else to do."""
+
+
+def op_of(example: Example, wrong: bool) -> Op:
+    """An example as a pair of functions of plain arrays, by our own calls, for tools that take nothing else."""
+    from scratchnmt.gradcheck import api, layers
+    from scratchnmt.gradcheck.op import Op as Given
+
+    held: list[Op] = []
+
+    def keep(forward: Callable, backward: Any = None, args: Any = None, *, wrt: Any = None, **_: Any) -> Any:
+        given = Given(*api.pair_of(forward, backward, args), wrt)
+        y, cache = given.forward(**given.args)
+        given.backward(*draw_dys(outputs(y), 0), cache)
+        names = tuple(name for name in given.names if name not in given.left_out)
+        held.append(Op(example.name, given.forward, given.backward, given.args, names))
+        raise Kept
+
+    kept = layers.check_gradients
+    layers.check_gradients = keep
+    try:
+        example.run(wrong, gradcheck=keep, check_loss=layers.check_loss, check_layer=layers.check_layer)
+    except Kept:
+        pass
+    finally:
+        layers.check_gradients = kept
+    return held[0]
+
+
+def others(checkers: Sequence[Checker], every: Sequence[Example], printer: Printer) -> None:
+    """The same examples for other tools."""
+    rows = []
+    for checker in checkers:
+        start, said = time.perf_counter(), []
+        for example in every:
+            said.append(tuple(_of_peer(checker, example, wrong) for wrong in (False, True)))
+        rows.append([checker.name, *map(str, counted(said)), f"{time.perf_counter() - start:.1f}"])
+    printer.title(f"The same {len(every)}, turned into pairs of functions of plain arrays, by other tools' defaults")
+    printer.table(["", "false alarms", "misses", "refusals", "seconds"], rows)
+
+
+def _of_peer(checker: Checker, example: Example, wrong: bool) -> str:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return WRONG if checker.check(op_of(example, wrong), 0) else RIGHT
+        except Exception as error:  # noqa: BLE001  a refusal is counted
+            return f"{type(error).__name__}: {error}"
+
+
 def verdict(example: Example, wrong: bool) -> str:
     """What our checker says of an example: right, wrong, or the error it ends in."""
     import scratchnmt.gradcheck as checks
@@ -106,3 +160,5 @@ def measured(checkers: Sequence[Checker], options: argparse.Namespace, printer: 
     printer.table(["", "examples", "false alarms", "misses", "refusals", "lines", "seconds"], rows)
     if lines:
         printer.bullets(lines)
+    others([checker for checker in checkers if not checker.name.startswith("scratchnmt")],
+           [example for some in by_shape.values() for example in some], printer)
