@@ -242,7 +242,7 @@ def _signature(function: Callable) -> str:
 def _raised(who: str, error: BaseException, path: Path) -> str:
     """One line: who raised what, and on which line of the file."""
     line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)
-    reason = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    reason = error.msg if isinstance(error, SyntaxError) else " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
     return f"{who} raised {type(error).__name__}{f' on line {line}' if line else ''}: {reason}"
 
 

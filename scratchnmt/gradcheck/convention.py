@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import re
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -121,7 +124,20 @@ def run_backward(backward: Callable[..., Any], dys: Sequence[Array], cache: Any,
     except ConventionError as error:
         raise ValueError(str(error)) from None
     except Exception as error:
-        raise GradcheckError(f"{name} raised {type(error).__name__}: {error}") from error
+        said = f"{type(error).__name__}: {_without_colour(error)}{_where(error)}"
+        raise GradcheckError(f"{name} raised {said}") from error
+
+
+def _without_colour(error: BaseException) -> str:
+    """What it says, without the codes by which some, Numba's for example, colour it."""
+    return re.sub(r"\x1b\[[\d;]*m", "", str(error))
+
+
+def _where(error: BaseException) -> str:
+    """The line of the op that raised, behind the frames of this package."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if not frame.filename.startswith(os.path.dirname(__file__))]
+    return f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
 
 
 def outputs(y: Any) -> tuple[Any, ...]:
@@ -177,7 +193,7 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) ->
     if wrt is None:
         names = [name for name, value in args.items() if is_float_array(value)]
         if not names:
-            raise ValueError(f"no argument is an array of floats: {', '.join(args) or 'none at all'}")
+            raise ValueError(f"no argument is an array of floats: {', '.join(args) or 'none at all'}{_foreign(args)}")
     else:
         names = [wrt] if isinstance(wrt, str) else list(wrt)
         if not names:
@@ -187,6 +203,16 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) ->
             raise ValueError(f"wrt names {name!r}, which is no argument: {', '.join(args)}")
         check_array(f"argument {name}", args[name])
     return names
+
+
+def _foreign(args: Mapping[str, Any]) -> str:
+    """Advice on tensors of other frameworks."""
+    tensors = [name for name, value in args.items() if hasattr(value, "dtype") and not is_array(value)]
+    if not tensors:
+        return ""
+    value = args[tensors[0]]
+    return (f"; {tensors[0]} is {kind(value)} of {type(value).__module__}: pass NumPy arrays to a pair of functions, "
+            "or give the framework's function alone, gradcheck(function, inputs)")
 
 
 def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -200,7 +226,8 @@ def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) 
     missing = [name for name in names if name not in gradients]
     if missing:
         raise ValueError(f"backward returns no gradient for {', '.join(missing)}: "
-                         f"only {', '.join(_mapping(result)) or 'none'}")
+                         f"only {', '.join(_mapping(result)) or 'none'}; what has no gradient is left out by wrt="
+                         f"{[name for name in names if name in gradients]}")
     for name in names:
         value = gradients[name]
         if value is None or not (is_array(value) or isinstance(value, (int, float, np.number))):

@@ -96,6 +96,16 @@ class Op:
                 if not is_array(value) and not isinstance(value, (*_PLAIN, np.random.Generator)) and not callable(value)
                 for path, leaf in arrays(value) if is_float_array(leaf)]
 
+    def _gathered(self, result: Any) -> Mapping[str, Any]:
+        """Gradients by name; those of a dict's entries, dWx beside dx, in a dict of their own."""
+        gradients = dict(result._asdict() if hasattr(result, "_asdict") else result)
+        for key in [key for key in gradients if isinstance(key, str) and not _names_any([key], self.tree)]:
+            homes = [name for name, value in self.tree.items() if isinstance(value, Mapping)
+                     and f"d{name}" not in gradients and _names_any([key], value)]
+            if len(homes) == 1 and isinstance(gradients.setdefault(homes[0], {}), dict):
+                gradients[homes[0]][key] = gradients.pop(key)
+        return gradients
+
     def _called(self, values: list[Any]) -> Any:
         if self.positional:
             return self._forward(*values)
@@ -108,7 +118,7 @@ class Op:
         if isinstance(result, Mapping) or hasattr(result, "_asdict"):
             if len(floats) == 1 and is_container(self.tree[floats[0]]) and not _names_any(result, self.tree):
                 return {floats[0]: result}
-            return by_argument(result, self.tree)
+            return by_argument(self._gathered(result), self.tree)
         if len(floats) == 1 and not (isinstance(result, tuple) and not is_container(self.tree[floats[0]])):
             return {floats[0]: result}
         if isinstance(result, (tuple, list)):

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from scratchnmt.gradcheck import check_contract, check_directional, check_layer, check_loss, gradcheck
+from scratchnmt.gradcheck import (
+    check_contract,
+    check_directional,
+    check_hessian_vector,
+    check_jvp,
+    check_layer,
+    check_loss,
+    gradcheck,
+)
 
 RNG = np.random.default_rng(0)
 X, W, V = RNG.standard_normal((4, 3)), RNG.standard_normal((3, 5)), RNG.standard_normal((3, 5))
@@ -287,3 +295,55 @@ def test_a_whole_model_that_complex_numbers_cannot_take():
     report = check_directional(lambda p: float((p["W"] ** 2).sum()), lambda p: {"W": 2 * p["W"]}, {"W": W})
     assert report.ok and report.method == "richardson, directional"
     assert not check_directional(lambda p: float((p["W"] ** 2).sum()), lambda p: {"W": 2.001 * p["W"]}, {"W": W}).ok
+
+
+# what is said
+
+
+def test_the_gradients_of_a_dicts_entries_may_stand_beside_the_others():
+    def forward(x, parameters):
+        return x @ parameters["W"] + parameters["b"], (x, parameters)
+
+    def backward(dy, cache, factor=1):
+        x, p = cache
+        return {"dx": dy @ p["W"].T, "dW": factor * x.T @ dy, "db": dy.sum(axis=0)}
+    args = (X, {"W": W, "b": W[0]})
+    assert names(gradcheck(forward, backward, args)) == ["dx", 'dparameters["W"]', 'dparameters["b"]']
+    assert gradcheck(forward, lambda dy, c: backward(dy, c, 2), args).wrong == ('dparameters["W"]',)
+
+
+def test_what_a_backward_raises_has_its_line_and_no_colours():
+    def backward(dy, cache):
+        raise KeyError("\x1b[1mgone\x1b[0m")
+    line = backward.__code__.co_firstlineno + 1
+    with pytest.raises(AssertionError, match=rf"backward raised KeyError: .*gone.* \(test_as_it_is.py, line {line}\)"):
+        gradcheck(lambda x: (x, x), backward, X)
+
+
+def test_a_missing_gradient_and_a_tensor_have_a_remedy():
+    with pytest.raises(ValueError, match=r"no gradient for target: only x; .* by wrt=\['x'\]"):
+        gradcheck(lambda x, target: (x - target, None), lambda dy, _: {"dx": dy}, {"x": X, "target": X})
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"x is a Tensor of torch: pass NumPy arrays"):
+        gradcheck(lambda x: (x, x), lambda dy, _: dy, {"x": torch.ones(3)})
+
+
+# other directions
+
+
+@pytest.mark.parametrize("factor, right", [(1, True), (1 + 1e-9, False)])
+def test_forward_mode(factor, right):
+    def jvp(inputs, directions):
+        (x, w), (dx, dw) = inputs, directions
+        return factor * (1 - np.tanh(x @ w) ** 2) * (dx @ w + x @ dw)
+    assert check_jvp(lambda x, w: np.tanh(x @ w), jvp, (X, W)).ok == right
+
+
+@pytest.mark.parametrize("factor, right", [(1, True), (1 + 1e-9, False)])
+def test_a_product_with_a_hessian(factor, right):
+    grad = lambda p: {"a": 3 * p["a"] ** 2 * p["b"].sum(), "b": (p["a"] ** 3).sum() * np.ones(2)}
+
+    def hessian_vector(p, v):
+        return {"a": 6 * p["a"] * p["b"].sum() * v["a"] + 3 * p["a"] ** 2 * v["b"].sum(),
+                "b": factor * (3 * p["a"] ** 2 * v["a"]).sum() * np.ones(2)}
+    assert check_hessian_vector(grad, hessian_vector, {"a": X, "b": np.array([0.5, 2.0])}).ok == right
