@@ -37,7 +37,7 @@ SYSTEMS = {
     "local-p, 2 tokens on each side": {"attention": "local-p", "window": 2},
     "the previous state asks: Bahdanau": PRESETS["bahdanau"],
     "context fed": {"feed": "context"},
-    "context fed, state read: the seed's": PRESETS["context-feeding"],
+    "context fed, state read": PRESETS["context-feeding"],
     "nothing fed": {"feed": "none"},
     "one direction, reversed: Luong, one layer": PRESETS["luong"] | {"layers": 1},
     "no attention": {"score": "none", "feed": "none", "readout": "state"},

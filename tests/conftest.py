@@ -15,6 +15,17 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def rng(gradcheck_rng):
+    """The tests call it by its short name."""
+    return gradcheck_rng
+
+
+@pytest.fixture(scope="module")
+def xp(gradcheck_xp):
+    return gradcheck_xp
+
+
+@pytest.fixture
 def call(capsys, monkeypatch):
     """main() with arguments and bytes on standard input; exit status, standard output, standard error."""
     from scratchnmt.cli import main  # not above, where the missing plugin is to be told first

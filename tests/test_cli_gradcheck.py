@@ -1,5 +1,6 @@
 """`scratchnmt gradcheck`: the table, the names, and an op out of somebody's own file."""
 
+import json
 import re
 import sys
 
@@ -199,9 +200,10 @@ def test_what_it_imports_may_lie_beside_it_and_it_may_hold_dataclasses(own, tmp_
 
 
 @pytest.mark.parametrize("text, names, options, parts", [
-    (OP, "", ["--arg", "x=3"], ["no function 'forward'", "did you mean 'layer_forward'",
-                                "it has layer_forward, layer_backward"]),
-    (OP, ":layer_forward", [], ["expected FILE.py, or FILE.py:FORWARD,BACKWARD"]),
+    (OP, "", ["--arg", "x=3"], ["nothing could be checked: no argument for W"]),
+    (OP, "", [], ["no function 'forward'", "did you mean 'layer_forward'", "it has layer_forward, layer_backward"]),
+    (OP, ":layer_forward", [], ["layer_forward has no backward: expected a layer, or FORWARD,BACKWARD"]),
+    (OP, ":a,b,c", [], ["expected FILE.py, FILE.py:FORWARD,BACKWARD or FILE.py:LAYER"]),
     (OP, ":np,layer_backward", [], ["no function 'np'"]),
     (OP, BOTH, [], ["no arguments for layer_forward(x, W)", "--arg NAME=SHAPE", "define args"]),
     (OP, BOTH, ["--arg", "x=3,4"], ["given x (3, 4), raised TypeError", "'W'"]),
@@ -227,10 +229,11 @@ def test_what_it_imports_may_lie_beside_it_and_it_may_hold_dataclasses(own, tmp_
      ["forward must return (y, cache)"]),
     (OP.replace('"dx"', '"dX"'), BOTH, ["--arg", "x=3,4", "--arg", "W=4,2"],
      ["'dX'", "matches no argument: x, W"]),
-    (OP.replace("np.tanh(x @ W)", "np.abs(x @ W)"), BOTH, ["--arg", "x=3,4", "--arg", "W=4,2"],
+    (OP.replace("np.tanh(x @ W)", "np.abs(x @ W)"), BOTH, ["--arg", "x=3,4", "--arg", "W=4,2", "--method", "complex"],
      ["abs", "--method "]),
     (OP.replace("np.tanh(x @ W)", "np.tanh(x @ W) if x.dtype == float else {}[1]"), BOTH,
-     ["--arg", "x=3,4", "--arg", "W=4,2"], ["my_op.py, line 5: the forward pass refuses complex numbers"]),
+     ["--arg", "x=3,4", "--arg", "W=4,2", "--method", "complex"],
+     ["my_op.py, line 5: the forward pass refuses complex numbers"]),
     (OP.replace("np.tanh(x @ W)", "np.tanh(x @ W) if x.dtype == np.float32 else {}[1]"), BOTH,
      ["--arg", "x=3,4", "--arg", "W=4,2", "--dtype", "float32", "--method", "central"],
      ["forward raised KeyError on line 5"]),
@@ -247,3 +250,69 @@ def test_a_file_that_is_not_there_or_no_python(call, tmp_path):
     refused(call("--module", "", "--arg", "x=3"), "expected FILE.py")
     refused(call("--module", "", "lstm"), "NAME is for the package's own operations, not for --module")
     refused(call("--module", "op.py", "lstm"), "NAME is for the package's own operations, not for --module")
+
+
+LAYER = """
+import numpy as np
+from .sizes import WIDTH
+
+class Scale:
+    def __init__(self):
+        self.W = np.linspace(1, 2, WIDTH)
+
+    def forward(self, x):
+        self.x = x
+        return x * self.W
+
+    def backward(self, dy):
+        self.dW = (dy * self.x).sum(axis=0)
+        return dy * self.W
+
+class Wide:
+    def __init__(self, width): pass
+    def forward(self, x): pass
+    def backward(self, dy): pass
+
+def square_forward(x):
+    return x * x, x
+
+def square_backward(dy, x):
+    return 2 * x * dy
+
+def other_forward(q):
+    return q, q
+
+def other_backward(dy, cache):
+    return dy
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with a relative import, in the current folder."""
+    folder = tmp_path / "lib_of_layers"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "sizes.py").write_text("WIDTH = 3\n")
+    (folder / "layers.py").write_text(LAYER)
+    monkeypatch.chdir(tmp_path)
+    yield "lib_of_layers"
+    for name in [name for name in sys.modules if name.startswith("lib_of_layers")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("place", ["{}.layers:Scale", "{}/layers.py:Scale", "{}.layers:square_forward,square_backward"])
+def test_a_layer_or_a_pair_of_a_package(call, package, place):
+    status, out, err = call("--module", place.format(package), "--arg", "x=4,3")
+    assert status == 0 and err == "" and "gradient check ok" in out and "dx" in out
+    assert ("dW" in out) == ("Scale" in place)
+
+
+def test_a_whole_file_and_json(call, package):
+    status, out, _ = call("--module", f"{package}/layers.py", "--arg", "x=4,3")
+    assert status == 0 and "square: gradient check ok" in out and "Scale: gradient check ok" in out
+    assert "other: skipped, no argument for q" in out and "Wide: skipped, its constructor wants width" in out
+    status, out, _ = call("--module", f"{package}/layers.py", "--arg", "x=4,3", "--json")
+    found = {one["name"]: one for one in json.loads(out)}
+    assert status == 0 and found["Scale"]["ok"] and "skipped" in found["other"]
+    refused(call("--module", f"{package}.layers:Wide", "--arg", "x=4,3"), "Wide wants width: define an instance")

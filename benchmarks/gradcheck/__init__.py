@@ -3,6 +3,7 @@
 bugs: the numerical bugs of the museum that live in an op, and all ops as they are; the time of each checker.
 sensitivity: the smallest relative error in one element of an LSTM's dWh that each checker notices.
 cost: our checker on all ops, on a model of five million weights, and at the start of pytest.
+shapes: code as people write it, in functions, objects and frameworks, right and with one slip each.
 Every checker runs with its defaults on the same op, arguments and precision (float64).
 """
 
@@ -15,13 +16,13 @@ from scratchnmt.errors import InputError
 
 from .. import measure
 
-PEERS = ["torch", "jax", "autograd"]
-PARTS = ["bugs", "sensitivity", "cost"]
+PEERS = ["torch", "jax", "autograd", "scipy"]
+PARTS = ["bugs", "sensitivity", "cost", "shapes"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", type=lambda text: text.split(","), default=PARTS, metavar="PART,...",
-                        help="bugs, sensitivity, cost (default: all three)")
+                        help="bugs, sensitivity, cost, shapes (default: all four)")
     parser.add_argument("--rounds", type=int, default=5, help="timed checks of each op (default 5)")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
 

@@ -57,7 +57,7 @@ def plugin_import() -> list[str]:
     def seconds() -> float:
         said = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True).stderr
         return int(re.search(rf"(\d+) \| +{re.escape(PLUGIN)}$", said, re.MULTILINE)[1]) / 1e6
-    return row("import of the pytest plugin", np.array([seconds() for _ in range(STARTS)]), "ms", 20)
+    return row("import of the pytest plugin", np.array([seconds() for _ in range(STARTS)]), "ms", 10)
 
 
 def pytest_start() -> list[str]:
@@ -70,7 +70,7 @@ def pytest_start() -> list[str]:
         times = measure.alternate({"with": start(), "without": start("-p", "no:gradcheck")}, STARTS)
     with_it, without = (np.array([s.device for s in times[name]]) for name in ("with", "without"))
     return row(f"start of pytest with the plugin, less that without ({1e3 * np.median(without):.0f} ms)",
-               with_it - without, "ms", 20)
+               with_it - without, "ms", 10)
 
 
 def repeat(work: Callable[[], object], rounds: int) -> np.ndarray:

@@ -43,7 +43,7 @@ TRANSLATE = (
 )
 EVALUATE = TRANSLATE[-1:]
 GRADCHECK = (
-    Dependent("arg wrt method", lambda v: v["module"] is not None,
+    Dependent("arg wrt method json", lambda v: v["module"] is not None,
               "is for an op of your own: name its file by --module"),
     Dependent("names list", lambda v: v["module"] is None, "is for the package's own operations, not for --module"),
     Dependent("device dtype seed verbose", lambda v: not v["list"], "is for a check, and --list makes none"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..gradcheck.numeric import METHODS
-from ..gradcheck.text import paint
+from ..errors import InputError
+from ..gradcheck.reference import METHODS
+from ..gradcheck.report import paint
 from .dependent import GRADCHECK, check_parsed
 from .parser import Parser, add_device, add_option
 from .terminal import in_color
@@ -28,6 +30,7 @@ examples:
   scratchnmt gradcheck lstm attention
   scratchnmt gradcheck "two directions" --verbose
   scratchnmt gradcheck --module my_op.py:gelu_forward,gelu_backward --arg x=3,4
+  scratchnmt gradcheck --module package.layers:Linear --arg x=3,4
 
 An op of your own is two functions: forward(**args) returns (y, cache), backward(dy, cache) returns the
 gradients by name, "d" + argument.  docs/gradcheck.md tells more."""
@@ -45,7 +48,8 @@ def add_arguments(parser: Parser) -> None:
     add_option(parser, "seed", 0, "random seed of the arguments")
     add_option(parser, "verbose", False, "print every report, not only those of what is wrong")
     own = parser.add_argument_group("an op of your own")
-    add_option(own, "module", None, "the file and, where they are not named so, its two functions",
+    add_option(own, "module", None, "the file, or module, and in it two functions or a layer; without a name its "
+               "forward and backward or, if there are none, every pair X_forward, X_backward and every layer class",
                metavar="FILE.py[:FORWARD,BACKWARD]")
     own.add_argument("--arg", action="append", default=[], metavar="NAME=SHAPE",
                      help="an argument of normal values, such as x=3,4, or of whole numbers below 10, such as "
@@ -53,7 +57,9 @@ def add_arguments(parser: Parser) -> None:
                           "a dict or a function args(rng))")
     own.add_argument("--wrt", action="append", metavar="NAME",
                      help="check this argument's gradient; repeat it (default: every array of floats)")
-    add_option(own, "method", None, "the numerical gradient (default: complex)", choices=METHODS)
+    add_option(own, "method", None, "the numerical gradient (default: auto, complex-step where it can go)",
+               choices=("auto", *METHODS))
+    add_option(own, "json", False, "print the reports as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,10 +81,19 @@ def _own_op(args: argparse.Namespace) -> list[Report]:
     from ..selfcheck import placed
     from .stranger import check_file
 
-    report = check_file(args.module, args.arg, lambda values: placed(values, args.device, args.dtype),
-                        seed=args.seed, wrt=args.wrt, method=args.method or "complex")
-    print(report.text(color=in_color()))
-    return [report]
+    checked = check_file(args.module, args.arg, lambda values: placed(values, args.device, args.dtype),
+                         seed=args.seed, wrt=args.wrt, method=args.method or "auto")
+    reports = [one.report for one in checked if one.report]
+    if not reports:
+        raise InputError(f"--module {args.module}: nothing could be checked: {checked[0].skipped}")
+    if args.json:
+        print(json.dumps([{"name": one.name, **(one.report.to_dict() if one.report else {"skipped": one.skipped})}
+                          for one in checked], indent=1, allow_nan=False))
+    else:
+        for one in checked:
+            title = f"{one.name}: " if len(checked) > 1 else ""
+            print(title + (one.report.text(color=in_color()) if one.report else f"skipped, {one.skipped}"))
+    return reports
 
 
 def _table(args: argparse.Namespace) -> list[Report]:

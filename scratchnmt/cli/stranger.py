@@ -9,35 +9,114 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
-from ..gradcheck import GradcheckError, NotAnalyticError, Report, check_gradients
+from ..gradcheck import GradcheckError, NotAnalyticError, Report, check_gradients, check_layer
 from ..gradcheck.convention import call
 
 _MODULE = "scratchnmt_checked_file"
 _ARGUMENT = re.compile(r"(?P<name>[^\W\d][\w.]*)=(?P<integer>int:)?(?P<shape>\d+(?:,\d+)*)(?:<(?P<upper>\d+))?")
 
 
-def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dict], dict], *, seed: int = 0,
-               **options: Any) -> Report:
-    """`check_gradients` of the two functions that "FILE.py:FORWARD,BACKWARD" names; options are its own.
+class Checked(NamedTuple):
+    """A pair of functions, or a layer, of somebody's file, and what its check said."""
 
+    name: str  # "affine", of affine_forward and affine_backward; "Linear"
+    report: Report | None
+    skipped: str = ""  # why it was not checked
+
+
+def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dict], dict], *, seed: int = 0,
+               **options: Any) -> list[Checked]:
+    """Check what "FILE.py:FORWARD,BACKWARD", "FILE.py:LAYER" or "FILE.py" names; options are `check_gradients`'s own.
+
+    FILE.py may be a file of a package, or a module, pkg.mod.  Without names these are its forward and backward or, if
+    it has none, every pair X_forward, X_backward and every layer class for which there are arguments.
     The arguments are those of `argument_texts`, "x=3,4" or "ids=int:3,4<10", or, if there are none, those
     of the file's `args`; `prepare` may change them.  InputError for whatever keeps it from being checked.
     """
-    path, names = _split(place)
-    module = _load(path)
-    forward, backward = (_function(module, name, path) for name in names)
-    args = prepare(_arguments(module, forward, argument_texts, path, np.random.default_rng(seed)))
+    path, module, names = _found(place)
+    rng = np.random.default_rng(seed)
+    options["seed"] = seed
+    if names is None and not hasattr(module, "forward") and (argument_texts or hasattr(module, "args")) and (
+            found := _everything(module)):
+        values = _arguments(module, None, argument_texts, path, rng)
+        return [_one_of_many(name, parts, values, prepare, path, options) for name, parts in found.items()]
+    if names is not None and len(names) == 1:
+        layer = _instance(module, names[0], path)
+        args = prepare(_arguments(module, getattr(layer, "forward", layer), argument_texts, path, rng))
+        return [Checked(names[0], _reported(path, lambda: check_layer(layer, *args.values(), **_of_layers(options))))]
+    forward, backward = (_function(module, name, path) for name in names or ("forward", "backward"))
+    args = prepare(_arguments(module, forward, argument_texts, path, rng))
     _try(forward, args, path)
+    return [Checked(place, _reported(path, lambda: check_gradients(forward, backward, args, **options)))]
+
+
+def _everything(module: ModuleType) -> dict[str, tuple[Any, ...]]:
+    """{name: (forward, backward) or (layer class,)} of what the module itself defines."""
+    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    pairs = {name.removesuffix("_forward"): (value, own[f"{name.removesuffix('_forward')}_backward"])
+             for name, value in own.items() if name.endswith("_forward")
+             and callable(own.get(f"{name.removesuffix('_forward')}_backward"))}
+    layers = {name: (value,) for name, value in own.items()
+              if isinstance(value, type) and hasattr(value, "forward") and hasattr(value, "backward")}
+    return {**pairs, **layers}
+
+
+def _one_of_many(name: str, parts: tuple[Any, ...], values: dict[str, Any], prepare: Callable[[dict], dict], path: Path,
+                 options: dict[str, Any]) -> Checked:
+    """The check of one pair or class with those of the arguments that it names; skipped if one is missing."""
+    if len(parts) == 1 and _required(parts[0]):
+        return Checked(name, None, f"its constructor wants {', '.join(_required(parts[0]))}: define an instance")
+    layer = parts[0]() if len(parts) == 1 else None
+    forward = parts[0] if layer is None else layer.forward
+    wanted = [n for n in inspect.signature(forward).parameters if n in values]
+    if missing := [n for n in _required(forward) if n not in values]:
+        return Checked(name, None, f"no argument for {', '.join(missing)}")
+    args = prepare({n: values[n] for n in wanted})
     try:
-        return check_gradients(forward, backward, args, seed=seed, **options)
+        if layer is None:
+            _try(forward, args, path)
+            return Checked(name, _reported(path, lambda: check_gradients(parts[0], parts[1], args, **options)))
+        return Checked(name, _reported(path, lambda: check_layer(layer, *args.values(), **_of_layers(options))))
+    except InputError as error:
+        return Checked(name, None, str(error))
+
+
+def _required(function: Any) -> list[str]:
+    return [name for name, p in inspect.signature(function).parameters.items()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def _of_layers(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "wrt" or value}
+
+
+def _instance(module: ModuleType, name: str, path: Path) -> Any:
+    """The layer of that name, made without arguments if it is a class."""
+    found = getattr(module, name, None)
+    if found is None:
+        raise InputError(f"{path} has no {name!r}")
+    if isinstance(found, type):
+        if _required(found):
+            raise InputError(f"{path}: {name} wants {', '.join(_required(found))}: define an instance in the file, "
+                             f"such as layer = {name}(...), and name that")
+        found = found()
+    if not hasattr(found, "backward"):
+        raise InputError(f"{path}: {name} has no backward: expected a layer, or FORWARD,BACKWARD")
+    return found
+
+
+def _reported(path: Path, check: Callable[[], Report]) -> Report:
+    try:
+        return check()
     except GradcheckError as error:
         raise InputError(_raised(f"{path}: backward", error.__cause__ or error, path)) from error
     except NotAnalyticError as error:
@@ -49,19 +128,29 @@ def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dic
         raise InputError(said) from error
 
 
-def _split(place: str) -> tuple[Path, Sequence[str]]:
-    """The file and the names of its two functions, forward and backward where none are given."""
-    file, colon, names = place.rpartition(":") if not place.endswith(".py") else (place, "", "")
-    chosen = names.split(",") if colon else ["forward", "backward"]
-    if not file or len(chosen) != 2 or not all(name.isidentifier() for name in chosen):
-        raise InputError(f"--module {place}: expected FILE.py, or FILE.py:FORWARD,BACKWARD")
+def _found(place: str) -> tuple[Path, ModuleType, list[str] | None]:
+    """(the file, its module, the names behind the colon)"""
+    file, colon, after = place.rpartition(":") if not place.endswith(".py") else (place, "", "")
+    if not colon:
+        file = place
+    names = after.split(",") if colon else None
+    if not file or (names is not None and (len(names) > 2 or not all(name.isidentifier() for name in names))):
+        raise InputError(f"--module {place}: expected FILE.py, FILE.py:FORWARD,BACKWARD or FILE.py:LAYER")
+    if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", file) and not file.endswith(".py") and not Path(file).exists():
+        module = _imported(file, Path.cwd(), Path(file))
+        return Path(module.__file__ or file), module, names
     if not Path(file).is_file():
         raise InputError(f"--module {place}: there is no file {file}")
-    return Path(file), chosen
+    return Path(file), _load(Path(file)), names
 
 
 def _load(path: Path) -> ModuleType:
-    """Run the file as `python FILE` would, under a name of its own; what it imports may lie beside it."""
+    """The file as a module: of its package, or under a name of its own; what it imports may lie beside it."""
+    folder, parts = path.resolve().parent, [path.stem]
+    while (folder / "__init__.py").is_file():
+        folder, parts = folder.parent, [folder.name, *parts]
+    if len(parts) > 1 and path.suffix == ".py":
+        return _imported(".".join(parts), folder, path)
     spec = spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} is no Python file: its name must end in .py")
@@ -72,6 +161,14 @@ def _load(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise InputError(_raised(f"{path} cannot be loaded: it", error, path)) from error
     return module
+
+
+def _imported(name: str, folder: Path, path: Path) -> ModuleType:
+    sys.path.insert(0, str(folder))
+    try:
+        return import_module(name)
+    except (Exception, SystemExit) as error:
+        raise InputError(_raised(f"{path} cannot be loaded: it", error, path)) from error
 
 
 def _function(module: ModuleType, name: str, path: Path) -> Callable:
@@ -96,7 +193,7 @@ def _staying(function: Callable) -> Callable:
     return called
 
 
-def _arguments(module: ModuleType, forward: Callable, texts: Sequence[str], path: Path,
+def _arguments(module: ModuleType, forward: Callable | None, texts: Sequence[str], path: Path,
                rng: np.random.Generator) -> dict[str, Any]:
     if texts:
         found = [_argument(text, rng) for text in texts]
@@ -105,7 +202,7 @@ def _arguments(module: ModuleType, forward: Callable, texts: Sequence[str], path
             raise InputError(f"--arg {twice[0]}=... is given twice: each argument has one shape")
         return dict(found)
     if not hasattr(module, "args"):
-        raise InputError(f"{path}: no arguments for {_signature(forward)}: give each by --arg "
+        raise InputError(f"{path}: no arguments for {_signature(forward) if forward else 'it'}: give each by --arg "
                          "NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
                          "args(rng) that returns one")
     try:
@@ -149,7 +246,7 @@ def _signature(function: Callable) -> str:
 def _raised(who: str, error: BaseException, path: Path) -> str:
     """One line: who raised what, and on which line of the file."""
     line = error.lineno if isinstance(error, SyntaxError) else _line(error, path)
-    reason = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    reason = error.msg if isinstance(error, SyntaxError) else " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())
     return f"{who} raised {type(error).__name__}{f' on line {line}' if line else ''}: {reason}"
 
 

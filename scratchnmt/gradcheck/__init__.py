@@ -13,24 +13,29 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .check import assert_gradients, check_gradients, gate_labels
+    from .api import assert_gradients, check_gradients, gate_labels, gradcheck
     from .contract import assert_contract, check_contract
     from .directional import assert_directional, check_directional
-    from .numeric import NotAnalyticError, central, complex_step, gradient, richardson
+    from .forward_mode import assert_hessian_vector, assert_jvp, check_hessian_vector, check_jvp
+    from .layers import assert_layer, assert_loss, check_layer, check_loss
+    from .reference import NotAnalyticError, central, complex_step, gradient, richardson
     from .report import GradcheckError, Offender, Report, TensorReport
     from .variant import assert_variant, check_variant
 
 __all__ = [
     "GradcheckError", "NotAnalyticError", "Offender", "Report", "TensorReport",
-    "assert_contract", "assert_directional", "assert_gradients", "assert_variant",
-    "central", "check_contract", "check_directional", "check_gradients", "check_variant",
-    "complex_step", "gate_labels", "gradient", "richardson",
+    "assert_contract", "assert_directional", "assert_gradients", "assert_hessian_vector", "assert_jvp", "assert_layer",
+    "assert_loss", "assert_variant", "central", "check_contract", "check_directional", "check_gradients",
+    "check_hessian_vector", "check_jvp", "check_layer", "check_loss", "check_variant",
+    "complex_step", "gate_labels", "gradcheck", "gradient", "richardson",
 ]
 __getattr__, __dir__ = lazy_names(__name__, {
-    "check": "assert_gradients check_gradients gate_labels",
+    "api": "assert_gradients check_gradients gate_labels gradcheck",
     "contract": "assert_contract check_contract",
     "directional": "assert_directional check_directional",
-    "numeric": "NotAnalyticError central complex_step gradient richardson",
+    "forward_mode": "assert_hessian_vector assert_jvp check_hessian_vector check_jvp",
+    "layers": "assert_layer assert_loss check_layer check_loss",
+    "reference": "NotAnalyticError central complex_step gradient richardson",
     "report": "GradcheckError Offender Report TensorReport",
     "variant": "assert_variant check_variant",
 })

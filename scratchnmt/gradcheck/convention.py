@@ -1,20 +1,81 @@
-"""How an op is called: which arguments are differentiated, how outputs and gradients get names.
-
-    forward(**args) -> (y, cache), (tuple of ys, cache) or (NamedTuple of ys, cache)
-    backward(*dys, cache) -> NamedTuple or dict with names 'd' + argument, or one bare array
-"""
+"""Looking over what was given: arrays of finite floats, and a sentence where it is something else."""
 
 from __future__ import annotations
 
 import copy
+import os
+import re
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, array_module
-from .inputs import check_array, check_finite, is_array, is_float_array, kind
 from .report import GradcheckError
+
+
+def is_array(value: Any) -> bool:
+    """NumPy's or CuPy's; other frameworks' tensors, in a cache for example, are looked past."""
+    kind_of_numbers = getattr(getattr(value, "dtype", None), "kind", None)  # of the module numpy no text
+    return isinstance(kind_of_numbers, str) and not isinstance(value, np.generic)
+
+
+def is_float_array(value: Any) -> bool:
+    return is_array(value) and value.dtype.kind == "f"
+
+
+def to_host(array: Any) -> np.ndarray:
+    return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def check_numbers(rtol: float | None, seed: int) -> None:
+    """ValueError unless a tolerance that is given is above 0, and the seed a whole number from 0 on."""
+    if rtol is not None and not rtol > 0:
+        raise ValueError(f"rtol is {rtol}, expected a number above 0")
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 on")
+
+
+def check_callable(what: str, value: Any) -> None:
+    """TypeError unless it is a function."""
+    if not callable(value):
+        raise TypeError(f"{what} is {kind(value)}: expected a function")
+
+
+def check_array(what: str, value: Any) -> None:
+    """ValueError unless it is a non-empty array of finite floats."""
+    if not is_float_array(value):
+        raise ValueError(f"{what} is {kind(value)}: only arrays of floats have a gradient")
+    if value.size == 0:
+        raise ValueError(f"{what} is empty, shape {value.shape}: there is nothing to check")
+    check_finite(what, value)
+
+
+def check_finite(what: str, value: Any) -> None:
+    """ValueError with the place of the first infinity or NaN."""
+    finite = np.isfinite(to_host(value))
+    if not finite.all():
+        raise ValueError(f"{what} holds a value that is not finite at {first(~finite)}")
+
+
+def first(where: np.ndarray) -> tuple[int, ...]:
+    """The index of the first True."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(where)), where.shape))
+
+
+def kind(value: Any) -> str:
+    """What a value is, in words: "an array of int64", "a tuple of 3", "None"."""
+    if value is None:
+        return "None"
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return f"a tuple of {len(value)}"
+    name = f"array of {value.dtype}" if is_array(value) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+class ConventionError(ValueError):
+    """What a function returned does not fit the arguments."""
 
 
 def describe(args: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
@@ -33,16 +94,18 @@ def copied(args: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: value.copy() if is_array(value) else value for name, value in args.items()}
 
 
-def call(forward: Callable, args: Mapping[str, Any]) -> Any:
+def call(forward: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     """forward(**args); a random generator among the arguments starts from the same state each time."""
     return forward(
         **{k: copy.deepcopy(v) if isinstance(v, np.random.Generator) else v for k, v in args.items()}
     )
 
 
-def run_forward(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any]:
-    """(outputs, cache), with a sentence if forward does not return such a pair."""
+def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(outputs, cache), of such a pair or of (y1, y2, ..., cache); ValueError if forward returns something else."""
     result = call(forward, args)
+    if isinstance(result, tuple) and len(result) > 2 and not hasattr(result, "_fields"):
+        result = result[:-1], result[-1]
     if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(f"forward must return (y, cache), got {kind(result)}")
     if not outputs(result[0]):
@@ -52,14 +115,29 @@ def run_forward(forward: Callable, args: Mapping[str, Any]) -> tuple[Any, Any]:
     return result
 
 
-def run_backward(backward: Callable, dys: Sequence[Array], cache: Any, name: str = "backward") -> Any:
+def run_backward(backward: Callable[..., Any], dys: Sequence[Array], cache: Any, name: str = "backward") -> Any:
     """backward(*dys, cache); what it raises becomes a GradcheckError that names it."""
     try:
         return backward(*dys, cache)
     except GradcheckError:
         raise
+    except ConventionError as error:
+        raise ValueError(str(error)) from None
     except Exception as error:
-        raise GradcheckError(f"{name} raised {type(error).__name__}: {error}") from error
+        said = f"{type(error).__name__}: {_without_colour(error)}{_where(error)}"
+        raise GradcheckError(f"{name} raised {said}") from error
+
+
+def _without_colour(error: BaseException) -> str:
+    """What it says, without the codes by which some, Numba's for example, colour it."""
+    return re.sub(r"\x1b\[[\d;]*m", "", str(error))
+
+
+def _where(error: BaseException) -> str:
+    """The line of the op that raised, behind the frames of this package."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if not frame.filename.startswith(os.path.dirname(__file__))]
+    return f" ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
 
 
 def outputs(y: Any) -> tuple[Any, ...]:
@@ -90,7 +168,8 @@ def draw_dys(ys: Sequence[Array], seed: int) -> list[Array]:
 def given_dys(y: Any, dys: Any) -> list[Array]:
     """The caller's dys as a list, one for every output that has a gradient; ValueError if they do not fit."""
     ys, names = outputs(y), output_names(y)
-    dys = list(dys) if isinstance(dys, (tuple, list)) else [dys]
+    given: list[Array] = list(dys) if isinstance(dys, (tuple, list)) else [dys]
+    dys = given
     if len(dys) != len(ys):
         raise ValueError(f"{len(dys)} dys were given, but the forward pass has {len(ys)} "
                          f"output{'s' if len(ys) > 1 else ''} with a gradient: {', '.join(names)}")
@@ -100,7 +179,7 @@ def given_dys(y: Any, dys: Any) -> list[Array]:
         )
     for k, dy in enumerate(dys):
         check_finite(f"dys[{k}]", dy)
-    return dys
+    return given
 
 
 def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) -> list[str]:
@@ -114,7 +193,7 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) ->
     if wrt is None:
         names = [name for name, value in args.items() if is_float_array(value)]
         if not names:
-            raise ValueError(f"no argument is an array of floats: {', '.join(args) or 'none at all'}")
+            raise ValueError(f"no argument is an array of floats: {', '.join(args) or 'none at all'}{_foreign(args)}")
     else:
         names = [wrt] if isinstance(wrt, str) else list(wrt)
         if not names:
@@ -124,6 +203,16 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None = None) ->
             raise ValueError(f"wrt names {name!r}, which is no argument: {', '.join(args)}")
         check_array(f"argument {name}", args[name])
     return names
+
+
+def _foreign(args: Mapping[str, Any]) -> str:
+    """Advice on tensors of other frameworks."""
+    tensors = [name for name, value in args.items() if hasattr(value, "dtype") and not is_array(value)]
+    if not tensors:
+        return ""
+    value = args[tensors[0]]
+    return (f"; {tensors[0]} is {kind(value)} of {type(value).__module__}: pass NumPy arrays to a pair of functions, "
+            "or give the framework's function alone, gradcheck(function, inputs)")
 
 
 def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -137,7 +226,8 @@ def named_gradients(result: Any, args: Mapping[str, Any], names: Sequence[str]) 
     missing = [name for name in names if name not in gradients]
     if missing:
         raise ValueError(f"backward returns no gradient for {', '.join(missing)}: "
-                         f"only {', '.join(_mapping(result)) or 'none'}")
+                         f"only {', '.join(_mapping(result)) or 'none'}; what has no gradient is left out by wrt="
+                         f"{[name for name in names if name in gradients]}")
     for name in names:
         value = gradients[name]
         if value is None or not (is_array(value) or isinstance(value, (int, float, np.number))):
@@ -152,9 +242,9 @@ def by_argument(result: Any, args: Mapping[str, Any]) -> dict[str, Any]:
     for key in returned:
         name = _argument(key, args, returned if isinstance(result, Mapping) else ())
         if name is None:
-            raise ValueError(f"backward returns {key!r}, which matches no argument: {', '.join(args)}")
+            raise ConventionError(f"backward returns {key!r}, which matches no argument: {', '.join(args)}")
         if name in keys:
-            raise ValueError(f"backward returns both {keys[name]!r} and {key!r} for the argument {name}")
+            raise ConventionError(f"backward returns both {keys[name]!r} and {key!r} for the argument {name}")
         keys[name] = key
     return {name: returned[key] for name, key in keys.items()}
 
@@ -187,8 +277,9 @@ def _argument(key: str, args: Mapping[str, Any], bare: Collection[str]) -> str |
 
 def _mapping(result: Any) -> Mapping[str, Any]:
     if hasattr(result, "_asdict"):
-        return result._asdict()
+        fields: Mapping[str, Any] = result._asdict()
+        return fields
     if isinstance(result, Mapping):
         return result
-    raise ValueError(f"backward must return a NamedTuple, a dict or an array, got {kind(result)}: "
+    raise ConventionError(f"backward must return a NamedTuple, a dict or an array, got {kind(result)}: "
                      "gradients are matched by name, 'd' + argument")

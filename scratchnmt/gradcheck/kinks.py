@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module
-from .differences import Line, rounding
-from .inputs import to_host
+from .convention import to_host
 from .measure import rms
-from .numeric import element_lines, line
+from .reference import Line, element_lines, line, rounding
 
 NEAR = tuple(2.0**-k for k in (20, 23, 26))  # steps, relative to the element: it lies on the kink, not beside it
 SAME = 0.1  # of a jump, between one step and the next
@@ -40,7 +39,7 @@ class Sides(NamedTuple):
         return self.low - slack <= value <= self.high + slack
 
 
-def at_kinks(f: Callable, args: Mapping[str, Any], name: str, indices: np.ndarray, backward: np.ndarray,
+def at_kinks(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: np.ndarray, backward: np.ndarray,
              suspects: Iterable[int], *, dys: Sequence[Array]) -> tuple[np.ndarray, np.ndarray]:
     """Of the elements args[name][indices], (n,): (True on a kink, True where it explains what backward says).
 
@@ -73,7 +72,7 @@ def kink_at(f: Line, at: float) -> Sides | None:
     return Sides(min(left.sum(), right.sum()), max(left.sum(), right.sum()), doubt + bend)
 
 
-def jointly(f: Callable, args: Mapping[str, Any], chosen: Chosen, *, dys: Sequence[Array]) -> bool:
+def jointly(f: Callable[..., Any], args: Mapping[str, Any], chosen: Chosen, *, dys: Sequence[Array]) -> bool:
     """Does what backward says of the chosen elements hold where all of them move alike?
 
     Each output may have its own kink, and lie on its own side of it.

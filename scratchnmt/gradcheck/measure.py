@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .differences import EPS
-from .inputs import to_host
+from .convention import to_host
 from .report import Offender, TensorReport
 
+EPS = float(np.finfo(np.float64).eps)
 WORST = 5  # elements shown per wrong gradient
 NOISE = 16  # eps
 DOUBTS = 4  # how many times the doubt that a difference itself has it may be off
@@ -75,8 +75,8 @@ def with_doubt(floor: Floor, doubt: np.ndarray, rtol: float) -> np.ndarray:
     return np.maximum(floor, DOUBTS * doubt / rtol)
 
 
-def differing(found: Mapping, expected: Mapping[Any, np.ndarray], floors: Mapping[Any, float],
-              rtol: float) -> list:
+def differing(found: Mapping[Any, Any], expected: Mapping[Any, np.ndarray], floors: Mapping[Any, float],
+              rtol: float) -> list[Any]:
     """The keys under which two sets of arrays differ by more than rtol."""
     return [k for k, e in expected.items() if not (relative_errors(_host(found[k]), e, floors[k]) <= rtol).all()]
 

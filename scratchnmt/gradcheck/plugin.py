@@ -1,32 +1,144 @@
 """The pytest plugin: checks that leave a record, random data that a failure can name, NumPy or CuPy.
 
-    def test_my_op(gradcheck, rng):
-        gradcheck.assert_gradients(forward, backward, {"x": rng.standard_normal((3, 4))})
+    def test_my_op(gradcheck, gradcheck_rng):
+        gradcheck.assert_gradients(forward, backward, {"x": gradcheck_rng.standard_normal((3, 4))})
 
 pytest finds it by itself where the package is installed; `-p no:gradcheck` leaves it out.  It is imported
-at every start of pytest, so it imports NumPy only when a fixture is used.  A conftest.py that has fixtures
-of the same names (`rng` is a common one) keeps its own: pytest takes the fixture nearest to the test.
+at every start of pytest, so it imports NumPy only when a fixture is used.  It is a guest: a project's own options and
+fixtures of the same names stay the project's own.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import tempfile
 import zlib
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from .frames import hide_our_frames
-from .records import Collector, Recorder, check_writable
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .report import Report
 
+SHOWN = 10  # margins in the summary
+
+
+class Recorder:
+    """The checks of the running test: dicts of plain numbers and texts."""
+
+    def __init__(self, in_full: bool):
+        self.test, self._in_full = "", in_full
+        self.options: dict[str, Any] = {}  # of the test's markers
+        self._records: list[dict[str, Any]] = []
+
+    def add(self, check: str, report: Any) -> None:
+        worst = max(report.tensors, key=lambda tensor: tensor.max_error, default=None)
+        self._records.append({
+            "test": self.test, "check": check, "ok": report.ok, "margin": float(report.margin),
+            "gradient": worst.name if worst else "",
+            "report": report.to_dict() if self._in_full else None})  # not for nothing: it takes a while
+
+    def add_error(self, check: str, error: BaseException) -> None:
+        """A check that came to no result."""
+        found = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        self._records.append({"test": self.test, "check": check, "gradient": "", **found,
+                              "report": found if self._in_full else None})
+
+    def take(self) -> list[dict[str, Any]]:
+        taken, self._records = self._records, []
+        return taken
+
+
+class Collector:
+    """Gathers the records of all tests; shows the smallest margins; writes the JSON file, if one is wanted."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.records += getattr(report, "gradcheck", [])
+
+    def pytest_sessionfinish(self) -> None:
+        if self.path is not None:
+            write(self.path, [{"test": r["test"], "check": r["check"], **r["report"]} for r in self.records])
+
+    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
+        if self.path is not None:
+            terminalreporter.write_line(f"gradcheck: {len(self.records)} reports in {self.path}")
+        if not self.records:
+            return
+        terminalreporter.ensure_newline()
+        if config.option.verbose < 0:
+            lines = [f"smallest margin: {line.strip()}" for line in smallest_margins(self.records, 1)[1:]]
+        else:
+            terminalreporter.section(f"gradcheck: smallest margins of {len(self.records)} checks")
+            lines = smallest_margins(self.records, SHOWN)
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+def smallest_margins(records: list[dict[str, Any]], count: int) -> list[str]:
+    """Lines of a table: for each test and kind of check its smallest margin, the smallest of all first.
+
+    Before all of them stand the checks that raised, and those that found something wrong.
+    """
+    from .report import layout
+
+    smallest: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in sorted(records, key=_by_margin):
+        smallest.setdefault((record["test"], record["check"]), record)
+    rows = [(_verdict(r), r["check"], r["gradient"], r["test"]) for r in list(smallest.values())[:count]]
+    return layout(("margin", "check", "gradient", "test"), rows, left=(1, 2, 3))
+
+
+def check_writable(path: Path | None) -> None:
+    """pytest.UsageError, before any test has run, if the file cannot be written."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise pytest.UsageError(f"--gradcheck-json {path} is a folder, expected a file to write")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise pytest.UsageError(f"--gradcheck-json {path} cannot be written: {error.strerror}") from error
+
+
+def write(path: Path, value: Any) -> None:
+    """The value as JSON: the whole file or, if something fails, what was there before."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _by_margin(record: dict[str, Any]) -> tuple[bool, float]:
+    margin = record.get("margin", -math.inf)
+    return record["ok"], -math.inf if math.isnan(margin) else margin
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    """The margin, if there is one: a contract has none; "exact" is no error at all."""
+    if not record["ok"]:
+        return "ERROR" if "error" in record else "WRONG"
+    if not record["gradient"]:
+        return "-"
+    return "exact" if record["margin"] == math.inf else f"{record['margin']:.3g}"
+
+
 _RECORDER = pytest.StashKey[Recorder]()
-_RNG_SEED = pytest.StashKey[list]()
+_RNG_SEED = pytest.StashKey[list[int]]()
 
 
 def seed_option(text: str) -> int:
@@ -37,20 +149,46 @@ def seed_option(text: str) -> int:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gradcheck", "checks of gradients (scratchnmt.gradcheck)")
-    group.addoption("--gradcheck", choices=("full", "directional", "off"), default="full",
-                    help="full: every element (default); directional: assert_gradients takes a few random "
-                         "directions instead, for a quick look; off: skip what checks a gradient")
-    group.addoption("--gradcheck-seed", type=seed_option, default=0, metavar="N",
-                    help="another seed for the fixture rng and for the checks (default 0)")
-    group.addoption("--gradcheck-json", metavar="FILE",
-                    help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
-                         "{test, check, ok, error} of a check that raised")
+    parser.addini("gradcheck_strict", "checks of gradients take complex-step alone, and every broken promise fails",
+                  type="bool", default=False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
+    """Our options are added after those of the project, which may have options of the same names: they are its own."""
+    yield
+    taken = {name for group in [parser._anonymous, *parser._groups] for option in group.options
+             for name in option.names()}
+    group = parser.getgroup("scratchnmt.gradcheck", "checks of gradients (scratchnmt.gradcheck)")
+    for name, settings in OPTIONS.items():
+        if name not in taken:
+            group.addoption(name, dest=_dest(name), **settings)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--gradcheck": dict(choices=("full", "directional", "off"), default="full",
+                        help="full: every element (default); directional: assert_gradients takes a few random "
+                             "directions instead, for a quick look; off: skip what checks a gradient"),
+    "--gradcheck-seed": dict(type=seed_option, default=0, metavar="N",
+                             help="another seed for the fixture gradcheck_rng and for the checks (default 0)"),
+    "--gradcheck-json": dict(metavar="FILE",
+                             help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
+                                  "{test, check, ok, error} of a check that raised")}
+
+
+def _dest(name: str) -> str:
+    return "scratchnmt_" + name.strip("-").replace("-", "_")
+
+
+def _option(config: pytest.Config, name: str) -> Any:
+    """The value of one of OPTIONS, or its default where the project has that name for itself."""
+    return config.getoption(_dest(name), OPTIONS[name].get("default"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
-    path = config.getoption("--gradcheck-json")
+    config.addinivalue_line("markers", "gradcheck(**options): for the fixture gradcheck, such as allow={'writes dy'}")
+    path = _option(config, "--gradcheck-json")
     config.stash[_RECORDER] = Recorder(in_full=path is not None)
     if not hasattr(config, "workerinput"):  # the workers of pytest-xdist send their reports here
         target = None if path is None else config.invocation_params.dir / path
@@ -60,40 +198,44 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.config.stash[_RECORDER].test = item.nodeid
+    recorder = item.config.stash[_RECORDER]
+    recorder.test, recorder.options = item.nodeid, {}
+    for marker in reversed(list(item.iter_markers("gradcheck"))):
+        recorder.options.update(marker.kwargs)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    report = yield
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
     if records := item.config.stash[_RECORDER].take():
         report.gradcheck = records
     seed = item.stash.get(_RNG_SEED, None)
     if report.failed and seed is not None:
-        report.sections.append(("gradcheck", f"the fixture rng was numpy.random.default_rng({seed})"))
-    return report
+        report.sections.append(("gradcheck", f"the fixture gradcheck_rng was numpy.random.default_rng({seed})"))
 
 
 @pytest.fixture(scope="session")
 def gradcheck(pytestconfig: pytest.Config) -> Checks:
-    """The checks assert_gradients, assert_directional, assert_variant and assert_contract, whose reports
+    """The checks assert_gradients, assert_layer, assert_loss, assert_directional, assert_variant and
+    assert_contract, whose reports
     are summed up when pytest ends.  It may be used inside hypothesis' @given."""
     return Checks(pytestconfig)
 
 
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+def gradcheck_rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A numpy.random.Generator whose seed is made of the test's id and --gradcheck-seed; a failure prints it.
     Inside hypothesis' @given draw strategies.seeds() instead: this one is not renewed for each example."""
     import numpy as np
 
-    seed = [request.config.getoption("--gradcheck-seed"), zlib.crc32(request.node.nodeid.encode())]
+    seed = [_option(request.config, "--gradcheck-seed"), zlib.crc32(request.node.nodeid.encode())]
     request.node.stash[_RNG_SEED] = seed
     return np.random.default_rng(seed)
 
 
 @pytest.fixture(scope="module", params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request: pytest.FixtureRequest) -> Any:
+def gradcheck_xp(request: pytest.FixtureRequest) -> Any:
     """The module numpy, then cupy (with the mark gpu); skipped where there is no CuPy or no device."""
     from ..arrays import device_module
     from ..errors import InputError
@@ -111,13 +253,24 @@ class Checks:
 
     def __init__(self, config: pytest.Config):
         self._recorder = config.stash[_RECORDER]
-        self._mode, self._seed = config.getoption("--gradcheck"), config.getoption("--gradcheck-seed")
+        self._mode, self._seed = _option(config, "--gradcheck"), _option(config, "--gradcheck-seed")
+        self._strict = config.getini("gradcheck_strict")
         self._full_trace = config.getoption("--full-trace")
 
     def assert_gradients(self, *args: Any, **options: Any) -> Report:
         """Every element of every gradient of one op; with --gradcheck=directional a few directions."""
         __tracebackhide__ = True
         return self._run("gradients", args, options)
+
+    def assert_layer(self, *args: Any, **options: Any) -> Report:
+        """A layer object."""
+        __tracebackhide__ = True
+        return self._run("layer", args, options)
+
+    def assert_loss(self, *args: Any, **options: Any) -> Report:
+        """A function that returns a loss and its gradients."""
+        __tracebackhide__ = True
+        return self._run("loss", args, options)
 
     def assert_directional(self, *args: Any, **options: Any) -> Report:
         """A whole model along random directions."""
@@ -134,7 +287,7 @@ class Checks:
         __tracebackhide__ = True
         return self._run("contract", args, options)
 
-    def _run(self, name: str, args: tuple, options: dict[str, Any]) -> Report:
+    def _run(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Report:
         __tracebackhide__ = True
         if self._mode == "off":
             pytest.skip("gradients are not checked: --gradcheck=off")
@@ -142,7 +295,7 @@ class Checks:
 
         check = self._function(name)
         try:
-            report = check(*args, **{"seed": self._seed, **options})
+            report = check(*args, **{"seed": self._seed, **self._defaults(name), **options})
         except (Exception, SystemExit) as error:
             self._recorder.add_error(name, error)
             if not self._full_trace:
@@ -151,9 +304,39 @@ class Checks:
         self._recorder.add(name, report)
         return raise_if_wrong(report)
 
+    def _defaults(self, name: str) -> dict[str, Any]:
+        strict: dict[str, Any] = {"method": "complex", "allow": ()} if self._strict else {}
+        if name == "directional":
+            return {key: value for key, value in strict.items() if key == "method"}
+        return {**strict, **self._recorder.options} if name in ("gradients", "layer", "loss") else {}
+
     def _function(self, name: str) -> Callable[..., Report]:
         from .. import gradcheck as checks
-        from .quick import quick_check
+        from .api import quick_check
 
         quick = self._mode == "directional" and name == "gradients"
         return quick_check if quick else getattr(checks, f"check_{name}")
+
+
+def hide_our_frames(error: BaseException) -> None:
+    """Leave the op's frames in the tracebacks of the error and of those that led to it, the checker's out."""
+    chain = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) and earlier not in chain:
+        chain.append(earlier)
+    for link in chain:
+        link.__traceback__ = _others(link.__traceback__)
+
+
+def _others(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of this package."""
+    kept = None
+    for entry in reversed(list(_entries(traceback))):
+        if entry.tb_frame.f_globals.get("__package__") != __package__:
+            entry.tb_next, kept = kept, entry
+    return kept
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next

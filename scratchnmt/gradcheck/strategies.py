@@ -66,7 +66,7 @@ def masks(shape: Shape) -> Strategy[np.ndarray]:
     return hnp.arrays(bool, shape if isinstance(shape, (int, Strategy)) else tuple(shape))
 
 
-def _arrays(shape: Shape, dtype: str, draw: Callable) -> Strategy[np.ndarray]:
+def _arrays(shape: Shape, dtype: str, draw: Callable[..., np.ndarray]) -> Strategy[np.ndarray]:
     shapes = shape if isinstance(shape, Strategy) else st.just(shape)
 
     def array(some: Sequence[int], seed: int) -> np.ndarray:

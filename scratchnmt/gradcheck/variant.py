@@ -8,23 +8,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
+from .compare import Elements, hints_of
 from .convention import (
     cast,
+    check_callable,
+    check_numbers,
     describe,
     differentiable,
+    is_float_array,
+    kind,
     named_gradients,
     output_names,
     outputs,
     run_backward,
     run_forward,
+    to_host,
 )
-from .dys import choose_dys
-from .elements import Elements, hints_of
-from .inputs import check_callable, check_numbers, is_float_array, kind, to_host
 from .measure import noise_floors, rms, tensor_report
+from .reference import choose_dys
 from .report import Report, TensorReport, raise_if_wrong
 
-Op = tuple[Callable, Callable]
+Op = tuple[Callable[..., Any], Callable[..., Any]]
 SMALL = 0.01  # an output that is smaller beside the others, perhaps zero by cancellation, is judged by their size
 
 
@@ -119,8 +123,8 @@ def _reports(pairs: Sequence[Pair], rtol: float) -> list[TensorReport]:
 
 def _hints(gradients: Sequence[Pair], args: Mapping[str, Any], tensors: Sequence[TensorReport],
            rtol: float) -> list[str]:
-    elements = [Elements(name=g.argument, shape=args[g.argument].shape, indices=np.arange(g.plain.size),
+    elements = [Elements(name=g.argument, rtol=rtol, shape=args[g.argument].shape, indices=np.arange(g.plain.size),
                          backward=g.fused.reshape(-1), reference=g.plain.reshape(-1), floor=g.floor)
                 for g in gradients if g.fits]
     by_name = {tensor.name: tensor for tensor in tensors}
-    return hints_of(elements, args, [by_name[f"d{e.name}"] for e in elements], rtol)
+    return hints_of(elements, args, [by_name[f"d{e.name}"] for e in elements])

@@ -59,7 +59,7 @@ def check_model(model: NMT, src: Array, src_lengths: Array, tgt: Array, *, dropo
         other, _, cache = run(params)
         return other.backward(cache)
 
-    return check(lambda params: run(params)[1], grads, model.params, **options)
+    return check(lambda params: run(params)[1], grads, model.params, **{"method": "complex", **options})
 
 
 def example_batch(src_lengths: Array, tgt_lengths: Array, seed: int = 0) -> tuple[Array, Array, Array]:

@@ -131,7 +131,7 @@ def test_a_peer_that_is_not_installed_is_left_out(monkeypatch):
     found, skipped = load(["autograd"])
     assert len(found) == 3
     assert "autograd is left out" in skipped[0]
-    with pytest.raises(InputError, match="peer 'chainer' is not known: expected torch, jax or autograd"):
+    with pytest.raises(InputError, match="peer 'chainer' is not known: expected torch, jax, autograd or scipy"):
         load(["chainer"])
 
 

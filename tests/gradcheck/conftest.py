@@ -8,7 +8,7 @@ import pytest
 import scratchnmt.gradcheck
 
 # imported here, not inside a run whose imports are forgotten after it
-import_module("scratchnmt.gradcheck.quick")
+import_module("scratchnmt.gradcheck.api")
 for _name in scratchnmt.gradcheck.__all__:
     getattr(scratchnmt.gradcheck, _name)
 

@@ -156,8 +156,11 @@ def test_a_forward_that_is_not_analytic_is_not_called_a_wrong_gradient():
         return {"dx": 2 * np.abs(x) * dy}
 
     with pytest.raises(NotAnalyticError, match="not complex-analytic"):
-        check_gradients(forward, backward, {"x": ARGS["x"]})
+        check_gradients(forward, backward, {"x": ARGS["x"]}, method="complex")
     assert_gradients(forward, backward, {"x": ARGS["x"]}, method="central")
+    assert assert_gradients(forward, backward, {"x": ARGS["x"]}).method == "complex"  # np.abs is continued
+    wrong = check_gradients(forward, lambda dy, x: 2 * x * dy, {"x": ARGS["x"]})
+    assert wrong.wrong == ("dx",)
 
 
 def test_a_gradient_of_the_wrong_shape_has_its_sentence():
@@ -178,10 +181,12 @@ def test_a_forward_that_is_random_is_said_to_be():
     def forward(x, W, b):
         return layer_forward(x, W, b * np.random.random())
 
-    for contract in (True, False):
+    sentence = "forward is random: two calls with the same arguments differ"
+    for contract in (True, False):  # the same random number for every call, which backward does not know
         report = check_gradients(forward, layer_backward, ARGS, contract=contract)
-        assert not report.ok and report.wrong == ()
-        assert "forward is random: two calls with the same arguments differ" in report.broken_promises[0]
+        assert report.wrong == ("db",) and any(sentence in note for note in report.notes)
+    report = check_gradients(forward, layer_backward, ARGS, allow=())
+    assert sentence in report.broken_promises[0]
 
 
 def test_an_output_that_is_not_finite_is_named():
@@ -204,10 +209,13 @@ def test_a_backward_that_writes_into_its_arguments_does_not_spoil_the_reference(
         dy[...] = 0
         return result
 
-    report = check_gradients(layer_forward, backward, args)
+    report = check_gradients(layer_forward, backward, args, allow=())
     assert report.wrong == () and report.max_error < 1e-14
     assert any("backward writes into args: W" in p for p in report.broken_promises)
     assert any("backward writes into dys: 0" in p for p in report.broken_promises)
+    np.testing.assert_array_equal(args["W"], ARGS["W"])  # the caller's own
+    allowed = check_gradients(layer_forward, backward, args)
+    assert allowed.ok and "backward writes into dys: 0 (allowed: writes dy)" in allowed.notes
 
 
 def test_a_gradient_that_is_not_checked_is_noted():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import assert_gradients, check_gradients, check_variant
-from scratchnmt.gradcheck.quick import quick_check
+from scratchnmt.gradcheck.api import quick_check
 
 RNG = np.random.default_rng(0)
 ARGS = {"x": RNG.standard_normal((3, 4))}

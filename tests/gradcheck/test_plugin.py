@@ -10,6 +10,66 @@ import pytest
 RIGHT = "from op import *\ndef test_op(gradcheck):\n    gradcheck.assert_gradients(forward, backward, args())"
 
 
+# a guest
+
+
+OWN = """
+    import pytest
+
+    def pytest_addoption(parser):
+        parser.addoption("--gradcheck", action="store_true", help="their own")
+        parser.addoption("--gradcheck-json", default="theirs")
+
+    @pytest.fixture
+    def rng():
+        return 7
+
+    @pytest.fixture
+    def gradcheck(pytestconfig):
+        return pytestconfig.getoption("--gradcheck"), pytestconfig.getoption("--gradcheck-json")
+"""
+
+
+@pytest.mark.parametrize("options, theirs", [((), False), (("--gradcheck", "--gradcheck-seed=3"), True)])
+def test_a_project_keeps_its_own_options_and_fixtures(run, pytester, options, theirs):
+    pytester.makeconftest(OWN)
+    run(f"def test_own(rng, gradcheck):\n    assert rng == 7 and gradcheck == ({theirs}, 'theirs')", *options
+        ).assert_outcomes(passed=1)
+
+
+def test_the_names_rng_and_xp_are_free(pytester):
+    result = pytester.runpytest("--fixtures")
+    result.stdout.fnmatch_lines(["gradcheck_rng *"])
+    assert not any(line.startswith(("rng ", "xp ")) for line in result.outlines)
+
+
+def test_a_marker_allows_and_an_array_without_a_gradient_is_a_warning(run):
+    result = run("""
+        import pytest
+        from op import *
+
+        def random_forward(x, W):
+            return forward(x, W)[0] * np.random.rand(), (x, W)
+
+        @pytest.mark.gradcheck(allow=())
+        def test_strict(gradcheck):
+            gradcheck.assert_gradients(random_forward, backward, args())
+
+        @pytest.mark.gradcheck(allow={"writes dy"})
+        def test_allowed(gradcheck):
+            def backward(dy, cache):
+                dy *= cache
+                return 1 * dy
+            gradcheck.assert_gradients(lambda x: (3 * x, 3), backward, args()["x"])
+
+        def test_left_out(gradcheck):
+            gradcheck.assert_gradients(lambda x, P: (x @ P[0], P), lambda dy, P: dy @ P[0].T,
+                                       {"x": args()["x"], "P": [args()["W"]]})
+    """, "--strict-markers", "-rA")
+    result.assert_outcomes(failed=1, passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*forward is random*", "*none checked, for P?0?"])
+
+
 # gradcheck
 
 
@@ -76,11 +136,11 @@ RANDOM = """
         before = json.loads(file.read_text()) if file.exists() else []
         file.write_text(json.dumps([*before, rng.random()]))
 
-    def test_one(rng):
-        draw(rng)
+    def test_one(gradcheck_rng):
+        draw(gradcheck_rng)
 
-    def test_two(rng):
-        draw(rng)
+    def test_two(gradcheck_rng):
+        draw(gradcheck_rng)
         assert False
 """
 
@@ -90,14 +150,14 @@ def test_rng_depends_on_the_test_and_the_seed_alone_and_a_failure_prints_it(run,
         result = run(RANDOM, "-rA", *options)
     one, two, two_alone, one_other, two_other = written("drawn.json")
     assert two == two_alone and len({one, two, one_other, two_other}) == 4
-    (line,) = [line for line in result.outlines if "fixture rng was" in line]
+    (line,) = [line for line in result.outlines if "fixture gradcheck_rng was" in line]
     assert eval(line.partition("was ")[2], {"numpy": np}).random() == two_other
 
 
 def test_a_conftest_may_have_its_own_rng(run, pytester):
     pytester.makeconftest("import pytest\n\n@pytest.fixture\ndef rng():\n    return 7")
     result = run("def test_seven(rng):\n    assert rng == 8")
-    result.stdout.no_fnmatch_line("*fixture rng was*")
+    result.stdout.no_fnmatch_line("*fixture gradcheck_rng was*")
     result.stdout.fnmatch_lines(["E *assert 7 == 8"])
 
 
@@ -107,7 +167,8 @@ def test_a_conftest_may_have_its_own_rng(run, pytester):
 DEVICES = """
     import sys
 
-    def test_on(xp):
+    def test_on(gradcheck_xp):
+        xp = gradcheck_xp
         assert xp.tanh(0) == 0 and sys.modules.get("cupy") is None
 """
 
@@ -134,7 +195,7 @@ def test_cupy_without_a_device_is_skipped_with_its_reason(run, pytester, monkeyp
                 def getDeviceCount():
                     raise cuda.runtime.CUDARuntimeError("no device is detected")
     """)
-    result = run("def test_on(xp): assert xp.__name__ == 'numpy'", "-rs")
+    result = run("def test_on(gradcheck_xp): assert gradcheck_xp.__name__ == 'numpy'", "-rs")
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED * device 'cuda' is not there: no device is detected *"])
 
@@ -153,7 +214,7 @@ def test_full_and_directional(run, mode, method):
             calls.clear()
             report = gradcheck.assert_gradients(forward, backward, args(), labels={{"W": "abcde"}}, contract=False)
             assert report.method == {method!r} and report.ok and [t.name for t in report.tensors] == ["dx", "dW"]
-            assert (len(calls) < 15) == ({mode!r} == "directional")
+            assert (len(calls) < 25) == ({mode!r} == "directional")
 
         def test_wrong(gradcheck):
             with pytest.raises(GradcheckError) as error:
@@ -168,7 +229,7 @@ def test_full_and_directional(run, mode, method):
                 return backward(dy, cache)
 
             with pytest.raises(GradcheckError, match="backward writes into dys"):
-                gradcheck.assert_gradients(forward, careless, args())
+                gradcheck.assert_gradients(forward, careless, args(), allow=())
 
         def test_another_method(gradcheck):
             report = gradcheck.assert_gradients(forward, backward, args(), method="central", max_elements=3)

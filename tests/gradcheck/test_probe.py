@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import check_directional
-from scratchnmt.gradcheck.probe import draw_direction, halve
+from scratchnmt.gradcheck.directional import draw_direction, halve
 
 
 def test_no_element_of_a_direction_is_weighted_down_by_more_than_3():

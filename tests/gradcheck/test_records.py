@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scratchnmt.gradcheck import records
+from scratchnmt.gradcheck import plugin as records
 
 EACH = """
     import pytest

@@ -5,7 +5,7 @@ import pytest
 from layer import layer_backward, layer_forward
 
 from scratchnmt.gradcheck import assert_gradients, check_gradients, gate_labels
-from scratchnmt.gradcheck.sampling import sample
+from scratchnmt.gradcheck.compare import sample
 
 METHODS = ("complex", "central", "richardson")
 

@@ -29,7 +29,7 @@ def load(peers: Sequence[str]) -> tuple[list[Checker], list[str]]:
     for name in ("ours", *peers, "cs231n"):
         module = f"{__name__}.{name}"
         if not importlib.util.find_spec(module):
-            raise InputError(f"peer {name!r} is not known: expected torch, jax or autograd")
+            raise InputError(f"peer {name!r} is not known: expected torch, jax, autograd or scipy")
         try:
             found += importlib.import_module(module).CHECKERS
         except ImportError as error:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import NotAnalyticError
-from scratchnmt.gradcheck.analytic import check_analytic
+from scratchnmt.gradcheck.reference import check_analytic
 
 X = np.array([[0.3, -1.2, 2.0], [0.7, 0.1, -0.4]])
 DY = np.array([[1.5, -0.2, 0.4], [-2.0, 0.6, 1.1]])

@@ -1,0 +1,187 @@
+"""One op as every check sees it: arguments by name, arrays in containers under paths of their own.
+
+    check_gradients(forward, backward, {"x": x, "P": [W]})      x, P[0]
+    check_gradients(forward, backward, (x, W))                  the names of forward's own arguments
+
+forward may return (y, cache), ((y1, y2), cache) or (y1, y2, cache); backward its gradients by name, in the order of
+the arguments, or alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .convention import (
+    ConventionError,
+    by_argument,
+    check_callable,
+    differentiable,
+    is_array,
+    is_float_array,
+    kind,
+    run_forward,
+)
+from .pytree import arrays, changed, is_container, leaves, matched, rebuilt, snapshot
+
+_PLAIN = (int, float, complex, str, bytes, type(None), np.generic, type, ModuleType)
+
+
+class Op:
+    """`forward(**args)` and `backward(*dys, cache)` around somebody's functions; `args` holds every leaf by path."""
+
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any,
+                 wrt: Sequence[str] | str | None = None):
+        check_callable("forward", forward)
+        check_callable("backward", backward)
+        self._forward, self._backward = forward, backward
+        self.positional = not isinstance(inputs, Mapping)
+        self.tree: dict[str, Any] = dict(inputs) if not self.positional else by_position(forward, inputs)
+        self.args = {path: leaf.copy() if is_array(leaf) else leaf for name, value in self.tree.items()
+                     for path, leaf in leaves(value, name).items()}
+        self.written: dict[str, None] = {}  # the arguments into which forward writes
+        self.copies = True  # of the arguments, for each call
+        self.seeded = False  # is every call given the same global random numbers?
+        self.left_out: list[str] = []  # arrays of floats for which backward returned nothing
+        self.names = differentiable(self.args, self._expanded(wrt))
+        self._without = False  # may backward leave gradients out?
+
+    def forward(self, **values: Any) -> tuple[Any, Any]:
+        """(outputs, cache); the caller's arguments stay as they are."""
+        own = {path: _copied(value) if self.copies or not is_array(value) else value for path, value in values.items()}
+        given = [rebuilt(value, name, own) for name, value in self.tree.items()]
+        before = snapshot(own) if self.copies else {}
+        with _global_seed() if self.seeded else _nothing():
+            y, cache = run_forward(self._called, {"values": given})
+        self.written |= dict.fromkeys(changed(before, own))
+        for name, old, new in zip(self.tree, self.tree.values(), given, strict=True):
+            if self.copies and is_container(old) and is_container(new):
+                after = dict(arrays(new, name))
+                self.written |= dict.fromkeys(path for path, value in arrays(rebuilt(old, name, values), name)
+                                              if path not in after or after[path].shape != value.shape)
+        return y, cache
+
+    def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
+        """{path: gradient}"""
+        gradients = self._by_name(self._backward(*dys_and_cache))
+        found: dict[str, Any] = {}
+        for name, gradient in gradients.items():
+            try:
+                found |= matched(self.tree[name], gradient, name) if is_container(self.tree[name]) else {name: gradient}
+            except ValueError as error:
+                raise ConventionError(str(error)) from error
+        optional = {path for name, value in self.tree.items() if is_container(value) for path in leaves(value, name)}
+        self.left_out = [path for path in self.names if path not in found and (path in optional or self._without)]
+        return found
+
+    def _expanded(self, wrt: Sequence[str] | str | None) -> list[str] | None:
+        """The paths that `wrt` names: a container stands for all arrays of floats in it."""
+        names = [wrt] if isinstance(wrt, str) else wrt
+        if names is None:
+            return None
+        return [path for name in names for path in
+                ([path for path, leaf in leaves(self.tree[name], name).items() if is_float_array(leaf)]
+                 if name in self.tree and is_container(self.tree[name]) else [name])]
+
+    def hidden(self) -> list[str]:
+        """Arrays of floats inside of objects among the arguments, which cannot be checked."""
+        return [f"{name}.{path}" for name, value in self.args.items()
+                if not is_array(value) and not isinstance(value, (*_PLAIN, np.random.Generator)) and not callable(value)
+                for path, leaf in arrays(value) if is_float_array(leaf)]
+
+    def _gathered(self, result: Any) -> Mapping[str, Any]:
+        """Gradients by name; those of a dict's entries, dWx beside dx, in a dict of their own."""
+        gradients = dict(result._asdict() if hasattr(result, "_asdict") else result)
+        for key in [key for key in gradients if isinstance(key, str) and not _names_any([key], self.tree)]:
+            homes = [name for name, value in self.tree.items() if isinstance(value, Mapping)
+                     and f"d{name}" not in gradients and _names_any([key], value)]
+            if len(homes) == 1 and isinstance(gradients.setdefault(homes[0], {}), dict):
+                gradients[homes[0]][key] = gradients.pop(key)
+        return gradients
+
+    def _called(self, values: list[Any]) -> Any:
+        if self.positional:
+            return self._forward(*values)
+        return self._forward(**dict(zip(self.tree, values, strict=True)))
+
+    def _by_name(self, result: Any) -> dict[str, Any]:
+        """{argument: what backward returned for it}"""
+        self._without = False
+        floats = [name for name, value in self.tree.items() if any(path in self.names for path in leaves(value, name))]
+        if isinstance(result, Mapping) or hasattr(result, "_asdict"):
+            if len(floats) == 1 and is_container(self.tree[floats[0]]) and not _names_any(result, self.tree):
+                return {floats[0]: result}
+            return by_argument(self._gathered(result), self.tree)
+        if len(floats) == 1 and not (isinstance(result, tuple) and not is_container(self.tree[floats[0]])):
+            return {floats[0]: result}
+        if isinstance(result, (tuple, list)):
+            names = list(self.tree) if len(result) == len(self.tree) else floats
+            if len(result) > len(names):
+                raise ConventionError(f"backward returns {kind(result)} for {len(names)} arguments: {', '.join(names)}")
+            self._without = True
+            return {name: g for name, g in zip(names, result, strict=False) if g is not None}
+        plain = [name for name in floats if not is_container(self.tree[name])]
+        if is_array(result) or np.isscalar(result):
+            if len(plain) == 1:
+                return {plain[0]: result}
+            raise ConventionError(f"backward returns one array for {len(floats)} arguments: {', '.join(floats)}; "
+                                  "return a gradient for each, or name by wrt those that have one")
+        raise ConventionError(f"backward must return a NamedTuple, a dict, a tuple or an array, got {kind(result)}")
+
+
+def by_position(function: Callable[..., Any], inputs: Any) -> dict[str, Any]:
+    """The inputs under the names of the function's parameters; those that it does not name are arg0, arg1, ..."""
+    values = list(inputs) if type(inputs) in (tuple, list) else [inputs]
+    try:
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    except (TypeError, ValueError):
+        names = []
+    names += [f"arg{i}" for i in range(len(names), len(values))]
+    return dict(zip(names, values, strict=False))
+
+
+def _names_any(result: Any, tree: Mapping[str, Any]) -> bool:
+    keys = result._fields if hasattr(result, "_fields") else result
+    return any(key in tree or (isinstance(key, str) and key[:1] == "d" and key[1:] in tree) for key in keys)
+
+
+def _copied(value: Any) -> Any:
+    if is_array(value):
+        return value.copy()
+    if isinstance(value, _PLAIN) or callable(value):
+        return value
+    return deep_copy(value)
+
+
+def deep_copy(value: Any) -> Any:
+    """A copy of an object, or itself if it cannot be copied."""
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  a file, a lock, a tensor of a graph: whatever an object may hold
+        return value
+
+
+@contextmanager
+def _global_seed() -> Iterator[None]:
+    """The generators of numpy.random and random start from the same state, and go on afterwards as if unused."""
+    states = np.random.get_state(), random.getstate()
+    np.random.seed(0)
+    random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(states[0])
+        random.setstate(states[1])
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

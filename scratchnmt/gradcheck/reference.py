@@ -1,0 +1,441 @@
+"""Real differences along a line, whose step settles where the function is resolved, and what they leave in doubt.
+
+With the slopes D(h) = (f(h) - f(-h)) / 2h and the bend B(h) = (f(h) + f(-h)) / 2 - f(0): where a step resolves f,
+D(h) - D(h/2) and B(h) - 4 B(h/2) are small beside D and B.  Where f has another scale than was thought, where it
+is rounded, or has a kink within the step, one of them is not, and the next, shorter step is tried.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..arrays import Array, array_module
+from .convention import call, cast, draw_dys, given_dys, output_names, outputs, to_host
+from .measure import EPS, NOISE, rms
+
+Line = Callable[[float], np.ndarray]
+"""t -> the terms of <f, dys>, (n,), one for each output: what does not move cancels before it is summed."""
+
+WIDEST = {"central": EPS ** (1 / 3), "richardson": 2.0**-11}  # relative to max(1, |x|)
+ENOUGH = {"central": 1e-7, "richardson": 5e-9}  # doubt, relative to the derivative, that ends the search
+LEVELS = {"central": 2, "richardson": 3}
+RESOLVED = 1e-3  # a doubt, relative to slope and bend, that only a step which resolves f leaves
+SHRINK, ROUNDS = 8.0, 14
+
+
+class Difference(NamedTuple):
+    """A derivative, and how far it may be off: by what is between its own steps, and by rounding."""
+
+    value: float
+    doubt: float  # absolute; inf where f is not finite
+    step: float = 0.0
+
+
+def settled(f: Line, at: float, method: str) -> Difference:
+    """The derivative of f at 0, by the widest step that resolves it; `at`: the size of what is moved.
+
+    Where none does, at a kink or for a constant that is rounded, by the widest at which f is finite.
+    """
+    with np.errstate(all="ignore"):
+        middle, step, best, least = f(0.0), widest_step(at, method), None, math.inf
+        noise = rounding(f, middle, max(1.0, at))
+        for k in range(ROUNDS):
+            found, ratio = _difference(f, middle, step, method, noise)
+            if k and ratio <= RESOLVED:  # a short step may be without doubt by chance
+                found = found._replace(doubt=max(found.doubt, spread(f, step)))
+            if ratio <= ENOUGH[method]:
+                return found
+            if (least < 0.05 and 4 * least < ratio) or step < 64 * EPS * at:  # only rounding grows from here
+                break
+            if math.isfinite(found.value) and (best is None or ratio < min(least / SHRINK, RESOLVED)):
+                best, least = found, ratio
+            step /= SHRINK
+    return best or Difference(math.nan, math.inf)
+
+
+def widest_step(at: float, method: str = "central") -> float:
+    """A power of two, so that x + step is exact."""
+    return 2.0 ** round(math.log2(WIDEST[method] * max(1.0, at)))
+
+
+def slope(f: Line, step: float) -> float:
+    """The central difference at 0."""
+    return float((f(step) - f(-step)).sum()) / (2 * step)
+
+
+def spread(f: Line, step: float) -> float:
+    """How far the slopes by nearly the same step differ: what rounding inside of f does to them."""
+    with np.errstate(all="ignore"):
+        slopes = [slope(f, step * k) for k in (1.0, 0.97, 0.93, 0.89)]
+    return max(slopes) - min(slopes)
+
+
+def extrapolated(slopes: list[float]) -> tuple[float, float]:
+    """Richardson's extrapolation to 0 of central differences at step, step/2, ...: (value, estimate of error)"""
+    column, before = slopes, slopes[-1]
+    for k in range(1, len(slopes)):  # each pass removes the error's term in step**(2k)
+        before = column[-1]
+        column = [fine + (fine - coarse) / (4**k - 1) for coarse, fine in pairwise(column)]
+    return column[-1], abs(column[-1] - before)
+
+
+def _difference(f: Line, middle: np.ndarray, step: float, method: str,
+                noise: float) -> tuple[Difference, float]:
+    """(the derivative, its doubt relative to the slope and the bend)"""
+    steps = [step / 2**k for k in range(LEVELS[method])]
+    ends = [(f(h), f(-h)) for h in steps]
+    slopes = [float((ahead - behind).sum()) / (2 * h) for h, (ahead, behind) in zip(steps, ends, strict=True)]
+    bends = [float(((ahead - middle) + (behind - middle)).sum()) / 2 for ahead, behind in ends]
+    if not np.isfinite([*slopes, *bends]).all():
+        return Difference(math.nan, math.inf), math.inf
+    value, doubt = extrapolated(slopes) if method == "richardson" else (slopes[0], abs(slopes[0] - slopes[1]))
+    doubt += max(abs(a - 4 * b) / h for a, b, h in zip(bends, bends[1:], steps, strict=False)) + noise / steps[-1]
+    size = abs(value) + abs(bends[0]) / step
+    return Difference(value, doubt, step), doubt / size if size else math.inf if doubt else 0.0
+
+
+def rounding(f: Line, middle: np.ndarray, far: float) -> float:
+    """How far the sum of a difference of terms may be rounded: 4 eps of those that a step as far as this moves.
+
+    A short one need not move them, where f is saturated.
+    """
+    moved = (f(far) != middle) | (f(-far) != middle)
+    return 4 * EPS * float(np.abs(middle)[moved].sum())
+
+
+STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
+METHODS = ("complex", "central", "richardson")
+CLOSE = 1e-7  # arguments so near to each other, relative to their size, lie on a straight line
+NOISY = 1e-10  # jumps of an output, relative to its size, that float64 does not make
+ADVICE = ("write that step in code for complex numbers (docs/gradcheck.md, section 7, says how), "
+          "or check with method='richardson'")
+
+
+Indices: TypeAlias = Sequence[int] | np.ndarray  # into a flattened array
+
+
+class NotAnalyticError(RuntimeError):
+    """The forward pass cannot be differentiated by complex step: it does not carry an imaginary part."""
+
+    def __init__(self, message: str, argument: str = ""):
+        super().__init__(message)
+        self.argument = argument  # the one by which it cannot, where that is known
+
+
+def complex_step(f: Callable[..., Any], args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array],
+                 step: float = STEP) -> float:
+    """d/dt <f(**(args + t u)), dys> at t = 0, to rounding error, by one complex forward pass."""
+    z = cast(args, "complex128")
+    for name, direction in u.items():
+        z[name] = z[name] + 1j * step * direction
+    return inner_complex(f, z, dys).imag / step
+
+
+def central(f: Callable[..., Any], args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array],
+            step: float | None = None) -> float:
+    """The same by a central difference, whose step is found by trying if it is not given."""
+    along = line(f, args, u, dys=dys)
+    return settled(along, size_of(args, u), "central").value if step is None else slope(along, step)
+
+
+def richardson(f: Callable[..., Any], args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array],
+               levels: int = 3, step: float | None = None) -> tuple[float, float]:
+    """Central differences at step, step/2, ..., extrapolated: (value, estimate of the error)."""
+    along = line(f, args, u, dys=dys)
+    if step is None:
+        return settled(along, size_of(args, u), "richardson")[:2]
+    return extrapolated([slope(along, step / 2**k) for k in range(levels)])
+
+
+def gradient(f: Callable[..., Any], args: Mapping[str, Any], name: str, *, dys: Sequence[Array],
+             method: str = "complex", indices: Indices | None = None) -> np.ndarray:
+    """The gradient of one argument, one derivative per element, on the host.
+
+    All of it, in the argument's shape; or its values at `indices` into the flattened array.
+    """
+    check_method(method)
+    shape = args[name].shape
+    flat_indices = range(math.prod(shape)) if indices is None else indices
+    values, _ = derivatives(f, args, name, flat_indices, dys=dys, method=method)
+    return values.reshape(shape) if indices is None else values
+
+
+def derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: Indices, *,
+                dys: Sequence[Array], method: str) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) by each of the elements at these indices, and (n,) how far a real difference may be off."""
+    if method == "complex":
+        return _complex_elements(f, args, name, dys, indices), np.zeros(len(indices))
+    along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
+    found = [settled(along(i), abs(float(flat[i])), method) for i in indices]
+    for i, difference in zip(indices, found, strict=True):
+        if not math.isfinite(difference.doubt):
+            index = tuple(int(k) for k in np.unravel_index(i, args[name].shape))
+            raise ValueError(f"{method}: the forward pass is not finite on both sides of {name}{list(index)} = "
+                             f"{flat[i]:.6g}, however short the step, so no real difference can be taken there: "
+                             "check at other arguments, or with method='complex'")
+    return np.array([d.value for d in found]), np.array([d.doubt for d in found])
+
+
+def check_method(method: str, known: Sequence[str] = METHODS) -> None:
+    """ValueError unless it is one of those known."""
+    if method not in known:
+        raise ValueError(f"method {method!r} is not known: expected {', '.join(known[:-1])} or {known[-1]}")
+
+
+def is_noisy(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], *, dys: Sequence[Array],
+             seed: int = 0) -> bool:
+    """Does f, of float64, have no more than the digits of float32?  Then it jumps between arguments 1e-9 apart."""
+    rng = np.random.default_rng([seed, 5])
+    u = {name: array_module(args[name]).asarray(rng.uniform(1, 2, args[name].shape) * (to_host(args[name]) + 1e-3))
+         for name in names}
+    along = line(f, args, u, dys=dys)
+    with np.errstate(all="ignore"):
+        return jumps(along)
+
+
+def jumps(along: Line, scale: float = 0.0) -> bool:
+    """Do the values along a line, `CLOSE` apart, bend more than float64 rounds, and as much where they are closer?
+
+    Beside a kink, or where f is sharply curved, they bend less.  scale: the size of the terms, where values cancel.
+    """
+    values = [along(CLOSE * k) for k in range(5)]
+    if not _bend(values) > NOISY * max(scale, float(np.abs(values[0]).max(initial=0.0))):
+        return False
+    return 2 * _bend([along(CLOSE * k / 16) for k in range(65)]) > _bend(values)
+
+
+def _bend(values: Sequence[np.ndarray]) -> float:
+    bends = [np.abs((a - b) - (b - c)) for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    return float(np.max(bends, initial=0.0))
+
+
+def coarse_derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: Indices, *,
+                       dys: Sequence[Array], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """`derivatives` of an f that rounds to `dtype`: by long steps, with what that rounding leaves in doubt."""
+    along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
+    eps, values, doubts = float(np.finfo(dtype).eps), np.empty(len(indices)), np.empty(len(indices))
+    for k, i in enumerate(indices):
+        best = math.inf
+        for far in (2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9):
+            steps = [far * max(1.0, abs(float(flat[i]))) / 2**level for level in range(3)]
+            ends = [(along(i)(h), along(i)(-h)) for h in steps]
+            moved = max(float(np.abs(a[a != b]).sum()) for a, b in ends)
+            value, doubt = extrapolated([float((a - b).sum()) / (2 * h) for h, (a, b) in zip(steps, ends, strict=True)])
+            doubt += eps * moved / steps[-1]
+            if doubt < best:
+                best, values[k], doubts[k] = doubt, value, doubt
+    return values, doubts
+
+
+def line(f: Callable[..., Any], args: Mapping[str, Any], u: Mapping[str, Array], *, dys: Sequence[Array]) -> Line:
+    """t -> the terms of <f(**(args + t u)), dys>, in float64."""
+    x = cast(args, "float64")
+    return lambda t: terms(f, {**x, **{name: x[name] + t * direction for name, direction in u.items()}}, dys)
+
+
+def element_lines(f: Callable[..., Any], args: Mapping[str, Any], name: str, *,
+                  dys: Sequence[Array]) -> Callable[[int], Line]:
+    """The line through args along one element of args[name], given the element's flat index."""
+    x, flat = _flattened(args, name, "float64")
+
+    def along(i: int) -> Line:
+        kept = flat[i].copy()
+
+        def at(t: float) -> np.ndarray:
+            flat[i] = kept + t
+            try:
+                return terms(f, x, dys)
+            finally:
+                flat[i] = kept
+        return at
+    return along
+
+
+def size_of(args: Mapping[str, Any], names: Iterable[str]) -> float:
+    """The largest element of these arguments."""
+    return max(float(abs(to_host(args[name])).max()) for name in names)
+
+
+def _complex_elements(f: Callable[..., Any], args: Mapping[str, Any], name: str, dys: Sequence[Array],
+                      indices: Indices) -> np.ndarray:
+    z, flat = _flattened(args, name, "complex128")
+    values = np.empty(len(indices))
+    for k, i in enumerate(indices):
+        kept = flat[i].copy()
+        flat[i] = kept + 1j * STEP
+        values[k] = inner_complex(f, z, dys).imag / STEP
+        flat[i] = kept
+    return values
+
+
+def _flattened(args: Mapping[str, Any], name: str, dtype: str) -> tuple[dict[str, Any], Array]:
+    """(the arguments in dtype, a flat view of args[name] among them)"""
+    x = cast(args, dtype)
+    x[name] = array_module(x[name]).ascontiguousarray(x[name]).reshape(args[name].shape)
+    return x, x[name].reshape(-1)
+
+
+def inner_complex(f: Callable[..., Any], z: Mapping[str, Any], dys: Sequence[Array]) -> complex:
+    """<f(**z), dys> for complex z; NotAnalyticError if f drops, refuses or loses the imaginary part."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):  # an overflow shows in the result, and is named
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        try:
+            ys = outputs(call(f, z))
+        except np.exceptions.ComplexWarning as error:
+            raise NotAnalyticError(
+                f"the forward pass casts complex numbers to real ones: {ADVICE}"
+            ) from error
+        except Exception as error:
+            raise NotAnalyticError(f"the forward pass refuses complex numbers ({type(error).__name__}: {error}): "
+                                   f"{ADVICE}") from error
+    for k, y in enumerate(ys):
+        if not _is_complex(y):
+            raise NotAnalyticError(f"output {k} of the forward pass is real though its arguments are complex "
+                                   f"(abs, norm, var, .real?): {ADVICE}")
+    _check_count(ys, dys)
+    with np.errstate(all="ignore"):
+        total = sum((complex((y * dy).sum() if hasattr(dy, "sum") else y * dy)
+                     for y, dy in zip(ys, dys, strict=True)), 0j)
+    if not math.isfinite(total.real) or not math.isfinite(total.imag):
+        raise NotAnalyticError(f"the forward pass gives {total} for complex arguments (1 / (1 + exp(-x)) far "
+                               f"from zero, or mask * -inf?): {ADVICE}")
+    return total
+
+
+def terms(f: Callable[..., Any], x: Mapping[str, Any], dys: Sequence[Array]) -> np.ndarray:
+    """The terms y dy of <f(**x), dys> for real x, (n,), one for each element of the outputs."""
+    ys = outputs(call(f, x))
+    _check_count(ys, dys)
+    return np.concatenate([to_host(y * dy).reshape(-1) for y, dy in zip(ys, dys, strict=True)])
+
+
+def _is_complex(y: Any) -> bool:
+    return isinstance(y, complex) or getattr(getattr(y, "dtype", None), "kind", "") == "c"
+
+
+def _check_count(ys: Sequence[Any], dys: Sequence[Array]) -> None:
+    if len(ys) != len(dys):
+        raise ValueError(
+            f"the forward pass has {len(ys)} outputs with a gradient, but {len(dys)} dys were given"
+        )
+
+
+TOLERANCE = 1e-8
+DOUBTS = 4  # by more than so many of its own doubts must a difference be off to contradict
+BESIDE = 1e-3  # how far beside a kink, relative to an array's size
+
+
+def check_analytic(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], *, dys: Sequence[Array],
+                   seed: int = 0) -> None:
+    """NotAnalyticError if complex-step and a real difference disagree along one random direction of these arguments.
+
+    What complex-step silently loses (abs inside a product, var) would else be called a wrong gradient,
+    or worse, agree with a backward pass that forgot the same term.  Where the difference can tell nothing,
+    on a kink (a relu at zero), they must agree at a point close by; if it cannot tell there either, since
+    rounding hides the slope, complex-step is believed.
+    """
+    exact, found, verdict = _compare(f, args, names, dys, seed)
+    if verdict == "same" or (verdict == "unclear" and _agree_beside(f, args, names, dys, seed)):
+        return
+    raise NotAnalyticError(
+        f"along a random direction of {', '.join(names)} complex-step gives {exact:.9g}, a real difference "
+        f"{found:.9g}: the forward pass is not complex-analytic (abs, norm, var, conj, a complex comparison?); "
+        "rewrite that step on the real part, x * x for abs(x)**2, or check with method='richardson'"
+    )
+
+
+def compared(f: Line, exact: float, at: float) -> tuple[float, str]:
+    """(a real difference at 0, a verdict on it beside the derivative `exact`: "same", "different" or "unclear")
+
+    1e-8 is asked for, or what rounding leaves in doubt.  at: the size of what moves along the line.
+    """
+    with np.errstate(all="ignore"):
+        step = widest_step(at, "richardson")
+        if abs(extrapolated([slope(f, step), slope(f, step / 2)])[0] - exact) <= TOLERANCE * abs(exact):
+            return exact, "same"  # as a rule: four forward passes
+    flat = NOISE * EPS * float(np.abs(f(0.0)).sum())  # no difference shows a slope as small as that
+    for method in ("central", "richardson"):  # by chance, rounding may leave one without doubt
+        found, doubt, step = settled(f, at, method)
+        gap = abs(found - exact)
+        if gap <= TOLERANCE * abs(exact) + flat:
+            return found, "same"
+        if not doubt < 0.01 * (abs(found) + abs(exact)):
+            return found, "unclear"
+        if gap <= DOUBTS * max(doubt, spread(f, step)):
+            return found, "same"
+    return found, "different"
+
+
+def _compare(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], dys: Sequence[Array],
+             seed: int) -> tuple[float, float, str]:
+    """(by complex-step, by a real difference, the verdict on the two)"""
+    rng = np.random.default_rng([seed, 3])
+    drawn = {name: rng.standard_normal(args[name].shape) for name in names}
+    norm = math.sqrt(sum(float((v * v).sum()) for v in drawn.values()))
+    u = {name: array_module(args[name]).asarray(v / norm) for name, v in drawn.items()}
+    exact = complex_step(f, args, u, dys=dys)
+    return exact, *compared(line(f, args, u, dys=dys), exact, size_of(args, names))
+
+
+def _agree_beside(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], dys: Sequence[Array],
+                  seed: int) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            return _compare(f, _beside(args, names, seed), names, dys, seed)[2] != "different"
+    except NotAnalyticError:  # not finite there: outside of where the forward pass is defined
+        return False
+
+
+def _beside(args: Mapping[str, Any], names: Sequence[str], seed: int) -> dict[str, Any]:
+    """The arguments moved a little, each element its own way, so that none is on a kink any more."""
+    rng = np.random.default_rng([seed, 1])
+    moved = dict(args)
+    for name in names:
+        by = rng.uniform(0.5, 1.5, args[name].shape) * rng.choice([-1.0, 1.0], args[name].shape)
+        by *= BESIDE * (float(abs(to_host(args[name])).max()) or 1.0)
+        moved[name] = args[name].astype("float64") + array_module(args[name]).asarray(by)
+    return moved
+
+
+Dys = list[Array]
+
+
+def choose_dys(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], y: Any, dys: Any, *, seed: int,
+               method: str = "complex") -> Dys:
+    """Random ones for the outputs y of f(**args), or the caller's.
+
+    ValueError if those do not fit, or see nothing: where the sum of an output is constant, as a softmax's is,
+    and dy is the same for all that is summed, the gradient is zero, and every formula passes that gives zero.
+    """
+    drawn = draw_dys(outputs(y), seed)
+    if dys is None:
+        return drawn
+    given = dys = given_dys(y, dys)
+    if not any(to_host(dy).any() for dy in dys):
+        raise ValueError("dys are all zero, so the check would see nothing; leave dys out")
+    for k, name in enumerate(output_names(y)):
+        if to_host(dys[k]).any() and _is_blind(f, args, names, dys, drawn, k, method, seed):
+            raise ValueError(f"by dys[{k}] the gradient is zero, perhaps since it is the same for all elements of "
+                             f"{name} whose sum is constant: the check would see nothing; leave dys out")
+    return given
+
+
+def _is_blind(f: Callable[..., Any], args: Mapping[str, Any], names: Sequence[str], dys: Dys, drawn: Dys, k: int,
+              method: str, seed: int) -> bool:
+    """Along a random direction, is the derivative by dys[k] negligible beside that by a random one?"""
+    derivative, negligible = (complex_step, 1e-10) if method == "complex" else (central, 1e-6)
+    rng = np.random.default_rng(seed)
+    u = {name: array_module(args[name]).asarray(rng.choice([-1.0, 1.0], args[name].shape)) for name in names}
+
+    def seen(some: Dys) -> float:
+        alone = [dy if i == k else 0 * dy for i, dy in enumerate(some)]
+        with np.errstate(all="ignore"):
+            return abs(derivative(f, args, u, dys=alone)) / rms(to_host(some[k]).astype(float))
+    could_be_seen = seen(drawn)
+    return could_be_seen > 0 and seen(dys) <= negligible * could_be_seen

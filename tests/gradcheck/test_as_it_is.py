@@ -1,0 +1,349 @@
+"""Code as people write it: what stood between a stranger's code and a right verdict, each with its neighbours."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from scratchnmt.gradcheck import (
+    check_contract,
+    check_directional,
+    check_hessian_vector,
+    check_jvp,
+    check_layer,
+    check_loss,
+    gradcheck,
+)
+
+RNG = np.random.default_rng(0)
+X, W, V = RNG.standard_normal((4, 3)), RNG.standard_normal((3, 5)), RNG.standard_normal((3, 5))
+
+
+def names(report):
+    return [tensor.name for tensor in report.tensors]
+
+
+# containers
+
+
+CONTAINERS = {"a list": [W, V], "a tuple": (W, V), "a dict": {"a": W, 1: V}, "nested": {"a": [W, {"b": V}]}}
+
+
+def weights(tree):
+    return [tree] if isinstance(tree, np.ndarray) else [
+        leaf for value in (tree.values() if isinstance(tree, dict) else tree) for leaf in weights(value)]
+
+
+def mapped(function, tree):
+    if isinstance(tree, np.ndarray):
+        return function(tree)
+    if isinstance(tree, dict):
+        return {key: mapped(function, value) for key, value in tree.items()}
+    return type(tree)(mapped(function, value) for value in tree)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_weights_in_a_container_are_checked(container):
+    def forward(x, P):
+        return sum(x @ w for w in weights(P)), (x, P)
+
+    def backward(dy, cache, factor=1):
+        x, P = cache
+        return dy @ sum(weights(P)).T, mapped(lambda w: factor * (x.T @ dy), P)
+
+    args = {"x": X, "P": CONTAINERS[container]}
+    report = gradcheck(forward, backward, args)
+    assert report.ok and len(report.tensors) == 3 and not report.unchecked
+    wrong = gradcheck(forward, lambda dy, cache: backward(dy, cache, 1.001), args)
+    assert len(wrong.wrong) == 2 and "dx" not in wrong.wrong
+
+
+def test_the_verdict_names_what_is_left_out():
+    forward, backward = lambda x, P: (x @ P[0], P), lambda dy, P: dy @ P[0].T
+    report = gradcheck(forward, backward, {"x": X, "P": [W]})
+    assert report.ok and report.unchecked == ("P[0]",) and "ok: 1 gradient" in str(report)
+    assert "NOT CHECKED: P[0]" in str(report).splitlines()[0]
+    chosen = gradcheck(forward, lambda dy, P: {"dP": [X.T @ dy]}, (X, [W]), wrt="P")
+    assert names(chosen) == ["dP[0]"] and chosen.ok
+
+    @dataclass
+    class Model:
+        W: np.ndarray
+    hidden = gradcheck(lambda x, m: (x @ m.W, m), lambda dy, m: (dy @ m.W.T, None), (X, Model(W)))
+    assert hidden.unchecked == ("m.W",)
+
+
+@pytest.mark.parametrize("gradients, sentence", [
+    ({"x": X, "P": {"c": W}}, "P has nothing that the gradient 'c' belongs to"),
+    ({"x": X, "P": W}, "the gradient of P is no dict"),
+])
+def test_gradients_of_another_structure(gradients, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        gradcheck(lambda x, P: (x @ P["W"], None), lambda dy, cache: gradients, {"x": X, "P": {"W": W}})
+
+
+# float32 inside
+
+
+@pytest.mark.parametrize("round_", [
+    lambda y: y.astype(np.float32), lambda y: np.float32(1.1) * y.astype("f4"), lambda y: np.asarray(y, np.float32)],
+    ids=["astype", "a number", "asarray"])
+@pytest.mark.parametrize("method", ["auto", "richardson", "central"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_float32_result_is_held_to_float32(round_, method, seed):
+    x = np.random.default_rng(seed).standard_normal((3, 4))
+    factor = 1.1 if round_(np.ones(1))[0] > 1.05 else 1.0
+
+    def check(scale):
+        return gradcheck(lambda x: (round_(np.tanh(x)), x),
+                         lambda dy, x: scale * factor * dy * (1 - np.tanh(x) ** 2), x, method=method)
+    report = check(1)
+    assert report.ok and report.dtype == "float32" and report.rtol >= 7e-6, report
+    assert not check(1.01).ok, "an error of one per cent"
+
+
+def test_the_line_that_makes_float32_is_named():
+    def forward(x):
+        y = np.empty(x.shape, np.float32)
+        y[...] = np.sin(x)
+        return y, x
+    report = gradcheck(forward, lambda dy, x: dy * np.cos(x), X)
+    line = forward.__code__.co_firstlineno + 1
+    assert report.ok and any(f"test_as_it_is.py, line {line}" in note for note in report.notes)
+
+
+# the guard
+
+
+@pytest.mark.parametrize("method", ["auto", "richardson"])
+def test_a_small_argument_beside_a_large_one(method):
+    def forward(x, s):
+        return 1e3 * x**2 + 1e-4 * abs(s), (x, s)
+
+    def backward(dy, cache, factor=1.0):
+        x, s = cache
+        return 2e3 * x * dy, factor * 1e-4 * np.sign(s) * dy
+    assert gradcheck(forward, backward, (X, X + 0.1), method=method).ok
+    assert gradcheck(forward, lambda dy, c: backward(dy, c, 0.0), (X, X + 0.1), method=method).wrong == ("ds",)
+
+
+def test_a_small_penalty_that_complex_numbers_lose():
+    class Hidden(float):
+        """What no trick of ours continues to complex numbers."""
+
+    def penalty(w):
+        return sum(Hidden(abs(complex(v).real)) for v in w.ravel())
+
+    def forward(w):
+        return (w**2).sum() + 1e-6 * penalty(w), w
+    assert gradcheck(forward, lambda dy, w: dy * (2 * w + 1e-6 * np.sign(w)), W).ok
+    assert not gradcheck(forward, lambda dy, w: dy * 2 * w, W).ok
+
+
+# what complex numbers cannot take
+
+
+def test_each_argument_has_its_own_method():
+    def forward(x, w):
+        return x * np.vectorize(float)(np.real(w)) ** 2, (x, w)
+    report = gradcheck(forward, lambda dy, c: (dy * c[1] ** 2, 2 * dy * c[0] * c[1]), (X, X + 1))
+    assert report.ok and [t.method for t in report.tensors] == ["complex", "richardson"]
+    assert report.method == "auto" and any(note.startswith("dw by richardson") for note in report.notes)
+
+
+def test_numpy_is_as_it_was():
+    before = np.zeros, np.abs, np.var, np.linalg.norm
+    gradcheck(lambda x: (np.zeros(3) + 1 / 0 if x.dtype.kind == "c" else x * 2, None), lambda dy, _: 2 * dy, np.ones(3))
+    assert (np.zeros, np.abs, np.var, np.linalg.norm) == before
+
+
+def test_random_numbers_of_float32_inside():
+    """NumPy's generators make arrays for themselves, which must stay real."""
+    def forward(x, rng):
+        mask = np.zeros(x.shape)
+        mask[...] = rng.random(x.shape, dtype="float32") > 0.5
+        return x * mask, mask
+    args = (X, np.random.default_rng(0))
+    assert gradcheck(forward, lambda dy, mask: dy * mask, args).ok
+    assert not gradcheck(forward, lambda dy, mask: dy, args).ok
+
+
+# promises
+
+
+def test_the_callers_data_stay_as_they_are():
+    state = {"m": np.zeros(3), "t": 0, "log": []}
+
+    def forward(x, state):
+        state["m"] += x.sum(axis=0)
+        state["t"] += 1
+        state["log"].append(x)
+        return np.sin(x), x
+    for contract in (True, False):
+        report = gradcheck(forward, lambda dy, x: dy * np.cos(x), (X, state), contract=contract)
+        assert report.ok and report.tensors and any('writes into its argument state["m"]' in n for n in report.notes)
+    assert state["m"].dtype == float and not state["m"].any() and state["t"] == 0 and not state["log"]
+    strict = gradcheck(forward, lambda dy, x: dy * np.cos(x), (X, state), allow=())
+    assert not strict.ok and not strict.wrong
+
+
+def test_writing_into_dy_is_no_other_result_the_second_time():
+    def backward(dy, x):
+        dy *= 2 * x
+        return dy
+    report = gradcheck(lambda x: (x * x, x), backward, X)
+    assert report.ok and not any("differs" in note for note in report.notes)
+    strict = gradcheck(lambda x: (x * x, x), backward, X, allow={"shares memory"})
+    assert strict.broken_promises == ("backward writes into dys: 0",)
+    with pytest.raises(ValueError, match="allow has 'writes'"):
+        gradcheck(lambda x: (x * x, x), backward, X, allow={"writes"})
+
+
+def test_gradients_that_add_up_outside_are_an_error_unless_allowed():
+    total = np.zeros_like(X)
+
+    def backward(dy, x):
+        nonlocal total
+        total = total + 2 * x * dy
+        return total
+    report = gradcheck(lambda x: (x * x, x), backward, X)
+    assert not report.ok
+
+
+def test_an_object_as_cache_may_hold_gradients():
+    class Layer:
+        grads = ()
+
+        def __init__(self):
+            self.grads, self.y = [np.zeros(3)], None
+    layer = Layer()
+
+    def forward(x):
+        layer.y = np.tanh(x)
+        return layer.y, layer
+
+    def backward(dy, layer):
+        layer.grads[0] += dy.sum(axis=0)
+        return dy * (1 - layer.y**2)
+    assert gradcheck(forward, backward, X, allow=()).ok
+    assert check_contract(forward, backward, {"x": X}).ok
+
+
+# losses, layers, whole models
+
+
+def test_a_loss_of_every_structure():
+    def loss(tree):
+        return sum((w**2).sum() for w in weights(tree)), mapped(lambda w: 2 * w, tree)
+    for tree in (*CONTAINERS.values(), W):
+        assert check_loss(loss, tree).ok
+        assert not check_loss(lambda t: (loss(t)[0], mapped(lambda w: 2.001 * w, t)), tree).ok
+
+
+def test_a_layer_stays_as_it_is():
+    class Scale:
+        def __init__(self):
+            self.w, self.dw = np.ones(3), np.zeros(3)
+
+        def forward(self, x):
+            self.x = x
+            return x * self.w
+
+        def backward(self, dy):
+            self.dw += (dy * self.x).sum(axis=0)
+            return dy * self.w
+    layer = Scale()
+    assert names(check_layer(layer, X)) == ["dx", "dw"] and not layer.dw.any() and not hasattr(layer, "x")
+    with pytest.raises(ValueError, match="has no method backward"):
+        check_layer(object(), X)
+
+
+def test_a_layers_weight_whose_gradient_is_nowhere_is_named():
+    class Half:
+        def __init__(self):
+            self.w, self.b, self.dw, self.seen = np.ones(3), np.zeros(3), np.zeros(3), np.zeros(3)
+
+        def forward(self, x):
+            self.x = x
+            self.seen = self.seen + x.sum(axis=0)
+            return x * self.w + self.b, x.sum()
+
+        def backward(self, dy, dsum):
+            self.dw = (dy * self.x).sum(axis=0)
+            return dy * self.w + dsum
+    report = check_layer(Half(), X)
+    assert report.ok and names(report) == ["dx", "dw"] and report.unchecked == ("a Half's b",)
+
+
+def test_a_table_of_words_as_a_layer():
+    class Embedding:
+        def __init__(self, slip=1):
+            self.W, self.grads, self.slip = W.copy(), {}, slip
+
+        def forward(self, ids):
+            self.ids = ids
+            return self.W[ids]
+
+        def backward(self, dy):
+            self.dW = np.zeros_like(self.W)
+            np.add.at(self.dW, self.ids, self.slip * dy)
+    assert names(check_layer(Embedding(), np.array([0, 2, 2]))) == ["dW"]
+    assert not check_layer(Embedding(1.01), np.array([0, 2, 2])).ok
+
+
+def test_a_whole_model_that_complex_numbers_cannot_take():
+    report = check_directional(lambda p: float((p["W"] ** 2).sum()), lambda p: {"W": 2 * p["W"]}, {"W": W})
+    assert report.ok and report.method == "richardson, directional"
+    assert not check_directional(lambda p: float((p["W"] ** 2).sum()), lambda p: {"W": 2.001 * p["W"]}, {"W": W}).ok
+
+
+# what is said
+
+
+def test_the_gradients_of_a_dicts_entries_may_stand_beside_the_others():
+    def forward(x, parameters):
+        return x @ parameters["W"] + parameters["b"], (x, parameters)
+
+    def backward(dy, cache, factor=1):
+        x, p = cache
+        return {"dx": dy @ p["W"].T, "dW": factor * x.T @ dy, "db": dy.sum(axis=0)}
+    args = (X, {"W": W, "b": W[0]})
+    assert names(gradcheck(forward, backward, args)) == ["dx", 'dparameters["W"]', 'dparameters["b"]']
+    assert gradcheck(forward, lambda dy, c: backward(dy, c, 2), args).wrong == ('dparameters["W"]',)
+
+
+def test_what_a_backward_raises_has_its_line_and_no_colours():
+    def backward(dy, cache):
+        raise KeyError("\x1b[1mgone\x1b[0m")
+    line = backward.__code__.co_firstlineno + 1
+    with pytest.raises(AssertionError, match=rf"backward raised KeyError: .*gone.* \(test_as_it_is.py, line {line}\)"):
+        gradcheck(lambda x: (x, x), backward, X)
+
+
+def test_a_missing_gradient_and_a_tensor_have_a_remedy():
+    with pytest.raises(ValueError, match=r"no gradient for target: only x; .* by wrt=\['x'\]"):
+        gradcheck(lambda x, target: (x - target, None), lambda dy, _: {"dx": dy}, {"x": X, "target": X})
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"x is a Tensor of torch: pass NumPy arrays"):
+        gradcheck(lambda x: (x, x), lambda dy, _: dy, {"x": torch.ones(3)})
+
+
+# other directions
+
+
+@pytest.mark.parametrize("factor, right", [(1, True), (1 + 1e-9, False)])
+def test_forward_mode(factor, right):
+    def jvp(inputs, directions):
+        (x, w), (dx, dw) = inputs, directions
+        return factor * (1 - np.tanh(x @ w) ** 2) * (dx @ w + x @ dw)
+    assert check_jvp(lambda x, w: np.tanh(x @ w), jvp, (X, W)).ok == right
+
+
+@pytest.mark.parametrize("factor, right", [(1, True), (1 + 1e-9, False)])
+def test_a_product_with_a_hessian(factor, right):
+    grad = lambda p: {"a": 3 * p["a"] ** 2 * p["b"].sum(), "b": (p["a"] ** 3).sum() * np.ones(2)}
+
+    def hessian_vector(p, v):
+        return {"a": 6 * p["a"] * p["b"].sum() * v["a"] + 3 * p["a"] ** 2 * v["b"].sum(),
+                "b": factor * (3 * p["a"] ** 2 * v["a"]).sum() * np.ones(2)}
+    assert check_hessian_vector(grad, hessian_vector, {"a": X, "b": np.array([0.5, 2.0])}).ok == right
