@@ -71,7 +71,10 @@ def clip_factor(norm: float, max_norm: float) -> float:
 
 
 def clip_global_norm(grads: Parameters, max_norm: float) -> float:
-    """Scale all gradients in place, to a global norm of at most `max_norm`; return the norm before."""
+    """Scale all gradients in place, to a global norm of at most `max_norm`; return the norm before.
+
+    Pascanu, Mikolov & Bengio 2013, algorithm 1, over all weights as one vector.
+    """
     norm = global_norm(grads)
     factor = clip_factor(norm, max_norm)
     if factor < 1.0:

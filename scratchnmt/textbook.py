@@ -50,11 +50,13 @@ def lstms(params: Params) -> tuple[LSTM, LSTM, LSTM]:
 
 
 def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), by tanh, which cannot overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
 def log_softmax(x: Array) -> Array:
-    x = x - x.real.max()  # exp cannot overflow; .real: the gradient check feeds complex numbers
+    """log of exp(x) / sum(exp(x)), from x minus its maximum, so that exp cannot overflow."""
+    x = x - x.real.max()  # .real: the gradient check feeds complex numbers
     return x - np.log(np.exp(x).sum())
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from difflib import SequenceMatcher
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from scratchnmt.textbook import BOS, EOS, PAD, backward, forward, translate
 from scratchnmt.textbook_demo import main
 from scratchnmt.trace import traced
 
+PACKAGE = Path(textbook.__file__).parent
 TEXT = Path(textbook.__file__).read_text(encoding="utf-8")
 LINES = TEXT.split("\n")
 EXAMPLE = [4, 3, 4], [BOS, 5, 3, 5, EOS]  # a word occurs twice on either side
@@ -206,10 +208,123 @@ def test_a_wrong_number_of_passes_is_refused(capsys):
     assert "--passes is 0, expected at least 1" in capsys.readouterr().err
 
 
+def table():
+    """The rows of the page's section 8, by the heads of its columns."""
+    page = (PACKAGE.parent / "docs" / "textbook.md").read_text(encoding="utf-8")
+    section = page.partition("\n## 8.")[2].partition("\n## ")[0]
+    head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in section.split("\n")
+                      if line.startswith("|"))
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def places(cell):
+    """What the column "fast code" names: links to files, each with the code behind it, a function and then lines."""
+    found = []
+    for file, target, code in re.findall(r"\[`([^`]+)`\]\(([^)]+)\)|`([^`]+)`", cell):
+        if file:
+            assert target == f"../scratchnmt/{file}", f"{file} links to {target}: write ../scratchnmt/{file}"
+            found.append((file, []))
+        else:
+            assert found, f"`{code}` stands before any file: write [`file`](../scratchnmt/file) `function`: `line`"
+            found[-1][1].append(code)
+    assert found, "no file is named: write [`file`](../scratchnmt/file) `function`: `line`"
+    return found
+
+
+QUOTABLE = (ast.Assign, ast.AugAssign, ast.Return, ast.Call, ast.keyword)
+
+
+def functions(file):
+    """Of each function, under "name" or "Class.name", its pieces of code that can be quoted, without white space."""
+    text = (PACKAGE / file).read_text(encoding="utf-8")
+    body = ast.parse(text).body
+    named = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    named |= {f"{a_class.name}.{node.name}": node for a_class in body if isinstance(a_class, ast.ClassDef)
+              for node in a_class.body if isinstance(node, ast.FunctionDef)}
+    pieces = lambda function: [ast.get_source_segment(text, node) for node in ast.walk(function)
+                               if isinstance(node, QUOTABLE)]
+    return {name: {"".join(piece.split()): " ".join(piece.split()) for piece in pieces(node)}
+            for name, node in named.items()}
+
+
+def nearest(wanted, known):
+    return max(known, key=lambda one: SequenceMatcher(None, wanted, one).ratio())
+
+
+def mistake(file, code):
+    """What is wrong with a place that the table names, and what to write instead; "" if nothing is."""
+    if not (PACKAGE / file).is_file():
+        known = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")]
+        return f"there is no scratchnmt/{file}: write {nearest(file, known)}"
+    known = functions(file)
+    if not code:
+        return f"no function of {file} is named: write one of {', '.join(known)}"
+    function, *lines = code
+    wanted = {"".join(line.split()): line for line in lines}
+    if function not in known:
+        having = [name for name, pieces in known.items() if wanted and wanted.keys() <= pieces.keys()]
+        return f"{file} has no function `{function}`: write `{nearest(function, having or known)}`"
+    for key, line in wanted.items():
+        if key not in known[function]:
+            having = [name for name, pieces in known.items() if key in pieces]
+            right = f"{having[0]}`, where it stands" if having else f"{nearest(line, known[function].values())}`"
+            return f"`{function}` of {file} has no `{line}`: write `{right}"
+    return ""
+
+
 def test_the_table_of_the_page_has_every_sum():
-    page = (Path(__file__).parent.parent / "docs" / "textbook.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"`([^`]+ \+= [^`]+)`", page.partition("## 8.")[2]))
+    told = {line for row in table() for line in re.findall(r"`([^`]+ \+= [^`]+)`", row["its gradient is added in"])}
     assert told == {ast.get_source_segment(TEXT, node) for node in SUMS}
+
+
+@pytest.mark.parametrize("row", table(), ids=lambda row: row["its gradient is added in"])
+def test_the_fast_code_stands_where_the_table_says(row):
+    for file, code in places(row["fast code"]):
+        assert not (wrong := mistake(file, code)), f"docs/textbook.md, table of section 8: {wrong}"
+
+
+@pytest.mark.parametrize("file, code, told", [
+    ("ops/lstm_gate.py", ["lstm_gates_backward"], "there is no scratchnmt/ops/lstm_gate.py: write ops/lstm_gates.py"),
+    ("ops/lstm_gates.py", ["gates_backward"], "has no function `gates_backward`: write `lstm_gates_backward`"),
+    ("ops/lstm_gates.py", ["backward", "dc_all += dc"], "has no function `backward`: write `lstm_gates_backward`"),
+    ("models/attention/scores.py", ["dkeys"], "has no function `dkeys`: write `Dot.dkeys`"),
+    ("ops/lstm_gates.py", ["lstm_gates_backward", "dc_all += dcx"], "has no `dc_all += dcx`: write `dc_all += dc`"),
+    ("ops/lstm_gates.py", ["lstm_gates_backward", "c += i * g"], "write `lstm_gates_forward`, where it stands"),
+    ("ops/lstm_gates.py", [], "no function of ops/lstm_gates.py is named: write one of lstm_gates_forward, "),
+])
+def test_a_wrong_place_is_told_what_to_write(file, code, told):
+    assert told in mistake(file, code)
+
+
+def path_of_reading():
+    """The files after textbook.py in the list of docs/architecture.md."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    first, *path = re.findall(r"`([\w/]+\.py)`", page.partition("\n## Reading the code\n")[2].partition("\n## ")[0])
+    assert first == "textbook.py"
+    return path
+
+
+def told_at_the_top(file):
+    """A file's docstring in one line."""
+    return " ".join(ast.get_docstring(ast.parse((PACKAGE / file).read_text(encoding="utf-8"))).split())
+
+
+def test_the_path_of_reading_leads_from_file_to_file():
+    path = path_of_reading()
+    assert {file for row in table() for file, _ in places(row["fast code"])} <= set(path)
+    for file, following in zip(path, path[1:], strict=False):
+        found = re.search(r"Next: ([\w/]+\.py)", told_at_the_top(file))
+        assert found and found[1] == following, \
+            f"docs/architecture.md has {following} after {file}: write Next: {following} at the top of {file}"
+
+
+@pytest.mark.parametrize("file", [file for file in path_of_reading() if file.startswith(("models", "ops/"))
+                                  and file != "ops/plain.py"])
+def test_a_fast_file_names_its_lines_of_the_textbook(file):
+    told = re.search(r"The textbook computes the same for one (?:sentence|word), (.*?\.) Next: ", told_at_the_top(file))
+    assert told, f"{file} does not say which lines of the textbook it computes, and what to read next"
+    names = re.findall(r"`([^`]+)`", told[1])
+    assert names and [name for name in names if name not in TEXT] == []
 
 
 def test_an_error_in_a_traced_function_is_its_own():

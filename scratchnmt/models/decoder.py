@@ -6,7 +6,8 @@
     (4)  a[t] = attention(h[t], h_enc)            see attention/
     (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), see readout.py
 
-The textbook computes the same for one sentence, in the loop over t of its `forward` and `backward`: read it first.
+The textbook computes the same for one sentence, in the loop over t of its `forward` and `backward`.  Next:
+models/readout.py.
 
 Rows are packed by target length (see ops/packing): step t computes only the sentences that still have a word to
 predict, and of B sentences and N words to predict there are B + N states, of which the first B are the first states.

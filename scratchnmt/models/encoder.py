@@ -3,6 +3,9 @@
     (1)  y_l, h_last_l, c_last_l = lstm(dropout(y_{l-1}))           y_0 = the embedded source, without dropout
     (2)  h_enc = y_L                                                (S, B, M)
     (3)  h0_l = [h_last_l] Wh_init_l,   c0_l = [c_last_l] Wc_init_l   all directions side by side; no bias
+
+The textbook computes the same for one sentence, in the lines from `h_fwd` to `h_enc`, and in those of `h_last` and
+`c_last`.  Next: ops/attention.py.
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@
 
 The default is the model of Stanford's CS224N assignment 4, which is that of Luong, Pham & Manning
 (2015) with a bidirectional encoder; NMTConfig names the choices.
+
+Read the textbook first, then one operation (ops/lstm_gates.py), the sequence (ops/lstm.py), the decoder (decoder.py)
+and the kernels (kernels/); docs/architecture.md lists the files between them, and each names the one after it.
+The textbook computes the same for one sentence, in the whole of `forward` and `backward`.  Next: ops/plain.py.
 """
 
 from __future__ import annotations
@@ -192,7 +196,12 @@ class NMT:
         return out
 
     def start(self, src: Array, src_lengths: Array) -> SearchState:
-        """Encode src (S, B) once; the state of B sentences with one beam each, before <s>."""
+        """Encode src (S, B) once; the state of B sentences with one hypothesis each, before <s>.
+
+        src holds ids, padded with 0; src_lengths (B,) in any order.  Raises ValueError for shapes or lengths that do
+        not fit, or a source with more tokens than the score "location" knows places, IndexError for ids outside the
+        vocabulary.
+        """
         src, src_lengths = to_device(src, "cpu"), to_device(src_lengths, "cpu")
         xp = array_module(self.params["embed.src"])
         x = self._embed("embed.src", src, None, None, {})
@@ -204,7 +213,11 @@ class NMT:
         return start_search(self.params, self.config, h_enc, mask, states, self.kernels)
 
     def step(self, state: SearchState, y_prev: Array) -> tuple[Array, Array, SearchState]:
-        """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K)."""
+        """logits (B, K, V) of the next word, attention (B, K, S), the new state, after words y_prev (B, K).
+
+        y_prev holds ids on the model's device.  They are not checked, since a search makes them of logits: NumPy raises
+        IndexError for one of V or more, and counts one below zero from the vocabulary's end.
+        """
         y = self.params["embed.tgt"][y_prev]
         o, attention, state = next_state(self.params, self.config, state, y, self.kernels)
         return rows_times(o, self._vocab_weight(self.params), self.kernels), attention, state

@@ -4,6 +4,9 @@
     state     o[t] = dropout(h[t])                               the state itself
 
 Both work on the rows [a; h; o] of `top`, see decoder.py; of a state there is no column o.
+
+The textbook computes the same for one sentence, in the lines of `a_and_h` and `o[t]`.  Next:
+models/attention/scores.py.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ h (B, H), h_enc (S, B, M), mask (S, B) True = a token, context (B, M), weights (
 What depends on the source alone, the *keys*, is computed once per sentence; the step that a decoder
 repeats starts from there.  With several queries per sentence, Q (the beams of a search; 1 in training):
 query (B, Q, A), keys (B, S, A), values (B, S, M), mask (B, S), context (B, Q, M), weights (B, Q, S).
+
+The textbook computes the same for one sentence, in the lines of `keys[s]`, `score`, `weights[t]` and `a[t]`; its score
+is general.  Next: models/decoder.py.
 """
 
 from __future__ import annotations

@@ -41,7 +41,10 @@ def check_targets(op: str, targets: Array, V: int) -> None:
 
 def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: float = 0.0
                           ) -> tuple[Array, CrossEntropyCache]:
-    """loss, cache.  0 <= label_smoothing < 1."""
+    """loss, cache from logits (N, V) and targets (N,); 0 <= label_smoothing < 1, which is not checked.
+
+    Raises ValueError if a shape does not fit, IndexError if a target is outside the vocabulary.
+    """
     xp = array_module(logits)
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))
     check_targets("cross_entropy", targets, sizes["V"])

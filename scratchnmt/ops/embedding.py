@@ -6,6 +6,9 @@ ids (...) of integers below V, W (V, E), y (..., E).  A token that occurs k time
 of k gradients.  The sum is taken in a fixed order (sorted by id, then by position), so that the
 same batch gives the same bits.  The ids may be on the host though W is on a GPU: then neither the
 check of their range nor their sorting waits for the GPU.
+
+The textbook computes the same for one sentence, in the lines that read `params["embed.src"]` and
+`params["embed.tgt"]`.  Next: ops/linear_cross_entropy.py.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ So forward leaves nothing for backward to do but to scale.  Only rows with a tar
 
 x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.  The targets may be on the host though
 the rest is on a GPU: then neither the check of their range nor the search for padding waits for the GPU.
+
+The textbook computes the same for one sentence, in the lines of `log_p[t]` and `loss`, and of `dlogits`.
+Next: models/nmt.py.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ through it unchanged, forward and backward, and everything else about it is zero
 x (T, B, I), lengths (B,), Wx (D, I, 4H), Wh (D, H, 4H), b (D, 4H), h0, c0 (D, B, H) or None for zeros,
 y (T, B, DH) with zeros at padding, h_last, c_last (D, B, H); D is 1 or 2.
 The cell is that of lstm_cell; the bidirectional reading is Schuster & Paliwal 1997.
+
+The textbook computes the same for one sentence, in the loops over `lstm_cell` that fill `h_fwd` and `h_bwd`, and in
+those over `lstm_cell_backward`.  Next: models/encoder.py.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@
 
 z (..., 4H), c_prev, c, h (..., H).  What stands around it, z = x Wx + h_prev Wh + b, is left to the
 caller (lstm_cell for one step, lstm for a sequence), which can then do it for many steps at once.
+
+The textbook computes the same for one word, in `lstm_cell` from the line `i, f, g, o = np.split(z, 4)` on, and in
+`lstm_cell_backward` up to `dz`.  Next: ops/lstm.py.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 A loop over time, or a model, takes a `Kernels` and calls `kernels.lstm_gates.lstm_gates_forward(...)`: the
 module is the plain one of this folder or its twin of the same name in scratchnmt/kernels, which has the same functions
-with the same arguments, results and cache.  The protocols say which; what each function does stands beside the plain
-one.
+with the same arguments, results and cache.  The protocols say which; what each function does, and where it is from,
+stands beside the plain one.  The kernels raise ValueError for a shape that does not fit; the plain functions leave that
+to NumPy.
+
+Next: kernels/lstm_gates.py, the twin of ops/lstm_gates.py.
 """
 
 from __future__ import annotations
@@ -20,12 +23,22 @@ from .tanh_dropout import TanhDropoutCache, TanhDropoutGradients
 
 
 class Product(Protocol):
+    """a b and a b.T: (..., m, n) from a (..., m, k) and b (..., k, n) or (..., n, k); see ops/product.py.
+
+    out (..., m, n) is filled or, with add=True, added to.
+    """
+
     def product(self, a: Array, b: Array, *, out: Array | None = None, add: bool = False) -> Array: ...
 
     def transposed_product(self, a: Array, b: Array, *, out: Array | None = None, add: bool = False) -> Array: ...
 
 
 class LSTMGates(Protocol):
+    """h, c (..., H) of a step from z (..., 4H) and c_prev (..., H); see ops/lstm_gates.py.
+
+    Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.  dc_prev may be dc itself.
+    """
+
     def lstm_gates_forward(self, z: Array, c_prev: Array, *, h: Array | None = None, c: Array | None = None,
                            tanh_c: Array | None = None,
                            overwrite: bool = False) -> tuple[tuple[Array, Array], LSTMGatesCache]: ...
@@ -35,6 +48,12 @@ class LSTMGates(Protocol):
 
 
 class AttentionStep(Protocol):
+    """context (B, Q, M) and weights (B, Q, S) from query (B, Q, A), keys (B, S, A), values (B, S, M), mask (B, S).
+
+    Luong, Pham & Manning 2015, section 3.1; see ops/attention.py.  v (A,) is of the concat score, else None.  dquery
+    is added to, if given; all other buffers are filled.
+    """
+
     def attention_step_forward(self, query: Array, keys: Array, values: Array, mask: Array, v: Array | None = None, *,
                                context: Array | None = None,
                                weights: Array | None = None) -> tuple[Array, AttentionStepCache]: ...
@@ -44,6 +63,8 @@ class AttentionStep(Protocol):
 
 
 class TanhDropout(Protocol):
+    """o = tanh(p) mask and its slope, all (N, H): Luong et al. 2015, equation 5; see ops/tanh_dropout.py."""
+
     def tanh_dropout_forward(self, p: Array, mask: Array | None = None, *, o: Array | None = None,
                              slope: Array | None = None) -> tuple[Array, TanhDropoutCache]: ...
 
@@ -52,10 +73,20 @@ class TanhDropout(Protocol):
 
 
 class CrossEntropy(Protocol):
+    """Fill losses (n,) and replace logits z (n, V) by their gradient; targets (n,), which nobody checks.
+
+    Label smoothing is that of Szegedy et al. 2016, section 7; see ops/cross_entropy.py.
+    """
+
     def cross_entropy_in_place(self, z: Array, targets: Array, label_smoothing: float, losses: Array) -> None: ...
 
 
 class Embedding(Protocol):
+    """The rows (..., E) of W (V, E) at ids (...), and dW (V, E), which is added to, if given; see ops/embedding.py.
+
+    IndexError if an id is outside the table; the kernel sees this of ids on the host alone.
+    """
+
     def embedding_forward(self, ids: Array, W: Array, *,
                           tokens: tuple[Array, Array] | None = None) -> tuple[Array, EmbeddingCache]: ...
 
@@ -64,6 +95,11 @@ class Embedding(Protocol):
 
 
 class Dropout(Protocol):
+    """x mask, with masks of 0 and 1 / (1 - rate) of any shape: Srivastava et al. 2014; see ops/dropout.py.
+
+    ValueError unless 0 <= rate < 1; dropout_forward takes either rng or mask, ValueError otherwise.
+    """
+
     def dropout_mask(self, shape: tuple[int, ...], rate: float, rng: Any, dtype: Any = "float32") -> Array: ...
 
     def dropout_forward(self, x: Array, rate: float, *, rng: Any = None,

@@ -22,7 +22,11 @@ class SoftmaxGradients(NamedTuple):
 
 
 def softmax_forward(x: Array, mask: Array | None = None, *, out: Array | None = None) -> tuple[Array, SoftmaxCache]:
-    """Softmax of x (..., S); mask is boolean and broadcasts to x, True = takes part; out: a buffer to be filled."""
+    """y (..., S), cache from x (..., S).
+
+    mask is boolean and broadcasts to the shape of x, True = takes part; out (..., S) is a buffer to be filled.
+    NumPy's ValueError if mask or out do not fit, or S is 0.
+    """
     xp = array_module(x)
     if mask is not None:
         x = xp.where(mask, x, -xp.inf)

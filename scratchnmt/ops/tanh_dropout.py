@@ -23,7 +23,11 @@ class TanhDropoutGradients(NamedTuple):
 
 def tanh_dropout_forward(p: Array, mask: Array | None = None, *, o: Array | None = None,
                          slope: Array | None = None) -> tuple[Array, TanhDropoutCache]:
-    """o, cache; o and slope may be given as buffers to be filled."""
+    """o (N, H), cache from p (N, H) and the mask (N, H) of dropout, if any.
+
+    o and slope (N, H) may be given as buffers to be filled.  Shapes are NumPy's to check: ValueError if they do not
+    broadcast.
+    """
     xp = array_module(p)
     tanh = xp.tanh(p)  # (1)
     o = xp.add(tanh, 0, out=o) if mask is None else xp.multiply(tanh, mask, out=o)  # (1)

@@ -90,11 +90,14 @@ class Ensemble:
         return self.models[0].params
 
     def start(self, src: Array, src_lengths: Array) -> EnsembleState:
-        """Every model encodes src (S, B) once."""
+        """Every model encodes src (S, B) once; raises what a model's `start` does."""
         return EnsembleState([model.start(src, src_lengths) for model in self.models])
 
     def step(self, state: EnsembleState, y_prev: Array) -> tuple[Array, Array, EnsembleState]:
-        """log p (B, K, V) of the next word by (2), the mean attention (B, K, S), the new state."""
+        """log p (B, K, V) of the next word by (2), mean attention (B, K, S), the new state, after words y_prev (B, K).
+
+        Raises InputError if the models' target vocabularies differ in size, and what a model's `step` does.
+        """
         steps = (model.step(own, y_prev) for model, own in zip(self.models, state.states, strict=True))
         logits, attentions, states = zip(*steps, strict=True)
         sizes = [x.shape[-1] for x in logits]

@@ -1,10 +1,13 @@
 """Global attention: every step looks at all words of the source (Luong et al. 2015, section 3.1; ops/attention.py).
 
-What the textbook computes for one sentence in the lines from `score` to `a[t]`.  Backward, only the gradient of the
-query cannot wait.  Values and keys receive a sum over all steps, which is one batched product after the loop:
+Backward, only the gradient of the query cannot wait.  Values and keys receive a sum over all steps, which is one
+batched product after the loop:
 
     dvalues = weights.T dcontext        (B, S, T) (B, T, M)
     dkeys   = dscore.T h                (B, S, T) (B, T, H)
+
+The textbook computes the same for one sentence, in the lines from `score` to `a[t]`, and in those of `dh_enc[s]` and
+`dkeys[s]`.  Next: ops/embedding.py.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@
 All compare a query, made of h, with keys, made once of the source.  For the first three the query is h, and the score
 the inner product: of a step backward only dscore is left, from which dkeys follows for all steps at once.  The tanh of
 concat differs at every step, so that its dkeys and dv are added up in the loop.
+
+The textbook computes the same for one sentence, in the lines of `keys[s]` and `score`, and of `dscore` and `dkeys[s]`;
+its score is general.  Next: models/attention/global_attention.py.
 """
 
 from __future__ import annotations
