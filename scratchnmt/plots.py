@@ -1,4 +1,4 @@
-"""Pictures: where the words of a translation looked, and how a training run went."""
+"""Pictures: where the words of a translation looked (in a file, or as lines of text), and how a training run went."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _DOTS_PER_INCH = 150
 _COLUMNS = ("epoch", "seconds", "train_loss", "valid_ppl", "valid_bleu")
 _METRICS_LIMIT = 1 << 27  # bytes: some hundred thousand validations
 _SERIES = {"font.family": ["DejaVu Sans"], "font.size": 9}
+_SHADES = ((0.7, "██"), (0.4, "▓▓"), (0.2, "▒▒"), (0.07, "░░"))  # least weight for each
 
 
 def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: np.ndarray,
@@ -46,6 +47,18 @@ def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: 
     axes.grid(which="minor", color="0.9", linewidth=0.5)
     axes.tick_params(which="minor", length=0)
     _save(figure, path)
+
+
+def attention_text(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: np.ndarray) -> str:
+    """Weights (T, S) as lines: a row for each target token, a column for each source token."""
+    margin = max(map(len, tgt_tokens), default=0)
+    widths = [max(2, len(token)) for token in src_tokens]
+    header = (token.center(w) for token, w in zip(src_tokens, widths, strict=True))
+    lines = [" " * margin + "  " + " ".join(header)]
+    for token, row in zip(tgt_tokens, matrix, strict=True):
+        cells = (_shade(weight).center(w) for weight, w in zip(row, widths, strict=True))
+        lines.append(f"{token.rjust(margin)}  {' '.join(cells)}")
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike) -> None:
@@ -100,6 +113,10 @@ def _kind(figure: Any, path: str | os.PathLike) -> str:
         known = ", ".join(f".{kind}" for kind in sorted(kinds))
         raise InputError(f"{path}: a picture's name ends in one of {known}")
     return kind
+
+
+def _shade(weight: float) -> str:
+    return next((shade for least, shade in _SHADES if weight >= least), "·")
 
 
 def _literal(token: str) -> str:

@@ -141,8 +141,7 @@ def _score(translator: Translator, corpus: ToyCorpus) -> None:
 
 
 def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) -> None:
-    from ..plots import attention_map
-    from .terminal import attention_text
+    from ..plots import attention_map, attention_text
 
     _head("Where each French word looked (darker is more)")
     for number, i in enumerate(_example_sentences(corpus.test.src)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,6 @@ from ..gradcheck.reference import METHODS
 from ..gradcheck.report import paint
 from .dependent import GRADCHECK, check_parsed
 from .parser import Parser, add_device, add_option
-from .terminal import in_color
 
 if TYPE_CHECKING:
     from ..gradcheck import Report
@@ -136,3 +137,8 @@ def _summary(checked: Sequence[Row]) -> str:
     if least.report.margin == math.inf:
         return f"{total}; all exact"
     return f"{total}; the smallest margin is {least.report.margin:,.0f} ({least.name})"
+
+
+def in_color() -> bool:
+    """Whether to colour what is printed: on a terminal, unless NO_COLOR is set (see no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

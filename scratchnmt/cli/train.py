@@ -12,8 +12,7 @@ import numpy as np
 from ..arrays import keep_freed_memory
 from ..errors import require
 from ..files.run_folder import CURVES, RunFolder
-from ..parallel.ranks import Ranks, processes, world
-from ..parallel.together import together
+from ..parallel.ranks import Ranks, processes, together, world
 from ..training import TrainingData, TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it

@@ -13,8 +13,7 @@ from zlib import crc32
 
 from ..arrays import to_device
 from ..errors import InputError
-from ..parallel.ranks import Ranks, world
-from ..parallel.together import together
+from ..parallel.ranks import Ranks, together, world
 from .dependent import TRANSLATE, check_parsed
 from .parser import (
     Parser,

@@ -14,13 +14,21 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .api import assert_gradients, check_gradients, gate_labels, gradcheck
+    from .compare import assert_variant, check_variant
     from .contract import assert_contract, check_contract
     from .directional import assert_directional, check_directional
-    from .forward_mode import assert_hessian_vector, assert_jvp, check_hessian_vector, check_jvp
-    from .layers import assert_layer, assert_loss, check_layer, check_loss
+    from .pairs import (
+        assert_hessian_vector,
+        assert_jvp,
+        assert_layer,
+        assert_loss,
+        check_hessian_vector,
+        check_jvp,
+        check_layer,
+        check_loss,
+    )
     from .reference import NotAnalyticError, central, complex_step, gradient, richardson
     from .report import GradcheckError, Offender, Report, TensorReport
-    from .variant import assert_variant, check_variant
 
 __all__ = [
     "GradcheckError", "NotAnalyticError", "Offender", "Report", "TensorReport",
@@ -31,11 +39,11 @@ __all__ = [
 ]
 __getattr__, __dir__ = lazy_names(__name__, {
     "api": "assert_gradients check_gradients gate_labels gradcheck",
+    "compare": "assert_variant check_variant",
     "contract": "assert_contract check_contract",
     "directional": "assert_directional check_directional",
-    "forward_mode": "assert_hessian_vector assert_jvp check_hessian_vector check_jvp",
-    "layers": "assert_layer assert_loss check_layer check_loss",
+    "pairs": "assert_hessian_vector assert_jvp assert_layer assert_loss check_hessian_vector check_jvp check_layer "
+             "check_loss",
     "reference": "NotAnalyticError central complex_step gradient richardson",
     "report": "GradcheckError Offender Report TensorReport",
-    "variant": "assert_variant check_variant",
 })

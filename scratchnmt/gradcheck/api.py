@@ -224,7 +224,7 @@ def pair_of(forward: Any, backward: Any, args: Any) -> tuple[Callable[..., Any],
     """(forward, backward, args) of a pair, or of one function that brings its gradient: (function, args)."""
     if args is not None or callable(backward):
         return forward, backward, args
-    from .frameworks import pair_of_one
+    from .pairs import pair_of_one
 
     return pair_of_one(forward, backward)
 

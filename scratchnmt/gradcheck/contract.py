@@ -25,8 +25,7 @@ from .convention import (
     to_host,
 )
 from .measure import differing, noise_floors, rms, rounding
-from .op import Op, deep_copy
-from .pytree import arrays, changed, same_bits, snapshot
+from .op import Op, arrays, changed, deep_copy, same_bits, snapshot
 from .report import Report, raise_if_wrong
 
 PROMISES = ("writes arguments", "writes dy", "writes cache", "shares memory", "dtype", "random", "accumulates")

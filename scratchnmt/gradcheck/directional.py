@@ -32,7 +32,7 @@ from .convention import (
 from .hints import Mismatch, hints_for
 from .kinks import kink_at
 from .measure import rms
-from .pytree import changed, snapshot
+from .op import changed, snapshot
 from .reference import (
     METHODS,
     STEP,

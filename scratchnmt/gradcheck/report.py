@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __all__ = ["GradcheckError", "Offender", "Report", "TensorReport", "layout", "raise_if_wrong"]
 
@@ -135,9 +135,6 @@ def _plain(value: Any) -> Any:
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
-
-if TYPE_CHECKING:
-    from .report import Offender, Report
 
 _CODES = {"red": 31, "green": 32, "yellow": 33}
 

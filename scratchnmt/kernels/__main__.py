@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from . import KERNELS
-from . import compile as compiler
+from .launch import source
 
 # operations that are a kernel and products of matrices, which are cuBLAS': the kernel, and what to say of the whole
 PARTS = {
@@ -85,7 +85,7 @@ def numbers(parts: Iterable[Excerpt]) -> set[int]:
 
 
 def _kernel_text(file: str, kernel: str) -> str:
-    found = re.search(_FUNCTION.format(kernel), compiler.source(file), re.MULTILINE | re.DOTALL)
+    found = re.search(_FUNCTION.format(kernel), source(file), re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError(f"{file}.cu has no kernel {kernel}")
     return found[0]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from ..errors import require
-from . import cublas
+from .product import library
 
 
 class Graphs:
@@ -69,7 +69,7 @@ class Graphs:
         """Wait, and give all memory back: CuPy's pools never do so by themselves."""
         self.stream.synchronize()
         self.graphs.clear()
-        cublas.library().release(self.stream.ptr)
+        library().release(self.stream.ptr)
         if self.pool:
             self.pool.free_all_blocks()
 

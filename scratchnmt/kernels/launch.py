@@ -1,4 +1,8 @@
-"""How kernels are launched: how many threads, and how arrays are handed over.
+"""From a `.cu` file to a kernel that runs: its text, CuPy's compiler, how many threads, and how arrays are handed over.
+
+A kernel's text goes to the compiler (NVRTC, at run time) with its headers written into it, so that it needs no
+folder of includes, and includes nothing of the C++ library, which NVRTC does not have.  A kernel is a
+template over its type of numbers: `lstm_gates_forward<float>` is compiled when it is first launched.
 
 A kernel gets every array as `Rows` (see device.h): an address and two steps, so that a slice of the rows of a
 larger array, z[:, now], is used where it lies.  Only the last axis must be contiguous.
@@ -6,14 +10,77 @@ larger array, z[:, now], is used where it lies.  Only the last axis must be cont
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import resources
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, array_module, dtype_name
-from ..errors import ArgumentError
-from . import compile as compiler
+from ..errors import ArgumentError, require
+
+OPTIONS = ("-std=c++17",)
+C_TYPES = {"float32": "float", "float64": "double"}
+_INCLUDE = re.compile(r'#include "(\w+\.h)"')
+KERNEL = re.compile(r"^template <typename T>\n__global__ void (\w+)\(", re.MULTILINE)  # its name
+
+
+@lru_cache
+def source(file: str) -> str:
+    """The text of kernels/FILE.cu with its own headers in the place of their #include lines."""
+    lines = [f'#line 1 "{file}.cu"']
+    for number, line in enumerate(read(f"{file}.cu").split("\n"), 1):
+        include = _INCLUDE.fullmatch(line)
+        lines += [line] if not include else [f'#line 1 "{include[1]}"', read(include[1]),
+                                             f'#line {number + 1} "{file}.cu"']
+    return "\n".join(lines)
+
+
+def read(file: str) -> str:
+    """The text of a file of this folder."""
+    return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+
+
+def names(file: str) -> list[str]:
+    """The kernels in kernels/FILE.cu, in their order."""
+    return KERNEL.findall(source(file))
+
+
+@lru_cache
+def kernel(file: str, name: str, dtype: str) -> Callable[[tuple, tuple, tuple], Any]:
+    """The kernel `name` of kernels/FILE.cu for numbers of `dtype`: call it with (grid, block, arguments).
+
+    TypeError for another dtype than float32 and float64; InputError if CuPy is not installed.
+    """
+    if dtype not in C_TYPES:
+        raise TypeError(f"{name}: arrays of {dtype}, expected {' or '.join(C_TYPES)}")
+    return _module(file, C_TYPES[dtype]).get_function(f"{name}<{C_TYPES[dtype]}>")
+
+
+def address(array: Array) -> int:
+    """Where an array begins in the memory of the current GPU.
+
+    TypeError for an array of numpy, ValueError for one that lies on another GPU.
+    """
+    if isinstance(array, np.ndarray):
+        raise TypeError("the kernels work on a GPU, but one array is of numpy: move it there with to_device")
+    memory, here = array.data, require("cupy", "cuda12").cuda.runtime.getDevice()
+    if memory.device_id != here:
+        raise ArgumentError(f"one array lies on cuda:{memory.device_id}, but this step runs on cuda:{here}: "
+                         "move it there with to_device")
+    return memory.ptr
+
+
+@lru_cache
+def _module(file: str, c_type: str) -> Any:
+    """All kernels of a file for one type, compiled together."""
+    cupy = require("cupy", "cuda12")
+    return cupy.RawModule(code=source(file), options=OPTIONS,
+                          name_expressions=[f"{name}<{c_type}>" for name in names(file)])
+
 
 WARP = 32
 ROWS = np.dtype([("data", np.uint64), ("outer", np.int64), ("step", np.int64)])  # the struct of device.h
@@ -49,7 +116,7 @@ def launch(file: str, name: str, dtype: Any, plan: Plan, *arguments: Any) -> Non
     if 0 in plan.grid:
         return
     values = tuple(a if isinstance(a, np.generic) else rows(a) for a in arguments)
-    compiler.kernel(file, name, dtype_name(dtype))(plan.grid, plan.block, values)
+    kernel(file, name, dtype_name(dtype))(plan.grid, plan.block, values)
 
 
 def rows(array: Array) -> np.ndarray:
@@ -59,7 +126,7 @@ def rows(array: Array) -> np.ndarray:
         raise ArgumentError(f"an array of shape {array.shape} with strides {strides}: expected at most three "
                          "axes, the last one contiguous")
     outer, step = (0, 0, *(stride // size for stride in strides[:-1]))[-2:]
-    return np.array((compiler.address(array), outer, step), ROWS)
+    return np.array((address(array), outer, step), ROWS)
 
 
 def readable(array: Array, dtype: Any) -> Array:

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from .callbacks import Callback, EarlyStopping, History, ModelCheckpoint
     from .core import Activation, Dense, Dropout, Embedding, Input, Masking, RepeatVector
     from .layer import Layer
-    from .model import Sequential
-    from .optimizers import SGD, Adam, RMSprop
+    from .model import SGD, Adam, RMSprop, Sequential
     from .recurrent import LSTM
     from .saving import load_model
     from .wrappers import Bidirectional, TimeDistributed
@@ -24,8 +23,7 @@ __getattr__, __dir__ = lazy_names(__name__, {
     "callbacks": "Callback EarlyStopping History ModelCheckpoint",
     "core": "Activation Dense Dropout Embedding Input Masking RepeatVector",
     "layer": "Layer",
-    "model": "Sequential",
-    "optimizers": "Adam RMSprop SGD",
+    "model": "Adam RMSprop SGD Sequential",
     "recurrent": "LSTM",
     "saving": "load_model",
     "wrappers": "Bidirectional TimeDistributed",

@@ -2,23 +2,25 @@
 
 The weights of all layers are views of one vector, `params`, and so are their gradients; a training step is a forward
 pass through the list, the loss, and a backward pass through the list from its end.
+
+The optimizers of scratchnmt.optim have Keras' names, order and defaults here, for compile(optimizer=...).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import optim
 from ..arrays import Array, array_module, device_module, to_device
 from ..errors import InputError, look_up, whole_number
 from ..parameters import Parameters
 from . import fitting, losses
 from .core import Embedding, Input
 from .layer import Layer, Shape, Weights, named, shape_text, start, whole_shape
-from .optimizers import optimizer as optimizer_named
 
 
 class Sequential:
@@ -262,3 +264,43 @@ def _built(layer: Layer, given: Shape, before: list[Layer]) -> Shape:
         if not before:
             raise
         raise InputError(f"{error}; {before[0]!r} before it returns {shape_text(given)}") from error
+
+
+class SGD(NamedTuple):
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+
+    def of(self, params: Parameters) -> optim.SGD:
+        return optim.SGD(params, self.learning_rate, self.momentum)
+
+
+class Adam(NamedTuple):
+    learning_rate: float = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+
+    def of(self, params: Parameters) -> optim.Adam:
+        return optim.Adam(params, self.learning_rate, (self.beta_1, self.beta_2), self.epsilon, eps_hat=True)
+
+
+class RMSprop(NamedTuple):
+    learning_rate: float = 1e-3
+    rho: float = 0.9
+    momentum: float = 0.0  # there is no other here; it has its place in the order of arguments
+    epsilon: float = 1e-7
+
+    def of(self, params: Parameters) -> optim.RMSprop:
+        return optim.RMSprop(params, self.learning_rate, self.rho, self.epsilon)
+
+
+OPTIMIZERS: dict[str, type[SGD] | type[Adam] | type[RMSprop]] = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
+
+
+def optimizer_named(given: Any) -> SGD | Adam | RMSprop:
+    """An optimizer's choices, by its name or as they are; InputError for one that there is not."""
+    if isinstance(given, RMSprop) and given.momentum:
+        raise InputError(f"RMSprop: momentum is {given.momentum}, which there is not here: choose 0.0, or SGD or Adam")
+    if isinstance(given, (SGD, Adam, RMSprop)):
+        return type(given)(*map(float, given))
+    return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -25,8 +25,7 @@ from ..files.reading import Archive, archive, opened, parse_json
 from ..files.tensors import read_tensors, write_tensors
 from . import core, recurrent, wrappers
 from .layer import Layer, snake_case
-from .model import Sequential
-from .optimizers import OPTIMIZERS
+from .model import OPTIMIZERS, Sequential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,8 +2,7 @@
 
 from ..errors import OutOfMemoryError
 from .nonfinite import NotFiniteError
-from .options import TrainingOptions
-from .plan import TrainingData
+from .plan import TrainingData, TrainingOptions
 from .progress import Progress, duration
 from .run import train
 from .saving import TrainingResult

@@ -17,8 +17,7 @@ from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..parallel.watchdog import remove_marks
 from .loop import Trainer
-from .options import TrainingOptions
-from .plan import TrainingData
+from .plan import TrainingData, TrainingOptions
 from .progress import Progress
 from .saving import TrainingResult
 

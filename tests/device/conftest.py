@@ -8,8 +8,8 @@ from fake_cupy.cublas import DLL
 from fake_cupy.recording import recorded
 from kernels.shim import Shim
 
-from scratchnmt.kernels import compile as compiler
-from scratchnmt.kernels import cublas
+from scratchnmt.kernels import launch as launcher
+from scratchnmt.kernels import product
 
 
 @pytest.fixture(scope="session")
@@ -23,11 +23,11 @@ def shim(tmp_path_factory):
 def cupy(shim):
     # not by the fixture monkeypatch, which a test may use to take cupy away: it must be undone before this
     with pytest.MonkeyPatch.context() as patch, fake_cupy.installed() as module:
-        patch.setattr(compiler, "kernel", lambda *what: recorded(shim.kernel(*what)))
-        patch.setattr(cublas, "_loaded", lambda major: DLL())
-        cublas.library.cache_clear()
+        patch.setattr(launcher, "kernel", lambda *what: recorded(shim.kernel(*what)))
+        patch.setattr(product, "_loaded", lambda major: DLL())
+        product.library.cache_clear()
         yield module
-        cublas.library.cache_clear()
+        product.library.cache_clear()
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from fake_cupy.recording import recorded  # noqa: E402
 from kernels.shim import Shim  # noqa: E402
 
 from scratchnmt.cli import main  # noqa: E402
-from scratchnmt.kernels import compile as compiler  # noqa: E402
-from scratchnmt.kernels import cublas  # noqa: E402
+from scratchnmt.kernels import launch as launcher  # noqa: E402
+from scratchnmt.kernels import product  # noqa: E402
 from scratchnmt.training.loop import Trainer  # noqa: E402
 
 shim, arguments = Shim(Path(sys.argv[1])), sys.argv[2:]
-compiler.kernel = lambda *what: recorded(shim.kernel(*what))
-cublas._loaded = lambda major: DLL()
+launcher.kernel = lambda *what: recorded(shim.kernel(*what))
+product._loaded = lambda major: DLL()
 with fake_cupy.installed() as cupy:
     if "--without-nccl" in arguments:
         arguments.remove("--without-nccl")

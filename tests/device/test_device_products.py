@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from scratchnmt import NMT
 from scratchnmt.errors import InputError
-from scratchnmt.kernels import choose, cublas
-from scratchnmt.kernels.product import Matrix, Products, matrix
+from scratchnmt.kernels import choose
+from scratchnmt.kernels.product import Matrix, Products, library, matrix
 from scratchnmt.ops.plain import PLAIN
 
 LAYOUTS = ("as it is", "transposed", "columns of wider rows", "rows of longer columns", "neither")
@@ -117,7 +117,7 @@ def test_what_cannot_be_asked(cupy):
 
 
 def test_a_precision_has_a_handle_of_its_own_and_keeps_its_workspace(cupy):
-    one, dll = cupy.ones((2, 2), "float32"), cublas.library().dll
+    one, dll = cupy.ones((2, 2), "float32"), library().dll
     Products("float32").product(one, one)
     Products("tf32").product(one, one)
     assert dll.math_modes == {7: 0, 8: 3}  # by handle: CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
@@ -125,12 +125,12 @@ def test_a_precision_has_a_handle_of_its_own_and_keeps_its_workspace(cupy):
     with stream:
         Products("tf32").product(one, one)
     assert dll.streams == {7: 0, 8: 0, 9: stream.ptr} and dll.workspaces == {7, 8, 9}
-    cublas.library().release(stream.ptr)
+    library().release(stream.ptr)
     assert dll.streams == {7: 0, 8: 0}
 
 
 def test_a_failure_of_the_library_is_an_error(cupy, monkeypatch):
-    monkeypatch.setattr(cublas.library().dll, "cublasSgemmStridedBatched", lambda *_: 13, raising=False)
+    monkeypatch.setattr(library().dll, "cublasSgemmStridedBatched", lambda *_: 13, raising=False)
     with pytest.raises(RuntimeError, match="cublasSgemmStridedBatched failed with status 13, CUBLAS_STATUS_EXECUT"):
         Products().product(cupy.ones((1, 1), "float32"), cupy.ones((1, 1), "float32"))
 

@@ -13,7 +13,7 @@ from training import tiny_run
 from training.tiny_run import essence
 
 from scratchnmt.files.tensors import read_tensors
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 
 BATCH = 12  # of 85 pairs: the last of an epoch is one sentence, and of two ranks one has none
 
@@ -22,7 +22,7 @@ BATCH = 12  # of 85 pairs: the last of an epoch is one sentence, and of two rank
 def program(shim):
     """The command line on the stand-in, its kernels all compiled before several processes need them."""
     pytest.importorskip("mpi4py")
-    for file in Path(compiler.__file__).parent.glob("*.cu"):
+    for file in Path(launcher.__file__).parent.glob("*.cu"):
         shim._library(file.stem)
     return [str(Path(__file__).parent / "on_stand_in.py"), str(shim.folder)]
 

@@ -15,7 +15,7 @@ from training.tiny_run import At, Killed, essence, kill, model, options, run
 
 from scratchnmt.data.batches import make_batch
 from scratchnmt.files.run_folder import RunFolder
-from scratchnmt.kernels import cublas
+from scratchnmt.kernels import product
 from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, read_inputs, views
 from scratchnmt.training import NotFiniteError
@@ -326,7 +326,7 @@ def test_work_that_failed_has_not_been_seen(cupy):
 def test_a_run_gives_back_what_its_steps_held(tmp_path, machine):
     before = machine.freed
     run(tmp_path / "run", choices=FUSED, max_steps=3)
-    assert machine.freed > before and not [key for key in cublas.library().handles if key[1]]
+    assert machine.freed > before and not [key for key in product.library().handles if key[1]]
 
 
 def test_a_length_beyond_the_batch_is_refused():

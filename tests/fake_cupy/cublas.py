@@ -14,7 +14,7 @@ SUCCESS, NOT_INITIALIZED, INVALID_VALUE = 0, 1, 7
 
 
 class DLL:
-    """What scratchnmt.kernels.cublas calls; `math_modes` and `streams` by handle."""
+    """What scratchnmt.kernels.product calls; `math_modes` and `streams` by handle."""
 
     def __init__(self) -> None:
         self.math_modes: dict[int, int] = {}

@@ -9,7 +9,7 @@ from shim import Shim
 
 from scratchnmt.arrays import device_module
 from scratchnmt.errors import InputError
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +28,8 @@ def poisoned(shape, dtype=float, **options):
 @pytest.fixture
 def on_cpu(compiled, monkeypatch):
     """The modules of scratchnmt.kernels launch their kernels on the CPU, on NumPy's arrays; yields the Shim."""
-    monkeypatch.setattr(compiler, "kernel", compiled.kernel)
-    monkeypatch.setattr(compiler, "address", compiled.address)
+    monkeypatch.setattr(launcher, "kernel", compiled.kernel)
+    monkeypatch.setattr(launcher, "address", compiled.address)
     monkeypatch.setattr(compiled, "backwards", False)
     monkeypatch.setattr(np, "empty", poisoned)
     compiled.launched.clear()

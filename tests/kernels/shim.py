@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 
-C_TYPES = {**compiler.C_TYPES, "complex128": "std::complex<double>"}
+C_TYPES = {**launcher.C_TYPES, "complex128": "std::complex<double>"}
 
 
 class Shim:
-    """Stands for `scratchnmt.kernels.compile`: the same functions `kernel` and `address`, for NumPy."""
+    """Stands for `scratchnmt.kernels.launch`: the same functions `kernel` and `address`, for NumPy."""
 
-    def __init__(self, folder: Path, text: Callable[[str], str] = compiler.source):
+    def __init__(self, folder: Path, text: Callable[[str], str] = launcher.source):
         self.folder = folder
         self.text = text
         self.libraries: dict[str, ctypes.CDLL] = {}
@@ -53,7 +53,7 @@ class Shim:
             return ctypes.CDLL(str(library))
         entries = [f'extern "C" bool {name}_{dtype}(const unsigned* sizes, void** arguments, bool backwards) '
                    f"{{ return shim::launch({name}<{c_type}>, sizes, arguments, backwards); }}"
-                   for name in compiler.KERNEL.findall(text) for dtype, c_type in C_TYPES.items()]
+                   for name in launcher.KERNEL.findall(text) for dtype, c_type in C_TYPES.items()]
         source.write_text("\n".join(['#include "shim.h"', text, *entries]), encoding="utf-8")
         # no fortified longjmp, which some systems make the default: it takes a change of stacks for a mistake
         done = subprocess.run(["g++", "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",

@@ -10,7 +10,7 @@ import pytest
 
 from scratchnmt.errors import InputError
 from scratchnmt.kernels import KERNELS
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 
 CARDS = ("sm_75", "sm_80", "sm_90")
 by_kernel = pytest.mark.parametrize("file", KERNELS)
@@ -25,40 +25,40 @@ def nvidia():
 
 
 def expressions(file, *c_types):
-    return [f"{name}<{c_type}>" for name in compiler.names(file) for c_type in c_types]
+    return [f"{name}<{c_type}>" for name in launcher.names(file) for c_type in c_types]
 
 
 @by_kernel
 @pytest.mark.parametrize("card", CARDS)
 def test_every_kernel_of_every_type_for_every_card(file, card, nvidia):
-    options = [*compiler.OPTIONS, f"--gpu-architecture={card}"]
-    code = nvidia.compile(compiler.source(file), expressions(file, *compiler.C_TYPES.values()), options)
+    options = [*launcher.OPTIONS, f"--gpu-architecture={card}"]
+    code = nvidia.compile(launcher.source(file), expressions(file, *launcher.C_TYPES.values()), options)
     assert code.startswith(b"\x7fELF")
 
 
 @pytest.mark.parametrize("file", sorted({*KERNELS} - {"optim"}))
 def test_a_kernel_for_float_computes_in_float(file, nvidia):
     """No constant such as 0.5 makes it compute in double, at a small part of the speed; optim does on purpose."""
-    options = [*compiler.OPTIONS, "--gpu-architecture=compute_80"]
-    text = nvidia.compile(compiler.source(file), expressions(file, "float"), options, kind="PTX").decode()
+    options = [*launcher.OPTIONS, "--gpu-architecture=compute_80"]
+    text = nvidia.compile(launcher.source(file), expressions(file, "float"), options, kind="PTX").decode()
     assert not re.findall(r"^.*\.f64.*$", text, re.MULTILINE)
 
 
 def test_a_slip_is_reported_with_its_file_and_line(nvidia):
-    text = compiler.source("lstm_gates").replace("const T tanh_c = tanh(c);", "const T tanh_c = tan_h(c);")
-    assert text != compiler.source("lstm_gates")
+    text = launcher.source("lstm_gates").replace("const T tanh_c = tanh(c);", "const T tanh_c = tan_h(c);")
+    assert text != launcher.source("lstm_gates")
     line = 1 + text[: text.index("tan_h")].count("\n")
-    lines = compiler.read("lstm_gates.cu").split("\n")
+    lines = launcher.read("lstm_gates.cu").split("\n")
     number = next(n for n, own in enumerate(lines, 1) if "tanh(c);" in own)
     assert line != number
     with pytest.raises(AssertionError, match=rf'lstm_gates\.cu\({number}\): error: identifier "tan_h" is undef'):
-        nvidia.compile(text, expressions("lstm_gates", "float"), compiler.OPTIONS)
+        nvidia.compile(text, expressions("lstm_gates", "float"), launcher.OPTIONS)
 
 
 @by_kernel
 def test_a_source_is_whole_and_includes_nothing(file):
-    assert compiler.names(file) and "#include" not in compiler.source(file)
-    assert len(re.findall("__global__", compiler.source(file))) == len(compiler.names(file))
+    assert launcher.names(file) and "#include" not in launcher.source(file)
+    assert len(re.findall("__global__", launcher.source(file))) == len(launcher.names(file))
 
 
 def test_kernels_are_compiled_by_cupy_when_first_launched(monkeypatch):
@@ -72,12 +72,12 @@ def test_kernels_are_compiled_by_cupy_when_first_launched(monkeypatch):
             return expression
 
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule))
-    compiler._module.cache_clear()
+    launcher._module.cache_clear()
     try:
         for name in "lstm_gates_forward", "lstm_gates_backward":
-            assert compiler.kernel.__wrapped__("lstm_gates", name, "float32") == f"{name}<float>"
+            assert launcher.kernel.__wrapped__("lstm_gates", name, "float32") == f"{name}<float>"
     finally:
-        compiler._module.cache_clear()
+        launcher._module.cache_clear()
     assert len(built) == 1 and built[0]["options"] == ("-std=c++17",)
     assert built[0]["name_expressions"] == ["lstm_gates_forward<float>", "lstm_gates_backward<float>"]
 
@@ -85,9 +85,9 @@ def test_kernels_are_compiled_by_cupy_when_first_launched(monkeypatch):
 def test_without_cupy_or_for_other_types_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(InputError, match=r"cupy is not installed: pip install 'scratchnmt\[cuda12\]'"):
-        compiler.kernel("lstm_gates", "lstm_gates_forward", "float32")
+        launcher.kernel("lstm_gates", "lstm_gates_forward", "float32")
     with pytest.raises(TypeError, match="lstm_gates_forward: arrays of float16, expected float32 or float64"):
-        compiler.kernel("lstm_gates", "lstm_gates_forward", "float16")
+        launcher.kernel("lstm_gates", "lstm_gates_forward", "float16")
 
 
 def test_arrays_elsewhere_are_refused(monkeypatch):
@@ -97,8 +97,8 @@ def test_arrays_elsewhere_are_refused(monkeypatch):
 
     cuda = SimpleNamespace(runtime=SimpleNamespace(getDevice=lambda: 0))
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
-    assert compiler.address(Array(0)) == 4096
+    assert launcher.address(Array(0)) == 4096
     with pytest.raises(ValueError, match="one array lies on cuda:1, but this step runs on cuda:0"):
-        compiler.address(Array(1))
+        launcher.address(Array(1))
     with pytest.raises(TypeError, match="the kernels work on a GPU, but one array is of numpy"):
-        compiler.address(np.ones(1))
+        launcher.address(np.ones(1))

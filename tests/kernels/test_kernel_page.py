@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from scratchnmt.kernels import KERNELS
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels.__main__ import array_parts, cuda_parts, equations, main, numbers, page
 
 TWINS = [(file, kernel, plain) for file in KERNELS for kernel, plain in KERNELS[file].TWINS.items()]
@@ -20,7 +20,7 @@ by_kernel = pytest.mark.parametrize("file", KERNELS)
 
 @by_kernel
 def test_every_kernel_has_a_twin(file):
-    assert list(KERNELS[file].TWINS) == compiler.names(file)
+    assert list(KERNELS[file].TWINS) == launcher.names(file)
 
 
 @by_twin
@@ -31,9 +31,9 @@ def test_cuda_and_array_code_carry_the_same_numbers(file, kernel, plain):
 @by_kernel
 def test_every_equation_is_computed_and_its_text_is_that_of_the_plain_op(file):
     formulas = equations(KERNELS[file].EQUATIONS.__doc__)
-    found = [number for kernel in compiler.names(file) for number in numbers(cuda_parts(file, kernel))]
+    found = [number for kernel in launcher.names(file) for number in numbers(cuda_parts(file, kernel))]
     assert set(found) == set(formulas) and formulas
-    header = re.sub(r"^// ?", "", compiler.read(f"{file}.cu").partition("\n\n")[0], flags=re.MULTILINE)
+    header = re.sub(r"^// ?", "", launcher.read(f"{file}.cu").partition("\n\n")[0], flags=re.MULTILINE)
     assert equations(header) == formulas
 
 

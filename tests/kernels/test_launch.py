@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels.launch import Plan, buffer, launch, per_row, per_unit, readable, rows
 
 
@@ -11,8 +11,8 @@ from scratchnmt.kernels.launch import Plan, buffer, launch, per_row, per_unit, r
 def launched(monkeypatch):
     """What would be launched: (file, name, dtype, grid, block, arguments)."""
     calls = []
-    monkeypatch.setattr(compiler, "kernel", lambda *what: lambda *how: calls.append((*what, *how)))
-    monkeypatch.setattr(compiler, "address", lambda array: array.__array_interface__["data"][0])
+    monkeypatch.setattr(launcher, "kernel", lambda *what: lambda *how: calls.append((*what, *how)))
+    monkeypatch.setattr(launcher, "address", lambda array: array.__array_interface__["data"][0])
     return calls
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from shim import Shim
 
-from scratchnmt.kernels import compile as compiler
-from scratchnmt.kernels import lstm_gates_elementwise as elementwise
+from benchmarks import lstm_gates_elementwise as elementwise
+from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels.launch import Plan, launch
 from scratchnmt.ops import lstm_gates as plain
 
@@ -23,7 +23,7 @@ def kernel_text(inputs, outputs, body, name):
     return f"template <typename T>\n__global__ void {name}({', '.join(parameters)}) {{\n{lines}}}\n"
 
 
-TEXT = compiler.read("device.h") + kernel_text(*elementwise.FORWARD) + kernel_text(*elementwise.BACKWARD)
+TEXT = launcher.read("device.h") + kernel_text(*elementwise.FORWARD) + kernel_text(*elementwise.BACKWARD)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def on_cpu(small, monkeypatch):
                 array[...] = found.reshape(array.shape)
         return run
 
-    monkeypatch.setattr(compiler, "kernel", small.kernel)
-    monkeypatch.setattr(compiler, "address", small.address)
+    monkeypatch.setattr(launcher, "kernel", small.kernel)
+    monkeypatch.setattr(launcher, "address", small.address)
     monkeypatch.setattr(elementwise, "_kernel", kernel)
 
 

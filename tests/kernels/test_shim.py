@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from shim import Shim
 
-from scratchnmt.kernels import compile as compiler
+from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels.launch import Plan, launch
 
-TEXT = compiler.read("device.h") + """
+TEXT = launcher.read("device.h") + """
 template <typename T>
 __global__ void sums(Rows<const T> x, Rows<T> y, int size) {
     T sum = T(0);
@@ -42,8 +42,8 @@ def small(compiled, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def on_cpu(small, monkeypatch):
-    monkeypatch.setattr(compiler, "kernel", small.kernel)
-    monkeypatch.setattr(compiler, "address", small.address)
+    monkeypatch.setattr(launcher, "kernel", small.kernel)
+    monkeypatch.setattr(launcher, "address", small.address)
     monkeypatch.setattr(small, "backwards", False)
 
 

@@ -202,7 +202,7 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys):
 FALL = """
 import sys
 from scratchnmt.parallel.ranks import world
-from scratchnmt.parallel.together import together
+from scratchnmt.parallel.ranks import together
 ranks = world()
 with together(ranks, sys.argv[1], "stopped", "; go on"):
     ranks.begin()

@@ -44,7 +44,7 @@ def inside(name: str, folder: Path, arguments: list[str]) -> None:
         import scratchnmt.data.vocab as vocab
         import scratchnmt.files.run_folder as run_folder
         import scratchnmt.files.tensors as tensors
-        import scratchnmt.interop.cs224n_vocab as cs224n_vocab
+        import scratchnmt.interop.cs224n as cs224n
         import scratchnmt.interop.torch_file as torch_file
         import scratchnmt.interop.unpickle  # noqa: F401
         import scratchnmt.sequential.saving as saving
@@ -64,7 +64,7 @@ def inside(name: str, folder: Path, arguments: list[str]) -> None:
         "tensors": (made["words: model.safetensors"], tensors.read_tensors),
         "text": (made["text"], lambda path: (list(text.stream_lines(path)), text.read_lines(path))),
         "state_dict": (made["pytorch_model.bin"], torch_file.read_state_dict),
-        "vocab_json": (cs, cs224n_vocab.read_cs224n_vocabularies),
+        "vocab_json": (cs, cs224n.read_cs224n_vocabularies),
         "network": (made["sequential: network.safetensors"], saving.load_model),
     }[name]
     seeds = folder / "seeds"

@@ -15,7 +15,7 @@ from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, press
 from scratchnmt import checkpoint
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import run_folder, tensors
-from scratchnmt.files.lock import LOCK, FolderLock
+from scratchnmt.files.run_folder import LOCK, FolderLock
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.training import NotFiniteError, train
 
@@ -30,7 +30,7 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
         import sys
-        from scratchnmt.files.lock import FolderLock
+        from scratchnmt.files.run_folder import FolderLock
         with FolderLock({str(tmp_path)!r}):
             print("in", flush=True)
             sys.stdin.read()
@@ -56,7 +56,7 @@ def test_a_second_run_of_the_same_process_is_refused_and_the_first_keeps_the_fol
     def second():
         with pytest.raises(InputError, match="in use by another run of this process: wait"):
             run(tmp_path, overwrite=True)
-        code = (f"from scratchnmt.files.lock import FolderLock\nwith FolderLock({str(tmp_path)!r}): print('in')")
+        code = (f"from scratchnmt.files.run_folder import FolderLock\nwith FolderLock({str(tmp_path)!r}): print('in')")
         assert "in use by another run" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                                                          check=False).stderr
         tried.append(1)

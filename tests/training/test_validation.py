@@ -5,7 +5,7 @@ from tiny_run import VOCAB, data, model
 
 from scratchnmt.metrics import corpus_bleu, perplexity
 from scratchnmt.search import greedy_search
-from scratchnmt.training.validation import Validation
+from scratchnmt.training.loop import Validation
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 128])

@@ -73,7 +73,7 @@ class Kept(Exception):
 
 def op_of(example: Example, wrong: bool) -> Op:
     """An example as a pair of functions of plain arrays, by our own calls, for tools that take nothing else."""
-    from scratchnmt.gradcheck import api, layers
+    from scratchnmt.gradcheck import api, pairs
     from scratchnmt.gradcheck.op import Op as Given
 
     held: list[Op] = []
@@ -86,14 +86,14 @@ def op_of(example: Example, wrong: bool) -> Op:
         held.append(Op(example.name, given.forward, given.backward, given.args, names))
         raise Kept
 
-    kept = layers.check_gradients
-    layers.check_gradients = keep
+    kept = pairs.check_gradients
+    pairs.check_gradients = keep
     try:
-        example.run(wrong, gradcheck=keep, check_loss=layers.check_loss, check_layer=layers.check_layer)
+        example.run(wrong, gradcheck=keep, check_loss=pairs.check_loss, check_layer=pairs.check_layer)
     except Kept:
         pass
     finally:
-        layers.check_gradients = kept
+        pairs.check_gradients = kept
     return held[0]
 
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ..arrays import Array, array_module
-from ..errors import require
-from ..ops.lstm_gates import LSTMGatesCache, LSTMGatesGradients
+from scratchnmt.arrays import Array, array_module
+from scratchnmt.errors import require
+from scratchnmt.ops.lstm_gates import LSTMGatesCache, LSTMGatesGradients
 
 SIGMOID = "template <typename T> __device__ T sigmoid(T x) { return T(0.5) * (T(1) + tanh(T(0.5) * x)); }"
 FORWARD = ("T z_i, T z_f, T z_g, T z_o, T c_prev", "T gate_i, T gate_f, T gate_g, T gate_o, T h, T c, T tanh_c", """
