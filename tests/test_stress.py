@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mpi_run import needs_mpi
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sacrebleu")
@@ -18,6 +19,7 @@ import memory  # noqa: E402
 import saves  # noqa: E402
 import small_run  # noqa: E402
 import stream  # noqa: E402
+import waiting  # noqa: E402
 import writers  # noqa: E402
 
 
@@ -59,6 +61,13 @@ def test_what_a_loader_may_not_do_is_told(ends):
 def test_several_writers_of_the_same_files(capsys):
     assert writers.main(seconds=2) == 0
     assert "by 4 processes: 0 wrong" in capsys.readouterr().out
+
+
+@needs_mpi
+def test_ranks_that_wait_and_one_that_is_stopped(capsys):
+    pytest.importorskip("mpi4py")
+    assert waiting.main(seconds=7) == 0  # the watchdog's patience is 6
+    assert "a rank that was stopped was named" in capsys.readouterr().out
 
 
 def test_memory_of_a_training(capsys):
