@@ -36,7 +36,7 @@ sys.exit(main(sys.argv[1:]))
 def start(folder: Path) -> subprocess.Popen[bytes]:
     command = ["mpirun", "-n", "2", sys.executable, "-c", _RANK, "translate", "--model", "model", "--beam", "1",
                "--max-length", "12", "--input", "fifo", "--read-ahead", "500"]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.Popen(command, cwd=folder, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
 
 
