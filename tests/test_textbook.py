@@ -20,6 +20,7 @@ from scratchnmt.textbook_demo import main
 from scratchnmt.trace import traced
 
 PACKAGE = Path(textbook.__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
 TEXT = Path(textbook.__file__).read_text(encoding="utf-8")
 LINES = TEXT.split("\n")
 EXAMPLE = [4, 3, 4], [BOS, 5, 3, 5, EOS]  # a word occurs twice on either side
@@ -210,7 +211,7 @@ def test_a_wrong_number_of_passes_is_refused(capsys):
 
 def table():
     """The rows of the page's section 8, by the heads of its columns."""
-    page = (PACKAGE.parent / "docs" / "textbook.md").read_text(encoding="utf-8")
+    page = (DOCS / "textbook.md").read_text(encoding="utf-8")
     section = page.partition("\n## 8.")[2].partition("\n## ")[0]
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in section.split("\n")
                       if line.startswith("|"))
@@ -298,7 +299,7 @@ def test_a_wrong_place_is_told_what_to_write(file, code, told):
 
 def path_of_reading():
     """The files after textbook.py in the list of docs/architecture.md."""
-    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
     first, *path = re.findall(r"`([\w/]+\.py)`", page.partition("\n## Reading the code\n")[2].partition("\n## ")[0])
     assert first == "textbook.py"
     return path
