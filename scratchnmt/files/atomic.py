@@ -63,6 +63,14 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
 
 
 @contextmanager
+def folder_beside(path: AnyPath) -> Iterator[Path]:
+    """An empty folder beside a file, for one `with`; `remove_temporaries` knows it."""
+    with _beside(Path(os.path.realpath(path))) as new:
+        new.mkdir()
+        yield new
+
+
+@contextmanager
 def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path]:
     """Inside `with`, the path of a new empty folder, which takes the place of `folder` at the end.
 

@@ -108,6 +108,14 @@ class Archive:
         return self.content.read(info)
 
 
+def is_archive(file: BinaryIO) -> bool:
+    """Whether an open file ends as a zip archive does, also as one that cannot be read."""
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:
+        return True
+
+
 @contextmanager
 def archive(file: BinaryIO, path: AnyPath) -> Iterator[Archive]:
     """The archive that an open file holds; InputError, naming it, if it is damaged."""

@@ -100,6 +100,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def _check(self) -> None:
         here = [name for name in RUN_FILES if self.has(name)]
+        if odd := [name for name in here if self.resume and not (self / name).is_file()]:
+            raise InputError(f"{self / odd[0]} is not a regular file")
         missing = [CONFIG] * (CONFIG not in here) or [STATE] * (STATE not in here and MODEL in here)
         if self.resume and missing:  # without either of the two it was killed before its first save, and begins again
             raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
@@ -281,7 +283,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def __init__(self, folder: AnyPath):
         self.folder = Path(folder)
-        self.made = False
+        self.made, self.pid = False, os.getpid()
         self.file: TextIO | None = None  # while it is held
 
     def __enter__(self) -> FolderLock:
@@ -290,7 +292,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = self._locked()
         except OSError as error:
-            raise WriteError(f"{self.folder} cannot be written: {error.strerror}") from error
+            raise WriteError(f"{self.folder} cannot be written: {error.strerror or error}") from error
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
@@ -301,8 +303,10 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         file, self.file = self.file, None
         assert file is not None, "it was entered"
         with suppress(OSError):
-            (self.folder / LOCK).unlink()  # while it is still ours
-            if self.made:
+            ours = os.getpid() == self.pid and os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK))
+            if ours:  # not a forked child's, nor of a folder that took this one's name
+                (self.folder / LOCK).unlink()
+            if ours and self.made:
                 self.folder.rmdir()  # if nothing else was written there
         with suppress(OSError):
             file.close()
@@ -311,7 +315,8 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         """The file, locked; tried again if the one that was opened has been removed by its last holder."""
         while True:
             # its content stays until it is ours
-            file = open(self.folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115, it is held for as long as we are
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            file = open(os.open(self.folder / LOCK, flags, 0o666), "r+", encoding="ascii", errors="replace")  # noqa: SIM115
             try:
                 _lock(file)
             except BlockingIOError as error:
@@ -326,7 +331,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     def _taken(self, file: TextIO) -> InputError:
         with file:
             file.seek(0)
-            pid = file.read().strip()
+            pid = file.read(20).strip("\0 \n")
         who = "" if not pid else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
         return InputError(f"{self.folder} is in use by another run{who}: wait until it ends, or choose another folder")
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arrays import Array, to_device
 from ..errors import InputError, WriteError, printable, require, shown
-from .atomic import AnyPath, replace_file
+from .atomic import AnyPath, folder_beside, replace_file
 from .reading import TENSOR_HEADER, check_tensor_header
 
 FORMAT, VERSION = "scratchnmt run", 1
@@ -39,7 +39,9 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
                          "a run of so many validations needs a larger valid_every")
     with replace_file(path) as new:
         try:  # one entry alone: the library writes several in an order that changes from call to call
-            safetensors.save_file(host, new, metadata={_LABEL: json.dumps(label)})
+            with folder_beside(path) as folder:  # the library writes under a name of its own, too
+                safetensors.save_file(host, folder / "new", metadata={_LABEL: json.dumps(label)})
+                os.replace(folder / "new", new)
         except require("safetensors", extra="train").SafetensorError as error:
             raise WriteError(f"{path} cannot be written: {error}") from error
         _read_back(new)  # before the one that is there is given up

@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -288,7 +288,8 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Itera
         told = f"{name}: {_why(error)}{resume if watchdog and watchdog.begun else ''}"
         # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a watchdog
         if ranks.first if all_fell else speaks(mark, told):
-            print(told, file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(told, file=sys.stderr, flush=True)
         if watchdog:
             watchdog.leave()
         status = 130 if isinstance(error, KeyboardInterrupt) else 2

@@ -25,6 +25,7 @@ from pathlib import Path
 
 FALLEN = ".fallen"  # a mark begins with it
 PATIENCE = 6.0  # seconds
+_LOOK = 0.5  # seconds between two looks at the rank
 _OLD = 60.0  # seconds, after which nobody is left who looks for a mark
 _BEGUN, _BYE, _WAITS, _WORKS = b"+", b"-", b"w", b"."
 
@@ -70,7 +71,7 @@ def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:
     try:
         file = os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         try:
-            os.write(file, sentence.encode() + b"\n")
+            os.write(file, sentence.encode(errors="backslashreplace") + b"\n")
         finally:
             os.close(file)
     except FileExistsError:
@@ -92,9 +93,9 @@ def remove_marks(folder: str | os.PathLike, old: float = _OLD) -> None:
 
 def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
-    used, since, why, stopped, may_wait = "", time.monotonic(), "", early, False
+    used, quiet, why, stopped, may_wait, last = "", 0.0, "", early, False, time.monotonic()
     while True:
-        if select.select([0], [], [], 0.5)[0]:
+        if select.select([0], [], [], _LOOK)[0]:
             message = os.read(0, 1)
             if message == _BYE:
                 return
@@ -103,16 +104,19 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
             if message == _BEGUN:
                 stopped = late
             else:
-                may_wait, since = message == _WAITS, time.monotonic()
+                may_wait, quiet = message == _WAITS, 0.0
+        before, last = last, time.monotonic()
+        quiet += min(last - before, 2 * _LOOK)  # no more: we may have been stopped, and the rank with us
         state, now = _state(pid)
-        if now != used or state == "D" or (may_wait and state not in "Tt"):
-            used, since = now, time.monotonic()
-        elif time.monotonic() - since > PATIENCE:
+        if now != used or state in "DR" or (may_wait and state not in "Tt"):
+            used, quiet = now, 0.0
+        elif quiet > PATIENCE:
             why = f"hung for {PATIENCE:g} seconds and was ended"
             break
     sentence = f"{name} (process {pid}) {why or 'died'}; {stopped}"
     if speaks(mark, sentence):
-        print(sentence, file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody may be left to read it
+            print(sentence, file=sys.stderr, flush=True)
     if why:
         os.kill(pid, signal.SIGKILL)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ..arrays import array_module
-from ..errors import InputError, look_up, printable, require
-from ..files.reading import Archive, archive, opened, parse_json
+from ..errors import InputError, look_up, printable, require, shown
+from ..files.reading import Archive, archive, is_archive, opened, parse_json
 from ..files.tensors import read_tensors, write_tensors
 from . import core, recurrent, wrappers
 from .layer import Layer, snake_case
@@ -63,7 +62,7 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
     InputError if the file is missing, damaged, or holds what this package does not have.
     """
     with opened(path) as file:
-        if zipfile.is_zipfile(file):  # by what is in it: anybody may call a file of ours NAME.keras
+        if is_archive(file):  # by what is in it: anybody may call a file of ours NAME.keras
             with archive(file, path) as parts:
                 return _from_keras(parts, device)
     tensors, about = _ours(path)
@@ -84,7 +83,7 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
 def load_weights(model: Sequential, path: str | os.PathLike) -> None:
     """See Sequential.load_weights."""
     with opened(path) as file:
-        if zipfile.is_zipfile(file):
+        if is_archive(file):
             with archive(file, path) as parts:
                 return _take_h5(model, io.BytesIO(parts.read(WEIGHTS)), path)
         file.seek(0)
@@ -142,7 +141,7 @@ def _from_keras(parts: Archive, device: str) -> Sequential:
     content = parse_json(parts.read(CONFIG, CONFIG_LIMIT), parts.path)
     with _described(parts.path):
         if content["class_name"] != "Sequential":
-            raise InputError(f"it holds a {content['class_name']}, expected a Sequential")
+            raise InputError(f"it holds {shown(content['class_name'])}, expected a Sequential")
         layers = map(_from_keras_layer, _few(content["config"]["layers"]))
         model = Sequential(layers, name=content["config"]["name"], device=device)
         if model.output_shape is None:
@@ -201,7 +200,7 @@ def _take_h5(model: Sequential, file: BinaryIO, path: str | os.PathLike) -> None
             weights = [array[...] for array in arrays]
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights of this network, or is damaged: {error}") from error
     model.set_weights(weights)
 

@@ -135,8 +135,8 @@ class Trainer:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
         self.folder.write_metrics(state.history)
-        if state.step == state.best_step and state.history and self.options.patience:
-            self.saving.keep_best()
+        if state.step == state.best_step and state.history:
+            self._write_best()
         self.folder.update_options(self.options.to_dict())
 
     def _train(self) -> str:
@@ -259,10 +259,8 @@ class Trainer:
 
     def _validate(self) -> None:
         """Measure, record, keep the best, and decide whether to decay; nothing changes if interrupted."""
-        options, state, model = self.options, self.state, self.model
+        options, state, model = self.options, self.state, self._validated()
         self._note_results(wait=True)
-        if self.average:
-            model = model.with_params(model.params.like(self.average.flat))
         ppl, bleu = self._perplexity(model), self.validation.bleu(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
@@ -270,7 +268,7 @@ class Trainer:
                   "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate}
         state.history.append(record)
         state.validated_step, state.nats, state.nats_tokens = state.step, 0.0, 0
-        better = self._keep_if_best(bleu if options.metric == "bleu" else -ppl, model)
+        better = self._note_if_best(bleu if options.metric == "bleu" else -ppl)
         loss = "none, all skipped" if record["train_loss"] is None else f"{record['train_loss']:.3f}"
         self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
                           f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
@@ -279,9 +277,13 @@ class Trainer:
             self._end_trial()
         self.ranks.first_writes(lambda: self.folder.write_metrics(state.history))
         self.save()
-        if better:
-            self._keep_state()
+        if better:  # only now: a model on the disk is never ahead of the state
+            self.ranks.first_writes(self._write_best)
         self.progress.pause()
+
+    def _validated(self) -> NMT:
+        """What is validated, and kept if it is the best."""
+        return self.model.with_params(self.model.params.like(self.average.flat)) if self.average else self.model
 
     def _perplexity(self, model: NMT) -> float:
         ppl, state = self.validation.perplexity(model), self.state
@@ -290,19 +292,20 @@ class Trainer:
                                  f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
         return ppl
 
-    def _keep_if_best(self, score: float, model: NMT) -> bool:
+    def _note_if_best(self, score: float) -> bool:
         state = self.state
         if state.best_score is not None and score <= state.best_score:
             state.misses += 1
             return False
         state.best_score, state.best_step, state.misses = score, state.step, 0
-        self.ranks.first_writes(lambda: self.folder.save_weights(model.params))
         return True
 
-    def _keep_state(self) -> None:
+    def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
+        self.folder.save_weights(self._validated().params)
         if self.options.patience:
-            self.ranks.first_writes(self.saving.keep_best)
+            self.saving.keep_best()
+        self.saving.best_step = self.state.step
 
     def _end_trial(self) -> None:
         options, state = self.options, self.state

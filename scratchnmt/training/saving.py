@@ -75,6 +75,7 @@ class Saving:
                  average: optim.Average | None):
         self.folder, self.plan, self.params, self.optimizer, self.average = folder, plan, params, optimizer, average
         self.saved_step: int | None = None  # by this process
+        self.best_step: int | None = None  # of the weights that it wrote or found
 
     def save(self, state: State) -> None:
         """Write all; WriteError if it cannot be, and what was saved before is then still there."""
@@ -96,7 +97,9 @@ class Saving:
             self.average.flat[...] = asarray(tensors.pop("average"))
             self.average.updates = info["state"]["average_updates"]
         self.optimizer.load_state({**tensors, **info["optimizer"]})
-        return State(**info["state"])
+        state = State(**info["state"])
+        self.best_step = state.best_step if state.best else None
+        return state
 
     def keep_best(self) -> None:
         """What was saved last is the state of the best validation."""
@@ -112,7 +115,8 @@ class Saving:
         if not self.folder.has(STATE):
             return f"nothing was saved yet in {self.folder}"
         step = "" if self.saved_step is None else f", of step {self.saved_step}"
-        best = f", the best model is that of step {state.best_step}" if state.best and self.folder.has(MODEL) else ""
+        kept = self.best_step is not None and self.folder.has(MODEL)
+        best = f", the best model is that of step {self.best_step}" if kept else ""
         return f"the last good state is kept in {self.folder}{step}{best}"
 
     def _vectors(self) -> dict[str, Array]:

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -126,3 +128,17 @@ def test_pictures_are_written_whole(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="map.png cannot be written: No space left"):
         attention_map(["a"], ["b"], [[0.5]], path)
     assert path.read_bytes() == before and names(tmp_path) == ["map.png"]
+
+
+def test_a_killed_save_of_tensors_leaves_nothing_that_is_not_removed(tmp_path):
+    pytest.importorskip("safetensors")
+    code = ("import os, sys, numpy as np, safetensors.numpy as library\n"
+            "from scratchnmt.files.tensors import write_tensors\n"
+            "save = library.save_file\n"
+            "library.save_file = lambda *a, **k: (save(*a, **k), os.kill(os.getpid(), 9))\n"
+            "write_tensors(sys.argv[1], {'a': np.zeros(9)}, {})")
+    subprocess.run([sys.executable, "-c", code, tmp_path / "t"], check=False,
+                   env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    assert names(tmp_path)
+    remove_temporaries(tmp_path / "t")
+    assert names(tmp_path) == []

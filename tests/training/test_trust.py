@@ -66,6 +66,45 @@ def test_a_second_run_of_the_same_process_is_refused_and_the_first_keeps_the_fol
     assert tried
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_leaves_the_lock_of_its_parent(tmp_path):
+    with FolderLock(tmp_path) as lock:
+        child = os.fork()
+        if not child:
+            lock.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        with pytest.raises(InputError, match="in use"), FolderLock(tmp_path):
+            pass
+
+
+def test_a_lock_leaves_that_of_another_folder_of_its_name_alone(tmp_path):
+    folder = tmp_path / "run"
+    first = FolderLock(folder).__enter__()
+    folder.rename(tmp_path / "moved")
+    with FolderLock(folder):
+        first.__exit__(None, None, None)
+        with pytest.raises(InputError, match="in use"), FolderLock(folder):
+            pass
+
+
+def test_a_lock_that_is_a_link_does_not_touch_what_it_leads_to(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / LOCK).symlink_to(tmp_path / "thesis.txt")
+    with pytest.raises(WriteError, match="cannot be written"), FolderLock(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "not-finite.jsonl"])
+def test_a_pipe_among_the_files_of_a_run_is_refused(tmp_path, name):
+    run(tmp_path, max_steps=2)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name} is not a regular file"):
+        run(tmp_path, resume=True, max_steps=3)
+
+
 def test_an_open_folder_is_trained_in_once_it_is_given(tmp_path):
     with run_folder.RunFolder(tmp_path) as folder:
         run(folder, max_steps=2)
@@ -157,8 +196,10 @@ def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypa
 
     monkeypatch.setattr(os, function, full)
     armed = []
+    last = 2 * PER_EPOCH if name == "model.safetensors" else PER_EPOCH  # which is written after its state
     with pytest.raises(WriteError, match=rf"{name} cannot be written: .*{os.strerror(why)}.*: training stopped; the "
-                       rf"last good state is kept in {tmp_path}/run, of step {PER_EPOCH}.*resume it"):
+                       rf"last good state is kept in {tmp_path}/run, of step {last}, the best model is that of step "
+                       rf"{PER_EPOCH}.*resume it"):
         run(tmp_path / "run", max_epochs=3, progress=At(PER_EPOCH + 2, lambda: armed.append(1)))
     monkeypatch.undo()
     assert not list((tmp_path / "run").glob(".*.tmp"))
