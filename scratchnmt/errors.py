@@ -72,6 +72,12 @@ def expected_one_of(value: object, known: Iterable[str]) -> str:
     return f"expected one of {', '.join(known)}{did_you_mean(value, known)}"
 
 
+def check_choice(name: str, value: object, known: Collection[str]) -> None:
+    """InputError unless the value is one of those that are known."""
+    if value not in known:
+        raise InputError(f"{name} is {shown(value)}, {expected_one_of(value, known)}")
+
+
 def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
     """known[name]; InputError if there is none of this name."""
     if isinstance(name, str) and name in known:

@@ -56,8 +56,9 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, and a device with such kernels
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
-    device_module(how.get("device", "cpu"))
-    choose(how.get("kernels"), how.get("matmul", "float32"), how.get("device", "cpu"), dtype)
+    device = how.get("device", "cpu")
+    device_module(device)
+    choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
     valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
     src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(given), **vocabulary, seed=options.seed))
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}

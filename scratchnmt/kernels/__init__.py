@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
 
-from ..errors import InputError, expected_one_of
+from ..errors import InputError, check_choice
 from ..ops.plain import PLAIN, Kernels
 
 CHOICES = ("plain", "fused")
@@ -59,8 +59,7 @@ def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels
     on_gpu = device != "cpu"
     kernels = kernels or CHOICES[on_gpu]
     for name, value, known in (("kernels", kernels, CHOICES), ("matmul", matmul, MATMULS)):
-        if value not in known:
-            raise InputError(f"{name} is {value!r}, {expected_one_of(value, known)}")
+        check_choice(name, value, known)
     if kernels == "fused" and not on_gpu:
         raise InputError('kernels "fused" needs a GPU: choose device "cuda", or kernels "plain"')
     if matmul == "tf32" and (kernels, dtype) != ("fused", "float32"):

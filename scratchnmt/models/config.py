@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from ..errors import InputError, expected_one_of, shown, unknown_names
+from ..errors import InputError, check_choice, shown, unknown_names
 from .attention import ATTENTIONS, attention_class
 from .attention.scores import SCORES
 from .initialization import INITIALIZERS
@@ -87,9 +87,7 @@ class NMTConfig:
                 raise InputError(f"{name} is {shown(getattr(self, name))}, expected True or False")
         for name, known in (("score", (*SCORES, NO_ATTENTION)), ("feed", FEEDS), ("readout", READOUTS),
                             ("init", INITIALIZERS), ("attention", ATTENTIONS), ("query", QUERIES)):
-            if getattr(self, name) not in known:
-                value = getattr(self, name)
-                raise InputError(f"{name} is {shown(value)}, {expected_one_of(value, known)}")
+            check_choice(name, getattr(self, name), known)
         if self.tie_embeddings and self.embed_size != self.hidden_size:
             raise InputError("tie_embeddings needs embed_size = hidden_size, "
                              f"not {self.embed_size} and {self.hidden_size}")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, device_module, device_of, to_device, to_device_of
-from ..errors import ArgumentError, InputError, expected_one_of, unknown_names
+from ..errors import ArgumentError, InputError, check_choice, unknown_names
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
@@ -88,8 +88,7 @@ class NMT:
         (2014) without attention.
         """
         name = OLD_PRESETS.get(name, name)
-        if name not in PRESETS:
-            raise InputError(f"preset is {name!r}, {expected_one_of(name, PRESETS)}")
+        check_choice("preset", name, PRESETS)
         return cls(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **PRESETS[name] | choices)
 
     @property

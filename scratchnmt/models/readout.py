@@ -12,6 +12,7 @@ models/attention/scores.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..arrays import Array, array_module
@@ -56,10 +57,10 @@ class Read(NamedTuple):
 
     columns: Array  # (B + N, .) of `top`
     W: Array  # the rows of W_combine for them, or their gradient
-    place: int  # which rows of a step: BEFORE or AFTER
+    place: attrgetter[Any]  # which rows of a step: BEFORE or AFTER
 
 
-BEFORE, AFTER = Step._fields.index("before"), Step._fields.index("after")
+BEFORE, AFTER = attrgetter("before"), attrgetter("after")
 
 
 class AttentionalRows(NamedTuple):
@@ -104,7 +105,7 @@ class AttentionalOutput:
         now = step.now
         p = rows.p[: now.stop - now.start]
         for k, (columns, W, place) in enumerate(rows.reads):
-            self.kernels.product.product(columns[step[place]], W, out=p, add=k > 0)  # (5)
+            self.kernels.product.product(columns[place(step)], W, out=p, add=k > 0)  # (5)
         self.kernels.tanh_dropout.tanh_dropout_forward(p, None if rows.mask is None else rows.mask[now],
                                                        o=rows.o[step.after], slope=rows.slope[now])  # (5)
 
@@ -123,7 +124,7 @@ class AttentionalOutput:
         self.kernels.tanh_dropout.tanh_dropout_backward(drows.o[step.after], TanhDropoutCache(rows.slope[step.now]),
                                                         dp=dp)
         for dcolumns, W, place in drows.reads:
-            self.kernels.product.transposed_product(dp, W, out=dcolumns[step[place]], add=True)
+            self.kernels.product.transposed_product(dp, W, out=dcolumns[place(step)], add=True)
 
     def weight_gradients(self, top: Array, packing: Packing, drows: AttentionalGradientRows,
                          grads: Mapping[str, Array]) -> None:

@@ -160,8 +160,9 @@ class Trainer:
         """Move the weights by the next batch, as far as it is known now; a GPU may still be at it."""
         options, state = self.options, self.state
         indices = self.batches[state.position]
-        parts = self._parts(indices)
-        place = Place(state.step + 1, state.epoch + 1, self._tokens(indices), state.position)
+        lengths = self.data.train.lengths(indices)
+        parts = self._parts(indices, lengths)
+        place = Place(state.step + 1, state.epoch + 1, int(lengths[:, 1].sum()), state.position)
         self.steps.take(parts, len(indices), place,
                         options.learning_rate * state.decay * self.plan.schedule(state.step))
         state.step += 1
@@ -174,26 +175,17 @@ class Trainer:
             state.epoch, state.position = state.epoch + 1, 0
             self.batches = self.plan.batches(state.epoch)
 
-    def _parts(self, indices: np.ndarray) -> list[Part]:
-        """What this rank computes of a batch."""
-        divided, each = self._divided(indices), self.options.accumulate
+    def _parts(self, indices: np.ndarray, lengths: np.ndarray) -> list[Part]:
+        """What this rank computes of a batch; lengths as of `Corpus.lengths`."""
+        divided, each = divide(indices, lengths, self.parts), self.options.accumulate
         mine = range(self.ranks.rank * each, (self.ranks.rank + 1) * each)
         parts = [Part(part, self.data.train.batch(divided[part]) if len(divided[part]) else None) for part in mine]
         self.batch = parts[0].batch
         return parts
 
-    def _divided(self, indices: np.ndarray) -> list[np.ndarray]:
-        """The parts of a batch, of all ranks."""
-        return divide(indices, self.data.train.lengths(indices), self.parts)
-
-    def _tokens(self, indices: np.ndarray) -> int:
-        """Target tokens of a batch."""
-        return int(self.data.train.lengths(indices)[:, 1].sum())
-
     def _batch_of(self, place: Place) -> np.ndarray:
         """The pairs of a step that was taken."""
-        batches = self.batches if place.epoch == self.state.epoch + 1 else self.plan.batches(place.epoch - 1)
-        return batches[place.position]
+        return self.plan.batches(place.epoch - 1)[place.position]
 
     def _note_results(self, wait: bool = False) -> None:
         """Count and show what is known of the steps; with `wait`, of all that were taken."""
@@ -224,7 +216,8 @@ class Trainer:
         self.steps.drain()  # on all ranks, as computing the gradient does it on the first
 
         def report() -> dict[str, Any]:
-            report = nonfinite.report(result, self.steps, self._divided(indices), self.data)
+            parts = divide(indices, self.data.train.lengths(indices), self.parts)
+            report = nonfinite.report(result, self.steps, parts, self.data)
             self.folder.add_not_finite(report)
             return report
 
@@ -236,7 +229,7 @@ class Trainer:
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
-        return self.saving.kept(self.state)
+        return self.saving.kept()
 
     def _reason_to_stop(self) -> str | None:
         options, state = self.options, self.state
@@ -304,7 +297,7 @@ class Trainer:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
         self.folder.save_weights(self._validated().params)
         if self.options.patience:
-            self.saving.keep_best()
+            self.folder.keep_best_state()
         self.saving.best_step = self.state.step
 
     def _end_trial(self) -> None:
@@ -356,7 +349,7 @@ class Trainer:
     def _measured(self, place: Place) -> Result:
         """Loss and gradient of a step's batch by the weights as they are now."""
         indices, total = self._batch_of(place), np.zeros(2)
-        for part in self._parts(indices):
+        for part in self._parts(indices, self.data.train.lengths(indices)):
             if part.batch:
                 total[0] += float(self.steps.gradient(part.batch, place, part.number))
                 total[1] += optim.global_norm(self.steps.grads)

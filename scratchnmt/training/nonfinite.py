@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import array_module, to_device
 from ..data.batches import Batch
-from ..errors import InputError
+from ..errors import InputError, listed
 from ..models.nmt import NMT
 from .plan import TrainingData
 from .step import Result, Steps
@@ -49,7 +49,7 @@ def sentence(found: dict[str, Any]) -> str:
     value = found["loss"] if what == "loss" else found["norm"]
     names = found["weights"] or found["tensors"]
     kind = "are the weights in" if found["weights"] else "is the gradient of"
-    where = f"; not finite {kind} {_listed(names)}" if names else ""
+    where = f"; not finite {kind} {listed(names, 3)}" if names else ""
     broken = [s for s in found["sentences"] if s["nats"] is None] or found["sentences"]
     worst = max(broken, key=lambda s: s["nats"] or 0)
     count = len(found["sentences"])
@@ -79,7 +79,3 @@ def _not_finite(arrays: Any) -> list[str]:
 def _finite_or_text(value: float) -> float | str:
     """JSON knows no NaN."""
     return value if np.isfinite(value) else str(value)
-
-
-def _listed(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -12,7 +12,7 @@ from ..data.corpus import Corpus, LeftOut
 from ..data.encode import encode_parallel
 from ..data.epoch import Epoch
 from ..data.vocab import Vocabulary
-from ..errors import InputError, expected_one_of, shown, unknown_names
+from ..errors import InputError, check_choice, shown, unknown_names
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
@@ -71,9 +71,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise InputError(f"{name} is {shown(value)}, {expected_one_of(value, allowed)}")
+            check_choice(name, getattr(self, name), allowed)
         for name in _RANGES:
             self._check_range(name)
         if self.schedule in ("linear", "cosine") and self.max_epochs is None and self.max_steps is None:
@@ -150,14 +148,22 @@ class Plan:
     def __init__(self, data: TrainingData, options: TrainingOptions):
         self.options = options
         self.corpus, self.valid = data.train, data.valid
+        self._epochs: dict[int, Epoch] = {}  # the last two
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
         self.total_steps = self._total_steps()
         self.schedule = self._make_schedule()
 
     def batches(self, epoch: int) -> Epoch:
-        """The batches of an epoch (from 0), as numbers of pairs, in the order of training."""
+        """The batches of an epoch (from 0), as numbers of pairs, in the order of training.
+
+        Those of the epoch before are kept: they are asked for again when the next has begun.
+        """
         options = self.options
-        return Epoch(self.corpus, options.batch_size, options.batch_by, options.pool, [options.seed, _ORDER, epoch])
+        if epoch not in self._epochs:
+            self._epochs = {number: kept for number, kept in self._epochs.items() if number == epoch - 1}
+            self._epochs[epoch] = Epoch(self.corpus, options.batch_size, options.batch_by, options.pool,
+                                        [options.seed, _ORDER, epoch])
+        return self._epochs[epoch]
 
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""

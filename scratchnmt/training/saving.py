@@ -101,16 +101,12 @@ class Saving:
         self.best_step = state.best_step if state.best else None
         return state
 
-    def keep_best(self) -> None:
-        """What was saved last is the state of the best validation."""
-        self.folder.keep_best_state()
-
     def load_best(self) -> None:
         """Weights, optimizer and average of the best validation, if that was kept: not if patience was 0 until then."""
         if self.folder.has(BEST_STATE):
             self.load(BEST_STATE)
 
-    def kept(self, state: State) -> str:
+    def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
         if not self.folder.has(STATE):
             return f"nothing was saved yet in {self.folder}"

@@ -10,6 +10,7 @@ import pytest
 from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, options, run
 
 from scratchnmt.data.corpus import Corpus
+from scratchnmt.data.epoch import Epoch
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.training.plan import Plan
 
@@ -76,3 +77,11 @@ def test_a_run_of_the_first_version_goes_on(tmp_path):
     write_tensors(path, tensors, info)
     run(tmp_path / "run", resume=True, max_steps=10)
     assert essence(tmp_path / "run") == essence(tmp_path / "whole")
+
+
+def test_an_epoch_is_laid_out_once(tmp_path, monkeypatch):
+    """Though its last batch is asked for again at the save behind it."""
+    made, first = [], Epoch.__init__
+    monkeypatch.setattr(Epoch, "__init__", lambda self, *args: made.append(args[-1][-1]) or first(self, *args))
+    run(tmp_path, max_epochs=3)
+    assert made == [0, 1, 2, 3]
