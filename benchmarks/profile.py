@@ -38,6 +38,7 @@ PARTS = {  # the function that asks for a product -> what it is
     "_sums": "attention: keys and values", "dkeys": "attention: keys and values",
     "query_gradients": "attention: keys and values", "backward": "attention: keys and values",
     "_layer_rows": "decoder: products forward", "_layers_forward": "decoder: products forward",
+    "inputs": "decoder: products forward",
     "step": "decoder: products forward", "step_backward": "decoder: products backward",
     "_layers_backward": "decoder: products backward", "_start_gradients": "decoder: products backward",
     "_weight_gradients": "decoder: weights' gradients", "weight_gradients": "decoder: weights' gradients",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from scratchnmt.models.cells import LSTM
 from scratchnmt.models.initialization import glorot
 from scratchnmt.ops.cross_entropy import cross_entropy_backward, cross_entropy_forward
 from scratchnmt.ops.lstm_gates import lstm_gates_backward, lstm_gates_forward
@@ -33,7 +34,8 @@ class Net:
         rng = np.random.default_rng(seed)
         for name, array in self.params.items():
             if name != "b":
-                array[...] = glorot(f"encoder.{name}" if self.lstm and name != "W" else name, array.shape, rng)
+                gated = f"encoder.{name}" if self.lstm and name != "W" else name
+                array[...] = glorot(gated, array.shape, rng, LSTM)
         if self.lstm:
             self.params["b"][H : 2 * H] = forget_bias
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InputError, check_choice, shown, unknown_names
 from .attention import ATTENTIONS, attention_class
 from .attention.scores import SCORES
+from .cells import BLOCKS, LSTM, Cell
 from .initialization import INITIALIZERS
 from .readout import READOUTS
 
@@ -104,6 +105,11 @@ class NMTConfig:
 
     # what follows from the fields is computed once: it is asked for at every step
     @cached_property
+    def recurrent_cell(self) -> Cell:
+        """Of encoder and decoder."""
+        return LSTM
+
+    @cached_property
     def directions(self) -> int:
         """Of the encoder: 2 or 1."""
         return 2 if self.bidirectional else 1
@@ -125,7 +131,7 @@ class NMTConfig:
 
     @cached_property
     def asks_before(self) -> bool:
-        """Whether the attention comes before the LSTM of its step."""
+        """Whether the attention comes before the recurrent cells of its step."""
         return self.attends and self.query == "previous"
 
     @cached_property
@@ -147,18 +153,19 @@ class NMTConfig:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every weight; see docs/attention.md for the equations they stand in."""
         E, H, M = self.embed_size, self.hidden_size, self.memory_size
-        D, G = self.directions, self.encoder_size
+        D, G, cell = self.directions, self.encoder_size, self.recurrent_cell
+        blocks = cell.weight_blocks
         shapes: dict[str, tuple[int, ...]] = {}
         shapes.update({"embed.src": (self.src_vocab_size, E), "embed.tgt": (self.tgt_vocab_size, E)})
         for l in range(self.layers):
             encoder, init, decoder = (layer_name(part, l) for part in ("encoder", "init", "decoder"))
             recurrent = H + self.fed_size if l == 0 else H
             shapes.update({
-                f"{encoder}.Wx": (D, E if l == 0 else M, 4 * G),
-                f"{encoder}.Wh": (D, G, 4 * G), f"{encoder}.b": (D, 4 * G),
-                f"{init}.Wh": (M, H), f"{init}.Wc": (M, H),
-                f"{decoder}.Wx": (E if l == 0 else H, 4 * H),
-                f"{decoder}.Wh": (recurrent, 4 * H), f"{decoder}.b": (4 * H,),
+                f"{encoder}.Wx": (D, E if l == 0 else M, blocks * G),
+                f"{encoder}.Wh": (D, G, blocks * G), f"{encoder}.b": (D, BLOCKS * G),
+                **{f"{init}.W{state}": (M, H) for state in cell.states},
+                f"{decoder}.Wx": (E if l == 0 else H, blocks * H),
+                f"{decoder}.Wh": (recurrent, blocks * H), f"{decoder}.b": (BLOCKS * H,),
             })
         shapes.update(attention_class(self).shapes(self))
         if self.readout == "output":

@@ -1,4 +1,4 @@
-"""The decoder: LSTM cells, attention and the output, step by step (Luong et al. 2015).
+"""The decoder: recurrent cells, attention and the output, step by step (Luong et al. 2015).
 
     (1)  z[t] = y[t] Wx + b                       for all steps in one product, before the loop
     (2)  z[t] += [h[t-1]; fed[t-1]] Wh            fed = o, the context a, h[-1] at every step, or nothing
@@ -6,8 +6,8 @@
     (4)  a[t] = attention(h[t], h_enc)            see attention/
     (5)  o[t] = tanh_dropout([a[t]; h[t]] W_combine)    or dropout(h[t]), see readout.py
 
-The textbook computes the same for one sentence, in the loop over t of its `forward` and `backward`.  Next:
-models/readout.py.
+The textbook computes the same for one sentence, in the loop over t of its `forward` and `backward`.  (1) to (3) are
+those of the default cell; each kind says for itself what its step is, see cells.py.  Next: models/readout.py.
 
 Rows are packed by target length (see ops/packing): step t computes only the sentences that still have a word to
 predict, and of B sentences and N words to predict there are B + N states, of which the first B are the first states.
@@ -33,16 +33,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..arrays import Array, array_module
-from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
 from .attention import Attention, attention_class
+from .cells import BLOCKS, Cell
 from .config import NMTConfig, layer_name
 from .encoder import State
 from .readout import READOUTS, Readout
 
 Attend = Callable[[Array, int, slice, Array], None]  # h (n, H), t, now, the context (n, M) to be filled
-Reads = list[tuple[Array, Array]]  # what (2) reads of the step before: columns (B + N, .), and the rows of Wh for them
+# what (2) reads of the step before: columns (B + N, .), the rows of Wh for them, and the columns of z that receive it
+Reads = list[tuple[Array, Array, slice]]
 
 
 class LayerRows(NamedTuple):
@@ -51,8 +52,8 @@ class LayerRows(NamedTuple):
     x: Array  # (N, I) input from below
     z: Array  # (N, 4H) pre-activations, then the gates
     h: Array  # (B + N, H)
-    c: Array  # (B + N, H)
-    tanh_c: Array  # (N, H)
+    carried: list[Array]  # (B + N, H) each, what the cell carries beside h: c of an LSTM
+    kept: Any  # (N, H) or None, what the cell keeps for its way back: tanh(c) of an LSTM
     mask: Array | None  # (N, I) dropout of x, layers above the first
     Wx: Array  # (I, 4H)
     b: Array  # (4H,)
@@ -61,6 +62,7 @@ class LayerRows(NamedTuple):
 class DecoderRows(NamedTuple):
     """What the steps read and write: all steps of training, or one of a search."""
 
+    cell: Cell
     layers: list[LayerRows]
     top: Array  # (B + N, M + 2H) rows [a; h; o]
     a: slice  # the columns of a
@@ -76,18 +78,24 @@ class FirstState(NamedTuple):
 
     top: Array | None  # (B, M + 2H) rows [a; h; o]; None: of the first word, before which are no a and no o
     h: list[Array]  # of each layer, (B, H), but for the last one if `top` holds it
-    c: list[Array]  # of each layer, (B, H)
+    carried: list[list[Array]]  # of each layer, (B, H) each, what its cell carries beside h
     fed: Array | None  # (B, H) what every step is fed, with feed "start"
 
     @classmethod
     def of_the_first_word(cls, config: NMTConfig, states: list[State]) -> FirstState:
-        h, c = map(list, zip(*states, strict=True))
-        return cls(top=None, h=h, c=c, fed=h[0] if config.feed == "start" else None)
+        h, carried = [h for h, *_ in states], [others for _, *others in states]
+        return cls(top=None, h=h, carried=carried, fed=h[0] if config.feed == "start" else None)
+
+    @property
+    def any_rows(self) -> Array:
+        """An array that has its rows and its dtype."""
+        return self.h[0] if self.top is None else self.top
 
     def select(self, rows: Array) -> FirstState:
         """Those rows of it."""
         return FirstState(top=None if self.top is None else self.top[rows], h=[h[rows] for h in self.h],
-                          c=[c[rows] for c in self.c], fed=None if self.fed is None else self.fed[rows])
+                          carried=[[array[rows] for array in arrays] for arrays in self.carried],
+                          fed=None if self.fed is None else self.fed[rows])
 
 
 class DecoderCache(NamedTuple):
@@ -107,7 +115,7 @@ def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
     packing = packed(tgt_lengths, len(embedded), xp)
     order, dtype = packing.order, xp.result_type(embedded, h_enc, params["decoder.Wh"])
     attention = attention_class(config)(config, params, h_enc[:, order], mask[:, order], kernels)
-    first = FirstState.of_the_first_word(config, [(h[order], c[order]) for h, c in states])
+    first = FirstState.of_the_first_word(config, [tuple(array[order] for array in state) for state in states])
     x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
     rows = decoder_rows(params, config, packing, x, first, dtype, rng, kernels)
     attention_rows = attention.rows(packing.offsets[-1], dtype)
@@ -131,7 +139,8 @@ def decoder_rows(params: Mapping[str, Array], config: NMTConfig, packing: Packin
     layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels)
               for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
-    return DecoderRows(layers=layers, top=top, a=slice(M), h=slice(M, M + H), asks_before=config.asks_before,
+    return DecoderRows(cell=config.recurrent_cell, layers=layers, top=top, a=slice(M), h=slice(M, M + H),
+                       asks_before=config.asks_before,
                        reads=recurrent_inputs(config, [layer.h for layer in layers], top, params), readout=readout,
                        readout_rows=readout.rows(top, packing, mask))
 
@@ -144,22 +153,22 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
     h = top[:, M : M + H] if l == config.layers - 1 else xp.empty((B + N, H), dtype)
     if l < len(first.h):
         h[:B] = first.h[l]
-    c = xp.empty((B + N, H), dtype)
-    c[:B] = first.c[l]
-    z, mask = xp.empty((N, 4 * H), dtype), None
+    carried = [xp.empty((B + N, H), dtype) for _ in first.carried[l]]
+    for array, start in zip(carried, first.carried[l], strict=True):
+        array[:B] = start
+    cell, z, mask = config.recurrent_cell, xp.empty((N, BLOCKS * H), dtype), None
     Wx, b = params[f"{name}.Wx"], params[f"{name}.b"]
     if l == 0:
-        kernels.product.product(x, Wx, out=z)  # (1)
-        z += b
+        cell.inputs(x, Wx, b, z, kernels)  # (1)
         if first.fed is not None:
             fed = kernels.product.product(xp.ascontiguousarray(first.fed), params[f"{name}.Wh"][H:])  # (2)
             for step in steps(packing):
-                z[step.now] += fed[: step.now.stop - step.now.start]
+                z[step.now, cell.columns(H).of_input] += fed[: step.now.stop - step.now.start]
     else:
         x = xp.empty((N, H), dtype)
         if dropout:
             mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
-    return LayerRows(x=x, z=z, h=h, c=c, tanh_c=xp.empty((N, H), dtype), mask=mask, Wx=Wx, b=b)
+    return LayerRows(x=x, z=z, h=h, carried=carried, kept=cell.kept(N, H, dtype, xp), mask=mask, Wx=Wx, b=b)
 
 
 def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array, weights: Mapping[str, Array]) -> list[Reads]:
@@ -169,12 +178,13 @@ def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array, weights: Map
     side by side are one product.
     """
     M, H = config.context_size, config.hidden_size
+    of_input, of_state = config.recurrent_cell.columns(H)
     first, *others = (weights[f"{layer_name('decoder', l)}.Wh"] for l in range(len(h)))
-    above: list[Reads] = [[(own, Wh)] for own, Wh in zip(h[1:], others, strict=True)]
-    if config.feed == "output" and not above:
-        return [[(top[:, M:], first)]]
+    above: list[Reads] = [[(own, Wh, of_state)] for own, Wh in zip(h[1:], others, strict=True)]
+    if config.feed == "output" and not above and of_input == of_state:
+        return [[(top[:, M:], first, of_state)]]
     fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
-    return [[(h[0], first[:H]), *((columns, first[H:]) for columns in fed)], *above]
+    return [[(h[0], first[:H], of_state), *((columns, first[H:], of_input) for columns in fed)], *above]
 
 
 def step_forward(rows: DecoderRows, t: int, step: Step, attend: Attend, kernels: Kernels) -> None:
@@ -196,12 +206,10 @@ def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
         if l:
             mask = 1 if layer.mask is None else layer.mask[now]
             array_module(z).multiply(rows.layers[l - 1].h[after], mask, out=layer.x[now])
-            product(layer.x[now], layer.Wx, out=z)
-            z += layer.b
-        for columns, W in rows.reads[l]:
-            product(columns[before], W, out=z, add=True)  # (2)
-        kernels.lstm_gates.lstm_gates_forward(z, layer.c[before], h=layer.h[after], c=layer.c[after],
-                                              tanh_c=layer.tanh_c[now], overwrite=True)  # (3)
+            rows.cell.inputs(layer.x[now], layer.Wx, layer.b, z, kernels)
+        for columns, W, into in rows.reads[l]:
+            product(columns[before], W, out=z[:, into], add=True)  # (2)
+        rows.cell.step(layer, step, kernels)  # (3)
 
 
 class DecoderGradientRows(NamedTuple):
@@ -209,14 +217,14 @@ class DecoderGradientRows(NamedTuple):
 
     top: Array  # (B + N, M + 2H)
     h: list[Array]  # of each layer, (B + N, H); that of the last one is a part of `top`
-    c: list[Array]  # of each layer, (B, H): of the step that has come last
+    carried: list[list[Array]]  # of each layer, (B, H) each: of the step that has come last
     z: list[Array]  # of each layer, (N, 4H)
     reads: list[Reads]
 
 
 def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array], config: NMTConfig,
                      grads: Mapping[str, Array]) -> tuple[Array, Array, list[State]]:
-    """dembedded (T, B, E), dh_enc (S, B, M), [(dh0, dc0) of each layer]; weights' gradients go into `grads`.
+    """dembedded (T, B, E), dh_enc (S, B, M), [those of each layer's first states]; weights' gradients go into `grads`.
 
     do (N, H) is the gradient of the packed outputs.
     """
@@ -226,7 +234,8 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
     dtop = xp.zeros(rows.top.shape, do.dtype)
     dh = [xp.zeros(layer.h.shape, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, h]]
     drows = DecoderGradientRows(
-        top=dtop, h=dh, c=[xp.zeros((B, do.shape[1]), do.dtype) for _ in dh],
+        top=dtop, h=dh,
+        carried=[[xp.zeros((B, do.shape[1]), do.dtype) for _ in layer.carried] for layer in rows.layers],
         z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers],
         reads=recurrent_inputs(config, dh, dtop, params))
     attention_drows = attention.gradient_rows(attention_rows, do.dtype)
@@ -251,25 +260,26 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
     asked = packing.previous if rows.asks_before else slice(B, None)
     dh_enc = attention.backward(attention_rows, attention_drows, rows.top[asked, h], dtop[asked, a], packing, grads)
     return dembedded, _unsorted(dh_enc, packing, axis=1), [
-        (_unsorted(dh[:B], packing), _unsorted(dc, packing)) for dh, dc in zip(drows.h, drows.c, strict=True)]
+        tuple(_unsorted(array, packing) for array in (dh[:B], *dcarried))
+        for dh, dcarried in zip(drows.h, drows.carried, strict=True)]
 
 
 def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, kernels: Kernels) -> None:
     """(3), (2) of one step through all layers; what reaches the step before is added to its rows of `drows`."""
     now, before, after = step
-    n, transposed_product = now.stop - now.start, kernels.product.transposed_product
+    transposed_product = kernels.product.transposed_product
     for l in reversed(range(len(rows.layers))):
-        layer, dz, dc = rows.layers[l], drows.z[l][now], drows.c[l][:n]
+        layer, dz = rows.layers[l], drows.z[l][now]
+        of_input = rows.cell.columns(layer.h.shape[1]).of_input
         # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
-        gates = LSTMGatesCache(layer.z[now], layer.c[before], layer.tanh_c[now])
-        kernels.lstm_gates.lstm_gates_backward(drows.h[l][after], dc, gates, dz=dz, dc_prev=dc)
+        rows.cell.step_backward(layer, step, dz, drows.h[l], drows.carried[l], kernels)
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
-        for dcolumns, W in drows.reads[l]:
-            transposed_product(dz, W, out=dcolumns[before], add=True)
+        for dcolumns, W, into in drows.reads[l]:
+            transposed_product(dz[:, into], W, out=dcolumns[before], add=True)
         if layer.mask is not None:
-            drows.h[l - 1][after] += transposed_product(dz, layer.Wx) * layer.mask[now]
+            drows.h[l - 1][after] += transposed_product(dz[:, of_input], layer.Wx) * layer.mask[now]
         elif l:
-            transposed_product(dz, layer.Wx, out=drows.h[l - 1][after], add=True)
+            transposed_product(dz[:, of_input], layer.Wx, out=drows.h[l - 1][after], add=True)
 
 
 def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGradientRows,
@@ -277,15 +287,16 @@ def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGrad
     """Every product with a weight of the layers, which could wait, over all rows; returns dembedded (T, B, E)."""
     xp, product, packing, rows = array_module(drows.top), cache.kernels.product.product, cache.packing, cache.rows
     reads = recurrent_inputs(config, [layer.h for layer in rows.layers], rows.top, grads)
+    of_input = rows.cell.columns(config.hidden_size).of_input
     for l, (layer, dz) in enumerate(zip(rows.layers, drows.z, strict=True)):
         name = layer_name("decoder", l)
-        product(layer.x.T, dz, out=grads[f"{name}.Wx"])
-        for columns, dW in reads[l]:
-            product(columns[packing.previous].T, dz, out=dW)
+        product(layer.x.T, dz[:, of_input], out=grads[f"{name}.Wx"])
+        for columns, dW, into in reads[l]:
+            product(columns[packing.previous].T, dz[:, into], out=dW)
         xp.sum(dz, axis=0, out=grads[f"{name}.b"])
     T, B, E = cache.shape
     dembedded = xp.zeros((T * B, E), drows.top.dtype)
-    dembedded[packing.rows] = product(drows.z[0], rows.layers[0].Wx.T)  # (1)
+    dembedded[packing.rows] = product(drows.z[0][:, of_input], rows.layers[0].Wx.T)  # (1)
     return dembedded.reshape(T, B, E)
 
 
@@ -293,7 +304,9 @@ def _start_gradients(cache: DecoderCache, params: Mapping[str, Array], dz: Array
     """What the state that is fed at every step receives beside its part as a state, (B, H)."""
     xp, product, B = array_module(dz), cache.kernels.product, cache.packing.sentences
     h0 = xp.ascontiguousarray(cache.rows.layers[0].h[:B])
-    H, dfed = h0.shape[1], xp.zeros((B, dz.shape[1]), dz.dtype)
+    H = h0.shape[1]
+    dz = dz[:, cache.rows.cell.columns(H).of_input]
+    dfed = xp.zeros((B, dz.shape[1]), dz.dtype)
     for step in steps(cache.packing):
         dfed[: step.now.stop - step.now.start] += dz[step.now]
     # in the forward pass this was (2) z[t] += h[-1] Wh, once for each sentence

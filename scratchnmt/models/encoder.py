@@ -1,9 +1,10 @@
-"""The encoder: a stack of LSTMs over the source, and the decoder's first states made from its last ones.
+"""The encoder: a stack of recurrent layers over the source, and the decoder's first states made from its last ones.
 
     (1)  y_l, h_last_l, c_last_l = lstm(dropout(y_{l-1}))           y_0 = the embedded source, without dropout
     (2)  h_enc = y_L                                                (S, B, M)
     (3)  h0_l = [h_last_l] Wh_init_l,   c0_l = [c_last_l] Wc_init_l   all directions side by side; no bias
 
+The states are those of the cell, see cells.py: h and c of an LSTM.
 The textbook computes the same for one sentence, in the lines from `h_fwd` to `h_enc`, and in those of `h_last` and
 `c_last`.  Next: ops/attention.py.
 """
@@ -15,22 +16,22 @@ from typing import Any, NamedTuple
 
 from ..arrays import Array
 from ..ops.dropout import DropoutCache
-from ..ops.lstm import LSTMCache, lstm_backward, lstm_forward
 from ..ops.packing import Packing
 from ..ops.plain import PLAIN, Kernels
+from .cells import Cell
 from .config import NMTConfig, layer_name
 
-State = tuple[Array, Array]  # h, c of one layer, each (B, H)
+State = tuple[Array, ...]  # of one layer, each (B, H): h, then what its cell carries beside it
 
 
 class EncoderLayerCache(NamedTuple):
-    lstm: LSTMCache
+    sequence: Any  # the cache of (1)
     dropout: DropoutCache | None  # of the layer's input; None where there is none
-    h_last: Array  # (B, M) all directions side by side
-    c_last: Array  # (B, M)
+    last: list[Array]  # (B, M) of each state, all directions side by side
 
 
 class EncoderCache(NamedTuple):
+    cell: Cell
     layers: list[EncoderLayerCache]
     shape: tuple[int, int]  # D, G: directions and units of each
     kernels: Kernels
@@ -38,19 +39,22 @@ class EncoderCache(NamedTuple):
 
 def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Array, lengths: Array | Packing,
                     rng: Any = None, kernels: Kernels = PLAIN) -> tuple[tuple[Array, list[State]], EncoderCache]:
-    """(h_enc, [(h0, c0) of each decoder layer]), cache; embedded (S, B, E), lengths (B,) or their Packing."""
+    """(h_enc, [the first states of each decoder layer]), cache; embedded (S, B, E), lengths (B,) or their Packing."""
     y, states, caches, product = embedded, [], [], kernels.product.product
+    cell = config.recurrent_cell
     for l in range(config.layers):
         encoder, init, dropout = layer_name("encoder", l), layer_name("init", l), None
         if l and rng is not None and config.dropout:
             y, dropout = kernels.dropout.dropout_forward(y, config.dropout, rng=rng)
-        (y, h_last, c_last), lstm = lstm_forward(
+        (y, *last), sequence = cell.sequence(
             y, lengths, params[f"{encoder}.Wx"], params[f"{encoder}.Wh"], params[f"{encoder}.b"],
             backwards=config.reverse_source, kernels=kernels)  # (1)
-        caches.append(EncoderLayerCache(lstm, dropout, _side_by_side(h_last), _side_by_side(c_last)))
-        states.append((product(caches[-1].h_last, params[f"{init}.Wh"]),
-                       product(caches[-1].c_last, params[f"{init}.Wc"])))  # (3)
-    return (y, states), EncoderCache(caches, (config.directions, config.encoder_size), kernels)
+        caches.append(EncoderLayerCache(sequence, dropout, [_side_by_side(state) for state in last]))
+        first: State = ()
+        for name, state in zip(cell.states, caches[-1].last, strict=True):
+            first += (product(state, params[f"{init}.W{name}"]),)  # (3)
+        states.append(first)
+    return (y, states), EncoderCache(cell, caches, (config.directions, config.encoder_size), kernels)
 
 
 def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, params: Mapping[str, Array],
@@ -58,14 +62,13 @@ def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, p
     """The gradient of the embedded source (S, B, E); the weights' gradients are written into `grads`."""
     dy, product = dh_enc, cache.kernels.product.product
     for l, layer in reversed(list(enumerate(cache.layers))):
-        encoder, init, (dh0, dc0) = layer_name("encoder", l), layer_name("init", l), dstates[l]
-        # in the forward pass this was (3) h0 = h_last Wh_init,  c0 = c_last Wc_init
-        product(layer.h_last.T, dh0, out=grads[f"{init}.Wh"])
-        dh_last = _apart(product(dh0, params[f"{init}.Wh"].T), *cache.shape)
-        product(layer.c_last.T, dc0, out=grads[f"{init}.Wc"])
-        dc_last = _apart(product(dc0, params[f"{init}.Wc"].T), *cache.shape)
+        encoder, init, dlast = layer_name("encoder", l), layer_name("init", l), []
+        for name, last, dstate in zip(cache.cell.states, layer.last, dstates[l], strict=True):
+            # in the forward pass this was (3) h0 = h_last Wh_init,  c0 = c_last Wc_init
+            product(last.T, dstate, out=grads[f"{init}.W{name}"])
+            dlast.append(_apart(product(dstate, params[f"{init}.W{name}"].T), *cache.shape))
         # in the forward pass this was (1) y, h_last, c_last = lstm(dropout(y below))
-        gradients = lstm_backward(dy, dh_last, dc_last, layer.lstm)
+        gradients = cache.cell.sequence_backward(dy, dlast, layer.sequence)
         grads[f"{encoder}.Wx"][...] = gradients.dWx
         grads[f"{encoder}.Wh"][...] = gradients.dWh
         grads[f"{encoder}.b"][...] = gradients.db

@@ -10,42 +10,46 @@ The formulas at the end are those of scratchnmt.sequential too, which has Keras'
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arrays import Array, array_module
 
+if TYPE_CHECKING:
+    from .cells import Cell
 
-def initialize(params: Mapping[str, Array], init: str, seed: int) -> None:
-    """Fill `params` in place.  The numbers depend on the seed alone, not on dtype or device."""
+
+def initialize(params: Mapping[str, Array], init: str, seed: int, cell: Cell) -> None:
+    """Fill `params`, of a model of such cells.  The numbers depend on the seed alone, not on dtype or device."""
     rng = np.random.default_rng(seed)
     for name, array in params.items():
-        array[...] = array_module(array).asarray(INITIALIZERS[init](name, array.shape, rng))
+        array[...] = array_module(array).asarray(INITIALIZERS[init](name, array.shape, rng, cell))
 
 
-def uniform(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def uniform(name: str, shape: tuple[int, ...], rng: np.random.Generator, cell: Cell) -> np.ndarray:
     """U(-0.1, 0.1), whatever the name."""
     return rng.uniform(-0.1, 0.1, shape)
 
 
-def glorot(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def glorot(name: str, shape: tuple[int, ...], rng: np.random.Generator, cell: Cell) -> np.ndarray:
     """U(-l, l), l = sqrt(6 / (inputs + outputs)), each gate by itself (Glorot & Bengio 2010); biases as above."""
     kind = name.rpartition(".")[2]
     if kind == "b":
-        return lstm_bias(shape)
+        return cell.first_bias(shape)
     if kind == "v":
         shape = (*shape, 1)
-    gates = 4 if name.startswith(("encoder", "decoder")) else 1  # four matrices side by side
+    gates = cell.weight_blocks if name.startswith(("encoder", "decoder")) else 1  # matrices side by side
     return glorot_uniform(shape, rng, gates).reshape(shape if kind != "v" else shape[:1])
 
 
-def orthogonal(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def orthogonal(name: str, shape: tuple[int, ...], rng: np.random.Generator, cell: Cell) -> np.ndarray:
     """As `glorot`, but the recurrent matrix of each gate is orthogonal (Saxe et al. 2014)."""
-    values = glorot(name, shape, rng)
+    values = glorot(name, shape, rng, cell)
     if name.startswith(("encoder", "decoder")) and name.endswith(".Wh"):
-        H = shape[-1] // 4
+        H = shape[-1] // cell.weight_blocks
         for block in values.reshape(-1, *shape[-2:]):
-            for gate in range(4):
+            for gate in range(cell.weight_blocks):
                 block[:H, gate * H : (gate + 1) * H] = orthonormal((H, H), rng)
     return values
 

@@ -76,7 +76,7 @@ class NMT:
         except MemoryError as error:
             raise InputError(f"out of memory on {device} for the model's weights ({error}): "
                              "lower hidden_size, embed_size or the vocabularies' sizes") from error
-        initialize(self.params, self.config.init, seed)
+        initialize(self.params, self.config.init, seed, self.config.recurrent_cell)
 
     @classmethod
     def preset(cls, name: str, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int,

@@ -29,7 +29,7 @@ class SearchState(NamedTuple):
 
     def select(self, sentences: Array, beams: Array) -> SearchState:
         """Go on with `sentences` (B',), ascending, none twice, and in each with hypotheses `beams` (B', K')."""
-        B = len(self.first.c[0]) // self.K
+        B = len(self.first.any_rows) // self.K
         attention = self.attention.select(sentences) if len(sentences) < B else self.attention
         rows = (sentences[:, None] * self.K + beams).ravel()
         return SearchState(attention, self.first.select(rows), beams.shape[1], self.t)
@@ -47,7 +47,7 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
     """o (B, K, H), attention (B, K, S), state after the embedded words y (B, K, E)."""
     B, K, E = y.shape
     packing, first = whole(1, B * K), state.first
-    dtype = array_module(y).result_type(y, first.c[0])
+    dtype = array_module(y).result_type(y, first.any_rows)
     rows = decoder_rows(params, config, packing, y.reshape(B * K, E), first, dtype, kernels=kernels)
     (step,) = steps(packing)
     seen: list[Array] = []
@@ -60,7 +60,8 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
     step_forward(rows, state.t, step, attend, kernels)
     o = rows.readout.outputs(rows.top, packing, rows.readout_rows).reshape(B, K, -1)
     last = FirstState(top=rows.top[step.after], h=[layer.h[step.after] for layer in rows.layers[:-1]],
-                      c=[layer.c[step.after] for layer in rows.layers], fed=first.fed)
+                      carried=[[array[step.after] for array in layer.carried] for layer in rows.layers],
+                      fed=first.fed)
     return o, seen[0], SearchState(state.attention, last, K, state.t + 1)
 
 

@@ -128,7 +128,7 @@ def test_float32_stays_float32():
     model, (src, lengths, tgt) = NMT(11, 12, 5, 4), batch()
     start = model.start(src, lengths)
     logits, attention, state = model.step(start, tgt[0][:, None])
-    assert start.first.c[0].dtype == logits.dtype == attention.dtype == state.first.top.dtype == np.float32
+    assert start.first.any_rows.dtype == logits.dtype == attention.dtype == state.first.top.dtype == np.float32
     assert logits.shape == (4, 1, 12) and attention.shape == (4, 1, 5)
 
 

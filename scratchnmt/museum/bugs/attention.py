@@ -65,7 +65,7 @@ BUGS = (
         origin="a classic of hand-written decoders: the attentional output has two readers",
         file="models/decoder.py",
         right="        reads=recurrent_inputs(config, dh, dtop, params))",
-        wrong='        reads=[[(dh[0], params["decoder.Wh"][: do.shape[1]])]])',
+        wrong='        reads=[[(dh[0], params["decoder.Wh"][: do.shape[1]], slice(None))]])',
         check="nmt, score general, feeding output",
         caught="combine.W",
         story="The attentional output goes to the vocabulary and, with input feeding, into the next step's "

@@ -135,12 +135,8 @@ BUGS = (
         title="two gradients are each stored under the other's name",
         origin="hanbt/learn_dl, issue 53: three gates' biases all took the forget gate's gradient",
         file="models/encoder.py",
-        right='        product(layer.h_last.T, dh0, out=grads[f"{init}.Wh"])\n'
-              '        dh_last = _apart(product(dh0, params[f"{init}.Wh"].T), *cache.shape)\n'
-              '        product(layer.c_last.T, dc0, out=grads[f"{init}.Wc"])',
-        wrong='        product(layer.h_last.T, dh0, out=grads[f"{init}.Wc"])\n'
-              '        dh_last = _apart(product(dh0, params[f"{init}.Wh"].T), *cache.shape)\n'
-              '        product(layer.c_last.T, dc0, out=grads[f"{init}.Wh"])',
+        right='            product(last.T, dstate, out=grads[f"{init}.W{name}"])',
+        wrong="            product(last.T, dstate, out=grads[f\"{init}.W{'c' if name == 'h' else 'h'}\"])",
         check="nmt, one direction",
         caught="init.Wh",
         story="There are parallel lists of things of one shape, `delta_f_list`, `delta_i_list`, "

@@ -1,0 +1,112 @@
+"""What encoder and decoder ask of a recurrent cell: an object for each kind.
+
+    lstm    states h, c    ops/lstm.py for a sequence, ops/lstm_gates.py for a step
+
+A step's pre-activations z (n, 4H) are made of products, of the inputs with rows of Wx and of h_prev with Wh, in blocks
+of H columns.  A cell says which columns each of the two is added to; what they become is its own affair.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ..arrays import Array
+from ..ops.lstm import lstm_backward, lstm_forward
+from ..ops.lstm_gates import LSTMGatesCache
+from ..ops.packing import Packing, Step
+from ..ops.plain import Kernels
+from .initialization import lstm_bias
+
+if TYPE_CHECKING:
+    from .decoder import LayerRows
+
+BLOCKS = 4  # of H columns, in z and in the bias
+
+
+class Columns(NamedTuple):
+    """Of z (N, 4H): those that a product is added to."""
+
+    of_input: slice
+    of_state: slice
+
+
+class Cell(Protocol):
+    """B sentences, N packed rows, n of them in a step; layers of H units, or of G in each direction of an encoder."""
+
+    states: tuple[str, ...]  # what goes on from step to step: "h", then what is carried beside it
+    weight_blocks: int  # of H columns, in Wx and in Wh
+
+    def columns(self, H: int) -> Columns: ...
+
+    def first_bias(self, shape: tuple[int, ...]) -> np.ndarray:
+        """What training starts the bias (..., 4H) from, unless all weights are drawn from one range."""
+
+    def sequence(self, x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array, *, backwards: bool,
+                 kernels: Kernels) -> tuple[tuple[Array, ...], Any]:
+        """(y, then the last one of each state), cache; see ops/lstm.py."""
+
+    def sequence_backward(self, dy: Array, dlast: list[Array], cache: Any) -> Any:
+        """dx, dWx, dWh, db and more."""
+
+    def inputs(self, x: Array, Wx: Array, b: Array, z: Array, kernels: Kernels) -> None:
+        """Fill z (n, 4H) with what is known before h_prev: x Wx + b."""
+
+    def kept(self, N: int, H: int, dtype: Any, xp: ModuleType) -> Array | None:
+        """Room for what the steps keep for their way back beside z, which holds the gates then, and the states."""
+
+    def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
+        """From z and the states before to the states after."""
+
+    def step_backward(self, layer: LayerRows, step: Step, dz: Array, dh: Array, dcarried: list[Array],
+                      kernels: Kernels) -> None:
+        """Fill dz (n, 4H) from dh[after]; what reaches h before without a product is added to dh[before].
+
+        dh (B + N, H); dcarried: (B, H) of each state beside h, of the step after, to become that of the step before.
+        """
+
+
+class LSTMCell:
+    """See `Cell`; all of z is added to by either product, and c is carried."""
+
+    states: tuple[str, ...] = ("h", "c")
+    weight_blocks = BLOCKS
+
+    def columns(self, H: int) -> Columns:
+        return Columns(slice(None), slice(None))
+
+    def first_bias(self, shape: tuple[int, ...]) -> np.ndarray:
+        return lstm_bias(shape)
+
+    def sequence(self, x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array, *, backwards: bool,
+                 kernels: Kernels) -> tuple[tuple[Array, ...], Any]:
+        return lstm_forward(x, lengths, Wx, Wh, b, backwards=backwards, kernels=kernels)
+
+    def sequence_backward(self, dy: Array, dlast: list[Array], cache: Any) -> Any:
+        dh_last, dc_last = dlast
+        return lstm_backward(dy, dh_last, dc_last, cache)
+
+    def inputs(self, x: Array, Wx: Array, b: Array, z: Array, kernels: Kernels) -> None:
+        kernels.product.product(x, Wx, out=z)
+        z += b
+
+    def kept(self, N: int, H: int, dtype: Any, xp: ModuleType) -> Array | None:
+        return xp.empty((N, H), dtype)  # tanh(c)
+
+    def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
+        now, before, after = step
+        (c,) = layer.carried
+        kernels.lstm_gates.lstm_gates_forward(layer.z[now], c[before], h=layer.h[after], c=c[after],
+                                              tanh_c=layer.kept[now], overwrite=True)
+
+    def step_backward(self, layer: LayerRows, step: Step, dz: Array, dh: Array, dcarried: list[Array],
+                      kernels: Kernels) -> None:
+        now, before, after = step
+        dc, (c,) = dcarried[0][: len(dz)], layer.carried
+        gates = LSTMGatesCache(layer.z[now], c[before], layer.kept[now])
+        kernels.lstm_gates.lstm_gates_backward(dh[after], dc, gates, dz=dz, dc_prev=dc)
+
+
+LSTM = LSTMCell()
