@@ -32,6 +32,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
@@ -205,7 +207,7 @@ def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
         z = layer.z[now]
         if l:
             mask = 1 if layer.mask is None else layer.mask[now]
-            array_module(z).multiply(rows.layers[l - 1].h[after], mask, out=layer.x[now])
+            np.multiply(rows.layers[l - 1].h[after], mask, out=layer.x[now])
             rows.cell.inputs(layer.x[now], layer.Wx, layer.b, z, kernels)
         for columns, W, into in rows.reads[l]:
             product(columns[before], W, out=z[:, into], add=True)  # (2)

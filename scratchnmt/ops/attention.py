@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module, check_shapes
 from .product import product
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
@@ -51,10 +53,9 @@ def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array
 
     context and weights may be given as buffers to be filled.
     """
-    xp = array_module(query, keys, values)
-    score = query @ keys.transpose(0, 2, 1) if v is None else xp.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
+    score = query @ keys.transpose(0, 2, 1) if v is None else np.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
     weights, _ = softmax_forward(score, mask[:, None], out=weights)  # (2)
-    context = xp.matmul(weights, values, out=context)  # (3)
+    context = np.matmul(weights, values, out=context)  # (3)
     return context, AttentionStepCache(query, keys, values, weights, v)
 
 
@@ -76,9 +77,8 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
     if v is None:
         found = dscore @ keys
     else:
-        xp = array_module(query)
-        tanh = xp.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
-        dv = xp.tensordot(dscore, tanh, axes=3)
+        tanh = np.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
+        dv = np.tensordot(dscore, tanh, axes=3)
         dsum = dscore[..., None] * v * (1 - tanh * tanh)
         found, dkeys = dsum.sum(axis=2), dsum.sum(axis=1)
     if dquery is None:
@@ -145,7 +145,7 @@ def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradi
         dplaces = location_keys_backward(dkeys, places)
     dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext[:, None]
     dh_enc = dvalues.transpose(1, 0, 2)
-    dW = dW_keys if step.v is None else array_module(h).concatenate([h.T @ dquery, dW_keys])
+    dW = dW_keys if step.v is None else np.concatenate([h.T @ dquery, dW_keys])
     return AttentionGradients(dh, dh_enc, dW, dv, dplaces)
 
 

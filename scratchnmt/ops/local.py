@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..arrays import Array, array_module, check_shapes
 from ..errors import ArgumentError
 from .activations import sigmoid_forward
@@ -83,8 +85,7 @@ def add_through(window: tuple[slice, slice] | Array, around: Array, value: Array
 
 def centre(p: Array) -> Array:
     """c (n,), p rounded; 0 where p is not finite, which the values then tell."""
-    xp = array_module(p)
-    return xp.rint(xp.where(xp.isfinite(p.real), p.real, 0)).astype("int64")
+    return np.rint(np.where(np.isfinite(p.real), p.real, 0)).astype("int64")
 
 
 class PredictPlaceCache(NamedTuple):
@@ -105,7 +106,7 @@ class PredictPlaceGradients(NamedTuple):
 
 def predict_place_forward(q: Array, tokens: Array, v: Array) -> tuple[Array, PredictPlaceCache]:
     """p (n,), cache, from q = h W (n, H)."""
-    tanh = array_module(q).tanh(q)
+    tanh = np.tanh(q)
     share, _ = sigmoid_forward(tanh @ v)
     return tokens * share, PredictPlaceCache(tanh, share, tokens, v)  # (1)
 
@@ -120,17 +121,15 @@ def predict_place_backward(dp: Array, cache: PredictPlaceCache) -> PredictPlaceG
 
 def gaussian(p: Array, D: int) -> tuple[Array, Array]:
     """(4) g (n, 2D + 1) over the window of p (n,), and d log g / dp."""
-    xp = array_module(p)
-    distance = centre(p)[:, None] + xp.arange(-D, D + 1) - p[:, None]
+    distance = centre(p)[:, None] + array_module(p).arange(-D, D + 1) - p[:, None]
     variance = (D / 2) ** 2
-    return xp.exp(-distance * distance / (2 * variance)).astype(p.dtype), (distance / variance).astype(p.dtype)
+    return np.exp(-distance * distance / (2 * variance)).astype(p.dtype), (distance / variance).astype(p.dtype)
 
 
 def times_gaussian(values: Array, g: Array) -> Array:
     """(4) for the values of windows, in place where they can hold it."""
-    xp = array_module(values)
-    fits = xp.result_type(values, g) == values.dtype
-    return xp.multiply(values, g[..., None], out=values if fits else None)
+    fits = np.result_type(values, g) == values.dtype
+    return np.multiply(values, g[..., None], out=values if fits else None)
 
 
 def gaussian_backward(dcontext: Array, weights: Array, values: Array, slope: Array) -> Array:

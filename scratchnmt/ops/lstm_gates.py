@@ -15,12 +15,11 @@ The textbook computes the same for one word, in `lstm_cell` from the line `i, f,
 from __future__ import annotations
 
 from functools import lru_cache
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, device_of
+from ..arrays import Array, device_module, device_of
 
 
 class LSTMGatesCache(NamedTuple):
@@ -42,21 +41,20 @@ def lstm_gates_forward(z: Array, c_prev: Array, *, h: Array | None = None, c: Ar
     h, c and tanh_c may be given as buffers to be filled; with overwrite=True the activations of
     the gates take the place of z.
     """
-    xp = array_module(z, c_prev)
     H = c_prev.shape[-1]
     gates = z if overwrite else z.copy()
     # (2) sigmoid(a) = tanh(a / 2) / 2 + 1 / 2, so that one tanh serves all four blocks
-    device = "cpu" if xp is np else device_of(z)
-    scale, shift = _sigmoid_through_tanh(xp, device, H, gates.real.dtype)
+    device = "cpu" if isinstance(z, np.ndarray) else device_of(z)
+    scale, shift = _sigmoid_through_tanh(device, H, gates.real.dtype)
     gates *= scale
-    xp.tanh(gates, out=gates)
+    np.tanh(gates, out=gates)
     gates *= scale
     gates += shift
     i, f, g, o = (gates[..., k * H : (k + 1) * H] for k in range(4))  # (1)
-    c = xp.multiply(f, c_prev, out=c)  # (3)
+    c = np.multiply(f, c_prev, out=c)  # (3)
     c += i * g
-    tanh_c = xp.tanh(c, out=tanh_c)  # (4)
-    h = xp.multiply(o, tanh_c, out=h)
+    tanh_c = np.tanh(c, out=tanh_c)  # (4)
+    h = np.multiply(o, tanh_c, out=h)
     return (h, c), LSTMGatesCache(gates, c_prev, tanh_c)
 
 
@@ -66,25 +64,24 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
 
     dz and dc_prev may be buffers to be filled; dc_prev may be dc itself.
     """
-    xp = array_module(dh, dc)
     gates, c_prev, tanh_c = cache
     H = c_prev.shape[-1]
     i, f, g, o = (gates[..., k * H : (k + 1) * H] for k in range(4))  # (1)
     if dz is None:
-        dz = xp.empty(gates.shape, xp.result_type(dh, dc, gates))
+        dz = np.empty_like(gates, dtype=np.result_type(dh, dc, gates))
     di, df, dg, do = (dz[..., k * H : (k + 1) * H] for k in range(4))
     # in the forward pass this was (4) h = o * tanh(c)
     dc_all = tanh_c * tanh_c
-    xp.subtract(1, dc_all, out=dc_all)
+    np.subtract(1, dc_all, out=dc_all)
     dc_all *= o
     dc_all *= dh
     dc_all += dc
     dc = dc_all  # what came in, and what came through h
     # (2) times what reaches each gate: sigmoid' = y (1 - y), tanh' = 1 - y^2
-    xp.subtract(1, gates, out=dz)
+    np.subtract(1, gates, out=dz)
     dz *= gates
-    xp.multiply(g, g, out=dg)
-    xp.subtract(1, dg, out=dg)
+    np.multiply(g, g, out=dg)
+    np.subtract(1, dg, out=dg)
     do *= dh
     do *= tanh_c
     # in the forward pass this was (3) c = f * c_prev + i * g
@@ -94,12 +91,13 @@ def lstm_gates_backward(dh: Array, dc: Array, cache: LSTMGatesCache, *,
     df *= c_prev
     dg *= dc
     dg *= i
-    return LSTMGatesGradients(dz, dc_prev=xp.multiply(dc, f, out=dc_prev))
+    return LSTMGatesGradients(dz, dc_prev=np.multiply(dc, f, out=dc_prev))
 
 
 @lru_cache
-def _sigmoid_through_tanh(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> tuple[Array, Array]:
+def _sigmoid_through_tanh(device: str, H: int, dtype: np.dtype) -> tuple[Array, Array]:
     """Factors 1/2 and summands 1/2 for the columns of i, f and o; 1 and 0 for those of g; kept on each device."""
     scale, shift = np.full(4 * H, 0.5, dtype), np.full(4 * H, 0.5, dtype)
     scale[2 * H : 3 * H], shift[2 * H : 3 * H] = 1, 0
-    return xp.asarray(scale), xp.asarray(shift)
+    asarray = device_module(device).asarray
+    return asarray(scale), asarray(shift)

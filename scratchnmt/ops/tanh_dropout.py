@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..arrays import Array, array_module
+import numpy as np
+
+from ..arrays import Array
 
 
 class TanhDropoutCache(NamedTuple):
@@ -28,11 +30,10 @@ def tanh_dropout_forward(p: Array, mask: Array | None = None, *, o: Array | None
     o and slope (N, H) may be given as buffers to be filled.  Shapes are NumPy's to check: ValueError if they do not
     broadcast.
     """
-    xp = array_module(p)
-    tanh = xp.tanh(p)  # (1)
-    o = xp.add(tanh, 0, out=o) if mask is None else xp.multiply(tanh, mask, out=o)  # (1)
-    slope = xp.multiply(tanh, tanh, out=slope)  # (2)
-    xp.subtract(1, slope, out=slope)
+    tanh = np.tanh(p)  # (1)
+    o = np.add(tanh, 0, out=o) if mask is None else np.multiply(tanh, mask, out=o)  # (1)
+    slope = np.multiply(tanh, tanh, out=slope)  # (2)
+    np.subtract(1, slope, out=slope)
     if mask is not None:
         slope *= mask
     return o, TanhDropoutCache(slope)
@@ -41,4 +42,4 @@ def tanh_dropout_forward(p: Array, mask: Array | None = None, *, o: Array | None
 def tanh_dropout_backward(do: Array, cache: TanhDropoutCache, *, dp: Array | None = None) -> TanhDropoutGradients:
     """dp from do; dp may be a buffer to be filled."""
     # in the forward pass this was (1) o = tanh(p) mask, whose derivative is (2)
-    return TanhDropoutGradients(array_module(do).multiply(do, cache.slope, out=dp))
+    return TanhDropoutGradients(np.multiply(do, cache.slope, out=dp))

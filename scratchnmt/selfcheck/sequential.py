@@ -83,7 +83,7 @@ def _network(make: Callable[[], list[Layer]], loss: str, inputs: Draw, y: Draw) 
 
     def forward(x, y, weight, **weights):
         model = network(x, "float32" if weight.dtype.name == "float32" else "float64")
-        flat = array_module(x).concatenate([weights[name].reshape(-1) for name in model.params.shapes])
+        flat = np.concatenate([weights[name].reshape(-1) for name in model.params.shapes])
         output, cache = model.forward(x, params=Parameters(model.params.shapes, flat=flat))
         value, dy = fitting.weighted_loss(model, output, y, weight)
         return value, (model, dy, cache)

@@ -88,7 +88,7 @@ def mean_squared_error_backward(dloss: Array, cache) -> Array:
 
 
 def _above(x: Array, least: float) -> Array:
-    return array_module(x).where(x.real < least, least, x)  # this way round: what is no number stays none
+    return np.where(x.real < least, least, x)  # this way round: what is no number stays none
 
 
 def _one_hot(y: Array, p: Array) -> Array:

@@ -9,6 +9,7 @@ import pytest
 from scratchnmt.arrays import array_module, device_module, device_of, to_device, to_device_of
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
+from scratchnmt.ops.lstm import lstm_forward
 from scratchnmt.ops.lstm_gates import lstm_gates_forward
 
 INSTALL = "pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'"
@@ -72,6 +73,8 @@ def test_arrays_of_two_modules_are_refused_by_name(cupy):
     assert str(error.value) == ("arrays of numpy and of cupy in one call: float64 (2,) on cuda:0, "
                                 "float32 (3, 5) on cpu; move them to one device with to_device")
     with pytest.raises(TypeError, match="numpy and of cupy in one call"):
+        lstm_forward(cupy.zeros((3, 2, 8)), np.array([3, 2]), *map(np.zeros, ((1, 8, 8), (1, 2, 8), (1, 8))))
+    with pytest.raises(TypeError, match="Unsupported type"):  # CuPy's own words: a step asks for no module
         lstm_gates_forward(cupy.zeros((2, 8)), np.zeros((2, 2)))
     with pytest.raises(TypeError, match=r"int64 \(2,\) on cuda:0, float64 \(3,\) on cpu"):
         to_device_of(cupy.zeros(2, "int64"), np.zeros(3))

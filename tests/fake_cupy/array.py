@@ -38,6 +38,8 @@ class ndarray:
         found = getattr(sys.modules["cupy"], function.__name__, None)
         if found is None or (method != "__call__" and not hasattr(found, method)):
             return NotImplemented
+        if "out" in kwargs:  # NumPy hands it on as a tuple
+            (kwargs["out"],) = kwargs["out"]
         return (found if method == "__call__" else getattr(found, method))(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:  # core.pyx

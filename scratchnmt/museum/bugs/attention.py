@@ -23,8 +23,8 @@ BUGS = (
         title="the mask is applied and the result thrown away",
         origin="mead-ml/mead-baseline, pull request 223, and once more 679",
         file="ops/softmax.py",
-        right="        x = xp.where(mask, x, -xp.inf)",
-        wrong="        xp.where(mask, x, -xp.inf)",
+        right="        x = np.where(mask, x, -np.inf)",
+        wrong="        np.where(mask, x, -np.inf)",
         check="masked_places_get_no_weight",
         caught="given to places that the mask leaves out",
         story="A call that returns a new array, read as one that changes its argument: `masked_fill` for "
