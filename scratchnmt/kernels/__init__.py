@@ -68,7 +68,8 @@ def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels
 
 
 def fused(matmul: str = "float32") -> Kernels:
-    """The kernels here, with products by cuBLAS."""
+    """The kernels here, with products by cuBLAS; what has no kernel here is array code."""
     from .product import Products
 
-    return Kernels(product=Products(matmul), **{name: KERNELS[name] for name in Kernels._fields if name != "product"})
+    modules = {name: KERNELS[name] for name in Kernels._fields if name in KERNELS}
+    return PLAIN._replace(product=Products(matmul), **modules)

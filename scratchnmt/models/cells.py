@@ -4,11 +4,13 @@
 
 A step's pre-activations z (n, 4H) are made of products, of the inputs with rows of Wx and of h_prev with Wh, in blocks
 of H columns.  A cell says which columns each of the two is added to; what they become is its own affair.
+
+The textbook computes the same for one sentence, in the lines of `lstm_cell` and `lstm_cell_backward`.  Next:
+models/encoder.py.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -54,7 +56,7 @@ class Cell(Protocol):
     def inputs(self, x: Array, Wx: Array, b: Array, z: Array, kernels: Kernels) -> None:
         """Fill z (n, 4H) with what is known before h_prev: x Wx + b."""
 
-    def kept(self, N: int, H: int, dtype: Any, xp: ModuleType) -> Array | None:
+    def kept(self, N: int, H: int, like: Array) -> Array | None:
         """Room for what the steps keep for their way back beside z, which holds the gates then, and the states."""
 
     def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
@@ -90,10 +92,10 @@ class LSTMCell:
 
     def inputs(self, x: Array, Wx: Array, b: Array, z: Array, kernels: Kernels) -> None:
         kernels.product.product(x, Wx, out=z)
-        z += b
+        kernels.rows.add(z, b)
 
-    def kept(self, N: int, H: int, dtype: Any, xp: ModuleType) -> Array | None:
-        return xp.empty((N, H), dtype)  # tanh(c)
+    def kept(self, N: int, H: int, like: Array) -> Array | None:
+        return np.empty_like(like, shape=(N, H))  # tanh(c)
 
     def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
         now, before, after = step

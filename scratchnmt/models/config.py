@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..errors import InputError, check_choice, shown, unknown_names
@@ -189,6 +189,7 @@ class NMTConfig:
         return cls(**values)
 
 
+@lru_cache
 def layer_name(part: str, layer: int) -> str:
     """"encoder" for the first layer, "encoder.1" for the second, and so on."""
     return part if layer == 0 else f"{part}.{layer}"

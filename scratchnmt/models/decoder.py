@@ -38,7 +38,7 @@ from ..arrays import Array, array_module
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
 from .attention import Attention, attention_class
-from .cells import BLOCKS, Cell
+from .cells import BLOCKS, Cell, Columns
 from .config import NMTConfig, layer_name
 from .encoder import State
 from .readout import READOUTS, Readout
@@ -65,6 +65,7 @@ class DecoderRows(NamedTuple):
     """What the steps read and write: all steps of training, or one of a search."""
 
     cell: Cell
+    columns: Columns  # of z, see cells.py
     layers: list[LayerRows]
     top: Array  # (B + N, M + 2H) rows [a; h; o]
     a: slice  # the columns of a
@@ -116,9 +117,10 @@ def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
     xp = array_module(embedded)
     packing = packed(tgt_lengths, len(embedded), xp)
     order, dtype = packing.order, xp.result_type(embedded, h_enc, params["decoder.Wh"])
-    attention = attention_class(config)(config, params, h_enc[:, order], mask[:, order], kernels)
-    first = FirstState.of_the_first_word(config, [tuple(array[order] for array in state) for state in states])
-    x = embedded.reshape(-1, embedded.shape[-1])[packing.rows]
+    take = kernels.rows.take
+    attention = attention_class(config)(config, params, take(h_enc, (slice(None), order)), mask[:, order], kernels)
+    first = FirstState.of_the_first_word(config, [tuple(take(array, order) for array in state) for state in states])
+    x = take(embedded.reshape(-1, embedded.shape[-1]), packing.rows)
     rows = decoder_rows(params, config, packing, x, first, dtype, rng, kernels)
     attention_rows = attention.rows(packing.offsets[-1], dtype)
     attend = partial(attention.training_step, attention_rows)
@@ -132,61 +134,63 @@ def decoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
 def decoder_rows(params: Mapping[str, Array], config: NMTConfig, packing: Packing, x: Array, first: FirstState,
                  dtype: Any, rng: Any = None, kernels: Kernels = PLAIN) -> DecoderRows:
     """The rows of a pass with everything in place that is known before its loop; x (N, E) packed words."""
-    xp, B, N = array_module(x), packing.sentences, packing.offsets[-1]
+    B, N = packing.sentences, packing.offsets[-1]
     dropout = config.dropout if rng is not None else 0.0
     readout = READOUTS[config.readout](config, params, kernels)
     M, H = config.context_size, config.hidden_size
-    top = xp.empty((B + N, M + H + readout.columns(config)), dtype)
-    top[:B] = 0 if first.top is None else first.top
+    top = np.empty_like(x, dtype, shape=(B + N, M + H + readout.columns(config)))
+    kernels.rows.put(top, slice(B), 0 if first.top is None else first.top)
     layers = [_layer_rows(params, config, l, packing, x, first, top, dropout, rng, kernels)
               for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
-    return DecoderRows(cell=config.recurrent_cell, layers=layers, top=top, a=slice(M), h=slice(M, M + H),
-                       asks_before=config.asks_before,
-                       reads=recurrent_inputs(config, [layer.h for layer in layers], top, params), readout=readout,
+    columns = config.recurrent_cell.columns(H)
+    reads = recurrent_inputs(config, columns, [layer.h for layer in layers], top, params)
+    return DecoderRows(cell=config.recurrent_cell, columns=columns, layers=layers, top=top, a=slice(M),
+                       h=slice(M, M + H), asks_before=config.asks_before, reads=reads, readout=readout,
                        readout_rows=readout.rows(top, packing, mask))
 
 
 def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing: Packing, x: Array, first: FirstState,
                 top: Array, dropout: float, rng: Any, kernels: Kernels) -> LayerRows:
     M, H = config.context_size, config.hidden_size
-    name, xp, dtype = layer_name("decoder", l), array_module(x), top.dtype
-    B, N = packing.sentences, packing.offsets[-1]
-    h = top[:, M : M + H] if l == config.layers - 1 else xp.empty((B + N, H), dtype)
+    name, B, N = layer_name("decoder", l), packing.sentences, packing.offsets[-1]
+    h = top[:, M : M + H] if l == config.layers - 1 else np.empty_like(top, shape=(B + N, H))
+    put, add = kernels.rows.put, kernels.rows.add
     if l < len(first.h):
-        h[:B] = first.h[l]
-    carried = [xp.empty((B + N, H), dtype) for _ in first.carried[l]]
+        put(h, slice(B), first.h[l])
+    carried = [np.empty_like(top, shape=(B + N, H)) for _ in first.carried[l]]
     for array, start in zip(carried, first.carried[l], strict=True):
-        array[:B] = start
-    cell, z, mask = config.recurrent_cell, xp.empty((N, BLOCKS * H), dtype), None
+        put(array, slice(B), start)
+    cell, z, mask = config.recurrent_cell, np.empty_like(top, shape=(N, BLOCKS * H)), None
     Wx, b = params[f"{name}.Wx"], params[f"{name}.b"]
     if l == 0:
         cell.inputs(x, Wx, b, z, kernels)  # (1)
         if first.fed is not None:
-            fed = kernels.product.product(xp.ascontiguousarray(first.fed), params[f"{name}.Wh"][H:])  # (2)
+            fed = kernels.product.product(kernels.rows.contiguous(first.fed), params[f"{name}.Wh"][H:])  # (2)
             for step in steps(packing):
-                z[step.now, cell.columns(H).of_input] += fed[: step.now.stop - step.now.start]
+                add(z[step.now, cell.columns(H).of_input], fed[: step.now.stop - step.now.start])
     else:
-        x = xp.empty((N, H), dtype)
+        x = np.empty_like(top, shape=(N, H))
         if dropout:
             mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
-    return LayerRows(x=x, z=z, h=h, carried=carried, kept=cell.kept(N, H, dtype, xp), mask=mask, Wx=Wx, b=b)
+    return LayerRows(x=x, z=z, h=h, carried=carried, kept=cell.kept(N, H, like=top), mask=mask, Wx=Wx, b=b)
 
 
-def recurrent_inputs(config: NMTConfig, h: list[Array], top: Array, weights: Mapping[str, Array]) -> list[Reads]:
+def recurrent_inputs(config: NMTConfig, columns: Columns, h: list[Array], top: Array,
+                     weights: Mapping[str, Array]) -> list[Reads]:
     """What (2) reads of the step before in each layer, with the weights for it; h (B + N, H) of each layer.
 
     Or the gradients of what is read, or of the weights.  The first layer reads what is fed, too.  Columns that stand
     side by side are one product.
     """
     M, H = config.context_size, config.hidden_size
-    of_input, of_state = config.recurrent_cell.columns(H)
+    of_input, of_state = columns
     first, *others = (weights[f"{layer_name('decoder', l)}.Wh"] for l in range(len(h)))
     above: list[Reads] = [[(own, Wh, of_state)] for own, Wh in zip(h[1:], others, strict=True)]
     if config.feed == "output" and not above and of_input == of_state:
         return [[(top[:, M:], first, of_state)]]
     fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
-    return [[(h[0], first[:H], of_state), *((columns, first[H:], of_input) for columns in fed)], *above]
+    return [[(h[0], first[:H], of_state), *((read, first[H:], of_input) for read in fed)], *above]
 
 
 def step_forward(rows: DecoderRows, t: int, step: Step, attend: Attend, kernels: Kernels) -> None:
@@ -206,8 +210,11 @@ def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
     for l, layer in enumerate(rows.layers):
         z = layer.z[now]
         if l:
-            mask = 1 if layer.mask is None else layer.mask[now]
-            np.multiply(rows.layers[l - 1].h[after], mask, out=layer.x[now])
+            below = rows.layers[l - 1].h[after]
+            if layer.mask is None:
+                kernels.rows.put(layer.x, now, below)
+            else:
+                kernels.rows.multiply(below, layer.mask[now], out=layer.x[now])
             rows.cell.inputs(layer.x[now], layer.Wx, layer.b, z, kernels)
         for columns, W, into in rows.reads[l]:
             product(columns[before], W, out=z[:, into], add=True)  # (2)
@@ -230,56 +237,53 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
 
     do (N, H) is the gradient of the packed outputs.
     """
-    xp, packing, kernels = array_module(do), cache.packing, cache.kernels
+    packing, kernels = cache.packing, cache.kernels
     rows, attention, attention_rows = cache.rows, cache.attention, cache.attention_rows
     B, a, h = packing.sentences, rows.a, rows.h
-    dtop = xp.zeros(rows.top.shape, do.dtype)
-    dh = [xp.zeros(layer.h.shape, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, h]]
+    dtop = np.zeros_like(rows.top, do.dtype)
+    dh = [np.zeros_like(layer.h, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, h]]
     drows = DecoderGradientRows(
         top=dtop, h=dh,
-        carried=[[xp.zeros((B, do.shape[1]), do.dtype) for _ in layer.carried] for layer in rows.layers],
-        z=[xp.empty(layer.z.shape, do.dtype) for layer in rows.layers],
-        reads=recurrent_inputs(config, dh, dtop, params))
+        carried=[[np.zeros_like(array[:B], do.dtype) for array in layer.carried] for layer in rows.layers],
+        z=[np.empty_like(layer.z, do.dtype) for layer in rows.layers],
+        reads=recurrent_inputs(config, rows.columns, dh, dtop, params))
     attention_drows = attention.gradient_rows(attention_rows, do.dtype)
     # in the forward pass this was the vocabulary, which read the outputs
     readout_drows = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
-
-    def attend_backward(t: int, now: slice, asking: slice) -> None:
-        attention.step_backward(t, now, attention_rows, attention_drows, rows.top[asking, h], dtop[asking, a],
-                                dtop[asking, h])
-
+    attend_backward = partial(attention.step_backward, attention_rows, attention_drows)
     for t, step in zip(reversed(range(len(packing.counts))), steps_back(packing), strict=True):
         rows.readout.step_backward(step, rows.readout_rows, readout_drows)  # (5)
         if not rows.asks_before:
-            attend_backward(t, step.now, step.after)  # (4)
+            attend_backward(rows.top[step.after, h], t, step.now, dtop[step.after, a], dtop[step.after, h])  # (4)
         _layers_backward(rows, drows, step, kernels)  # (3), (2)
         if rows.asks_before:
-            attend_backward(t, step.now, step.before)  # (4)
+            attend_backward(rows.top[step.before, h], t, step.now, dtop[step.before, a], dtop[step.before, h])  # (4)
     if config.feed == "start":
-        drows.h[0][:B] += _start_gradients(cache, params, drows.z[0], grads)
+        kernels.rows.add(drows.h[0][:B], _start_gradients(cache, params, drows.z[0], grads))
     rows.readout.weight_gradients(rows.top, packing, readout_drows, grads)
     dembedded = _weight_gradients(cache, config, drows, grads)
     asked = packing.previous if rows.asks_before else slice(B, None)
-    dh_enc = attention.backward(attention_rows, attention_drows, rows.top[asked, h], dtop[asked, a], packing, grads)
-    return dembedded, _unsorted(dh_enc, packing, axis=1), [
-        tuple(_unsorted(array, packing) for array in (dh[:B], *dcarried))
+    dh_enc = attention.backward(attention_rows, attention_drows, kernels.rows.take(rows.top[:, h], asked),
+                                kernels.rows.take(dtop[:, a], asked), packing, grads)
+    return dembedded, _unsorted(dh_enc, packing, kernels, axis=1), [
+        tuple(_unsorted(array, packing, kernels) for array in (dh[:B], *dcarried))
         for dh, dcarried in zip(drows.h, drows.carried, strict=True)]
 
 
 def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, kernels: Kernels) -> None:
     """(3), (2) of one step through all layers; what reaches the step before is added to its rows of `drows`."""
     now, before, after = step
-    transposed_product = kernels.product.transposed_product
+    transposed_product, of_input = kernels.product.transposed_product, rows.columns.of_input
     for l in reversed(range(len(rows.layers))):
         layer, dz = rows.layers[l], drows.z[l][now]
-        of_input = rows.cell.columns(layer.h.shape[1]).of_input
         # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
         rows.cell.step_backward(layer, step, dz, drows.h[l], drows.carried[l], kernels)
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
         for dcolumns, W, into in drows.reads[l]:
             transposed_product(dz[:, into], W, out=dcolumns[before], add=True)
         if layer.mask is not None:
-            drows.h[l - 1][after] += transposed_product(dz[:, of_input], layer.Wx) * layer.mask[now]
+            dx = transposed_product(dz[:, of_input], layer.Wx)
+            kernels.rows.add(drows.h[l - 1][after], kernels.rows.multiply(dx, layer.mask[now]))
         elif l:
             transposed_product(dz[:, of_input], layer.Wx, out=drows.h[l - 1][after], add=True)
 
@@ -287,37 +291,37 @@ def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, 
 def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGradientRows,
                       grads: Mapping[str, Array]) -> Array:
     """Every product with a weight of the layers, which could wait, over all rows; returns dembedded (T, B, E)."""
-    xp, product, packing, rows = array_module(drows.top), cache.kernels.product.product, cache.packing, cache.rows
-    reads = recurrent_inputs(config, [layer.h for layer in rows.layers], rows.top, grads)
-    of_input = rows.cell.columns(config.hidden_size).of_input
+    product, packing, rows = cache.kernels.product.product, cache.packing, cache.rows
+    take, put, sum_rows = cache.kernels.rows.take, cache.kernels.rows.put, cache.kernels.rows.sum_rows
+    reads = recurrent_inputs(config, rows.columns, [layer.h for layer in rows.layers], rows.top, grads)
+    of_input = rows.columns.of_input
     for l, (layer, dz) in enumerate(zip(rows.layers, drows.z, strict=True)):
         name = layer_name("decoder", l)
         product(layer.x.T, dz[:, of_input], out=grads[f"{name}.Wx"])
         for columns, dW, into in reads[l]:
-            product(columns[packing.previous].T, dz[:, into], out=dW)
-        xp.sum(dz, axis=0, out=grads[f"{name}.b"])
+            product(take(columns, packing.previous).T, dz[:, into], out=dW)
+        sum_rows(dz, out=grads[f"{name}.b"])
     T, B, E = cache.shape
-    dembedded = xp.zeros((T * B, E), drows.top.dtype)
-    dembedded[packing.rows] = product(drows.z[0][:, of_input], rows.layers[0].Wx.T)  # (1)
+    dembedded = np.zeros_like(drows.top, shape=(T * B, E))
+    put(dembedded, packing.rows, product(drows.z[0][:, of_input], rows.layers[0].Wx.T))  # (1)
     return dembedded.reshape(T, B, E)
 
 
 def _start_gradients(cache: DecoderCache, params: Mapping[str, Array], dz: Array, grads: Mapping[str, Array]) -> Array:
     """What the state that is fed at every step receives beside its part as a state, (B, H)."""
-    xp, product, B = array_module(dz), cache.kernels.product, cache.packing.sentences
-    h0 = xp.ascontiguousarray(cache.rows.layers[0].h[:B])
-    H = h0.shape[1]
-    dz = dz[:, cache.rows.cell.columns(H).of_input]
-    dfed = xp.zeros((B, dz.shape[1]), dz.dtype)
+    product, rows, B = cache.kernels.product, cache.kernels.rows, cache.packing.sentences
+    h0 = rows.contiguous(cache.rows.layers[0].h[:B])
+    H, dz = h0.shape[1], dz[:, cache.rows.columns.of_input]
+    dfed = np.zeros_like(dz, shape=(B, dz.shape[1]))
     for step in steps(cache.packing):
-        dfed[: step.now.stop - step.now.start] += dz[step.now]
+        rows.add(dfed[: step.now.stop - step.now.start], dz[step.now])
     # in the forward pass this was (2) z[t] += h[-1] Wh, once for each sentence
     product.product(h0.T, dfed, out=grads["decoder.Wh"][H:])
     return product.transposed_product(dfed, params["decoder.Wh"][H:])
 
 
-def _unsorted(array: Array, packing: Packing, axis: int = 0) -> Array:
+def _unsorted(array: Array, packing: Packing, kernels: Kernels, axis: int = 0) -> Array:
     """What stands in sorted order, in the order of the batch."""
-    found = array_module(array).empty(array.shape, array.dtype)
-    found[(slice(None),) * axis + (packing.order,)] = array
-    return found
+    unsorted = np.empty_like(array, order="C")
+    kernels.rows.put(unsorted, (slice(None),) * axis + (packing.order,), array)
+    return unsorted

@@ -49,9 +49,10 @@ def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
         (y, *last), sequence = cell.sequence(
             y, lengths, params[f"{encoder}.Wx"], params[f"{encoder}.Wh"], params[f"{encoder}.b"],
             backwards=config.reverse_source, kernels=kernels)  # (1)
-        caches.append(EncoderLayerCache(sequence, dropout, [_side_by_side(state) for state in last]))
+        last = [_side_by_side(state, kernels) for state in last]
+        caches.append(EncoderLayerCache(sequence, dropout, last))
         first: State = ()
-        for name, state in zip(cell.states, caches[-1].last, strict=True):
+        for name, state in zip(cell.states, last, strict=True):
             first += (product(state, params[f"{init}.W{name}"]),)  # (3)
         states.append(first)
     return (y, states), EncoderCache(cell, caches, (config.directions, config.encoder_size), kernels)
@@ -60,7 +61,7 @@ def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
 def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, params: Mapping[str, Array],
                      grads: Mapping[str, Array]) -> Array:
     """The gradient of the embedded source (S, B, E); the weights' gradients are written into `grads`."""
-    dy, product = dh_enc, cache.kernels.product.product
+    dy, product, put = dh_enc, cache.kernels.product.product, cache.kernels.rows.put
     for l, layer in reversed(list(enumerate(cache.layers))):
         encoder, init, dlast = layer_name("encoder", l), layer_name("init", l), []
         for name, last, dstate in zip(cache.cell.states, layer.last, dstates[l], strict=True):
@@ -69,19 +70,18 @@ def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, p
             dlast.append(_apart(product(dstate, params[f"{init}.W{name}"].T), *cache.shape))
         # in the forward pass this was (1) y, h_last, c_last = lstm(dropout(y below))
         gradients = cache.cell.sequence_backward(dy, dlast, layer.sequence)
-        grads[f"{encoder}.Wx"][...] = gradients.dWx
-        grads[f"{encoder}.Wh"][...] = gradients.dWh
-        grads[f"{encoder}.b"][...] = gradients.db
+        for name in ("Wx", "Wh", "b"):
+            put(grads[f"{encoder}.{name}"], ..., getattr(gradients, f"d{name}"))
         dy = gradients.dx
         if layer.dropout is not None:
             dy = cache.kernels.dropout.dropout_backward(dy, layer.dropout).dx
     return dy
 
 
-def _side_by_side(last: Array) -> Array:
+def _side_by_side(last: Array, kernels: Kernels) -> Array:
     """(D, B, G) -> (B, D G): the forward state, then the backward one."""
     D, B, G = last.shape
-    return last.transpose(1, 0, 2).reshape(B, D * G)
+    return kernels.rows.contiguous(last.transpose(1, 0, 2)).reshape(B, D * G)
 
 
 def _apart(dlast: Array, D: int, G: int) -> Array:

@@ -176,15 +176,16 @@ class NMT:
         """
         if (output := cache.output) is None:
             raise ArgumentError("NMT.backward: nothing was kept for it, since only the loss was asked for: use forward")
-        xp = array_module(output.dx)
         if out is None:
-            out = Parameters(self.config.shapes(), output.dx.dtype, xp)
-        out["embed.src"][...] = 0
+            shapes = {name: array.shape for name, array in self.params.items()}
+            out = Parameters(shapes, output.dx.dtype, array_module(output.dx))
+        put = self.kernels.rows.put
+        put(out["embed.src"], ..., 0)
         if not self.config.tie_embeddings:
-            out["embed.tgt"][...] = 0
+            put(out["embed.tgt"], ..., 0)
         dW = self._vocab_weight(out)
-        if not xp.may_share_memory(dW, output.dW):
-            dW[...] = output.dW  # (5)
+        if not np.may_share_memory(dW, output.dW):
+            put(dW, ..., output.dW)  # (5)
         dy, dh_enc, dstates = decoder_backward(output.dx, cache.decoder, self.params, self.config, out)  # (4)
         dx = encoder_backward(dh_enc, dstates, cache.encoder, self.params, out)  # (2)
         for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ..arrays import Array, array_module
+import numpy as np
+
+from ..arrays import Array
 from ..ops.packing import Packing, Step
 from ..ops.plain import Kernels
 from ..ops.tanh_dropout import TanhDropoutCache
@@ -89,9 +91,8 @@ class AttentionalOutput:
         return config.hidden_size
 
     def rows(self, top: Array, packing: Packing, mask: Array | None) -> AttentionalRows:
-        empty = array_module(top).empty
-        return AttentionalRows(p=empty((packing.sentences, self.H), top.dtype), mask=mask,
-                               slope=empty((packing.offsets[-1], self.H), top.dtype),
+        return AttentionalRows(p=np.empty_like(top, shape=(packing.sentences, self.H)), mask=mask,
+                               slope=np.empty_like(top, shape=(packing.offsets[-1], self.H)),
                                reads=self._reads(top, self.W), o=top[:, self.M + self.H :])
 
     def _reads(self, top: Array, W: Array) -> list[Read]:
@@ -114,9 +115,9 @@ class AttentionalOutput:
 
     def start_backward(self, do: Array, dtop: Array, packing: Packing,
                        rows: AttentionalRows) -> AttentionalGradientRows:
-        dtop[packing.sentences :, self.M + self.H :] = do
-        dp = array_module(do).empty(do.shape, do.dtype)
-        return AttentionalGradientRows(dp, self._reads(dtop, self.W), o=dtop[:, self.M + self.H :])
+        o = dtop[:, self.M + self.H :]
+        self.kernels.rows.put(o, slice(packing.sentences, None), do)
+        return AttentionalGradientRows(np.empty_like(do), self._reads(dtop, self.W), o=o)
 
     def step_backward(self, step: Step, rows: AttentionalRows, drows: AttentionalGradientRows) -> None:
         dp = drows.dp[step.now]
@@ -130,14 +131,14 @@ class AttentionalOutput:
                          grads: Mapping[str, Array]) -> None:
         rows = {BEFORE: packing.previous, AFTER: slice(packing.sentences, None)}
         for columns, dW, place in self._reads(top, grads["combine.W"]):
-            self.kernels.product.product(columns[rows[place]].T, drows.dp, out=dW)
+            self.kernels.product.product(self.kernels.rows.take(columns, rows[place]).T, drows.dp, out=dW)
 
 
 class StateOutput:
     """See `Readout`; what it keeps is the mask of dropout."""
 
     def __init__(self, config: NMTConfig, params: Mapping[str, Array], kernels: Kernels):
-        self.M = config.context_size
+        self.M, self.kernels = config.context_size, kernels
 
     @staticmethod
     def columns(config: NMTConfig) -> int:
@@ -151,11 +152,12 @@ class StateOutput:
 
     def outputs(self, top: Array, packing: Packing, rows: Array | None) -> Array:
         h = top[packing.sentences :, self.M :]
-        return h if rows is None else h * rows  # (5)
+        return h if rows is None else self.kernels.rows.multiply(h, rows)  # (5)
 
     def start_backward(self, do: Array, dtop: Array, packing: Packing, rows: Array | None) -> None:
         # in the forward pass this was (5) o = dropout(h)
-        dtop[packing.sentences :, self.M :] = do if rows is None else do * rows
+        dh = do if rows is None else self.kernels.rows.multiply(do, rows)
+        self.kernels.rows.put(dtop, (slice(packing.sentences, None), slice(self.M, None)), dh)
 
     def step_backward(self, step: Step, rows: Array | None, drows: None) -> None:
         pass

@@ -57,31 +57,31 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         rows = array_module(targets).flatnonzero(targets != PAD)
         all_rows = len(rows) == len(targets)
         rows, targets = (None, targets) if all_rows else (to_device_of(rows, x), targets[rows])
-    x_rows = x if all_rows else x[rows]
+    x_rows = x if all_rows else kernels.rows.take(x, rows)
     losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), label_smoothing, gradients, dW,
                                      chunk_bytes or CHUNK_BYTES[xp is np], kernels)
-    loss = losses if row_losses else losses.sum()
+    loss = losses if row_losses else kernels.rows.sum_rows(losses)
     if dx_rows is None:
         return loss, None
     dx = dx_rows
     if not all_rows:
         dx = xp.zeros(x.shape, dx_rows.dtype)
-        dx[rows] = dx_rows
+        kernels.rows.put(dx, rows, dx_rows)
     return loss, LinearCrossEntropyCache(dx, dW)
 
 
 def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, gradients: bool, dW: Array | None,
                chunk_bytes: int, kernels: Kernels) -> tuple[Array, Array | None, Array | None]:
     """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another."""
-    xp, product = array_module(x, W), kernels.product.product
+    product = kernels.product.product
     N, V = len(targets), W.shape[1]
-    dtype = xp.result_type(x, W)
-    dx = xp.empty(x.shape, dtype) if gradients else None
+    dtype = np.result_type(x, W)
+    dx = np.empty_like(x, dtype, order="C") if gradients else None
     if gradients and dW is None:
-        dW = xp.empty_like(W, dtype=dtype)
-    losses = xp.zeros(N, dtype)
+        dW = np.empty_like(W, dtype)
+    losses = np.zeros_like(x, dtype, shape=N)
     parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize))))
-    logits = xp.empty((parts[0].stop, V), dtype)
+    logits = np.empty_like(x, dtype, shape=(parts[0].stop, V))
     for part in parts:
         z = product(x[part], W, out=logits[: part.stop - part.start])  # (1)
         kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)

@@ -42,6 +42,11 @@ def padded(array: Array, D: int) -> Array:
     return around
 
 
+def token_counts(mask: Array, dtype: Any) -> Array:
+    """How many tokens each sentence has, (B,), from the mask (S, B)."""
+    return mask.sum(axis=0).astype(dtype)
+
+
 def inside(around: Array, D: int, axis: int = 1) -> Array:
     """The sentence in what `padded` made, a view; of its places' axis, 1 or the last."""
     S = around.shape[axis] - 3 * D - 1
@@ -190,7 +195,7 @@ def local_attention_forward(h: Array, h_enc: Array, mask: Array, D: int, t: int 
     around, is_token = padded(xp.ascontiguousarray(h_enc.transpose(1, 0, 2)), D), padded(mask.T, D)
     predict, slope = None, None
     if t is None:
-        p, predict = predict_place_forward(h @ window_W, mask.sum(axis=0).astype(h.real.dtype), window_v)  # (1)
+        p, predict = predict_place_forward(h @ window_W, token_counts(mask, h.real.dtype), window_v)  # (1)
         window = windows_around(p, around.shape[1], D)  # (2)
     else:
         window = window_at(t, len(h), around.shape[1], D)

@@ -18,7 +18,7 @@ y (T, B, DH) with zeros at padding, h_last, c_last (D, B, H); D is 1 or 2.
 The cell is that of lstm_cell; the bidirectional reading is Schuster & Paliwal 1997.
 
 The textbook computes the same for one sentence, in the loops over `lstm_cell` that fill `h_fwd` and `h_bwd`, and in
-those over `lstm_cell_backward`.  Next: models/encoder.py.
+those over `lstm_cell_backward`.  Next: models/cells.py.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .lstm_gates import LSTMGatesCache
 from .packing import Packing, packed, steps, steps_back
 from .plain import PLAIN, Kernels
 
+ALL = slice(None)
 SHUT = 1e4  # added to pre-activations, which are far smaller: then sigmoid is 0 or 1 to the last digit
 
 
@@ -77,26 +78,29 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     order, N = packing.order, packing.offsets[-1]
     row_order = (packing.reversed_rows,) if backwards else (packing.rows, packing.reversed_rows)[:D]
     dtype = xp.result_type(x, Wx, Wh, b, *(state for _, state in starts.values()))
+    product, take, put, add = kernels.product.product, kernels.rows.take, kernels.rows.put, kernels.rows.add
     x_rows = xp.empty((D, N, I), x.dtype)
     for d, rows in enumerate(row_order):
-        x_rows[d] = x.reshape(T * B, I)[rows]
-    z = kernels.product.product(x_rows, Wx).astype(dtype, copy=False)  # (1)
-    z += b[:, None]
+        put(x_rows, d, take(x.reshape(T * B, I), rows))
+    z = product(x_rows, Wx, out=xp.empty((D, N, 4 * H), dtype))  # (1)
+    add(z, b[:, None])
     if packing.padding_mask is not None:
-        z += packing.padding_mask * shut(xp, device_of(z), H, z.real.dtype)
+        closed = shut(xp, device_of(z), H, z.real.dtype)
+        add(z, kernels.rows.multiply(packing.padding_mask, closed))
     h, c = (xp.empty((D, B + N, H), dtype) for _ in range(2))
     tanh_c = xp.empty((D, N, H), dtype)
     for states, start in ((h, h0), (c, c0)):
-        states[:, :B] = 0 if start is None else start[:, order]
+        put(states, (ALL, slice(B)), 0 if start is None else take(start, (ALL, order)))
     for now, before, after in steps(packing):
-        kernels.product.product(h[:, before], Wh, out=z[:, now], add=True)  # (2)
+        product(h[:, before], Wh, out=z[:, now], add=True)  # (2)
         kernels.lstm_gates.lstm_gates_forward(z[:, now], c[:, before], h=h[:, after], c=c[:, after],
                                               tanh_c=tanh_c[:, now], overwrite=True)  # (3)
     y = xp.zeros((T * B, D, H), dtype)
     h_last, c_last = xp.empty((D, B, H), dtype), xp.empty((D, B, H), dtype)
     for d, rows in enumerate(row_order):
-        y[rows, d] = h[d, B:]
-    h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)
+        put(y, (rows, d), h[d, B:])
+    put(h_last, (ALL, order), take(h, (ALL, packing.last)))  # (4)
+    put(c_last, (ALL, order), take(c, (ALL, packing.last)))  # (4)
     cache = LSTMCache(packing=packing, shape=x.shape, x=x_rows, h=h, c=c, gates=z, tanh_c=tanh_c, Wx=Wx, Wh=Wh,
                       kernels=kernels, row_order=row_order)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
@@ -106,18 +110,18 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     """All gradients from dy (T, B, DH), dh_last and dc_last (D, B, H)."""
     packing, (T, B, I), kernels = cache.packing, cache.shape, cache.kernels
     h, c, gates, tanh_c, Wx, Wh = cache.h, cache.c, cache.gates, cache.tanh_c, cache.Wx, cache.Wh
-    xp = array_module(dy, Wx)
     D, N, H = tanh_c.shape
-    order = packing.order
+    order, product = packing.order, kernels.product.product
+    take, put, add_rows = kernels.rows.take, kernels.rows.put, kernels.rows.add_rows
     dy_rows = dy.reshape(T * B, D, H)
-    dh = xp.zeros(h.shape, xp.result_type(dy, h))
+    dh = np.zeros_like(h, np.result_type(dy, h))
     for d, rows in enumerate(cache.row_order):
-        dh[d, B:] = dy_rows[rows, d]
+        put(dh, (d, slice(B, None)), take(dy_rows, (rows, d)))
     # in the forward pass this was (4): the last token's state is also an output
-    dh[:, packing.last] += dh_last[:, order]
-    dc = xp.empty_like(dc_last)
-    dc[...] = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last
-    dz = xp.empty(gates.shape, dh.dtype)
+    add_rows(dh, (ALL, packing.last), take(dh_last, (ALL, order)))
+    dc = np.empty_like(dc_last)
+    put(dc, ..., take(dc_last, (ALL, order)))  # of the sentences not yet begun (from the end) it is still dc_last
+    dz = np.empty_like(gates, dh.dtype)
     for now, before, after in steps_back(packing):
         n = now.stop - now.start
         part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
@@ -125,17 +129,17 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
         kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
         # in the forward pass this was (2) z[t] += h[t-1] Wh
         kernels.product.transposed_product(dz[:, now], Wh, out=dh[:, before], add=True)
-    dh0, dc0 = xp.empty_like(dc), xp.empty_like(dc)
-    dh0[:, order], dc0[:, order] = dh[:, :B], dc
+    dh0, dc0 = np.empty_like(dc), np.empty_like(dc)
+    put(dh0, (ALL, order), dh[:, :B])
+    put(dc0, (ALL, order), dc)
     # in the forward pass this was (1) z[t] = x[t] Wx + b, and (2) once more: all steps at once
-    product = kernels.product.product
     dx_rows = product(dz, Wx.transpose(0, 2, 1))
-    dx = xp.zeros((T * B, I), dz.dtype)
+    dx = np.zeros_like(dz, shape=(T * B, I))
     for d, rows in enumerate(cache.row_order):
-        dx[rows] += dx_rows[d]
+        add_rows(dx, rows, dx_rows[d])
     return LSTMGradients(dx.reshape(T, B, I), dWx=product(cache.x.transpose(0, 2, 1), dz),
-                         dWh=product(h[:, packing.previous].transpose(0, 2, 1), dz), db=dz.sum(axis=1),
-                         dh0=dh0, dc0=dc0)
+                         dWh=product(take(h, (ALL, packing.previous)).transpose(0, 2, 1), dz),
+                         db=kernels.rows.sum_rows(dz, axis=1), dh0=dh0, dc0=dc0)
 
 
 @lru_cache

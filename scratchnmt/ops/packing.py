@@ -22,13 +22,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, to_device
+from ..arrays import Array, to_device
 from ..errors import ArgumentError
 
 Index = Array | slice  # what an array is indexed by; a slice of everything is no copy
 
 
 class Packing(NamedTuple):
+    sentences: int  # B
     order: Index  # (B,) sentence at each sorted place
     counts: list[int]  # [T'] n_t, how many sentences step t computes; T' steps have any
     offsets: list[int]  # [T' + 1] where the rows of step t start; the last is N, the number of rows
@@ -37,10 +38,6 @@ class Packing(NamedTuple):
     last: Array | None  # (B,) row of B + N of each sorted sentence's state after its last token
     previous: Index  # (N,) row of B + N of the state that each packed row starts from
     padding_mask: Array | None  # (N, 1) 1.0 where a row is padding, else 0.0; None: none is
-
-    @property
-    def sentences(self) -> int:
-        return self.counts[0]
 
     @property
     def shape(self) -> tuple[int]:
@@ -68,7 +65,7 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
     t = np.repeat(steps, counts)
     j = np.arange(offsets[-1]) - offsets[t]
     b = order[j]
-    return Packing(order, counts.tolist(), offsets.tolist(), rows=t * B + b,
+    return Packing(B, order, counts.tolist(), offsets.tolist(), rows=t * B + b,
                    reversed_rows=(lengths[b] - 1 - t) * B + b,
                    last=B + offsets[sorted_lengths - 1] + np.arange(B),
                    previous=np.where(t, B + offsets[t - 1], 0) + j, padding_mask=None)
@@ -88,21 +85,21 @@ def whole(T: int, B: int, reversed_rows: Array | None = None, last: Array | None
           padding_mask: Array | None = None) -> Packing:
     """The layout in which T steps have all B sentences; the arrays, which an encoder needs, as in Packing."""
     everything = slice(None)
-    return Packing(everything, [B] * T, list(range(0, (T + 1) * B, B)), everything, reversed_rows, last,
+    return Packing(B, everything, [B] * T, list(range(0, (T + 1) * B, B)), everything, reversed_rows, last,
                    previous=slice(0, T * B), padding_mask=padding_mask)
 
 
-def check_lengths(lengths: Array, T: int) -> np.ndarray:
-    """The lengths (B,) on the host; ValueError unless each is from 1 to T."""
-    found: np.ndarray = np.asarray(to_device(lengths, "cpu"))
-    if found.ndim != 1 or not len(found) or found.min() < 1 or found.max() > T:
-        raise ArgumentError(f"lengths are {found.tolist()}, expected one from 1 to T = {T} for each sentence")
-    return found
+def check_lengths(lengths: np.ndarray, T: int) -> np.ndarray:
+    """The lengths (B,) as an array; ValueError unless each is from 1 to T."""
+    lengths = np.asarray(lengths)
+    if lengths.ndim != 1 or not len(lengths) or lengths.min() < 1 or lengths.max() > T:
+        raise ArgumentError(f"lengths are {lengths.tolist()}, expected one from 1 to T = {T} for each sentence")
+    return lengths
 
 
 def packed(lengths: Array | Packing, T: int, xp: ModuleType) -> Packing:
     """The packing of `lengths` for arrays of `xp`; one that is given as it is."""
-    return lengths if isinstance(lengths, Packing) else place(pack(lengths, T), xp)
+    return lengths if isinstance(lengths, Packing) else place(pack(to_device(lengths, "cpu"), T), xp)
 
 
 def place(packing: Packing, xp: ModuleType) -> Packing:
@@ -124,14 +121,3 @@ def steps(packing: Packing) -> list[Step]:
 def steps_back(packing: Packing) -> list[Step]:
     """The same from the last to the first."""
     return steps(packing)[::-1]
-
-
-def by_sentence(rows: Array, packing: Packing) -> Array:
-    """Packed rows (N, X) -> (B, T, X) in sorted order, zeros where a sentence has padding_mask."""
-    T, B = len(packing.counts), packing.sentences
-    if packing.counts[-1] == B:  # every step has all sentences
-        return rows.reshape(T, B, -1).transpose(1, 0, 2)
-    array = array_module(rows).zeros((B, T, rows.shape[1]), rows.dtype)
-    for t, step in enumerate(steps(packing)):
-        array[: packing.counts[t], t] = rows[step.now]
-    return array

@@ -14,11 +14,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from ..arrays import Array
-from . import attention, cross_entropy, dropout, embedding, lstm_gates, product, tanh_dropout
+from . import attention, cross_entropy, dropout, embedding, local, lstm_gates, product, rows, tanh_dropout
 from .attention import AttentionStepCache, AttentionStepGradients
 from .dropout import DropoutCache, DropoutGradients
 from .embedding import EmbeddingCache, EmbeddingGradients
+from .local import PredictPlaceCache, PredictPlaceGradients
 from .lstm_gates import LSTMGatesCache, LSTMGatesGradients
+from .packing import Packing
 from .tanh_dropout import TanhDropoutCache, TanhDropoutGradients
 
 
@@ -108,6 +110,56 @@ class Dropout(Protocol):
     def dropout_backward(self, dy: Array, cache: DropoutCache) -> DropoutGradients: ...
 
 
+class Rows(Protocol):
+    """Rows moved, added up and masked: what a model computes between the operations; see ops/rows.py."""
+
+    def take(self, x: Array, index: Any) -> Array: ...
+
+    def put(self, out: Array, index: Any, x: Any) -> None: ...
+
+    def add(self, out: Array, x: Array) -> None: ...
+
+    def add_rows(self, out: Array, index: Any, x: Array) -> None: ...
+
+    def multiply(self, x: Array, mask: Array, *, out: Array | None = None) -> Array: ...
+
+    def sum_rows(self, x: Array, *, axis: int = 0, out: Array | None = None) -> Array: ...
+
+    def contiguous(self, x: Array) -> Array: ...
+
+    def by_sentence(self, rows: Array, packing: Packing) -> Array: ...
+
+
+class LocalAttention(Protocol):
+    """The windows of local attention: Luong, Pham & Manning 2015, section 3.2; see ops/local.py."""
+
+    def padded(self, array: Array, D: int) -> Array: ...
+
+    def inside(self, around: Array, D: int, axis: int = 1) -> Array: ...
+
+    def token_counts(self, mask: Array, dtype: Any) -> Array: ...
+
+    def window_at(self, t: int, n: int, P: int, D: int) -> tuple[slice, slice]: ...
+
+    def windows_around(self, p: Array, P: int, D: int, queries: int = 1) -> Array: ...
+
+    def through(self, window: tuple[slice, slice] | Array, around: Array) -> Array: ...
+
+    def spread(self, rows: Array, first: Array, P: int) -> Array: ...
+
+    def centre(self, p: Array) -> Array: ...
+
+    def predict_place_forward(self, q: Array, tokens: Array, v: Array) -> tuple[Array, PredictPlaceCache]: ...
+
+    def predict_place_backward(self, dp: Array, cache: PredictPlaceCache) -> PredictPlaceGradients: ...
+
+    def gaussian(self, p: Array, D: int) -> tuple[Array, Array]: ...
+
+    def times_gaussian(self, values: Array, g: Array) -> Array: ...
+
+    def gaussian_backward(self, dcontext: Array, weights: Array, values: Array, slope: Array) -> Array: ...
+
+
 class Kernels(NamedTuple):
     """A module, or an object, for each such operation."""
 
@@ -118,6 +170,8 @@ class Kernels(NamedTuple):
     cross_entropy: CrossEntropy
     embedding: Embedding
     dropout: Dropout
+    rows: Rows
+    local: LocalAttention
 
 
-PLAIN = Kernels(product, lstm_gates, attention, tanh_dropout, cross_entropy, embedding, dropout)
+PLAIN = Kernels(product, lstm_gates, attention, tanh_dropout, cross_entropy, embedding, dropout, rows, local)

@@ -60,12 +60,14 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C") -> nd
     return new(np.full(shape, fill_value, dtype))
 
 
-def empty_like(prototype: ndarray, dtype: Any = None) -> ndarray:
-    return empty(prototype.shape, dtype or prototype.dtype)
+def empty_like(prototype: ndarray, dtype: Any = None, order: str = "K", subok: Any = None,
+               shape: Any = None) -> ndarray:
+    return empty(prototype.shape if shape is None else shape, dtype or prototype.dtype)
 
 
-def zeros_like(a: ndarray, dtype: Any = None) -> ndarray:
-    return zeros(a.shape, dtype or a.dtype)
+def zeros_like(a: ndarray, dtype: Any = None, order: str = "K", subok: Any = None,
+               shape: Any = None) -> ndarray:
+    return zeros(a.shape if shape is None else shape, dtype or a.dtype)
 
 
 def ones_like(a: ndarray, dtype: Any = None) -> ndarray:

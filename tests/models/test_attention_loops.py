@@ -28,7 +28,7 @@ def loop(sources, grads, h, dcontext):
         sources.training_step(rows, h[now], t, now, context[now])
     drows = sources.gradient_rows(rows, "float64")
     for t, now in reversed(steps):
-        sources.step_backward(t, now, rows, drows, h[now], dcontext[now], dh[now])
+        sources.step_backward(rows, drows, h[now], t, now, dcontext[now], dh[now])
     dh_enc = sources.backward(rows, drows, h, dcontext, packing, grads)
     return context, dh, dh_enc, grads
 

@@ -8,7 +8,7 @@ from tiny_nmt import batch
 
 from scratchnmt import NMT
 from scratchnmt.models.attention import ATTENTIONS
-from scratchnmt.ops.packing import by_sentence
+from scratchnmt.ops.rows import by_sentence
 from scratchnmt.optim import Adam
 from scratchnmt.selfcheck import check_model
 
@@ -49,7 +49,7 @@ class MeanAttention:
     def gradient_rows(self, rows, dtype):
         return None
 
-    def step_backward(self, t, now, rows, drows, h, dcontext, dh):
+    def step_backward(self, rows, drows, h, t, now, dcontext, dh):
         pass
 
     def backward(self, rows, drows, h, dcontext, packing, grads):

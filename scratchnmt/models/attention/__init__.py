@@ -55,7 +55,7 @@ class Attention(Protocol):
     def gradient_rows(self, rows: Any, dtype: Any) -> Any:
         """Room for what its backward pass leaves to be summed after the loop."""
 
-    def step_backward(self, t: int, now: slice, rows: Any, drows: Any, h: Array, dcontext: Array, dh: Array) -> None:
+    def step_backward(self, rows: Any, drows: Any, h: Array, t: int, now: slice, dcontext: Array, dh: Array) -> None:
         """Add to dh (n, H) what dcontext (n, M) says; fill the rows `now` of `drows`."""
 
     def backward(self, rows: Any, drows: Any, h: Array, dcontext: Array, packing: Packing,

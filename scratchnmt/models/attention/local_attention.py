@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...arrays import Array
-from ...ops.local import inside, padded
 from ...ops.plain import Kernels
 from .global_attention import GlobalAttention
 
@@ -23,7 +22,8 @@ class LocalAttention(GlobalAttention):
     def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
         super().__init__(config, params, h_enc, mask, kernels)
         self.D, self.columns = config.window, 2 * config.window + 1
+        padded = kernels.local.padded
         self.keys, self.values, self.mask = (padded(array, self.D) for array in (self.keys, self.values, self.mask))
 
     def _inside(self, array: Array) -> Array:
-        return inside(array, self.D)
+        return self.kernels.rows.contiguous(self.kernels.local.inside(array, self.D))

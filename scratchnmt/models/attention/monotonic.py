@@ -11,8 +11,7 @@ from typing import Any
 
 from ...arrays import Array, array_module
 from ...ops.attention import AttentionStepCache
-from ...ops.local import inside, spread, window_at
-from ...ops.packing import Packing, by_sentence
+from ...ops.packing import Packing
 from .local_attention import LocalAttention
 
 
@@ -20,16 +19,18 @@ class MonotonicAttention(LocalAttention):
     """See `Attention` and `LocalAttention`."""
 
     def _window(self, t: int, n: int) -> Any:
-        return window_at(t, n, self.mask.shape[1], self.D)
+        return self.kernels.local.window_at(t, n, self.mask.shape[1], self.D)
 
     def map(self, t: int, cache: AttentionStepCache) -> Array:
         first = array_module(cache.weights).full(cache.weights.shape[:2], self._window(t, 1)[1].start)
-        return inside(spread(cache.weights, first, self.mask.shape[1]), self.D, axis=-1)
+        local = self.kernels.local
+        return local.inside(local.spread(cache.weights, first, self.mask.shape[1]), self.D, axis=-1)
 
     def backward(self, rows: Any, drows: Any, h: Array, dcontext: Array, packing: Packing,
                  grads: Mapping[str, Array]) -> Array:
-        xp, P = array_module(dcontext), self.mask.shape[1]
+        xp, P, by_sentence = array_module(dcontext), self.mask.shape[1], self.kernels.rows.by_sentence
         T, B = len(packing.counts), packing.sentences
         first = xp.minimum(xp.arange(B * T) % T, P - 2 * self.D - 1)
+        spread = self.kernels.local.spread
         weights, dscore = (spread(by_sentence(array, packing), first, P) for array in (rows.weights, drows.dscore))
         return self._sums(weights, dscore, drows, h, dcontext, packing, grads)

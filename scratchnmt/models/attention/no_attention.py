@@ -45,7 +45,7 @@ class NoAttention:
     def gradient_rows(self, rows: None, dtype: Any) -> None:
         return None
 
-    def step_backward(self, t: int, now: slice, rows: None, drows: None, h: Array, dcontext: Array, dh: Array) -> None:
+    def step_backward(self, rows: None, drows: None, h: Array, t: int, now: slice, dcontext: Array, dh: Array) -> None:
         pass
 
     def backward(self, rows: None, drows: None, h: Array, dcontext: Array, packing: Packing,

@@ -18,17 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...arrays import Array, array_module
-from ...ops.attention import (
-    AttentionStepCache,
-    attention_keys,
-    attention_keys_backward,
-    attention_query,
-    attention_query_backward,
-    location_keys,
-    location_keys_backward,
-)
-from ...ops.packing import Packing, by_sentence
+import numpy as np
+
+from ...arrays import Array
+from ...ops.attention import AttentionStepCache, attention_keys, attention_keys_backward, location_keys
+from ...ops.packing import Packing
 from ...ops.plain import Kernels
 
 if TYPE_CHECKING:
@@ -39,6 +33,7 @@ class ScoreRows(NamedTuple):
     """What training keeps of each step, packed; S source words, or those of a window."""
 
     weights: Array  # (N, S)
+    query: Array | None = None  # (N, A) unless it is the state itself
 
 
 class ScoreGradientRows(NamedTuple):
@@ -53,7 +48,6 @@ class Dot:
 
     def __init__(self, params: Mapping[str, Array], kernels: Kernels):
         self.params, self.kernels = params, kernels
-        self.empty = array_module(next(iter(params.values()))).empty
 
     @staticmethod
     def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
@@ -67,18 +61,16 @@ class Dot:
         """What the values receive by the keys (B, S, M); the weights' gradients go into `grads`."""
         return dkeys
 
-    def query(self, h: Array) -> Array:
-        """(..., A) from h (..., H)."""
+    def query(self, h: Array, out: Array | None = None) -> Array:
+        """(..., A) from h (..., H): h itself, or written into `out`."""
         return h
 
-    def rows(self, N: int, columns: int, dtype: Any) -> Any:
-        return ScoreRows(self.empty((N, columns), dtype))
-
-    def keep(self, rows: Any, now: slice, cache: AttentionStepCache) -> None:
-        """What a step has not written into `rows` itself."""
+    def rows(self, weights: Array) -> ScoreRows:
+        """Room for what training keeps of each step beside the weights (N, S)."""
+        return ScoreRows(weights)
 
     def gradient_rows(self, rows: Any, keys: Array, dtype: Any) -> Any:
-        return ScoreGradientRows(self.empty(rows.weights.shape, dtype))
+        return ScoreGradientRows(np.empty_like(rows.weights, dtype))
 
     def step_backward(self, keys: Array, values: Array, window: Any, now: slice, rows: Any, drows: Any, h: Array,
                       dcontext: Array, dh: Array) -> None:
@@ -90,7 +82,8 @@ class Dot:
 
     def dkeys(self, dscore: Array, h: Array, packing: Packing, drows: Any) -> Array:
         """(B, S, A) of all steps, from dscore (B, T, S) and the queries h (N, H)."""
-        return self.kernels.product.product(dscore.transpose(0, 2, 1), by_sentence(h, packing))
+        queries = self.kernels.rows.by_sentence(h, packing)
+        return self.kernels.product.product(dscore.transpose(0, 2, 1), queries)
 
     def query_gradients(self, h: Array, drows: Any, grads: Mapping[str, Array]) -> None:
         """Of the weights that make queries of h (N, H)."""
@@ -105,8 +98,9 @@ class General(Dot):
         return attention_keys(values, self.params["attention.W"], None, self.kernels.product.product)
 
     def keys_backward(self, dkeys: Array, values: Array, grads: Mapping[str, Array]) -> Array:
-        dvalues, grads["attention.W"][...] = attention_keys_backward(dkeys, values, self.params["attention.W"], None,
-                                                                     self.kernels.product.product)
+        dvalues, dW = attention_keys_backward(dkeys, values, self.params["attention.W"], None,
+                                              self.kernels.product.product)
+        self.kernels.rows.put(grads["attention.W"], ..., dW)
         return dvalues
 
 
@@ -119,13 +113,11 @@ class Location(Dot):
         return location_keys(self.params["attention.places"], values)
 
     def keys_backward(self, dkeys: Array, values: Array, grads: Mapping[str, Array]) -> Array:
-        grads["attention.places"][...] = location_keys_backward(dkeys, self.params["attention.places"])
+        dplaces = grads["attention.places"]
+        known = min(dkeys.shape[1], len(dplaces))
+        self.kernels.rows.put(dplaces, ..., 0)
+        self.kernels.rows.sum_rows(dkeys[:, :known], out=dplaces[:known])
         return 0  # no key is made of a value
-
-
-class ConcatRows(NamedTuple):
-    weights: Array  # (N, S)
-    query: Array  # (N, A)
 
 
 class ConcatGradientRows(NamedTuple):
@@ -153,40 +145,36 @@ class Concat(Dot):
 
     def keys_backward(self, dkeys: Array, values: Array, grads: Mapping[str, Array]) -> Array:
         H = len(self.W) - values.shape[2]
-        dvalues, grads["attention.W"][H:] = attention_keys_backward(dkeys, values, self.W, self.v,
-                                                                    self.kernels.product.product)
+        dvalues, dW = attention_keys_backward(dkeys, values, self.W, self.v, self.kernels.product.product)
+        self.kernels.rows.put(grads["attention.W"], slice(H, None), dW)
         return dvalues
 
-    def query(self, h: Array) -> Array:
-        return attention_query(h, self.W, self.v)
+    def query(self, h: Array, out: Array | None = None) -> Array:
+        return self.kernels.product.product(h, self.W[: h.shape[-1]], out=out)
 
-    def rows(self, N: int, columns: int, dtype: Any) -> ConcatRows:
-        return ConcatRows(self.empty((N, columns), dtype), query=self.empty((N, self.A), dtype))
+    def rows(self, weights: Array) -> ScoreRows:
+        return ScoreRows(weights, query=np.empty_like(weights, shape=(len(weights), self.A)))
 
-    def keep(self, rows: ConcatRows, now: slice, cache: AttentionStepCache) -> None:
-        rows.query[now] = cache.query[:, 0]
+    def gradient_rows(self, rows: Any, keys: Array, dtype: Any) -> ConcatGradientRows:
+        return ConcatGradientRows(np.empty_like(rows.weights, dtype), dquery=np.zeros_like(rows.query, dtype),
+                                  dkeys=np.zeros_like(keys, dtype, order="C"), dv=np.zeros_like(self.v, dtype))
 
-    def gradient_rows(self, rows: ConcatRows, keys: Array, dtype: Any) -> ConcatGradientRows:
-        zeros = array_module(keys).zeros
-        return ConcatGradientRows(self.empty(rows.weights.shape, dtype), dquery=zeros(rows.query.shape, dtype),
-                                  dkeys=zeros(keys.shape, dtype), dv=zeros((self.A,), dtype))
-
-    def step_backward(self, keys: Array, values: Array, window: Any, now: slice, rows: ConcatRows,
+    def step_backward(self, keys: Array, values: Array, window: Any, now: slice, rows: Any,
                       drows: ConcatGradientRows, h: Array, dcontext: Array, dh: Array) -> None:
         cache = AttentionStepCache(rows.query[now][:, None], keys, values, rows.weights[now][:, None], self.v)
         dquery = drows.dquery[now]
         grads = self.kernels.attention.attention_step_backward(dcontext[:, None], cache, dquery=dquery[:, None],
                                                                dscore=drows.dscore[now][:, None])
-        drows.dkeys[window] += grads.dkeys
-        drows.dv[...] += grads.dv
-        dh += attention_query_backward(dquery, self.W, self.v, h.shape[1])
+        self.kernels.rows.add_rows(drows.dkeys, window, grads.dkeys)
+        self.kernels.rows.add(drows.dv, grads.dv)
+        self.kernels.product.product(dquery, self.W[: h.shape[1]].T, out=dh, add=True)
 
     def dkeys(self, dscore: Array, h: Array, packing: Packing, drows: ConcatGradientRows) -> Array:
         return drows.dkeys
 
     def query_gradients(self, h: Array, drows: ConcatGradientRows, grads: Mapping[str, Array]) -> None:
-        grads["attention.W"][: h.shape[1]] = self.kernels.product.product(h.T, drows.dquery)
-        grads["attention.v"][...] = drows.dv
+        self.kernels.product.product(h.T, drows.dquery, out=grads["attention.W"][: h.shape[1]])
+        self.kernels.rows.put(grads["attention.v"], ..., drows.dv)
 
 
 SCORES: dict[str, type[Dot]] = {"dot": Dot, "general": General, "concat": Concat, "location": Location}

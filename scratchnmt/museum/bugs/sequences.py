@@ -8,8 +8,8 @@ BUGS = (
         title="the loop computes the gradient and stores it nowhere",
         origin="thinc 8.3.14, the generic Ops.backprop_lstm, which its GPU operations inherit",
         file="ops/lstm.py",
-        right="        dx[rows] += dx_rows[d]",
-        wrong="        dx_d = dx[rows] + dx_rows[d]",
+        right="        add_rows(dx, rows, dx_rows[d])",
+        wrong="        dx_d = take(dx, rows) + dx_rows[d]",
         check="lstm, two directions",
         caught="dx",
         story="There the loop over time bound what it had found to a local name, `dGt3`, and the buffer `dG`, "
@@ -22,9 +22,8 @@ BUGS = (
         title="the gradient is added up in a buffer that already holds the weights",
         origin="thinc 8.3.14, the Cython LSTM for the CPU",
         file="ops/lstm.py",
-        right="                         dWh=product(h[:, packing.previous].transpose(0, 2, 1), dz), db=dz.sum(axis=1),",
-        wrong="                         dWh=Wh + product(h[:, packing.previous].transpose(0, 2, 1), dz), "
-              "db=dz.sum(axis=1),",
+        right="                         dWh=product(take(h, (ALL, packing.previous)).transpose(0, 2, 1), dz),",
+        wrong="                         dWh=Wh + product(take(h, (ALL, packing.previous)).transpose(0, 2, 1), dz),",
         check="lstm",
         caught="dWh",
         story="The function that cuts the flat vector of parameters into matrices was called for the "
@@ -37,8 +36,8 @@ BUGS = (
         title="the loop back through time ends one step early",
         origin="thinc 8.3.14, the Cython LSTM for the CPU",
         file="ops/lstm.py",
-        right="        dx[rows] += dx_rows[d]",
-        wrong="        dx[rows[B:]] += dx_rows[d, B:]",
+        right="        add_rows(dx, rows, dx_rows[d])",
+        wrong="        add_rows(dx, rows[B:], dx_rows[d, B:])",
         check="lstm",
         caught="dx",
         story="A loop that runs down to 1 where it should run down to 0.  The first word of every sentence "
@@ -63,8 +62,9 @@ BUGS = (
         title="the gradient that arrives at the last cell state is dropped",
         origin="deeplearning4j, issue 8838",
         file="ops/lstm.py",
-        right="    dc[...] = dc_last[:, order]  # of the sentences not yet begun (from the end) it is still dc_last",
-        wrong="    dc[...] = 0",
+        right="    put(dc, ..., take(dc_last, (ALL, order)))  # of the sentences not yet begun (from the end) it is "
+              "still dc_last",
+        wrong="    put(dc, ..., 0)",
         check="lstm, two directions, initial states",
         caught="dc0",
         story="A layer returns its outputs and its last cell; its backward pass was given the gradients of "
@@ -92,10 +92,8 @@ BUGS = (
         title="the final state is that of the last row, where short sentences have only padding",
         origin="allennlp, issue 1713; pytorch/tutorials, issue 3643",
         file="ops/lstm.py",
-        right="    h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)",
-        wrong="""\
-    h_last[...] = y.reshape(T, B, D, H)[-1].transpose(1, 0, 2)  # (4)
-    c_last[:, order] = c[:, packing.last]""",
+        right="    put(h_last, (ALL, order), take(h, (ALL, packing.last)))  # (4)",
+        wrong="    put(h_last, ..., y.reshape(T, B, D, H)[-1].transpose(1, 0, 2))  # (4)",
         check="the_sequence_is_a_loop_of_cells",
         caught="h_last of the sequence",
         story="`outputs[-1]` is the final state of the longest sentence of the batch.  For all others it is "
@@ -108,8 +106,8 @@ BUGS = (
         origin="a classic of packed sequences; PyTorch's issues 2615, 3584 and 4927 are about sorting a batch "
                "and putting it back",
         file="ops/lstm.py",
-        right="    h_last[:, order], c_last[:, order] = h[:, packing.last], c[:, packing.last]  # (4)",
-        wrong="    h_last[...], c_last[...] = h[:, packing.last], c[:, packing.last]  # (4)",
+        right="    put(h_last, (ALL, order), take(h, (ALL, packing.last)))  # (4)",
+        wrong="    put(h_last, ..., take(h, (ALL, packing.last)))  # (4)",
         check="the_order_of_the_sentences_changes_nothing",
         caught="with its sentences in the order",
         story="Sentences are sorted by length so that the short ones can stop early, and have to be put back.  "
@@ -122,7 +120,7 @@ BUGS = (
         title="the two directions' final states are reshaped where they should be put side by side",
         origin="a classic: `h_n.view(batch, -1)` of PyTorch's (directions, batch, hidden)",
         file="models/encoder.py",
-        right="    return last.transpose(1, 0, 2).reshape(B, D * G)",
+        right="    return kernels.rows.contiguous(last.transpose(1, 0, 2)).reshape(B, D * G)",
         wrong="    return last.reshape(B, D * G)",
         check="a_sentence_alone_is_what_it_is_in_a_batch",
         caught="together in a padded batch",
