@@ -117,7 +117,7 @@ class SentencePieceVocabulary:
         self._model = model
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-            pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+            pieces = self._processor.id_to_piece(list(range(len(self))))  # a list: sentencepiece 0.2.1 takes no range
         except (RuntimeError, IndexError) as error:
             raise ArgumentError("not a SentencePiece model, or a damaged one") from error
         if tuple(pieces[: len(SPECIALS)]) != SPECIALS:
