@@ -282,7 +282,7 @@ def test_an_out_that_cannot_be_a_folder(call, data, text, tmp_path):
 
 def test_an_extra_that_is_not_installed_is_named(call, data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    refused(call("train", *data, "--out", tmp_path / "out"), "pip install 'scratchnmt[train]'")
+    refused(call("train", *data, "--out", tmp_path / "out"), "pip install sacrebleu sentencepiece safetensors")
     assert not (tmp_path / "out").exists()
 
 
