@@ -19,7 +19,7 @@ from .errors import ArgumentError, InputError
 Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
 
 
-_INSTALL = "pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'"
+_INSTALL = "pip install cupy-cuda12x, or cupy-cuda13x for a driver of CUDA 13"
 _NO_DEVICE = 100  # CUDA's runtime API: cudaErrorNoDevice
 
 

@@ -121,15 +121,34 @@ def sentence(error: BaseException) -> str:
 TOLD = (InputError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback
 
 
+EXTRAS = {  # of setup.cfg: what to install by name, for those who have no folder of the source
+    "train": "sacrebleu sentencepiece safetensors tqdm threadpoolctl matplotlib",
+    "keras": "h5py",
+    "mpi": "mpi4py",
+    "cuda12": "cupy-cuda12x",
+    "cuda13": "cupy-cuda13x",
+}
+
+
 def require(name: str, extra: str) -> ModuleType:
     """Import an optional package, or say how to install it.
 
-    Raises InputError naming the package and the extra of scratchnmt that brings it.
+    Raises InputError naming the package and what brings it; if it is installed, why it cannot be imported.
     """
     if found := sys.modules.get(name):  # at once: this is asked at every launch
         return found
+    package = name.partition(".")[0]
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise InputError(f"{package} is not installed: pip install 'scratchnmt[{extra}]'") from error
+    except Exception as error:  # one that was built for another NumPy may raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise InputError(f"{package} is not installed: {install(extra)}") from error
+        reason = " ".join(str(error).split()) or "it tells no reason"
+        raise InputError(f"{package} is installed, but cannot be imported ({type(error).__name__}: {reason}): bring it "
+                         f"and what it needs up to date, {install(extra, '--upgrade ')}") from error
+
+
+def install(extra: str, how: str = "") -> str:
+    """The commands that install what an extra of setup.cfg names."""
+    from_source = f"pip install {how}'.[{extra}]' in the folder of scratchnmt's source"
+    return f"pip install {how}{EXTRAS[extra]}, or {from_source}" if extra in EXTRAS else from_source

@@ -1,9 +1,11 @@
 """The archive of the sources holds all that the tests need; .ci/run builds it and runs some of them."""
 
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,16 @@ def test_every_file_is_in_it(tmp_path):
     with tarfile.open(made) as archive:
         inside = {Path(*Path(member.name).parts[1:]) for member in archive if member.isfile()}
     assert here <= inside, sorted(here - inside)[:10]
+
+
+def test_the_oldest_versions_that_are_tried_are_those_that_are_admitted():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    lines = [setup["options"]["install_requires"], *(extras.get(name, raw=True) for name in ("train", "keras", "test"))]
+    floors = dict(line.split(">=") for line in "\n".join(lines).split() if line != "%(train)s")
+    pins = (ROOT / "tests" / "oldest-requirements.txt").read_text(encoding="utf-8").split("\n")[1:]
+    tried = dict(pin.split("==") for pin in pins if pin)
+    assert tried.keys() == floors.keys()
+    for name, floor in floors.items():
+        assert re.fullmatch(re.escape(floor) + r"(\.0)*", tried[name]), f"{name}>={floor} is tried with {tried[name]}"

@@ -23,7 +23,7 @@ def test_without_cupy_there_is_the_cpu(monkeypatch):
     assert to_device(array, "cpu") is array
     assert array_module(array, array) is device_module("cpu") is np
     for device, message in (("gpu", 'expected "cpu", "cuda" or "cuda:N"'), ("cuda:x", "not known"),
-                            ("cuda:1", r"needs cupy: pip install 'scratchnmt\[cuda12\]'")):
+                            ("cuda:1", r"needs cupy: pip install cupy-cuda12x")):
         with pytest.raises(InputError, match=message):
             to_device(np.zeros(2), device)
 

@@ -101,8 +101,8 @@ def test_train_help_lists_every_choice_with_its_default(call, monkeypatch):
     out = call("train", "--help")[1]
     names = {f.name for f in (*fields(TrainingOptions), *fields(NMTConfig))}
     names -= {"src_vocab_size", "tgt_vocab_size", "bidirectional"}
-    for name in (*names, "one_direction", "vocab", "vocab_size", "min_count", "joint_vocab", "max_length", "device",
-                 "kernels", "matmul"):
+    for name in (*names, "one_direction", "vocab", "vocab_size", "min_count", "joint_vocab", "normalization",
+                 "character_coverage", "user_symbol", "max_length", "device", "kernels", "matmul"):
         assert f"--{name.replace('_', '-')} " in out
     for line in ("--batch-size N .*default: 32", "--vocab-size N .*default: 8000",
                  "--vocab .*default: unigram"):
@@ -155,6 +155,32 @@ def test_subwords_are_learned_from_raw_text(call, data, tmp_path):
     assert {path.name for path in tmp_path.glob("*/*.spm")} == {"src.spm", "tgt.spm", "joint.spm"}
     run = RunFolder(tmp_path / "b").read()
     assert run.src_vocab is run.tgt_vocab and len(run.src_vocab) == 90
+
+
+def test_how_subwords_are_learned_is_kept_with_the_run(call, data, tmp_path):
+    out, small = tmp_path / "run", ["--embed-size", 8, "--hidden-size", 8, "--max-steps", 2]
+    chosen = ["--normalization", "nmt_nfkc_cf", "--character-coverage", 0.99, "--user-symbol", "<2fr>",
+              "--user-symbol", "<x>"]
+    status, _, err = call("train", *data, "--out", out, *small, *chosen)
+    assert status == 0 and "source: " in err and "target: " in err and " rare characters, " in err
+    run = RunFolder(out).read()
+    assert (run.data["normalization"], run.data["character_coverage"]) == ("nmt_nfkc_cf", 0.99)
+    assert run.data["user_symbol"] == ["<2fr>", "<x>"] == [run.src_vocab.token(i) for i in (4, 5)]
+    assert run.tgt_vocab.decode(run.tgt_vocab.encode("<2fr>LE CHIEN")) == "<2fr>le chien"
+    assert call("train", "--out", out, "--resume", "--max-steps", 3, *chosen)[0] == 0
+    assert (out / "src.spm").read_bytes() == run.src_vocab.to_bytes()
+    for option in (["--normalization", "identity"], ["--character-coverage", 1], ["--user-symbol", "<x>"]):
+        refused(call("train", "--out", out, "--resume", *option), option[0], "was started with")
+
+
+def test_a_run_of_before_there_was_a_choice_was_normalized_by_nmt_nfkc(call, data, tmp_path):
+    out = tmp_path / "run"
+    assert call("train", *data, "--out", out, "--embed-size", 8, "--hidden-size", 8, "--max-steps", 1)[0] == 0
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    del config["sha256"], config["data"]["normalization"], config["data"]["character_coverage"]
+    (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(call("train", "--out", out, "--resume", "--normalization", "identity"), "started with nmt_nfkc")
+    assert call("train", "--out", out, "--resume", "--max-steps", 2, "--normalization", "nmt_nfkc")[0] == 0
 
 
 def last_weights(folder):
@@ -256,7 +282,7 @@ def test_an_out_that_cannot_be_a_folder(call, data, text, tmp_path):
 
 def test_an_extra_that_is_not_installed_is_named(call, data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    refused(call("train", *data, "--out", tmp_path / "out"), "pip install 'scratchnmt[train]'")
+    refused(call("train", *data, "--out", tmp_path / "out"), "pip install sacrebleu sentencepiece safetensors")
     assert not (tmp_path / "out").exists()
 
 

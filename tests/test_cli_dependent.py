@@ -29,6 +29,9 @@ def refused(result, *parts):
     (["--trials", 2, "--patience", 0], "--trials needs a --patience above 0"),
     (["--lr-decay", 0.7, "--patience", 0], "--lr-decay needs a --patience above 0"),
     (["--min-count", 5], "--min-count is for --vocab word"),
+    (["--vocab", "word", "--normalization", "nfkc"], "--normalization is for subwords"),
+    (["--vocab", "word", "--character-coverage", 0.9], "--character-coverage is for subwords"),
+    (["--vocab", "word", "--user-symbol", "<x>"], "--user-symbol is for subwords: words are taken as they are"),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
 ])
 def test_train(call, tmp_path, options, sentence):

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import Any, NamedTuple
 
+from ..data.vocab import NORMALIZATIONS
 from ..models.attention import ATTENTIONS
 from ..models.attention.scores import SCORES
 from ..models.config import FEEDS, NO_ATTENTION, QUERIES
@@ -52,6 +53,14 @@ VOCABULARY = {
     "vocab_size": Option(8000, "maximum number of tokens of each side"),
     "min_count": Option(2, "minimum frequency of a word; rarer words become <unk> (--vocab word)"),
     "joint_vocab": Option(False, "joint vocabulary of source and target"),
+    "normalization": Option("identity", "Unicode normalization of both sides by SentencePiece (of subwords). identity "
+                            "keeps the text as it is: what normalization takes from the target, a translation can "
+                            "never contain", {"choices": NORMALIZATIONS}),
+    "character_coverage": Option(None, "share of the text whose characters, the most frequent ones, get subwords of "
+                                 "their own; the others become <unk> (default: all, unless there are so many rare ones "
+                                 "that they crowd the vocabulary)", {"type": float}),
+    "user_symbol": Option(None, "a string, such as a tag, that is always one subword; may be given several times",
+                          {"action": "append", "metavar": "TEXT"}),
 }
 MODEL = {
     "embed_size": Option(256, "size of the token embeddings"),

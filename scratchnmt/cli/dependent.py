@@ -26,6 +26,8 @@ class Dependent(NamedTuple):
 
 TRAIN = (
     Dependent("min_count", lambda v: v["vocab"] == "word", "is for --vocab word: subwords are not counted by it"),
+    Dependent("normalization character_coverage user_symbol", lambda v: v["vocab"] != "word",
+              "is for subwords: words are taken as they are"),
     Dependent("window", lambda v: v["attention"] != "global", "is for --attention local-m or local-p"),
     Dependent("max_source", lambda v: v["score"] == "location", "is for --score location"),
     Dependent("query", lambda v: v["score"] != NO_ATTENTION, "is for a model with attention, not for --score none"),

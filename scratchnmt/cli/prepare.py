@@ -30,6 +30,8 @@ from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
 
 _LEARN_FROM = 1_000_000  # lines
+# what runs were started with when it could not be chosen
+_SUBWORDS_BEFORE = {"normalization": "nmt_nfkc", "character_coverage": 1.0, "user_symbol": None}
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
 ALL_DEFAULTS = {**defaults({**VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
 
@@ -77,7 +79,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     """
     ranks = ranks or Ranks()
     run = folder.read()
-    before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
+    before = {**_SUBWORDS_BEFORE, **run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
@@ -106,21 +108,24 @@ def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary,
 
 
 def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: str, vocab_size: int,
-                       min_count: int, joint_vocab: bool, seed: int) -> tuple[Vocabulary, Vocabulary]:
-    """Learned from the lines of each side, or, if joint, one from both.
+                       min_count: int, joint_vocab: bool, seed: int, user_symbol: list[str] | None,
+                       **subwords: Any) -> tuple[Vocabulary, Vocabulary]:
+    """Learned from the lines of each side, or, if joint, one from both; `subwords`: how these are learned.
 
     Subwords are learned from _LEARN_FROM lines of each side at most, evenly spread; words are counted in all.
     """
-    def build(*sides: CountedLines) -> Vocabulary:
+    def build(whose: str, *sides: CountedLines) -> Vocabulary:
         if vocab == "word":
             return WordVocabulary.build(chain(*sides), vocab_size, min_count)
         some = (islice(lines, 0, None, -(-len(lines) // _LEARN_FROM) or 1) for lines in sides)
-        return SentencePieceVocabulary.train(chain(*some), vocab_size, vocab, seed)
+        return SentencePieceVocabulary.train(
+            chain(*some), vocab_size, vocab, seed, user_symbols=user_symbol or (), **subwords,
+            say=lambda line: print(f"{whose}: {line}", file=sys.stderr))
 
     if joint_vocab:
-        both = build(src_lines, tgt_lines)
+        both = build("source and target", src_lines, tgt_lines)
         return both, both
-    return build(src_lines), build(tgt_lines)
+    return build("source", src_lines), build("target", tgt_lines)
 
 
 def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,

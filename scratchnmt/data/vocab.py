@@ -13,19 +13,25 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, TypeAlias
 
-from ..errors import ArgumentError, InputError, require, shown
+from ..errors import ArgumentError, InputError, check_choice, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import read_limited
+from .characters import rare_characters
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+NORMALIZATIONS = ("identity", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf")  # SentencePiece's names
 
 VOCABULARY_LIMIT = 1 << 27  # bytes of a file: some million words; a larger one is neither written nor read
 _FORMAT, _VERSION = "scratchnmt words", 1
 _MOST_COMPOSED = 1000  # characters
+_SPACE = "\u2581"  # as SentencePiece writes it
+_NEVER_PIECES = "\0\t\r\n\x1f\u2585"  # SentencePiece has uses of its own for them, or leaves out lines with them
+_CLUSTER = re.compile("\\S[\u0300-\u036f]*|[^\\S ]")  # a character and the accents upon it, or an odd space
 
 
 class WordVocabulary:
@@ -97,7 +103,12 @@ class WordVocabulary:
 class SentencePieceVocabulary:
     """Subwords of raw text, by the sentencepiece library (Kudo and Richardson 2018).
 
-    Decoding gives raw text again, but for what the library normalises (NFKC: spaces, ligatures, "…").
+    Decoding gives the text again, but for what the library makes of spaces (a run of them is one; none are kept at the
+    start and the end; U+2581, with which it writes a space, comes back as one) and what its normalization changes:
+    nothing by "identity".  A vocabulary is normalized as it was learned; its file says how.
+
+    A character without a piece is read in its compatible form (Unicode NFKC: a no-break space as a space, a full-width
+    letter as a letter, a letter and its accent as one character), so that it is unknown only if that form is, too.
     """
 
     def __init__(self, model: bytes):
@@ -106,38 +117,56 @@ class SentencePieceVocabulary:
         self._model = model
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-            specials = tuple(self._processor.id_to_piece(range(len(SPECIALS))))
+            pieces = self._processor.id_to_piece(list(range(len(self))))  # a list: sentencepiece 0.2.1 takes no range
         except (RuntimeError, IndexError) as error:
             raise ArgumentError("not a SentencePiece model, or a damaged one") from error
-        if specials != SPECIALS:
-            raise ArgumentError(f"its first pieces are {' '.join(specials)}, expected {' '.join(SPECIALS)}")
+        if tuple(pieces[: len(SPECIALS)]) != SPECIALS:
+            specials = " ".join(pieces[: len(SPECIALS)])
+            raise ArgumentError(f"its first pieces are {specials}, expected {' '.join(SPECIALS)}")
+        self._known = frozenset(" ".join(pieces[len(SPECIALS) :]))
+        self._keeps_all = "\t" in self._processor.normalize("a\tb")  # the nmt rules read compatible forms themselves
 
     @classmethod
     def train(
-        cls, lines: Iterable[str], size: int = 8000, model: str = "bpe", seed: int = 0
+        cls, lines: Iterable[str], size: int = 8000, model: str = "bpe", seed: int = 0, *,
+        normalization: str = "identity", character_coverage: float | None = None, user_symbols: Sequence[str] = (),
+        say: Callable[[str], Any] = lambda line: None,
     ) -> SentencePieceVocabulary:
-        """Learn subwords ("bpe" or "unigram") from raw text, every character of which gets a piece.
+        """Learn subwords ("bpe" or "unigram") from raw text.
 
         `size` bounds len() of the result, special tokens included; a small text yields fewer pieces.
+        normalization: the rule of SentencePiece (one of NORMALIZATIONS) that is applied to every text.
+        character_coverage: which characters get a piece, see `rare_characters`; those of SPECIALS do in any case.
+        user_symbols: become a piece each, wherever they stand in a text.  say: is told of the rare characters.
         """
         sentencepiece = require("sentencepiece", extra="train")
         if model not in ("bpe", "unigram"):
             raise InputError(f'a SentencePiece model is "bpe" or "unigram", not {model!r}')
         if size <= len(SPECIALS):
             raise InputError(f"vocabulary size {size} is too small: {len(SPECIALS)} are the special tokens")
+        check_choice("normalization", normalization, NORMALIZATIONS)
+        _check_user_symbols(user_symbols)
         lines = [line for line in lines if line.strip()]
         if not lines:
             raise InputError("there is no text to learn subwords from")
+        rare, share = rare_characters(lines, size, character_coverage)
+        if rare:
+            say(f"{len(rare):,} rare characters, {share:.2%} of the text, get no piece and become <unk> "
+                "(character_coverage 1 gives each a piece)")
+        gaps = str.maketrans(dict.fromkeys([*rare, *_NEVER_PIECES], " "))
+        spelled = " ".join(sorted(set("".join(SPECIALS))))  # so that the text "<unk>" can be spelled
         sentencepiece.set_random_generator_seed(seed)
         pad, bos, eos, unk = SPECIALS
         out = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(lines),
+                sentence_iterator=iter([*(line.translate(gaps) for line in lines), spelled]),
                 model_writer=out,
                 vocab_size=size,
                 model_type=model,
+                normalization_rule_name=normalization,
                 character_coverage=1.0,
+                user_defined_symbols=list(user_symbols),
                 hard_vocab_limit=False,
                 max_sentence_length=1 << 20,
                 pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
@@ -146,17 +175,26 @@ class SentencePieceVocabulary:
             )  # fmt: skip
         except RuntimeError as error:
             needed = re.search(r"smaller than required_chars. \d+ vs (\d+)", str(error))
-            reason = f"its characters alone need {needed[1]}" if needed else str(error)
+            what = "characters and the user symbols" if user_symbols else "characters alone"
+            reason = (f"its {what} need {needed[1]}: choose a larger vocab_size or a smaller character_coverage"
+                      if needed else str(error))
             raise InputError(f"SentencePiece cannot learn {size} pieces from this text: {reason}") from error
         return cls(out.getvalue())
 
     def encode(self, line: str) -> list[int]:
-        """The ids of a line's pieces; UNK for characters that were not in the training text."""
-        return self._processor.encode(line)
+        """The ids of a line's pieces; UNK for characters that have none."""
+        return self._processor.encode(self._spelled(line))
 
     def tokens(self, line: str) -> list[str]:
         """The line's pieces, one for every id of `encode`; a piece that starts a word begins with U+2581."""
-        return self._processor.encode(line, out_type=str)
+        return self._processor.encode(self._spelled(line), out_type=str)
+
+    def _spelled(self, line: str) -> str:
+        """The line, its characters that have no piece in their compatible form."""
+        known = self._known
+        if not self._keeps_all or known.issuperset(line):
+            return line
+        return _CLUSTER.sub(lambda m: m[0] if known.issuperset(m[0]) else _compatible_form(m[0]), line)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Raw text, without padding, <s> and </s>; an unknown piece reads <unk>."""
@@ -183,6 +221,26 @@ class SentencePieceVocabulary:
 
     def __reduce__(self):
         return SentencePieceVocabulary, (self._model,)  # for processes that encode
+
+
+def _compatible_form(text: str) -> str:
+    """As SentencePiece's rule nmt_nfkc has it: Unicode's NFKC, and control characters and odd spaces as spaces."""
+    return _nmt_nfkc().normalize(text)
+
+
+@cache
+def _nmt_nfkc() -> Any:
+    return require("sentencepiece", extra="train").SentencePieceNormalizer(
+        rule_name="nmt_nfkc", add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False)
+
+
+def _check_user_symbols(symbols: Sequence[str]) -> None:
+    for symbol in symbols:
+        if symbol.split() != [symbol] or set(symbol) & {_SPACE, *_NEVER_PIECES} or symbol in SPECIALS:
+            raise InputError(f"user symbol {shown(symbol)} cannot be a piece: expected text without spaces, other than "
+                             f"{', '.join(SPECIALS)}")
+    if len(set(symbols)) < len(symbols):
+        raise InputError(f"a user symbol is given twice: {shown(list(symbols))}")
 
 
 Vocabulary: TypeAlias = WordVocabulary | SentencePieceVocabulary

@@ -23,8 +23,7 @@ try:
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
 except ImportError as error:
-    raise ImportError("scratchnmt.gradcheck.strategies needs hypothesis: pip install hypothesis, "
-                      "or 'scratchnmt[test]'") from error
+    raise ImportError("scratchnmt.gradcheck.strategies needs hypothesis: pip install hypothesis") from error
 
 Strategy: TypeAlias = st.SearchStrategy
 Shape: TypeAlias = "int | Sequence[int] | Strategy[tuple[int, ...]]"

@@ -1,8 +1,11 @@
+import io
 import json
+import re
 from functools import cache
 
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,9 +94,55 @@ def test_pieces_compose_accents_and_show_the_unknown(pieces):
     assert pieces.encode("  ") == []
 
 
+@pytest.mark.parametrize("line, read", [
+    ("son\u00a0cœur\u3000bat\tici", "son cœur bat ici"), ("ｃａｌｍｅ", "calme"), ("c\u0327a bat", "ça bat"),
+    ("ﬁn ²", "fin <unk>"), ("pas\u00adsé l'e\u0301te\u0301 漢", "pas<unk>sé l'été <unk>"),
+    ("a\u0301\u0302b", "<unk>b"), ("\0 ▅", "<unk> <unk>"), ("a\x1fb", "ab"),
+], ids=ascii)
+def test_a_character_without_a_piece_is_read_in_its_compatible_form(line, read):
+    vocab = few_pieces()
+    assert vocab.decode(vocab.encode(line)) == read
+    assert [vocab.token(i) for i in vocab.encode(read)] == vocab.tokens(read)
+    if UNK not in vocab.encode(line):
+        assert vocab.encode(line) == vocab.encode(read) and vocab.tokens(line) == vocab.tokens(read)
+
+
+def test_a_character_with_a_piece_stays_as_it_is_beside_one_without():
+    vocab = SentencePieceVocabulary.train(["5 m² ｆ ½ été e\u0301te\u0301"])
+    line = "m² ½ e\u0301 é ｆ"
+    assert vocab.decode(vocab.encode(f"{line} ２ 漢\u00a0{line}")) == f"{line} <unk> <unk> {line}"
+
+
 @cache
 def few_pieces():
     return SentencePieceVocabulary.train(FRENCH, size=60)
+
+
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1f\u2585")
+FRAGMENTS = [
+    *SPECIALS, "<unk", "unk>", "▁", "▁<s>", " ", "  ", "\t", "\u00a0", "\u3000", "\u200c", "\u200d", "\ufeff", "\u202e",
+    "m²", "½", "ﬁ", "，", "１２", "e\u0301", "é", "\u0301\u0302", "\u0340", "\u212b", "각", "\u1100\u1161", "İ",
+    "👩\u200d👧", "\ufffd", "\uffff", "\x85", "\u2028", "\x1c", "\r", "%s", "\\n", ",", '"', "##a", "@@ ",
+]
+hostile = st.lists(st.text(LETTERS, max_size=8) | st.sampled_from(FRAGMENTS), max_size=6).map("".join)
+
+
+def with_single_spaces(line):
+    """Without spaces at the start and the end, of a run of them one; tabs and ends of lines are spaces, as is ▁."""
+    return re.sub("[ \t\r\n▁]+", " ", line).strip(" ")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(hostile.filter(str.strip), min_size=1, max_size=5), st.sampled_from(["bpe", "unigram"]),
+       st.lists(st.sampled_from(["<num>", "<2de>", "a,b", '"', "m²", "e\u0301"]), unique=True))
+def test_hostile_text_that_was_learned_from_comes_back(lines, model, user_symbols):
+    vocab = SentencePieceVocabulary.train(["x", *lines], model=model, user_symbols=user_symbols)
+    for line in (*lines, " ".join(lines), "".join(SPECIALS), "x".join(user_symbols)):
+        ids = vocab.encode(line)
+        assert not {PAD, BOS, EOS, UNK} & set(ids)
+        assert [vocab.token(i) for i in ids] == vocab.tokens(line)
+        back = vocab.decode(ids)
+        assert (with_single_spaces(back) if "▁" in line else back) == with_single_spaces(line)
 
 
 @settings(max_examples=30)
@@ -101,6 +150,58 @@ def few_pieces():
 def test_any_text_of_known_characters_comes_back(text):
     vocab = few_pieces()
     assert vocab.decode(vocab.encode(text)) == " ".join(text.split())
+
+
+@settings(max_examples=100, deadline=None)
+@given(hostile)
+def test_a_vocabulary_made_before_keeps_its_pieces(line):
+    """They normalized by nmt_nfkc, and a character without a piece was unknown."""
+    before = made_before()
+    vocab = SentencePieceVocabulary(before.serialized_model_proto())
+    assert vocab.encode(line) == before.encode(line) and vocab.tokens(line) == before.encode(line, out_type=str)
+    assert vocab.decode(vocab.encode(line)) == before.decode(before.encode(line))
+
+
+@cache
+def made_before():
+    model = io.BytesIO()
+    pad, bos, eos, unk = SPECIALS
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(FRENCH), model_writer=model, vocab_size=80, character_coverage=1.0, minloglevel=3,
+        hard_vocab_limit=False, pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
+        pad_piece=pad, bos_piece=bos, eos_piece=eos, unk_piece=unk, unk_surface=unk)
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
+@pytest.mark.parametrize("model", ["bpe", "unigram"])
+def test_special_symbols_in_text_are_spelled_though_their_characters_are_nowhere(model):
+    vocab = SentencePieceVocabulary.train(["le chat voit"], model=model)
+    for line in (*SPECIALS, "le <unk> voit</s>", "<s><pad>"):
+        assert UNK not in vocab.encode(line) and vocab.decode(vocab.encode(line)) == line
+
+
+@pytest.mark.parametrize("rule, read", [
+    ("identity", "É m² ½"), ("nfkc", "É m2 1⁄2"), ("nmt_nfkc", "É m2 1⁄2"), ("nfkc_cf", "é m2 1⁄2"),
+    ("nmt_nfkc_cf", "é m2 1⁄2"),
+])
+def test_text_is_normalized_by_the_rule_it_was_learned_with(tmp_path, rule, read):
+    SentencePieceVocabulary.train(["É m² ½", "é m2 1⁄2"], normalization=rule).save(tmp_path / "v.spm")
+    vocab = load_vocabulary(tmp_path / "v.spm")
+    assert vocab.decode(vocab.encode("É m² ½")) == read
+    assert UNK not in vocab.encode("m²\u00a0½\tm²")
+
+
+def test_a_user_symbol_is_one_piece_wherever_it_stands():
+    vocab = SentencePieceVocabulary.train(FRENCH, size=80, user_symbols=["<num>", "été", "a,b"])
+    assert [vocab.token(i) for i in (4, 5, 6)] == ["<num>", "été", "a,b"]
+    assert [token for token in vocab.tokens("x<num>passétéa,b") if len(token) > 2][-2:] == ["été", "a,b"]
+    assert vocab.decode(vocab.encode("<num>été <num> a,b.")) == "<num>été <num> a,b."
+
+
+def test_lines_with_what_sentencepiece_reserves_are_learned_from():
+    for reserved in "\0\t\r\n\x1f▅":
+        vocab = SentencePieceVocabulary.train(["le chat", f"zut{reserved}wagon"])
+        assert UNK not in vocab.encode("zut wagon")
 
 
 def test_training_is_reproducible_and_silent(capfd):
@@ -117,7 +218,16 @@ def test_a_small_text_yields_fewer_pieces():
 @pytest.mark.parametrize(
     "lines, arguments, message",
     [
-        (FRENCH, dict(size=10), "characters alone need"),
+        (FRENCH, dict(size=10), "characters alone need 50: choose a larger vocab_size or a smaller character_cov"),
+        (FRENCH, dict(size=20, user_symbols=["<a>"]), "its characters and the user symbols need 51"),
+        (FRENCH, dict(character_coverage=0.0), "character_coverage is 0.0, expected a share"),
+        (FRENCH, dict(character_coverage=1.1), "character_coverage is 1.1, expected a share"),
+        (FRENCH, dict(normalization="nfc"), "normalization is 'nfc', expected one of identity, nmt_nfkc"),
+        (FRENCH, dict(user_symbols=["a b"]), "user symbol 'a b' cannot be a piece"),
+        (FRENCH, dict(user_symbols=["x", ""]), "user symbol '' cannot be a piece"),
+        (FRENCH, dict(user_symbols=["▁x"]), "user symbol '▁x' cannot be a piece"),
+        (FRENCH, dict(user_symbols=["<unk>"]), "user symbol '<unk>' cannot be a piece"),
+        (FRENCH, dict(user_symbols=["<x>", "<x>"]), "given twice"),
         (FRENCH, dict(size=-1), "size -1"),
         (FRENCH, dict(model="char"), "not 'char'"),
         (["", " "], {}, "no text"),
@@ -176,10 +286,6 @@ def test_a_newer_version_is_said(tmp_path):
 
 
 def test_a_cut_or_foreign_piece_model_is_refused(tmp_path, pieces):
-    import io
-
-    import sentencepiece
-
     pieces.save(tmp_path / "m.spm")
     whole = (tmp_path / "m.spm").read_bytes()
     foreign = io.BytesIO()

@@ -12,7 +12,7 @@ from scratchnmt.models.nmt import NMT
 from scratchnmt.ops.lstm import lstm_forward
 from scratchnmt.ops.lstm_gates import lstm_gates_forward
 
-INSTALL = "pip install 'scratchnmt[cuda12]' or 'scratchnmt[cuda13]'"
+INSTALL = "pip install cupy-cuda12x, or cupy-cuda13x for a driver of CUDA 13"
 
 
 def refusal(device="cuda"):

@@ -84,7 +84,7 @@ def test_kernels_are_compiled_by_cupy_when_first_launched(monkeypatch):
 
 def test_without_cupy_or_for_other_types_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(InputError, match=r"cupy is not installed: pip install 'scratchnmt\[cuda12\]'"):
+    with pytest.raises(InputError, match=r"cupy is not installed: pip install cupy-cuda12x"):
         launcher.kernel("lstm_gates", "lstm_gates_forward", "float32")
     with pytest.raises(TypeError, match="lstm_gates_forward: arrays of float16, expected float32 or float64"):
         launcher.kernel("lstm_gates", "lstm_gates_forward", "float16")
