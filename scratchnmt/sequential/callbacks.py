@@ -267,15 +267,12 @@ class ModelCheckpoint(_Watch):
         writer(self.filepath, self.save_weights_only)  # tells now what it would miss after the first epoch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        before = self.best
         if self.save_best_only and not self.improved(logs):
             return
         path = self._path(epoch, logs)
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        if self.save_best_only:
-            self.say(f"Epoch {epoch + 1}: {self.monitor} improved from {before} to {self.best}, saving {path}")
-        else:
-            self.say(f"Epoch {epoch + 1}: saving {path}")
+        improved = f"{self.monitor} improved to {self.best:.6g}, " if self.save_best_only else ""
+        self.say(f"Epoch {epoch + 1}: {improved}saving {path}")
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
 
     def _path(self, epoch: int, logs: Mapping[str, float]) -> str:
@@ -309,7 +306,8 @@ class LearningRateScheduler(Callback):
         now = (epoch, optimizer.learning_rate) if _takes(self.schedule, 2) else (epoch,)
         optimizer.learning_rate = _rate("LearningRateScheduler: what schedule returned", self.schedule(*now))
         if self.verbose:
-            print(f"Epoch {epoch + 1}: LearningRateScheduler sets the learning rate to {optimizer.learning_rate}.")
+            print(f"Epoch {epoch + 1}: LearningRateScheduler sets the learning rate to "
+                  f"{optimizer.learning_rate:.6g}.")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs["learning_rate"] = self.model.optimizer.learning_rate
@@ -350,7 +348,7 @@ class ReduceLROnPlateau(_Watch):
                 optimizer.learning_rate = max(optimizer.learning_rate * self.factor, self.min_lr)
                 self.cooldown_counter, self.wait = self.cooldown, 0
                 self.say(f"Epoch {epoch + 1}: ReduceLROnPlateau reduces the learning rate to "
-                         f"{optimizer.learning_rate}.")
+                         f"{optimizer.learning_rate:.6g}.")
 
 
 class CSVLogger(Callback):
