@@ -12,7 +12,7 @@ which is the same as  w - rate m^ / (sqrt(v^) + eps)  with both bias corrections
 numbers of (4).  Each pass reads what the one before wrote, so the vector is worked through in pieces
 that stay in cache, and its parts run on several threads; no element's result depends on either.
 
-They take no other attributes than these, so that a misspelt one, such as lr, is an error and no silence.
+SGD, Adam and RMSprop name their attributes in __slots__: to set a misspelt one, such as lr, is an AttributeError.
 
 Every class raises InputError for a rate or eps below 0, and for a momentum, beta, rho or decay outside of [0, 1).
 """
