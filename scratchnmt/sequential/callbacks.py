@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Any
 
-from ..errors import InputError, WriteError, look_up, shown, whole_number
-from .layer import flag, number
+from ..errors import InputError, WriteError, look_up, shown
+from .layer import flag, from_zero, number
 
 MODES = dict.fromkeys(("auto", "min", "max"))
 HOOKS = {f"on_{when}": arguments
@@ -212,8 +212,8 @@ class EarlyStopping(_Watch):
                  mode: str = "auto", baseline: float | None = None, restore_best_weights: bool = False,
                  start_from_epoch: int = 0):
         super().__init__(monitor, min_delta, mode, verbose)
-        self.patience, self.baseline = _epochs("EarlyStopping: patience", patience), baseline
-        self.start_from_epoch = _epochs("EarlyStopping: start_from_epoch", start_from_epoch)
+        self.patience, self.baseline = from_zero("EarlyStopping: patience", patience), baseline
+        self.start_from_epoch = from_zero("EarlyStopping: start_from_epoch", start_from_epoch)
         self.restore_best_weights = flag("EarlyStopping: restore_best_weights", restore_best_weights)
         self.wait = self.best_epoch = self.stopped_epoch = 0
         self.best_weights: Any = None  # of the whole network, as one vector
@@ -283,11 +283,6 @@ class ModelCheckpoint(_Watch):
                              f"are epoch, {', '.join(logs)}") from error
 
 
-def _epochs(what: str, value: Any) -> int:
-    """A number of epochs, from 0 on."""
-    return 0 if value == 0 and not isinstance(value, bool) else whole_number(what, value)
-
-
 def _rate(what: str, rate: Any) -> float:
     return number(what, rate, lambda rate: 0 <= rate < inf, "a number of at least 0")
 
@@ -324,8 +319,8 @@ class ReduceLROnPlateau(_Watch):
         super().__init__(monitor, min_delta, mode, verbose)
         self.factor = number("ReduceLROnPlateau: factor", factor, lambda factor: 0 < factor < 1,
                              "a number above 0 and below 1")
-        self.patience = _epochs("ReduceLROnPlateau: patience", patience)
-        self.cooldown = _epochs("ReduceLROnPlateau: cooldown", cooldown)
+        self.patience = from_zero("ReduceLROnPlateau: patience", patience)
+        self.cooldown = from_zero("ReduceLROnPlateau: cooldown", cooldown)
         self.min_lr = _rate("ReduceLROnPlateau: min_lr", min_lr)
         self.wait = self.cooldown_counter = 0
 

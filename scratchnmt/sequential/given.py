@@ -23,6 +23,8 @@ def host_array(what: str, given: Any) -> np.ndarray:
         given = given[0]
     if isinstance(given, Mapping) or hasattr(given, "__next__"):
         raise InputError(f"{what} is a {type(given).__name__}, expected an array")
+    if np.ma.is_masked(given):
+        raise InputError(f"{what} is an array with masked numbers, expected one without: filled(...) makes one")
     try:
         array = (given.to_numpy() if hasattr(given, "to_numpy") else to_device(given, "cpu") if hasattr(given, "dtype")
                  else np.asarray(given))
@@ -52,6 +54,6 @@ def class_weights(given: Any, labels: np.ndarray, classes: int) -> np.ndarray:
     for label, weight in given.items():
         if label not in range(classes):
             raise InputError(f"class_weight holds class {shown(label)}, expected whole numbers from 0 to {classes - 1}")
-        table[label] = number(f"class_weight of class {label}", weight, lambda weight: 0 <= weight < np.inf,
+        table[int(label)] = number(f"class_weight of class {label}", weight, lambda weight: 0 <= weight < np.inf,
                               "a number of at least 0")
     return table[labels]

@@ -24,7 +24,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, takewhile
-from math import prod
+from math import inf, prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -33,7 +33,7 @@ from ..arrays import array_module, to_device
 from ..errors import InputError, look_up, printable, require, shown
 from ..files.reading import Archive, parse_json
 from . import core, recurrent, wrappers
-from .layer import Layer, snake_case
+from .layer import Layer, from_zero, number, snake_case
 from .losses import LOSSES, METRICS
 from .model import OPTIMIZERS, Sequential
 
@@ -325,21 +325,24 @@ def _take_state(model: Sequential, arrays: list[Any], file: Any, path: str | os.
     """Put the state that Keras kept into the optimizer; if it does not fit, warn, and the optimizer begins anew."""
     if not arrays:
         return
-    kept = _kept(model)
-    into = [model.keras_weights(model.params.like(getattr(model.optimizer, name)), trained=True) for name in kept]
-    places = [array for arrays in zip(*into, strict=True) for array in arrays]
+    vectors = {name: model.params.like() for name in _kept(model)}
+    of_each = zip(*(model.keras_weights(vector, trained=True) for vector in vectors.values()), strict=True)
+    places = [array for arrays in of_each for array in arrays]
     shapes = [getattr(array, "shape", None) for array in arrays]
     if shapes == [(), ()]:  # compiled, and not trained yet
         places = []
     if shapes != [(), (), *(place.shape for place in places)]:
         warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
         return
-    (step, rate, *vectors) = _numbers(file, arrays, "iuf")
-    factors = list(kept.values())
-    model.optimizer.step_count, model.optimizer.learning_rate = int(step), float(rate)
-    for number, (place, vector) in enumerate(zip(places, vectors, strict=True)):
-        if factor := factors[number % len(factors)]:
-            place[...] = array_module(place).asarray((vector / factor).astype(model.dtype))
+    step, rate, *kept = _numbers(file, arrays, "iuf")
+    from_zero("the optimizer's step", int(step))
+    number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
+    for place, array in zip(places, kept, strict=True):
+        place[...] = array_module(place).asarray(array.astype(model.dtype))
+    for vector, factor in zip(vectors.values(), _kept(model).values(), strict=True):
+        vector.flat /= factor or 1.0
+    model.optimizer.load_state({"step": int(step), "learning_rate": float(rate),
+                                **{name: vector.flat for name, vector in vectors.items()}})
 
 
 # HDF5
@@ -472,8 +475,8 @@ def _names(group: Any, name: str) -> list[str]:
 def _set_names(group: Any, name: str, names: list[str]) -> None:
     encoded = np.array([one.encode() for one in names], "S") if names else np.zeros(0, "S1")
     parts = max(1, -(-encoded.nbytes // ATTRIBUTE))
-    for number, part in enumerate(np.array_split(encoded, parts)):
-        group.attrs[f"{name}{number}" if parts > 1 else name] = part
+    for k, part in enumerate(np.array_split(encoded, parts)):
+        group.attrs[f"{name}{k}" if parts > 1 else name] = part
 
 
 def _fill_group(group: Any, arrays: Mapping[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ length that is not known yet.  Arrays are batch-first, (B, T, ...), as in Keras.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from itertools import count
@@ -46,12 +47,16 @@ class Trained(metaclass=Settled):
     _trainable = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self.made and name in self.choices:
+        if self.made and self.settled(name) and value != getattr(self, name):
             raise InputError(f"{self!r}: {name} is chosen when it is made, {type(self).__name__}(..., {name}=...)")
         if self.made and not hasattr(self, name):
             known = [known for known in ("trainable", *vars(self)) if known not in self.choices]
             raise InputError(f"{self!r} has no attribute {shown(name)}{did_you_mean(name, known)}")
         super().__setattr__(name, value)
+
+    def settled(self, name: str) -> bool:
+        """Whether an attribute is chosen when it is made, and not changed later: that would have no effect."""
+        return name in self.choices
 
     @property
     def trainable(self) -> bool:
@@ -75,9 +80,8 @@ class Layer(Trained):
 
     def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, input_dim: int | None = None,
                  trainable: bool = True, **unknown: Any):
-        known = (*self.choices, "name", "input_shape", "input_dim", "trainable")
         for option in unknown:
-            look_up(f"{self.kind}: option", option, dict.fromkeys(known))
+            look_up(f"{self.kind}: option", option, dict.fromkeys(_options(type(self))))
         if name is not None and not isinstance(name, str):
             raise InputError(f"{self.kind}: name is {shown(name)}, expected text")
         self.name: Any = name
@@ -86,6 +90,9 @@ class Layer(Trained):
         self.shapes: dict[str, tuple[int, ...]] = {}  # of the weights
         self._alone: Parameters | None = None
         self.trainable = trainable
+
+    def settled(self, name):
+        return super().settled(name) or name == "input_shape" or name == "name" and self.name is not None
 
     def built(self, shape: Shape) -> Shape:
         """The output's shape for this input's; fills `shapes`.  InputError if the input does not fit."""
@@ -172,6 +179,12 @@ class Layer(Trained):
         return InputError(f"layer {self!r} got input of shape {shape_text(shape)}, expected {expected}")
 
 
+def _options(kind: Any) -> list[str]:
+    """What a kind of layer can be given by name: what its __init__ names, and what that of any layer does."""
+    given = {**inspect.signature(kind.__init__).parameters, **inspect.signature(Layer.__init__).parameters}
+    return [name for name, one in given.items() if name != "self" and one.kind is not one.VAR_KEYWORD]
+
+
 def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
     """Fill a layer's weights as they start, or with those that it had before it came into a network."""
     brought = layer.brought()
@@ -240,6 +253,13 @@ def flag(what: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{what} is {shown(value)}, expected True or False")
     return bool(value)
+
+
+def from_zero(what: str, value: Any) -> int:
+    """The value, a whole number of at least 0; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise InputError(f"{what} is {shown(value)}, expected a whole number of at least 0")
+    return int(value)
 
 
 def number(what: str, value: Any, fits: Callable[[float], bool] = isfinite, expected: str = "a finite number") -> float:

@@ -12,6 +12,7 @@ word whose probability is below 1e-7 must still be learnt, which stops where Ker
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -159,4 +160,7 @@ def check_targets(name: str, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
                          f"{K} classes")
     if not np.isfinite(y).all():
         raise InputError(f"y holds {y[~np.isfinite(y)][0]}, expected finite numbers")
+    if "crossentropy" in name and not loss.sparse and y.size and not 0 <= y.min() <= y.max() <= 1:
+        warnings.warn(f"{name}: y runs from {y.min()} to {y.max()}, but is learnt as probabilities, from 0 to 1",
+                      stacklevel=2)
     return y

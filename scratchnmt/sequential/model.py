@@ -30,7 +30,9 @@ from .layer import (
     Weights,
     check_shapes,
     flag,
+    from_zero,
     named,
+    number,
     put_weights,
     shape_text,
     start,
@@ -214,8 +216,11 @@ class Sequential(Trained):
         """
         look_up("on_nonfinite", on_nonfinite, dict.fromkeys(fitting.ON_NONFINITE))
         plan = fitting.Plan(batch_size=_batch_size(batch_size), epochs=whole_number("epochs", epochs),
-                            initial_epoch=whole_number("initial_epoch", initial_epoch) if initial_epoch else 0,
+                            initial_epoch=from_zero("initial_epoch", initial_epoch),
                             verbose=_verbose(verbose), shuffle=flag("shuffle", shuffle), on_nonfinite=on_nonfinite)
+        if plan.initial_epoch >= plan.epochs:
+            raise InputError(f"fit: initial_epoch is {initial_epoch} and epochs {epochs}, expected more: epochs is the "
+                             "number of the last one")
         if class_weight is not None and sample_weight is not None:
             raise InputError("fit: class_weight and sample_weight exclude each other: multiply the one into the other")
         if validation_data is None:
@@ -265,7 +270,10 @@ class Sequential(Trained):
 
     def data(self, x: Any, y: Any, sample_weight: Any, prefix: str = "") -> fitting.Data:
         """Arrays on the host that fit the network, its loss and each other; InputError otherwise."""
-        x, y = self.inputs(x, f"{prefix}x"), host_array(f"{prefix}y", y)
+        x = self.inputs(x, f"{prefix}x")
+        if isinstance(y, (list, tuple)) and len(y) == 1 != len(x):
+            y = y[0]  # a list of all targets, of which there is one
+        y = host_array(f"{prefix}y", y)
         (p, _), _ = self.forward(self.there(x[:1]))
         if not y.ndim or len(y) != len(x):
             raise InputError(f"{prefix}x holds {len(x)} examples and y {len(y) if y.ndim else 'a single number'}, "
@@ -276,6 +284,8 @@ class Sequential(Trained):
         if not (np.isfinite(weight) & (weight >= 0)).all():
             wrong = weight[~(np.isfinite(weight) & (weight >= 0))][0]
             raise InputError(f"sample_weight holds {wrong}, expected numbers of at least 0")
+        if weight.shape == (len(x), 1) and p.ndim == 2:
+            weight = weight[:, 0]
         if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
             raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
         return fitting.Data(x, y if losses.LOSSES[self.loss].sparse else y.astype(self.dtype), weight)
@@ -441,5 +451,6 @@ def optimizer_named(given: Any) -> SGD | Adam | RMSprop:
     if isinstance(given, RMSprop) and given.momentum:
         raise InputError(f"RMSprop: momentum is {given.momentum}, which there is not here: choose 0.0, or SGD or Adam")
     if isinstance(given, (SGD, Adam, RMSprop)):
-        return type(given)(*map(float, given))
+        return type(given)(*(number(f"{type(given).__name__}: {name}", value)
+                             for name, value in given._asdict().items()))
     return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -307,6 +307,23 @@ def a_number(file):
     file.attrs["model_config"] = 3
 
 
+@pytest.mark.parametrize("place, value, words", [("optimizer/vars/0", np.int32(-3), "step|below 0"),
+                                                 ("optimizer/vars/1", np.float32("nan"), "learning_rate"),
+                                                 ("optimizer/vars/1", np.float32(-1), "learning_rate")])
+def test_an_optimizers_state_that_there_cannot_be(place, value, words, rng, tmp_path):
+    model, _, _ = trained("seed", rng)
+    file = io.BytesIO(saving.keras_files.weights_bytes(model))
+    with h5py.File(file, "a") as content:
+        del content[place]
+        content[place] = value
+    whole = saving.keras_files.archive_bytes(model)
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(tmp_path / "a.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, file.getvalue() if name.endswith("weights.h5") else old.read(name))
+    with pytest.raises(InputError, match=f"a.keras: .*({words})"):
+        saving.load_model(tmp_path / "a.keras")
+
+
 @pytest.mark.parametrize("spoil", [names_elsewhere, packed, many_names, no_json, a_number])
 def test_a_spoilt_h5_is_refused(spoil, tmp_path):
     keras2(tmp_path / "old.h5")

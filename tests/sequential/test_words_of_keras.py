@@ -134,7 +134,9 @@ def test_trainable_is_true_or_false(value):
     (lambda: small(), "stop_traning", ["did you mean 'stop_training'?"]),
     (lambda: Dense(2, name="a"), "units", ["units is chosen when it is made, Dense(..., units=...)"]),
     (lambda: Dropout(0.2), "rate", ["rate is chosen when it is made"]),
-    (lambda: LSTM(2), "return_sequences", ["return_sequences is chosen when it is made"]),
+    (lambda: Dense(2, name="a"), "name", ["name is chosen when it is made"]),
+    (lambda: Dense(2), "input_shape", ["input_shape is chosen when it is made"]),
+    (lambda: LSTM(2, return_sequences=True), "return_sequences", ["return_sequences is chosen when it is made"]),
     (lambda: small(), "dtype", ["dtype is chosen when it is made"]),
 ])
 def test_attributes_that_would_do_nothing_are_refused(make, name, parts):
@@ -269,6 +271,10 @@ X, Y = np.ones((6, 3), "float32"), np.zeros((6, 2), "float32")
     (lambda: small().fit(X, Y, verbose=0, callbacks=[LearningRateScheduler(lambda epoch: float("nan"))]),
      ["what schedule returned is nan"]),
     (lambda: CSVLogger("a.csv", separator=""), ["CSVLogger: separator is ''"]),
+    (lambda: small().fit(X, Y, epochs=2, initial_epoch=5), ["initial_epoch is 5 and epochs 2, expected more"]),
+    (lambda: small().fit(np.ma.masked_greater(X, 0), Y), ["x is an array with masked numbers"]),
+    (lambda: small().compile(Adam("0.1"), "mse"), ["Adam: learning_rate is '0.1', expected a finite number"]),
+    (lambda: LSTM(3, activatoin="tanh"), ["LSTM: option 'activatoin'", "did you mean 'activation'?"]),
     (lambda: small().get_layer("hiden"), ["layer 'hiden' is not known", "did you mean 'hidden'?"]),
     (lambda: small().get_layer(index=2), ["index is 2, but there are 2 layers"]),
 ])
@@ -313,6 +319,13 @@ def test_and_no_other(layers, loss):
         small(*layers(), loss=loss)
 
 
+@pytest.mark.parametrize("low, high", [(-1, 1), (0, 255)])
+def test_targets_that_are_no_probabilities_are_told(low, high):
+    y = np.array([low, high] * 3)
+    with pytest.warns(UserWarning, match=f"binary_crossentropy: y runs from {low} to {high}"):
+        small(Dense(1, "sigmoid"), loss="binary_crossentropy").fit(X, y, verbose=0)
+
+
 # tables
 
 
@@ -340,7 +353,10 @@ def test_whatever_has_to_numpy_is_asked_for_it(data):
     assert (arrays.params.flat == tables.params.flat).all()
     assert (tables.predict(Table(x)) == arrays.predict(x)).all()
     assert tables.evaluate(Table(x), Table(y), verbose=0) == arrays.evaluate(x, y, verbose=0)
-    assert (arrays.predict([x]) == arrays.predict(x)).all()  # a list of its one input
+    assert (arrays.predict([x]) == arrays.predict(x)).all()  # lists of the one input and output
+    found = [model.fit(*given, verbose=0, sample_weight=w, shuffle=False).history for model, given, w in (
+        (arrays, ([x], [y]), weight[:, None]), (tables, (x, y), weight))]
+    assert found[0] == found[1]
 
 
 def test_data_frames_and_series_of_pandas(data):
@@ -489,7 +505,7 @@ def test_weights_of_classes_at_each_step(rng):
     x = rng.standard_normal((12, 4, 3))
     y = rng.integers(0, 3, (12, 4))
     found = []
-    for how in ({"class_weight": {0: 3.0, 2: 0.0}}, {"sample_weight": np.array([3.0, 1.0, 0.0])[y]}):
+    for how in ({"class_weight": {0.0: 3.0, 2: 0.0}}, {"sample_weight": np.array([3.0, 1.0, 0.0])[y]}):
         model = small(Dense(3, "softmax"), loss="sparse_categorical_crossentropy", inputs=(4, 3))
         model.fit(x, y, epochs=2, verbose=0, **how)
         found.append(model.params.flat)
