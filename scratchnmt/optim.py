@@ -12,6 +12,8 @@ which is the same as  w - rate m^ / (sqrt(v^) + eps)  with both bias corrections
 numbers of (4).  Each pass reads what the one before wrote, so the vector is worked through in pieces
 that stay in cache, and its parts run on several threads; no element's result depends on either.
 
+SGD, Adam and RMSprop name their attributes in __slots__: to set a misspelt one, such as lr, is an AttributeError.
+
 Every class raises InputError for a rate or eps below 0, and for a momentum, beta, rho or decay outside of [0, 1).
 """
 
@@ -86,6 +88,8 @@ def clip_global_norm(grads: Parameters, max_norm: float) -> float:
 class SGD:
     """w -= learning_rate * velocity, where velocity = momentum * velocity + gradient."""
 
+    __slots__ = ("learning_rate", "momentum", "params", "step_count", "velocity")
+
     def __init__(self, params: Parameters, learning_rate: float, momentum: float = 0.0):
         self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
         self.momentum = _in_range("momentum", momentum, 0.0, 1.0)
@@ -126,6 +130,8 @@ class Adam:
     eps_hat: add eps before v's correction instead of after it, which is what Kingma & Ba's section 2 calls the
     more efficient order, and what Keras does.
     """
+
+    __slots__ = ("learning_rate", "betas", "eps", "eps_hat", "params", "step_count", "m", "v")
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, eps_hat: bool = False):
@@ -177,6 +183,8 @@ class Adam:
 
 class RMSprop:
     """w -= learning_rate * g / sqrt(v + eps), v = rho v + (1 - rho) g^2 (Hinton 2012, lecture 6e; eps as in Keras)."""
+
+    __slots__ = ("learning_rate", "rho", "eps", "params", "step_count", "v")
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
         self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))

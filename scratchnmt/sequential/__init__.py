@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .callbacks import Callback, EarlyStopping, History, ModelCheckpoint
+    from .callbacks import (
+        Callback,
+        CSVLogger,
+        EarlyStopping,
+        History,
+        LambdaCallback,
+        LearningRateScheduler,
+        ModelCheckpoint,
+        ReduceLROnPlateau,
+    )
     from .core import Activation, Dense, Dropout, Embedding, Input, Masking, RepeatVector
     from .layer import Layer
     from .model import SGD, Adam, RMSprop, Sequential
@@ -16,11 +25,13 @@ if TYPE_CHECKING:
     from .saving import load_model
     from .wrappers import Bidirectional, TimeDistributed
 
-__all__ = ["LSTM", "SGD", "Activation", "Adam", "Bidirectional", "Callback", "Dense", "Dropout", "EarlyStopping",
-           "Embedding", "History", "Input", "Layer", "Masking", "ModelCheckpoint", "RMSprop", "RepeatVector",
-           "Sequential", "TimeDistributed", "load_model"]
+__all__ = ["CSVLogger", "LSTM", "SGD", "Activation", "Adam", "Bidirectional", "Callback", "Dense", "Dropout",
+           "EarlyStopping", "Embedding", "History", "Input", "LambdaCallback", "Layer", "LearningRateScheduler",
+           "Masking", "ModelCheckpoint", "RMSprop", "ReduceLROnPlateau", "RepeatVector", "Sequential",
+           "TimeDistributed", "load_model"]
 __getattr__, __dir__ = lazy_names(__name__, {
-    "callbacks": "Callback EarlyStopping History ModelCheckpoint",
+    "callbacks": "CSVLogger Callback EarlyStopping History LambdaCallback LearningRateScheduler ModelCheckpoint "
+                 "ReduceLROnPlateau",
     "core": "Activation Dense Dropout Embedding Input Masking RepeatVector",
     "layer": "Layer",
     "model": "Adam RMSprop SGD Sequential",

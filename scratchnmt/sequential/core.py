@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..ops.dropout import dropout_backward, dropout_forward
 from ..ops.embedding import embedding_backward, embedding_forward
 from ..ops.linear import linear_backward, linear_forward
 from ..ops.softmax import softmax_backward, softmax_forward
-from .layer import Layer, Shape, shape_text
+from .layer import Layer, Shape, flag, number, shape_text
 
 ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {
     "linear": None,
@@ -43,6 +44,13 @@ def activate_back(name: str, dy: Array, cache: Any) -> Array:
     """dx."""
     pair = ACTIVATIONS[name]
     return dy if pair is None else pair[1](dy, cache).dx
+
+
+def warn_of_softmax(layer: Layer, activation: str, features: int | None) -> None:
+    """A softmax over one number is 1 whatever the number is, and so has no gradient."""
+    if activation == "softmax" and features == 1:
+        warnings.warn(f"layer {layer!r}: a softmax over a single output is always 1, so that nothing before it learns; "
+                      "for yes or no choose activation 'sigmoid'", stacklevel=2)
 
 
 class Input(Layer):
@@ -80,12 +88,13 @@ class Dense(Layer):
     def __init__(self, units: int, activation: str | None = None, use_bias: bool = True, **kind: Any):
         super().__init__(**kind)
         self.units = whole_number("Dense: units", units)
-        self.activation, self.use_bias = activation or "linear", use_bias
+        self.activation, self.use_bias = activation or "linear", flag("Dense: use_bias", use_bias)
         look_up("activation", self.activation, ACTIVATIONS)
 
     def built(self, shape: Shape) -> Shape:
         if not shape or (features := shape[-1]) is None:
             raise self.refuse(shape, "a last axis of known size")
+        warn_of_softmax(self, self.activation, self.units)
         self.shapes = {"W": (features, self.units), **({"b": (self.units,)} if self.use_bias else {})}
         return (*shape[:-1], self.units)
 
@@ -116,6 +125,10 @@ class Activation(Layer):
         look_up("activation", activation, ACTIVATIONS)
         self.activation = activation
 
+    def built(self, shape: Shape) -> Shape:
+        warn_of_softmax(self, self.activation, shape[-1] if shape else None)
+        return shape
+
     def forward(self, x, weights, mask, rng):
         y, cache = activate(self.activation, x)
         return y, mask, cache
@@ -131,9 +144,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, **kind: Any):
         super().__init__(**kind)
-        if not 0 <= rate < 1:
-            raise InputError(f"Dropout: rate is {rate}, expected at least 0 and below 1")
-        self.rate = float(rate)
+        self.rate = number("Dropout: rate", rate, lambda rate: 0 <= rate < 1, "a number of at least 0 and below 1")
 
     def forward(self, x, weights, mask, rng):
         if rng is None or not self.rate:
@@ -154,7 +165,7 @@ class Embedding(Layer):
         super().__init__(**kind)
         self.input_dim = whole_number("Embedding: input_dim", input_dim)
         self.output_dim = whole_number("Embedding: output_dim", output_dim)
-        self.mask_zero = mask_zero
+        self.mask_zero = flag("Embedding: mask_zero", mask_zero)
 
     def built(self, shape: Shape) -> Shape:
         self.shapes = {"W": (self.input_dim, self.output_dim)}
@@ -209,7 +220,7 @@ class Masking(Layer):
 
     def __init__(self, mask_value: float = 0.0, **kind: Any):
         super().__init__(**kind)
-        self.mask_value = mask_value
+        self.mask_value = number("Masking: mask_value", mask_value)
 
     def built(self, shape: Shape) -> Shape:
         if len(shape) != 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,9 @@ from ..arrays import Array, array_module
 from ..errors import InputError, listed
 from ..parameters import Parameters
 from . import losses
-from .callbacks import History
+from .callbacks import Callbacks, History
+from .given import class_weights
+from .layer import number
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -35,47 +37,78 @@ class Data(NamedTuple):
         return Data(*(array[which] for array in self))
 
 
-def fit(model: Sequential, data: Data, batch_size: int, epochs: int, verbose: int, callbacks: Sequence[Any],
-        validation_split: float, validation_data: tuple | None, shuffle: bool, on_nonfinite: str) -> History:
-    """See Sequential.fit; what is given has been checked but for the validation's."""
-    data, valid = _split(model, data, validation_split, validation_data)
+class Plan(NamedTuple):
+    """How `fit` goes through the examples; all have been checked."""
+
+    batch_size: int
+    initial_epoch: int
+    epochs: int  # the number of the last one, counted from 1
+    verbose: int
+    shuffle: bool
+    on_nonfinite: str
+
+
+def fit(model: Sequential, data: Data, valid: Data | None, plan: Plan, callbacks: Any) -> History:
+    """See Sequential.fit."""
     history, model.stop_training = History(), False
-    for callback in callbacks:
-        callback.model = model
-        callback.on_train_begin()
+    told = Callbacks(callbacks, model, epochs=plan.epochs, steps=_steps(data, plan.batch_size), verbose=plan.verbose)
+    told.each.append(history)  # at last: it keeps what the others put into the logs
+    model.history = history
+    told("on_train_begin", {})
+    logs: dict[str, float] = {}
     try:
-        _epochs(model, data, valid, batch_size, epochs, verbose, callbacks, shuffle, _Guard(on_nonfinite), history)
+        guard = _Guard(plan.on_nonfinite)
+        for epoch in range(plan.initial_epoch, plan.epochs):
+            told("on_epoch_begin", epoch, {})
+            logs = _epoch(model, data, valid, epoch, plan, guard, told)
+            told("on_epoch_end", epoch, logs)
+            if model.stop_training:
+                break
     finally:
-        for callback in callbacks:
-            callback.on_train_end()
+        told("on_train_end", logs)
     return history
 
 
-def _epochs(model: Sequential, data: Data, valid: Data | None, batch_size: int, epochs: int, verbose: int,
-            callbacks: Sequence[Any], shuffle: bool, guard: _Guard, history: History) -> None:
-    for epoch in range(epochs):
-        line = _Line(epoch, epochs, -(-len(data.x) // batch_size), verbose)
-        with _kept(model, epoch):
-            logs = _mean(_steps(model, data, batch_size, shuffle, epoch, guard, line))
-        if valid is not None:
-            logs |= {f"val_{name}": value for name, value in evaluate(model, valid, batch_size).items()}
-        line.end(logs)
-        history.add(epoch, logs)
-        for callback in callbacks:
-            callback.on_epoch_end(epoch, dict(logs))
-        if model.stop_training:
-            break
+def _epoch(model: Sequential, data: Data, valid: Data | None, epoch: int, plan: Plan, guard: _Guard,
+           told: Callbacks) -> dict[str, float]:
+    line, mean = _Line(epoch, plan.epochs, _steps(data, plan.batch_size), plan.verbose), _Mean()
+    order = model.shuffler.permutation(len(data.x)) if plan.shuffle else np.arange(len(data.x))
+    with _kept(model, epoch):
+        for step, at in enumerate(range(0, len(order), plan.batch_size)):
+            part = data.take(order[at : at + plan.batch_size])
+            told("on_train_batch_begin", step, {})
+            logs, count, grads = loss_and_gradients(model, part, model.dropper)
+            if guard.allows(logs["loss"], grads, f"epoch {epoch + 1}, step {step + 1}"):
+                model.step(grads)
+                mean.add(len(part.x), count, logs)
+                line.step(step + 1, logs)
+            told("on_train_batch_end", step, mean.logs())
+            if model.stop_training:
+                break
+    found = mean.logs()
+    if valid is not None:
+        found |= {f"val_{name}": value for name, value in evaluate(model, valid, plan.batch_size, told).items()}
+    line.end(found)
+    return found
 
 
-def evaluate(model: Sequential, data: Data, batch_size: int) -> dict[str, float]:
+def evaluate(model: Sequential, data: Data, batch_size: int, told: Callbacks) -> dict[str, float]:
     """Loss and metrics, averaged over the examples."""
-    def batches() -> Iterator[tuple[int, int, dict[str, float]]]:
-        for at in range(0, len(data.x), batch_size):
-            part = data.take(slice(at, at + batch_size))
-            output, _ = model.forward(model.there(part.x))
-            logs, count, _ = judged(model, output, part)
-            yield len(part.x), count, logs
-    return _mean(batches())
+    mean = _Mean()
+    told("on_test_begin", {})
+    for step, at in enumerate(range(0, len(data.x), batch_size)):
+        told("on_test_batch_begin", step, {})
+        part = data.take(slice(at, at + batch_size))
+        output, _ = model.forward(model.there(part.x))
+        logs, count, _ = judged(model, output, part)
+        mean.add(len(part.x), count, logs)
+        told("on_test_batch_end", step, mean.logs())
+    told("on_test_end", mean.logs())
+    return mean.logs()
+
+
+def _steps(data: Data, batch_size: int) -> int:
+    return -(-len(data.x) // batch_size)
 
 
 def loss_and_gradients(model: Sequential, part: Data, rng: Any = None):
@@ -111,18 +144,6 @@ def _counts(values: Array, mask: Array | None) -> Array:
     if mask is not None and mask.shape == values.shape:
         counts *= mask
     return counts / max(float(counts.sum()), 1.0)
-
-
-def _steps(model: Sequential, data: Data, batch_size: int, shuffle: bool, epoch: int, guard: _Guard,
-           line: _Line) -> Iterator[tuple[int, int, dict[str, float]]]:
-    order = model.shuffler.permutation(len(data.x)) if shuffle else np.arange(len(data.x))
-    for step, at in enumerate(range(0, len(order), batch_size)):
-        part = data.take(order[at : at + batch_size])
-        logs, count, grads = loss_and_gradients(model, part, model.dropper)
-        if guard.allows(logs["loss"], grads, f"epoch {epoch + 1}, step {step + 1}"):
-            model.optimizer.step(grads)
-            line.step(step + 1, logs)
-            yield len(part.x), count, logs
 
 
 class _Guard:
@@ -168,31 +189,42 @@ def _finite(array: Array) -> bool:
     return bool(array_module(array).isfinite(array).all())
 
 
-def _mean(batches: Iterator[tuple[int, int, dict[str, float]]]) -> dict[str, float]:
+class _Mean:
     """Over batches: of the loss by examples, as Keras does, of metrics by outputs."""
-    totals: dict[str, int] = {}
-    sums: dict[str, float] = {}
-    for size, count, logs in batches:
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+        self.sums: dict[str, float] = {}
+
+    def add(self, examples: int, outputs: int, logs: dict[str, float]) -> None:
         for name, value in logs.items():
-            share = size if name == "loss" else count
-            totals[name] = totals.get(name, 0) + share
-            sums[name] = sums.get(name, 0.0) + share * value
-    return {name: value / max(totals[name], 1) for name, value in sums.items()} or {"loss": float("nan")}
+            share = examples if name == "loss" else outputs
+            self.totals[name] = self.totals.get(name, 0) + share
+            self.sums[name] = self.sums.get(name, 0.0) + share * value
+
+    def logs(self) -> dict[str, float]:
+        """So far."""
+        return {name: total / max(self.totals[name], 1) for name, total in self.sums.items()} or {"loss": float("nan")}
 
 
-def _split(model: Sequential, data: Data, split: float, given: tuple | None) -> tuple[Data, Data | None]:
-    if given is not None:
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise InputError("validation_data: expected (x, y) or (x, y, sample_weight)")
-        return data, model.data(*given, *[None] * (3 - len(given)))
-    if not 0 <= split < 1:
-        raise InputError(f"validation_split is {split}, expected at least 0 and below 1")
-    if not split:
+def split(data: Data, share: Any) -> tuple[Data, Data | None]:
+    """The examples to train on, and those from the end to validate on."""
+    share = number("validation_split", share, lambda share: 0 <= share < 1, "a number of at least 0 and below 1")
+    if not share:
         return data, None
-    at = int(len(data.x) * (1 - split))
+    at = int(len(data.x) * (1 - share))
     if not 0 < at < len(data.x):
-        raise InputError(f"validation_split {split} of {len(data.x)} examples leaves none on one side")
+        raise InputError(f"validation_split {share} of {len(data.x)} examples leaves none on one side")
     return data.take(slice(None, at)), data.take(slice(at, None))
+
+
+def weighted(model: Sequential, data: Data, class_weight: Any) -> Data:
+    """The examples, which count as their classes do."""
+    loss = losses.LOSSES[model.loss]
+    assert model.output_shape is not None  # or there would be no data
+    labels = losses.labels(data.y, loss.sparse)
+    weight = class_weights(class_weight, labels, max(2, model.output_shape[-1] or 0))
+    return data._replace(weight=weight.astype(model.dtype))
 
 
 class _Line:

@@ -7,15 +7,18 @@ length that is not known yet.  Arrays are batch-first, (B, T, ...), as in Keras.
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from itertools import count
+from math import isfinite
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
-from ..errors import InputError, look_up
+from ..errors import InputError, did_you_mean, look_up, shown, whole_number
 from ..parameters import Parameters
 
 if TYPE_CHECKING:
@@ -26,18 +29,70 @@ Shape = tuple[int | None, ...]
 Weights = Mapping[str, Array]
 
 
-class Layer:
-    """To be written by each kind: `built`, `forward` and `backward`, and what else differs from here."""
+class Settled(type):
+    """Of classes whose objects, once they are made, take no new attributes: a misspelt one would do nothing."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        made.made = True
+        return made
+
+
+class Trained(metaclass=Settled):
+    """What may be trained or not: a layer, or a network, with what is inside it."""
 
     choices: tuple[str, ...] = ()  # attributes that __init__ takes under the same name
+    inner: Sequence[Trained] = ()  # layers inside
+    made = False
+    _trainable = True
 
-    def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, **unknown: Any):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.made and self.settled(name) and value != getattr(self, name):
+            raise InputError(f"{self!r}: {name} is chosen when it is made, {type(self).__name__}(..., {name}=...)")
+        if self.made and not hasattr(self, name):
+            known = [known for known in ("trainable", *vars(self)) if known not in self.choices]
+            raise InputError(f"{self!r} has no attribute {shown(name)}{did_you_mean(name, known)}")
+        super().__setattr__(name, value)
+
+    def settled(self, name: str) -> bool:
+        """Whether an attribute is chosen when it is made, and not changed later: that would have no effect."""
+        return name in self.choices
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training moves its weights; from the next step on.  Set, it is set for what is inside, too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = flag(f"{self!r}: trainable", value)
+        for layer in self.inner:
+            layer.trainable = value
+
+
+class Layer(Trained):
+    """To be written by each kind: `built`, `forward` and `backward`, and what else differs from here.
+
+    input_shape: what comes in, without the batch; input_dim=n: the same as input_shape=(n,).
+    """
+
+    inner: Sequence[Layer] = ()
+
+    def __init__(self, *, name: str | None = None, input_shape: Shape | None = None, input_dim: int | None = None,
+                 trainable: bool = True, **unknown: Any):
         for option in unknown:
-            look_up(f"{self.kind}: option", option, dict.fromkeys((*self.choices, "name", "input_shape")))
-        self.name, self.input_shape = name, whole_shape(input_shape)
+            look_up(f"{self.kind}: option", option, dict.fromkeys(_options(type(self))))
+        if name is not None and not isinstance(name, str):
+            raise InputError(f"{self.kind}: name is {shown(name)}, expected text")
+        self.name: Any = name
+        self.input_shape = whole_shape(input_shape if input_dim is None else (input_dim,))
         self.owner: Any = None  # the network or the wrapper that it is part of
         self.shapes: dict[str, tuple[int, ...]] = {}  # of the weights
         self._alone: Parameters | None = None
+        self.trainable = trainable
+
+    def settled(self, name):
+        return super().settled(name) or name == "input_shape" or name == "name" and self.name is not None
 
     def built(self, shape: Shape) -> Shape:
         """The output's shape for this input's; fills `shapes`.  InputError if the input does not fit."""
@@ -55,9 +110,14 @@ class Layer:
         """The gradient of x; those of the weights are put into `grads`.  None where x has none, as ids."""
         raise NotImplementedError
 
-    def keras_weights(self, weights: Weights) -> list[Array]:
-        """The weights, or views of them, in the order in which Keras lists them."""
-        return list(weights.values())
+    def keras_weights(self, weights: Weights) -> dict[str, Array]:
+        """The weights, or views of them, in Keras' order, under the names that they have in its .weights.h5 files."""
+        return {f"vars/{number}": array for number, array in enumerate(weights.values())}
+
+    @property
+    def trains(self) -> bool:
+        """Whether training moves its weights, as far as it and what is inside it decide."""
+        return self.trainable and all(layer.trains for layer in self.inner)
 
     @property
     def kind(self) -> str:
@@ -69,14 +129,40 @@ class Layer:
     def config(self) -> dict[str, Any]:
         """What makes the same layer again."""
         chosen = {name: getattr(self, name) for name in self.choices}
-        return {"kind": self.kind, "name": self.name, "input_shape": self.input_shape, **chosen}
+        frozen = {} if self.trainable else {"trainable": False}
+        return {"kind": self.kind, "name": self.name, "input_shape": self.input_shape, **chosen, **frozen}
 
     def __call__(self, x: Array, *, mask: Array | None = None, training: bool = False, seed: int = 0) -> Array:
-        """A layer by itself, on an array; its weights are drawn from `seed` at the first call."""
+        """The layer on an array: with its network's weights, or, by itself, with some drawn from `seed` at first."""
         y, _, _ = self.forward(x, self._weights(x, seed), mask, _generator(x, seed) if training else None)
         return y
 
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies on the host, in Keras' order and shapes; none where it has none yet."""
+        return [to_device(array, "cpu").copy() for array in self._own_keras_weights()]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Take weights in Keras' order and shapes; InputError, and nothing is changed, if they do not fit."""
+        put_weights(f"layer {self!r}: set_weights", weights, self._own_keras_weights())
+
+    def count_params(self) -> int:
+        """How many numbers the weights are."""
+        return sum(array.size for array in self._own_keras_weights())
+
+    def _own_keras_weights(self) -> list[Array]:
+        return list(self.keras_weights(self._own()).values())
+
+    def _own(self) -> Weights:
+        """The weights, where they lie: in the network, or by themselves; none if they are not made yet."""
+        if isinstance(self.owner, Layer):
+            raise InputError(f"layer {self!r} is inside {self.owner!r}, which has its weights: ask that one")
+        if self.owner is None:
+            return self._alone or {}
+        return self.owner.weights_of(self)  # type: ignore[no-any-return]
+
     def _weights(self, x: Array, seed: int) -> Weights:
+        if self.owner is not None:
+            return self._own()
         if self._alone is None:
             self.built(x.shape[1:])
             dtype = x.dtype if x.dtype.kind == "f" else "float32"
@@ -84,16 +170,49 @@ class Layer:
             start(self, self._alone, np.random.default_rng(seed))
         return self._alone
 
+    def brought(self) -> Weights | None:
+        """Weights that it had before it came into a network."""
+        return self._alone
+
     def refuse(self, shape: Shape, expected: str) -> InputError:
         """The error of an input that does not fit."""
         return InputError(f"layer {self!r} got input of shape {shape_text(shape)}, expected {expected}")
 
 
+def _options(kind: Any) -> list[str]:
+    """What a kind of layer can be given by name: what its __init__ names, and what that of any layer does."""
+    given = {**inspect.signature(kind.__init__).parameters, **inspect.signature(Layer.__init__).parameters}
+    return [name for name, one in given.items() if name != "self" and one.kind is not one.VAR_KEYWORD]
+
+
 def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
-    """Fill a layer's weights as they start."""
+    """Fill a layer's weights as they start, or with those that it had before it came into a network."""
+    brought = layer.brought()
     for name, array in weights.items():
-        array[...] = to_device(layer.initial(name, array.shape, rng).astype(array.dtype),
+        first = layer.initial(name, array.shape, rng)
+        if brought is not None and brought is not weights:
+            first = to_device(brought[name], "cpu")
+            if first.shape != array.shape:
+                raise InputError(f"layer {layer!r} has weights already: {name} is {first.shape}, its network's input "
+                                 f"wants {array.shape}")
+        array[...] = to_device(first.astype(array.dtype),
                                "cpu" if array_module(array) is np else f"cuda:{array.device.id}")
+
+
+def put_weights(what: str, new: Sequence[Any], old: Sequence[Array]) -> None:
+    """Copy arrays into others; InputError, and nothing is changed, if they do not fit."""
+    check_shapes(what, [np.shape(array) for array in new], [array.shape for array in old])
+    for given, own in zip(new, old, strict=True):
+        own[...] = array_module(own).asarray(np.asarray(given, own.dtype))
+
+
+def check_shapes(what: str, given: Sequence[tuple[int, ...]], own: Sequence[tuple[int, ...]]) -> None:
+    """InputError unless these are the shapes of the weights in Keras' order."""
+    if len(given) != len(own):
+        raise InputError(f"{what} got {len(given)} arrays, expected {len(own)}")
+    for number, (new, old) in enumerate(zip(given, own, strict=True)):
+        if new != old:
+            raise InputError(f"{what}: array {number} has shape {new}, expected {old}")
 
 
 def shape_text(shape: Shape) -> str:
@@ -121,8 +240,33 @@ def snake_case(kind: str) -> str:
 
 
 def whole_shape(given: Any) -> Shape | None:
-    """The shape in Python's whole numbers, or None."""
-    return None if given is None else tuple(None if n is None else int(n) for n in given)
+    """The shape in Python's whole numbers, or None; InputError if it is none."""
+    if given is None:
+        return None
+    if isinstance(given, (str, bytes, Integral)) or not hasattr(given, "__iter__"):
+        raise InputError(f"input_shape is {shown(given)}, expected sizes without the batch, such as (50, 27) or (4,)")
+    return tuple(None if n is None else whole_number("input_shape: a size", n) for n in given)
+
+
+def flag(what: str, value: Any) -> bool:
+    """The value, True or False; InputError otherwise."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{what} is {shown(value)}, expected True or False")
+    return bool(value)
+
+
+def from_zero(what: str, value: Any) -> int:
+    """The value, a whole number of at least 0; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise InputError(f"{what} is {shown(value)}, expected a whole number of at least 0")
+    return int(value)
+
+
+def number(what: str, value: Any, fits: Callable[[float], bool] = isfinite, expected: str = "a finite number") -> float:
+    """The value, a number that fits; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(float(value)):
+        raise InputError(f"{what} is {shown(value)}, expected {expected}")
+    return float(value)
 
 
 def _generator(x: Array, seed: int) -> Any:
@@ -138,13 +282,20 @@ def table(model: Sequential) -> str:
     assert shape is not None  # or there would be no weights
     padded = lambda cells: (str(cell).ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False))
     line = lambda *cells: " " + " ".join(padded(cells)).rstrip()
-    rows = []
+    rows, frozen = [], 0
     for layer, weights in zip(model.layers, model.views(params), strict=True):
         shape = layer.built(shape)
         size = sum(weight.size for weight in weights.values())
+        frozen += 0 if model.trainable and layer.trains else size
         rows.append(line(f"{layer.name} ({layer.kind})", shape_text(shape), f"{size:,}"))
     rule = lambda character: character * (sum(_WIDTHS) + 3)
-    size = params.flat.nbytes
-    unit, per = next(((u, n) for u, n in (("MB", 1 << 20), ("KB", 1 << 10)) if size >= n), ("B", 1))
+    whole = params.flat.size
+    counts = [f"{name} params: {n:,} ({_bytes(n * params.flat.itemsize)})"
+              for name, n in (("Total", whole), ("Trainable", whole - frozen), ("Non-trainable", frozen))]
     return "\n".join([f'Model: "{model.name}"', rule("_"), line("Layer (type)", "Output Shape", "Param #"), rule("="),
-                      *rows, rule("="), f"Total params: {params.flat.size:,} ({size / per:.2f} {unit})", rule("_")])
+                      *rows, rule("="), *counts, rule("_")])
+
+
+def _bytes(size: int) -> str:
+    unit, per = next(((u, n) for u, n in (("MB", 1 << 20), ("KB", 1 << 10)) if size >= n), ("B", 1))
+    return f"{size / per:.2f} {unit}"

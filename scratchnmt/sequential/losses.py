@@ -12,12 +12,13 @@ word whose probability is below 1e-7 must still be learnt, which stops where Ker
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module, to_device
+from ..arrays import Array, array_module
 from ..errors import InputError
 
 TINY, BINARY = 1.2e-38, 1e-7
@@ -116,9 +117,30 @@ LOSSES["mse"] = LOSSES["mean_squared_error"]
 METRICS = dict.fromkeys(("accuracy", "acc"))  # the same by two names, and logged by the one that was given
 
 
-def check_targets(name: str, y: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Targets on the host, as loss `name` wants them for outputs of this shape; InputError if they do not fit."""
-    y, loss, K = np.asarray(to_device(y, "cpu")), LOSSES[name], shape[-1]
+def labels(y: np.ndarray, sparse: bool) -> np.ndarray:
+    """The class of each target: of class numbers y (...) themselves, else of y (..., K), where K = 1 is yes or no."""
+    if sparse:
+        return y.astype("int64")
+    return np.rint(y[..., 0]).astype("int64") if y.shape[-1] == 1 else y.argmax(axis=-1)
+
+
+def doubts(name: str, activation: str | None, K: int) -> list[str]:
+    """Why a network that ends with this activation and K numbers may never learn with loss `name`, in sentences."""
+    if "crossentropy" not in name:
+        return []
+    found = []
+    if K == 1 and name != "binary_crossentropy":
+        found.append(f"{name} of a single output is always 0, so that nothing is learnt: for yes or no choose "
+                     "binary_crossentropy")
+    if activation not in ("softmax", "sigmoid"):
+        found.append(f"{name} wants probabilities, but the network does not end with "
+                     f"{'sigmoid' if name == 'binary_crossentropy' else 'softmax'}")
+    return found
+
+
+def check_targets(name: str, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Targets as loss `name` wants them for outputs of this shape; InputError if they do not fit."""
+    loss, K = LOSSES[name], shape[-1]
     if loss.sparse:
         if y.shape == shape and K > 1:
             raise InputError(f"{name} wants class numbers of shape {shape[:-1]}, but y has shape {y.shape}: for "
@@ -138,4 +160,7 @@ def check_targets(name: str, y: Any, shape: tuple[int, ...]) -> np.ndarray:
                          f"{K} classes")
     if not np.isfinite(y).all():
         raise InputError(f"y holds {y[~np.isfinite(y)][0]}, expected finite numbers")
+    if "crossentropy" in name and not loss.sparse and y.size and not 0 <= y.min() <= y.max() <= 1:
+        warnings.warn(f"{name}: y runs from {y.min()} to {y.max()}, but is learnt as probabilities, from 0 to 1",
+                      stacklevel=2)
     return y

@@ -9,32 +9,54 @@ The optimizers of scratchnmt.optim have Keras' names, order and defaults here, f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import optim
-from ..arrays import Array, array_module, device_module, to_device
+from ..arrays import Array, device_module, to_device
 from ..errors import InputError, look_up, whole_number
 from ..parameters import Parameters
 from . import fitting, losses
-from .core import Embedding, Input
-from .layer import Layer, Shape, Weights, named, shape_text, start, whole_shape
+from .callbacks import Callbacks, History
+from .core import Dropout, Embedding, Input
+from .given import host_array
+from .layer import (
+    Layer,
+    Shape,
+    Trained,
+    Weights,
+    check_shapes,
+    flag,
+    from_zero,
+    named,
+    number,
+    put_weights,
+    shape_text,
+    start,
+    whole_shape,
+)
+from .wrappers import TimeDistributed
 
 
-class Sequential:
+class Sequential(Trained):
     """Layers one after the other, the first of which says what comes in: LSTM(128, input_shape=(50, 27)).
 
     dtype "float32" or "float64", device "cpu" or "cuda"; seed: of weights, shuffling and dropout.  InputError where
     a layer's input does not fit.
     """
 
-    def __init__(self, layers: Iterable[Layer] = (), *, name: str = "sequential", dtype: str = "float32",
-                 device: str = "cpu", seed: int = 0):
+    choices = ("dtype", "device", "seed")
+    inner: list[Layer]
+
+    def __init__(self, layers: Iterable[Layer] = (), *, trainable: bool = True, name: str = "sequential",
+                 dtype: str = "float32", device: str = "cpu", seed: int = 0):
         self.name, self.dtype, self.device, self.seed = name, dtype, device, seed
         look_up("dtype", dtype, dict.fromkeys(("float32", "float64")))
-        self.layers: list[Layer] = []
+        self.inner = []
+        self.trainable = trainable
         self.input_shape: Shape | None = None
         self.output_shape: Shape | None = None
         self.optimizer: Any = None  # None: not compiled
@@ -42,8 +64,29 @@ class Sequential:
         self._params: Parameters | None = None
         self.shuffler = np.random.default_rng(seed)
         self.dropper = device_module(device).random.default_rng(seed)
+        self.loss = ""
+        self.metrics: list[str] = []
+        self.chosen_optimizer: Any = None
+        self.compiled = False
+        self.history: History | None = None  # of the last `fit`
         for layer in layers:
             self.add(layer)
+
+    def __repr__(self) -> str:
+        return f'"{self.name}" (Sequential)'
+
+    @property
+    def layers(self) -> list[Layer]:
+        """A copy of the list: `add` makes it longer."""
+        return list(self.inner)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of this name, or in this place; InputError if there is none."""
+        if index is not None:
+            if not -len(self.inner) <= index < len(self.inner):
+                raise InputError(f"get_layer: index is {index}, but there are {len(self.inner)} layers")
+            return self.inner[index]
+        return look_up("layer", name, {layer.name: layer for layer in self.inner})
 
     def add(self, layer: Layer) -> None:
         """One more layer at the end."""
@@ -58,27 +101,27 @@ class Sequential:
         if getattr(layer, "return_state", False):
             raise InputError(f"layer {layer!r} returns its states too, which a list of layers has no place for: call "
                              "it by itself")
-        named([*self.layers, layer])
-        first = layer.input_shape if not self.layers else self.input_shape
-        last = layer.input_shape if not self.layers else self.output_shape
-        output = None if last is None else _built(layer, last, self.layers[-1:])
-        self.layers.append(layer)
+        named([*self.inner, layer])
+        first = layer.input_shape if not self.inner else self.input_shape
+        last = layer.input_shape if not self.inner else self.output_shape
+        output = None if last is None else _built(layer, last, self.inner[-1:])
+        self.inner.append(layer)
         self.input_shape, self.output_shape, layer.owner = first, output, self
 
     def build(self, input_shape: Shape) -> None:
         """Say what comes in, without the batch, where no layer did; InputError, and nothing is said, if it cannot."""
-        if not self.layers:
+        if not self.inner:
             raise InputError("the network has no layers: add some")
         if self.input_shape is None:
             output = first = whole_shape(input_shape) or ()
-            for number, layer in enumerate(self.layers):
-                output = _built(layer, output, self.layers[number - 1 : number] if number else [])
+            for number, layer in enumerate(self.inner):
+                output = _built(layer, output, self.inner[number - 1 : number] if number else [])
             self.input_shape, self.output_shape = first, output
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the weights, under their names, once it is known what comes in."""
-        return {f"{layer.name}.{w}": shape for layer in self.layers for w, shape in layer.shapes.items()}
+        return {f"{layer.name}.{w}": shape for layer in self.inner for w, shape in layer.shapes.items()}
 
     @property
     def params(self) -> Parameters:
@@ -89,113 +132,184 @@ class Sequential:
                                  "without the batch, or begin with Input(shape=...)")
             self._params = Parameters(self.shapes, self.dtype, device_module(self.device))
             rng = np.random.default_rng(self.seed)
-            for layer, weights in zip(self.layers, self.views(self._params), strict=True):
+            for layer, weights in zip(self.inner, self.views(self._params), strict=True):
                 start(layer, weights, rng)
         return self._params
 
+    def weights_of(self, layer: Layer) -> Weights:
+        """Those of one of its layers, under the names that it knows them by."""
+        return {w: self.params[f"{layer.name}.{w}"] for w in layer.shapes}
+
     def views(self, params: Weights) -> list[Weights]:
         """The weights, or gradients, of each layer under the names that it knows them by."""
-        return [{w: params[f"{layer.name}.{w}"] for w in layer.shapes} for layer in self.layers]
+        return [{w: params[f"{layer.name}.{w}"] for w in layer.shapes} for layer in self.inner]
 
     def forward(self, x: Array, rng: Any = None, params: Parameters | None = None):
         """(output, mask), cache of a batch on the network's device; rng: of dropout, None: not training."""
         mask, caches, weights = None, [], self.views(self.params if params is None else params)
-        for layer, own in zip(self.layers, weights, strict=True):
+        for layer, own in zip(self.inner, weights, strict=True):
             x, mask, cache = layer.forward(x, own, mask, rng)
             caches.append(cache)
         return (x, mask), (caches, weights)
 
     def backward(self, dy: Array, cache: Any) -> Parameters:
-        """Gradients of all weights, from that of the output."""
+        """Gradients of all weights, from that of the output; zeros for layers that are not trained."""
         caches, weights = cache
         grads = self.params.like()
-        of_each = list(zip(self.layers, weights, self.views(grads), caches, strict=True))
-        for layer, own, into, kept in reversed(of_each):
+        of_each = list(zip(self.inner, weights, self.views(grads), caches, strict=True))
+        first = next((n for n, layer in enumerate(self.inner) if layer.shapes and self._trains(layer)), len(of_each))
+        for layer, own, into, kept in reversed(of_each[first:]):
             found: dict[str, Array] = {}
             dy = layer.backward(dy, own, kept, found)
-            for name, gradient in found.items():
+            for name, gradient in found.items() if self._trains(layer) else ():
                 into[name][...] = gradient
         return grads
+
+    def _trains(self, layer: Layer) -> bool:
+        return self.trainable and layer.trains
+
+    def step(self, grads: Parameters) -> None:
+        """Move the weights of the layers that are trained along their gradients."""
+        frozen = [(own, [own[w].copy() for w in own]) for own, layer in zip(self.views(self.params), self.inner,
+                                                                           strict=True) if not self._trains(layer)]
+        self.optimizer.step(grads)
+        for own, before in frozen:  # an optimizer with momentum moves also what has no gradient
+            for array, kept in zip(own.values(), before, strict=True):
+                array[...] = kept
 
     def compile(self, optimizer: Any = "rmsprop", loss: str | None = None, *, metrics: Sequence[str] = ()) -> None:
         """Choose how to train: names, or an optimizer such as Adam(learning_rate=0.01)."""
         known = look_up("loss", loss, {name: name for name in losses.LOSSES})
+        if isinstance(metrics, str):
+            raise InputError(f"compile: metrics is {metrics!r}, expected a list, [{metrics!r}]")
         metrics = list(metrics or ())
         for name in metrics:
             look_up("metric", name, losses.METRICS)
         choices = optimizer_named(optimizer)
-        self.loss, self.metrics, self.choices = known, metrics, choices
-        self.optimizer = self.choices.of(self.params) if self.output_shape is not None else None
-        self.compiled = True
+        choices.of(Parameters({}))  # tells what is out of range before anything is changed
+        self.loss, self.metrics, self.chosen_optimizer = known, metrics, choices
+        self.optimizer, self.compiled = None, True
+        if self.output_shape is not None:
+            self._start_optimizer()
 
-    compiled = False
+    def _start_optimizer(self) -> None:
+        self.optimizer = self.chosen_optimizer.of(self.params)
+        assert self.output_shape is not None  # or there would be no weights
+        if K := self.output_shape[-1]:
+            for doubt in losses.doubts(self.loss, _last_activation(self.inner), K):
+                warnings.warn(doubt, stacklevel=3)
 
-    def fit(self, x: Any, y: Any, batch_size: int = 32, epochs: int = 1, verbose: int | str = "auto",
+    def fit(self, x: Any, y: Any, batch_size: int | None = None, epochs: int = 1, verbose: int | str = "auto",
             callbacks: Any = (), validation_split: float = 0.0, validation_data: tuple | None = None,
-            shuffle: bool = True, *, sample_weight: Any = None, on_nonfinite: str = "stop"):
-        """Train; returns a History.  Examples are along the first axis of x, y and sample_weight.
+            shuffle: bool = True, class_weight: Mapping[int, float] | None = None, sample_weight: Any = None,
+            initial_epoch: int = 0, *, on_nonfinite: str = "stop") -> History:
+        """Train; returns a History.  Examples are along the first axis of x, y and sample_weight; 32 are a batch.
 
         validation_split: the share of examples, from the end, that are validated on instead; validation_data: (x, y)
-        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  on_nonfinite: "stop"
-        at a step whose loss or gradient is not finite, or "skip" it, 20 in a row at most; it moves nothing.
+        or (x, y, sample_weight).  verbose 0: silent, 1: a progress line, 2: a line an epoch.  class_weight: what the
+        examples of a class count, {0: 1.0, 1: 5.0}, in training; sample_weight: what each counts.  initial_epoch:
+        the number of the first, counted from 0; epochs: of the last, counted from 1.  on_nonfinite: "stop" at a step
+        whose loss or gradient is not finite, or "skip" it, 20 in a row at most; it moves nothing.
 
         InputError before anything is trained if something does not fit; at such a step; and if an epoch leaves weights
         that are not finite: they are then again what they were before it.
         """
         look_up("on_nonfinite", on_nonfinite, dict.fromkeys(fitting.ON_NONFINITE))
-        data = self._ready("fit", x, y, sample_weight)
-        return fitting.fit(self, data, whole_number("batch_size", batch_size),
-                           whole_number("epochs", epochs), look_up("verbose", str(verbose), fitting.VERBOSE),
-                           callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else [],
-                           validation_split, validation_data, shuffle, on_nonfinite)
+        plan = fitting.Plan(batch_size=_batch_size(batch_size), epochs=whole_number("epochs", epochs),
+                            initial_epoch=from_zero("initial_epoch", initial_epoch),
+                            verbose=_verbose(verbose), shuffle=flag("shuffle", shuffle), on_nonfinite=on_nonfinite)
+        if plan.initial_epoch >= plan.epochs:
+            raise InputError(f"fit: initial_epoch is {initial_epoch} and epochs {epochs}, expected more: epochs is the "
+                             "number of the last one")
+        if class_weight is not None and sample_weight is not None:
+            raise InputError("fit: class_weight and sample_weight exclude each other: multiply the one into the other")
+        if validation_data is None:
+            data, valid = fitting.split(self._ready("fit", x, y, sample_weight), validation_split)
+        else:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise InputError("validation_data: expected (x, y) or (x, y, sample_weight)")
+            data = self._ready("fit", x, y, sample_weight)
+            x, y, sample_weight = (*validation_data, None)[:3]
+            valid = self.data(x, y, sample_weight, prefix="validation_data: ")
+        if class_weight is not None:
+            data = fitting.weighted(self, data, class_weight)
+        if not any(layer.shapes and self._trains(layer) for layer in self.inner):
+            warnings.warn("no layer with weights is trainable: fit changes nothing", stacklevel=2)
+        return fitting.fit(self, data, valid, plan, callbacks)
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 32, verbose: int | str = "auto", sample_weight: Any = None, *,
-                 return_dict: bool = False) -> float | list[float] | dict[str, float]:
+    def evaluate(self, x: Any, y: Any, batch_size: int | None = None, verbose: int | str = "auto",
+                 sample_weight: Any = None, *, callbacks: Any = (), return_dict: bool = False,
+                 ) -> float | list[float] | dict[str, float]:
         """The loss, or with metrics [loss, accuracy], on these examples."""
         data = self._ready("evaluate", x, y, sample_weight)
-        found = fitting.evaluate(self, data, whole_number("batch_size", batch_size))
-        if look_up("verbose", str(verbose), fitting.VERBOSE):
+        told, size = self._callbacks(callbacks, batch_size, len(data.x), verbose)
+        found = fitting.evaluate(self, data, size, told)
+        if _verbose(verbose):
             print(" - ".join(f"{name}: {value:.4f}" for name, value in sorted(found.items())))
         values = list(found.values())
         return found if return_dict else values if len(values) > 1 else values[0]
 
-    def predict(self, x: Any, batch_size: int = 32, verbose: int | str = 0) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, *,
+                callbacks: Any = ()) -> np.ndarray:
         """The outputs, on the host; always silent."""
         x = self.inputs(x)
-        parts = [to_device(self.forward(self.there(x[at : at + batch_size]))[0][0], "cpu")
-                 for at in range(0, len(x), whole_number("batch_size", batch_size))]
+        told, size = self._callbacks(callbacks, batch_size, len(x), verbose)
+        parts = []
+        told("on_predict_begin", {})
+        for step, at in enumerate(range(0, len(x), size)):
+            told("on_predict_batch_begin", step, {})
+            parts.append(to_device(self.forward(self.there(x[at : at + size]))[0][0], "cpu"))
+            told("on_predict_batch_end", step, {"outputs": parts[-1]})
+        told("on_predict_end", {})
         return np.concatenate(parts)
 
-    def data(self, x: Any, y: Any, sample_weight: Any) -> fitting.Data:
+    def _callbacks(self, given: Any, batch_size: int | None, examples: int, verbose: int | str
+                   ) -> tuple[Callbacks, int]:
+        size = _batch_size(batch_size)
+        return Callbacks(given, self, epochs=1, steps=-(-examples // size), verbose=_verbose(verbose)), size
+
+    def data(self, x: Any, y: Any, sample_weight: Any, prefix: str = "") -> fitting.Data:
         """Arrays on the host that fit the network, its loss and each other; InputError otherwise."""
-        x = self.inputs(x)
+        x = self.inputs(x, f"{prefix}x")
+        if isinstance(y, (list, tuple)) and len(y) == 1 != len(x):
+            y = y[0]  # a list of all targets, of which there is one
+        y = host_array(f"{prefix}y", y)
         (p, _), _ = self.forward(self.there(x[:1]))
-        if len(np.shape(y)) == 0 or len(y) != len(x):
-            raise InputError(f"x holds {len(x)} examples and y {len(y) if np.ndim(y) else 'a single number'}, expected "
-                             "as many")
+        if not y.ndim or len(y) != len(x):
+            raise InputError(f"{prefix}x holds {len(x)} examples and y {len(y) if y.ndim else 'a single number'}, "
+                             "expected as many")
         y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]))
-        weight = np.ones(len(x), self.dtype) if sample_weight is None else np.asarray(sample_weight, self.dtype)
+        weight = (np.ones(len(x), self.dtype) if sample_weight is None
+                  else host_array("sample_weight", sample_weight).astype(self.dtype))
         if not (np.isfinite(weight) & (weight >= 0)).all():
             wrong = weight[~(np.isfinite(weight) & (weight >= 0))][0]
             raise InputError(f"sample_weight holds {wrong}, expected numbers of at least 0")
+        if weight.shape == (len(x), 1) and p.ndim == 2:
+            weight = weight[:, 0]
         if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
             raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
         return fitting.Data(x, y if losses.LOSSES[self.loss].sparse else y.astype(self.dtype), weight)
 
-    def inputs(self, x: Any) -> np.ndarray:
+    def inputs(self, given: Any, what: str = "x") -> np.ndarray:
         """x on the host, in the network's dtype unless it is ids; InputError if it does not fit."""
-        x = np.asarray(to_device(x, "cpu") if hasattr(x, "dtype") else x)
-        if x.dtype.kind not in "fiub" or x.ndim < 2 or not len(x):
-            raise InputError(f"x is {x.dtype} {x.shape}, expected numbers (examples, ...), at least one example")
+        if isinstance(given, (list, tuple)) and len(given) > 1 and self.input_shape is not None and all(
+                len(getattr(one, "shape", ())) == len(self.input_shape) + 1 for one in given):
+            raise InputError(f"{what} is a list of {len(given)} arrays, but the network takes one input, "
+                             f"{shape_text(self.input_shape)}")
+        x = host_array(what, given)
+        if x.ndim == 1 and self.input_shape == (1,):
+            x = x[:, None]
+        if x.ndim < 2 or not len(x):
+            raise InputError(f"{what} is {x.dtype} {x.shape}, expected numbers (examples, ...), at least one example")
         self.build(x.shape[1:])
         assert self.input_shape is not None  # known since `build`
         fits = len(x.shape) - 1 == len(self.input_shape) and all(
             want in (None, n) for want, n in zip(self.input_shape, x.shape[1:], strict=False))
         if not fits:
-            raise InputError(f"x has shape {x.shape}, but the network takes {shape_text(self.input_shape)}")
+            raise InputError(f"{what} has shape {x.shape}, but the network takes {shape_text(self.input_shape)}")
         if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise InputError(f"x holds {x[~np.isfinite(x)][0]}, expected finite numbers")
-        first = next((layer for layer in self.layers if not isinstance(layer, Input)), None)
+            raise InputError(f"{what} holds {x[~np.isfinite(x)][0]}, expected finite numbers")
+        first = next((layer for layer in self.inner if not isinstance(layer, Input)), None)
         return x if isinstance(first, Embedding) else x.astype(self.dtype, copy=False)
 
     def there(self, array: np.ndarray) -> Array:
@@ -208,30 +322,40 @@ class Sequential:
             raise InputError(f"{what} before compile: say model.compile(loss=..., optimizer=...) first")
         data = self.data(x, y, sample_weight)
         if self.optimizer is None:
-            self.optimizer = self.choices.of(self.params)
+            self._start_optimizer()
         return data
+
+    def random_state(self) -> dict[str, Any]:
+        """Where shuffling and dropout stand, for `set_random_state`; a GPU's generator does not tell."""
+        return {name: one.bit_generator.state if isinstance(one, np.random.Generator) else None
+                for name, one in (("shuffler", self.shuffler), ("dropper", self.dropper))}
+
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there; dropout on a GPU, or from one, with other numbers than would have come."""
+        self.shuffler.bit_generator.state = state["shuffler"]
+        if isinstance(self.dropper, np.random.Generator) and state["dropper"] is not None:
+            self.dropper.bit_generator.state = state["dropper"]
+        else:
+            seed = int(state["shuffler"]["state"]["state"]) % (1 << 63)
+            self.dropper = device_module(self.device).random.default_rng(seed)
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies on the host, in Keras' order and shapes."""
-        return [to_device(array, "cpu").copy() for array in self._keras_weights(self.params)]
+        return [to_device(array, "cpu").copy() for array in self.keras_weights(self.params)]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Take weights in Keras' order and shapes; InputError, and nothing is changed, if they do not fit."""
-        self.check_weights([np.shape(new) for new in weights])
-        for new, old in zip(weights, self._keras_weights(self.params), strict=True):
-            old[...] = array_module(old).asarray(np.asarray(new, self.dtype))
+        put_weights("set_weights", weights, self.keras_weights(self.params))
 
     def check_weights(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """InputError unless these are the shapes of the weights in Keras' order; no memory is taken."""
-        own = self._keras_weights({name: np.broadcast_to(np.int8(0), shape) for name, shape in self.shapes.items()})
-        if len(shapes) != len(own):
-            raise InputError(f"set_weights got {len(shapes)} arrays, expected {len(own)}")
-        for number, (new, old) in enumerate(zip(shapes, own, strict=True)):
-            if new != old.shape:
-                raise InputError(f"set_weights: array {number} has shape {new}, expected {old.shape}")
+        own = self.keras_weights({name: np.broadcast_to(np.int8(0), shape) for name, shape in self.shapes.items()})
+        check_shapes("set_weights", shapes, [array.shape for array in own])
 
-    def _keras_weights(self, params: Weights) -> list[Array]:
-        return [a for layer, own in zip(self.layers, self.views(params), strict=True) for a in layer.keras_weights(own)]
+    def keras_weights(self, params: Weights, trained: bool = False) -> list[Array]:
+        """Weights, or what has their names and shapes, in Keras' order and shapes; of those that are trained alone."""
+        return [array for layer, own in zip(self.inner, self.views(params), strict=True)
+                if self._trains(layer) or not trained for array in layer.keras_weights(own).values()]
 
     def count_params(self) -> int:
         """How many numbers the weights are."""
@@ -244,16 +368,41 @@ class Sequential:
         print(table(self))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write layers, weights, and how it was compiled to one file, atomically."""
+        """Write layers, weights, how it was compiled, and what to go on training needs, to one file, atomically.
+
+        NAME.keras and NAME.h5 are written as Keras does, any other name in a format of our own.
+        """
         from .saving import save
 
         save(self, path)
 
+    def save_weights(self, path: str | os.PathLike) -> None:
+        """Write the weights alone: NAME.weights.h5 as Keras does, any other name in a format of our own."""
+        from .saving import save_weights
+
+        save_weights(self, path)
+
     def load_weights(self, path: str | os.PathLike) -> None:
-        """Take the weights of a file of `save`, or of Keras' NAME.weights.h5 or NAME.keras."""
+        """Take the weights of a file of `save`, or of Keras' NAME.weights.h5, NAME.keras or NAME.h5."""
         from .saving import load_weights
 
         load_weights(self, path)
+
+
+def _batch_size(given: Any) -> int:
+    return 32 if given is None else whole_number("batch_size", given)
+
+
+def _verbose(given: Any) -> int:
+    return look_up("verbose", str(given), fitting.VERBOSE)
+
+
+def _last_activation(layers: list[Layer]) -> str | None:
+    """Of the outputs, None if they are those of no activation."""
+    last: Any = next((layer for layer in reversed(layers) if not isinstance(layer, Dropout)), None)
+    while isinstance(last, TimeDistributed):
+        last = last.layer
+    return getattr(last, "activation", None)
 
 
 def _built(layer: Layer, given: Shape, before: list[Layer]) -> Shape:
@@ -302,5 +451,6 @@ def optimizer_named(given: Any) -> SGD | Adam | RMSprop:
     if isinstance(given, RMSprop) and given.momentum:
         raise InputError(f"RMSprop: momentum is {given.momentum}, which there is not here: choose 0.0, or SGD or Adam")
     if isinstance(given, (SGD, Adam, RMSprop)):
-        return type(given)(*map(float, given))
+        return type(given)(*(number(f"{type(given).__name__}: {name}", value)
+                             for name, value in given._asdict().items()))
     return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
-from ..errors import look_up, whole_number
+from ..errors import InputError, look_up, whole_number
 from ..models.initialization import glorot_uniform, lstm_bias, orthonormal
 from ..ops.lstm import LSTMCache, lstm_backward, lstm_forward
-from .layer import Layer, Shape, Weights
+from .layer import Layer, Shape, Weights, flag
 
 
 class Places(NamedTuple):
@@ -103,15 +103,19 @@ class LSTM(Layer):
     """
 
     choices = ("units", "return_sequences", "return_state", "go_backwards")
-    _ONLY = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
 
-    def __init__(self, units: int, *, return_sequences: bool = False, return_state: bool = False,
+    def __init__(self, units: int, activation: str = "tanh", recurrent_activation: str = "sigmoid",
+                 use_bias: bool = True, *, return_sequences: bool = False, return_state: bool = False,
                  go_backwards: bool = False, **kind: Any):
-        for option, only in self._ONLY.items():
-            look_up(f"LSTM: {option}", str(kind.pop(option, only)), {str(only): only})
+        look_up("LSTM: activation", activation, {"tanh": None})
+        look_up("LSTM: recurrent_activation", recurrent_activation, {"sigmoid": None})
+        if not flag("LSTM: use_bias", use_bias):
+            raise InputError("LSTM: use_bias is False, which there is not here")
         super().__init__(**kind)
-        self.units, self.return_sequences = whole_number("LSTM: units", units), return_sequences
-        self.return_state, self.go_backwards = return_state, go_backwards
+        self.units, self.return_sequences = (whole_number("LSTM: units", units),
+                                             flag("LSTM: return_sequences", return_sequences))
+        self.return_state, self.go_backwards = (flag("LSTM: return_state", return_state),
+                                                flag("LSTM: go_backwards", go_backwards))
 
     def built(self, shape: Shape) -> Shape:
         if len(shape) != 2 or (features := shape[-1]) is None:
@@ -135,6 +139,9 @@ class LSTM(Layer):
         if self.return_sequences:
             return self.run_back(dy, zeros, zeros, cache, grads)[0]
         return self.run_back(array_module(dy).zeros((B, T, H), dy.dtype), dy, zeros, cache, grads)[0]
+
+    def keras_weights(self, weights):
+        return {f"cell/{name}": array for name, array in super().keras_weights(weights).items()}
 
     def run(self, x: Array, weights: Weights, mask: Array | None, h0: Array | None = None, c0: Array | None = None):
         """(y (B, T, H), h, c), cache; states (B, H)."""

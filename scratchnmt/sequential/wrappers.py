@@ -28,6 +28,7 @@ class TimeDistributed(Layer):
     def __init__(self, layer: Layer, **kind: Any):
         super().__init__(**kind)
         self.layer = taken(self, layer)
+        self.inner = (self.layer,)
 
     def config(self):
         return {**super().config(), "layer": self.layer.config()}
@@ -57,7 +58,10 @@ class TimeDistributed(Layer):
         return None if dx is None else dx.reshape(shape)
 
     def keras_weights(self, weights):
-        return self.layer.keras_weights(weights)
+        return {f"layer/{name}": array for name, array in self.layer.keras_weights(weights).items()}
+
+    def brought(self):
+        return self.layer.brought()
 
 
 MERGES = dict.fromkeys(("concat", "sum"))
@@ -79,6 +83,7 @@ class Bidirectional(Layer):
         if layer.go_backwards or layer.return_state:
             raise InputError("Bidirectional: its LSTM has go_backwards or return_state, expected neither")
         self.layer, self.merge_mode = taken(self, layer), merge_mode
+        self.inner = (self.layer,)
         self.input_shape = self.input_shape or layer.input_shape
 
     def config(self):
@@ -119,4 +124,6 @@ class Bidirectional(Layer):
         return found.dx
 
     def keras_weights(self, weights):
-        return [array[d] for d in range(2) for array in weights.values()]
+        both = [self.layer.keras_weights({name: array[d] for name, array in weights.items()}) for d in range(2)]
+        return {f"{direction}_layer/{name}": array for direction, one in zip(("forward", "backward"), both, strict=True)
+                for name, array in one.items()}

@@ -1,0 +1,493 @@
+"""Keras' files, read, and written so that Keras 3 reads them: what was built and compiled as JSON, weights in HDF5.
+
+    NAME.keras       a zip archive: metadata.json, config.json (1), model.weights.h5 (2)
+    NAME.weights.h5  (2) alone: layers/lstm_1/cell/vars/0 ..., a group for each layer, called by kind and number;
+                     optimizer/vars/0 ... the step, the rate, and what the optimizer keeps for each weight
+    NAME.h5          Keras 2's, which Keras 3 knows: (1) in the attributes model_config and training_config, weights in
+                     model_weights, whose attributes list the names in order; or of weights alone, without (1)
+
+See keras/src/saving/saving_lib.py and keras/src/legacy/saving/legacy_h5_format.py.  What Keras has no place for, where
+our shuffling and dropout stand, is in a part of its own, `scratchnmt.json`, or the attribute `scratchnmt`.
+
+HDF5 can leave numbers out, pack them, or look for them in other files, which Keras does not: what is read is what lies
+in the file, as many bytes as the network's weights have, known before memory is taken.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count, takewhile
+from math import inf, prod
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..arrays import array_module, to_device
+from ..errors import InputError, look_up, printable, require, shown
+from ..files.reading import Archive, parse_json
+from . import core, recurrent, wrappers
+from .layer import Layer, from_zero, number, snake_case
+from .losses import LOSSES, METRICS
+from .model import OPTIMIZERS, Sequential
+
+KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Dropout, core.Embedding, core.Input,
+                                          core.Masking, core.RepeatVector, recurrent.LSTM, wrappers.Bidirectional,
+                                          wrappers.TimeDistributed)}
+# what Keras says of a layer and we need not, because it has this value in all of ours
+ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None}
+KEPT = ("activation", "recurrent_activation", "use_bias", "trainable")
+# what Keras says of an optimizer that is of no account while the rest of its choices are off
+IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "jit_compile", "is_legacy_optimizer")
+HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a file
+CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
+WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
+CONFIG_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
+ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
+MOST_LAYERS = 1000  # of a file
+
+
+# what a file is read for
+
+def read_archive(parts: Archive, device: str) -> Sequential:
+    """The network of an opened NAME.keras."""
+    if CONFIG not in parts.names:
+        raise InputError(f"{parts.path} is an archive without {CONFIG}: no file of Keras")
+    content = parse_json(parts.read(CONFIG, CONFIG_LIMIT), parts.path)
+    with described(parts.path):
+        build = (content.get("build_config") or {}).get("input_shape")
+        model = _network(content, build, device)
+    with hdf5(io.BytesIO(parts.read(WEIGHTS)), parts.path) as file:
+        model.set_weights(_taken(file, _layered(file, model), model))
+        with described(parts.path):
+            if _compiled(model, content.get("compile_config"), "optimizer", parts.path):
+                _take_state(model, _listed_state(file), file, parts.path)
+    if OWN in parts.names:
+        with described(parts.path):
+            model.set_random_state(parse_json(parts.read(OWN, CONFIG_LIMIT), parts.path)["random"])
+    return model
+
+
+def read_h5(file: BinaryIO, path: str | os.PathLike, device: str) -> Sequential:
+    """The network of a NAME.h5."""
+    with hdf5(file, path) as content:
+        if "model_config" not in content.attrs:
+            raise InputError(f"{path} holds weights without the layers: make the network, and then "
+                             "model.load_weights(...)")
+        with described(path):
+            told = parse_json(_text(content, "model_config"), path)
+            config = told["config"]
+            model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
+        model.set_weights(_taken(content, _named_weights(content, model), model))
+        with described(path):
+            training = parse_json(_text(content, "training_config"), path) if "training_config" in content.attrs \
+                else None
+            if _compiled(model, training, "optimizer_config", path):
+                _take_state(model, _named_state(content), content, path)
+            if "scratchnmt" in content.attrs:
+                model.set_random_state(parse_json(_text(content, "scratchnmt"), path)["random"])
+    return model
+
+
+def read_weights(model: Sequential, file: BinaryIO, path: str | os.PathLike) -> None:
+    """Put the weights of an HDF5 file of Keras into the network."""
+    with hdf5(file, path) as content:
+        named = "model_weights" in content or any(name.startswith("layer_names") for name in content.attrs)
+        model.set_weights(_taken(content, (_named_weights if named else _layered)(content, model), model))
+
+
+# what is written
+
+def archive_bytes(model: Sequential) -> bytes:
+    """NAME.keras."""
+    config = {**_sequential_config(model), "compile_config": _compile_config(model, "optimizer")}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as parts:
+        for name, content in ((METADATA, {"keras_version": WRITTEN_AS,
+                                          "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S")}),
+                              (CONFIG, config), (OWN, {"random": model.random_state()})):
+            parts.writestr(name, json.dumps(content))
+        parts.writestr(WEIGHTS, weights_bytes(model))
+    return file.getvalue()
+
+
+def weights_bytes(model: Sequential) -> bytes:
+    """NAME.weights.h5."""
+    def fill(file: Any) -> None:
+        for (path, _), array in zip(_paths(model), model.get_weights(), strict=True):
+            file[path] = array
+        if model.optimizer is not None:
+            for number, array in enumerate(_state(model)):
+                file[f"optimizer/vars/{number}"] = array
+
+    return _hdf5_bytes(fill)
+
+
+def h5_bytes(model: Sequential) -> bytes:
+    """NAME.h5."""
+    def fill(file: Any) -> None:
+        file.attrs["keras_version"], file.attrs["backend"] = WRITTEN_AS, "numpy"
+        file.attrs["model_config"] = json.dumps(_sequential_config(model))
+        file.attrs["scratchnmt"] = json.dumps({"random": model.random_state()})
+        group = file.create_group("model_weights")
+        group.attrs["keras_version"], group.attrs["backend"] = WRITTEN_AS, "numpy"
+        layers = [layer for layer in model.layers if not isinstance(layer, core.Input)]
+        _set_names(group, "layer_names", [layer.name for layer in layers])
+        for layer in layers:
+            own = layer.keras_weights(model.weights_of(layer))
+            _fill_group(group.create_group(layer.name), {f"{layer.name}/{name}": to_device(array, "cpu")
+                                                         for name, array in own.items()})
+        _fill_group(group.create_group("top_level_model_weights"), {})
+        if (training := _compile_config(model, "optimizer_config")) is not None:
+            file.attrs["training_config"] = json.dumps(training)
+            if model.optimizer is not None:
+                _fill_group(file.create_group("optimizer_weights"),
+                            {f"optimizer/{number}": array for number, array in enumerate(_state(model))})
+
+    return _hdf5_bytes(fill)
+
+
+# layers, as JSON
+
+def _network(content: Mapping[str, Any], build_shape: Any, device: str) -> Sequential:
+    if content["class_name"] != "Sequential":
+        raise InputError(f"it holds {shown(content['class_name'])}, expected a Sequential")
+    config = content["config"]
+    config = config if isinstance(config, dict) else {"layers": config}  # Keras before 2.3
+    layers = few(config["layers"])
+    model = Sequential(map(_from_config, layers), name=config.get("name", "sequential"), dtype=_dtype(layers),
+                       device=device, trainable=config.get("trainable", True))
+    if model.output_shape is None:
+        model.build(build_shape[1:])
+    return model
+
+
+def few(layers: list[Any]) -> list[Any]:
+    if len(layers) > MOST_LAYERS:
+        raise InputError(f"there are {len(layers):,} layers, expected at most {MOST_LAYERS:,}")
+    return layers
+
+
+def _dtype(layers: Sequence[Mapping[str, Any]]) -> str:
+    """float64 if all of its layers say so, else float32: weights of half precision are read as such."""
+    def told(layer: Mapping[str, Any]) -> Any:
+        dtype = layer["config"].get("dtype")
+        return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
+
+    return "float64" if layers and all(told(layer) == "float64" for layer in layers) else "float32"
+
+
+def _from_config(told: Mapping[str, Any]) -> Layer:
+    config, kind = told["config"], told["class_name"]
+    shape = config.get("batch_shape", config.get("batch_input_shape"))  # Keras 3's and Keras 2's word
+    if kind == "InputLayer":
+        return core.Input(tuple(shape[1:]), name=config["name"])
+    made = look_up("layer", kind, KINDS)
+    what = f"layer {config['name']!r} ({kind})"
+    for option, only in ONLY.items():
+        if config.get(option, only) != only:
+            raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
+    if other := [name for name, value in config.items() if value and name.endswith(("_regularizer", "_constraint"))]:
+        warnings.warn(f"{what} has {' and '.join(other)}, which there is not here: it predicts the same, but is "
+                      "trained without", stacklevel=2)
+    if kind == "Bidirectional":
+        _check_backward_layer(config)
+    elif config.get("zero_output_for_mask"):
+        raise InputError(f"{what} has zero_output_for_mask=True, which there is not here")
+    choices = {name: config[name] for name in ("name", *made.choices, *KEPT) if name in config}
+    if shape is not None:
+        choices["input_shape"] = shape[1:]
+    if "layer" in config:
+        choices["layer"] = _from_config(config["layer"])
+    return made(**choices)
+
+
+def _check_backward_layer(config: Mapping[str, Any]) -> None:
+    """InputError if a Bidirectional's second layer is another than the first, read backwards."""
+    first, *others = ({name: value for name, value in config[layer]["config"].items()
+                      if name in (*recurrent.LSTM.choices, *KEPT) and name != "go_backwards"}
+                     for layer in ("layer", "backward_layer") if layer in config)
+    if any(other != first for other in others):
+        raise InputError(f"layer {config['name']!r} (Bidirectional) has two different layers, which there is not here")
+    config["layer"]["config"].pop("zero_output_for_mask", None)  # which Keras sets, and we do
+
+
+def _entry(kind: str, config: dict[str, Any], module: str = "keras.layers") -> dict[str, Any]:
+    return {"module": module, "class_name": kind, "config": config, "registered_name": None}
+
+
+def _sequential_config(model: Sequential) -> dict[str, Any]:
+    assert model.input_shape is not None  # or it would have no weights
+    shape = [None, *model.input_shape]
+    layers = [layer for layer in model.layers if not isinstance(layer, core.Input)]
+    names = {layer.name for layer in layers}
+    first = next(name for number in count() if (name := f"input_layer_{number}" if number else "input_layer")
+                 not in names)
+    config = {"name": model.name, "trainable": model.trainable, "build_input_shape": shape, "layers": [
+        _entry("InputLayer", {"batch_shape": shape, "dtype": model.dtype, "name": first}),
+        *(_config(layer, model.dtype) for layer in layers)]}
+    return {**_entry("Sequential", config, "keras"), "build_config": {"input_shape": shape}}
+
+
+def _config(layer: Layer, dtype: str, **other: Any) -> dict[str, Any]:
+    config = {"name": layer.name, "trainable": layer.trainable, "dtype": dtype,
+              **{name: getattr(layer, name) for name in layer.choices}, **other}
+    if isinstance(layer, wrappers.Bidirectional):
+        name = layer.layer.name.removeprefix("forward_")
+        both = [_config(layer.layer, dtype, name=f"{way}_{name}", go_backwards=way == "backward")
+                for way in ("forward", "backward")]
+        config |= {"layer": both[0], "backward_layer": both[1]}
+    elif isinstance(layer, wrappers.TimeDistributed):
+        config["layer"] = _config(layer.layer, dtype)
+    return _entry(layer.kind, config)
+
+
+# how it was compiled
+
+def _compile_config(model: Sequential, optimizer: str) -> dict[str, Any] | None:
+    if not model.compiled:
+        return None
+    config = dict(model.chosen_optimizer._asdict())
+    if model.optimizer is not None:
+        config["learning_rate"] = model.optimizer.learning_rate
+    kind = type(model.chosen_optimizer).__name__
+    return {"loss": model.loss, "loss_weights": None, "metrics": list(model.metrics) or None, "weighted_metrics": None,
+            "run_eagerly": False, "steps_per_execution": 1, "jit_compile": False,
+            optimizer: _entry(kind, config, "keras.optimizers")}
+
+
+def _compiled(model: Sequential, told: Any, optimizer: str, path: str | os.PathLike) -> bool:
+    """Compile the network as it was told; if that cannot be done here, warn, and it is not compiled."""
+    if not told:
+        return False
+    try:
+        kind, config = told[optimizer]["class_name"], told[optimizer]["config"]
+        made = look_up("optimizer", str(kind).rpartition(">")[2].lower(), OPTIMIZERS)
+        config = {"learning_rate" if name == "lr" else name: value for name, value in config.items()}
+        for name, value in config.items():
+            if name not in made._fields and name not in IDLE and value not in (None, False, 0):
+                raise InputError(f"{kind} has {name}={shown(value)}, which there is not here")
+        loss = look_up("loss", _function(told["loss"]), {name: name for name in LOSSES})
+        metrics = [look_up("metric", _function(one), {name: name for name in METRICS})
+                   for one in _flat(told.get("metrics") or [])]
+        model.compile(made(**{name: config[name] for name in made._fields if name in config}), loss, metrics=metrics)
+    except InputError as error:
+        warnings.warn(f"{path}: the network is not compiled as it was: {error}", stacklevel=3)
+        return False
+    return True
+
+
+def _function(told: Any) -> Any:
+    """The name of a loss or metric, which may be told as an object's class and choices."""
+    if not isinstance(told, dict):
+        return told
+    config = told.get("config")
+    named = isinstance(config, dict) and (config.get("fn") or config.get("name"))
+    return named if isinstance(named, str) else _function(named) if named else told.get("class_name")
+
+
+def _flat(told: Any) -> Iterator[Any]:
+    for one in told if isinstance(told, list) else [told]:
+        if isinstance(one, list):
+            yield from _flat(one)
+        else:
+            yield one
+
+
+# what an optimizer keeps
+
+def _kept(model: Sequential) -> dict[str, float]:
+    """The vectors of an optimizer's state, in Keras' order, and what to multiply ours by to have Keras'."""
+    choices = model.chosen_optimizer
+    if hasattr(choices, "beta_1"):
+        return {"m": 1 - choices.beta_1, "v": 1 - choices.beta_2}
+    if hasattr(choices, "rho"):
+        return {"v": 1.0}
+    return {"velocity": -model.optimizer.learning_rate} if choices.momentum else {}
+
+
+def _state(model: Sequential) -> list[np.ndarray]:
+    """The optimizer's state as Keras lists it: the step, the rate, and what is kept, weight after weight."""
+    vectors = [[to_device(array, "cpu") * factor for array in
+                model.keras_weights(model.params.like(getattr(model.optimizer, name)), trained=True)]
+               for name, factor in _kept(model).items()]
+    return [np.array(model.optimizer.step_count, "int32"), np.array(model.optimizer.learning_rate),
+            *(array.astype(model.dtype) for arrays in zip(*vectors, strict=True) for array in arrays)]
+
+
+def _take_state(model: Sequential, arrays: list[Any], file: Any, path: str | os.PathLike) -> None:
+    """Put the state that Keras kept into the optimizer; if it does not fit, warn, and the optimizer begins anew."""
+    if not arrays:
+        return
+    vectors = {name: model.params.like() for name in _kept(model)}
+    of_each = zip(*(model.keras_weights(vector, trained=True) for vector in vectors.values()), strict=True)
+    places = [array for arrays in of_each for array in arrays]
+    shapes = [getattr(array, "shape", None) for array in arrays]
+    if shapes == [(), ()]:  # compiled, and not trained yet
+        places = []
+    if shapes != [(), (), *(place.shape for place in places)]:
+        warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
+        return
+    step, rate, *kept = _numbers(file, arrays, "iuf")
+    from_zero("the optimizer's step", int(step))
+    number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
+    for place, array in zip(places, kept, strict=True):
+        place[...] = array_module(place).asarray(array.astype(model.dtype))
+    for vector, factor in zip(vectors.values(), _kept(model).values(), strict=True):
+        vector.flat /= factor or 1.0
+    model.optimizer.load_state({"step": int(step), "learning_rate": float(rate),
+                                **{name: vector.flat for name, vector in vectors.items()}})
+
+
+# HDF5
+
+@contextmanager
+def hdf5(file: BinaryIO, path: str | os.PathLike) -> Iterator[Any]:
+    """An opened HDF5 file; InputError, naming it, for whatever the library says of it."""
+    try:
+        h5py = require("h5py", extra="keras")
+    except InputError as error:
+        raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
+    try:
+        with h5py.File(file, "r") as content:
+            yield content
+    except InputError as error:
+        raise _of(path, error) from error
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
+                         f"{printable(str(error))}") from error
+
+
+def _of(path: str | os.PathLike, error: InputError) -> InputError:
+    """The error, which names the file."""
+    return error if str(path) in str(error) else InputError(f"{path}: {error}")
+
+
+def _hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
+    file = io.BytesIO()
+    with require("h5py", extra="keras").File(file, "w") as content:
+        fill(content)
+    return file.getvalue()
+
+
+@contextmanager
+def described(path: str | os.PathLike) -> Iterator[None]:
+    """InputError, naming the file, for whatever its description of a network cannot be made into."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise _of(path, error) from error
+        raise InputError(f"{path} is damaged: its description of the layers cannot be used "
+                         f"({type(error).__name__}: {printable(str(error))})") from error
+
+
+def _paths(model: Sequential) -> Iterator[tuple[str, str]]:
+    """Where a .weights.h5 has each weight, in order, and its layer."""
+    numbers: dict[str, int] = {}  # of each kind, the last one's
+    for layer in model.layers:
+        if not isinstance(layer, core.Input):
+            name = snake_case(layer.kind)
+            numbers[name] = number = numbers.get(name, -1) + 1
+            group = f"{name}_{number}" if number else name
+            shapes = {weight: np.broadcast_to(np.int8(0), shape) for weight, shape in layer.shapes.items()}
+            yield from ((f"layers/{group}/{path}", layer.name) for path in layer.keras_weights(shapes))
+
+
+def _layered(file: Any, model: Sequential) -> list[Any]:
+    """The weights of a .weights.h5, not read yet, in the order of `get_weights`."""
+    return [_at(file, path) for path, _ in _paths(model)]
+
+
+def _named_weights(file: Any, model: Sequential) -> list[Any]:
+    """Those of a .h5, whose layers without weights count for nothing."""
+    group = _at(file, "model_weights") if "model_weights" in file else file
+    layers = [_at(group, name) for name in _names(group, "layer_names")]
+    return [_at(layer, name) for layer in layers for name in _names(layer, "weight_names")]
+
+
+def _listed_state(file: Any) -> list[Any]:
+    """The optimizer's state in a .weights.h5, not read yet."""
+    if "optimizer" not in file:
+        return []
+    group = _at(file, "optimizer/vars")
+    return [_at(group, str(number)) for number in range(len(group))]
+
+
+def _named_state(file: Any) -> list[Any]:
+    """The same in a .h5."""
+    if "optimizer_weights" not in file:
+        return []
+    group = _at(file, "optimizer_weights")
+    return [_at(group, name) for name in _names(group, "weight_names")]
+
+
+def _at(group: Any, path: str) -> Any:
+    """What lies there; KeyError if on the way is a link to somewhere else, perhaps another file."""
+    h5py = require("h5py", extra="keras")
+    for name in path.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise KeyError(f"{printable(path)} is not there")
+        group = group[name]
+    return group
+
+
+def _taken(file: Any, arrays: list[Any], model: Sequential) -> list[np.ndarray]:
+    """The network's weights, once they are known to fit it."""
+    model.check_weights([getattr(array, "shape", ()) for array in arrays])
+    return _numbers(file, arrays, "f")
+
+
+def _numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
+    """Read arrays that lie in the file, unpacked."""
+    for array in arrays:
+        plain = array.dtype.kind in kinds and array.chunks is None and not array.is_virtual and not array.external
+        if not plain or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize:
+            raise InputError(f"it is damaged: {printable(array.name)} is not numbers that lie in it, unpacked, as "
+                             "Keras saves them")
+    if sum(array.nbytes for array in arrays) > file.id.get_filesize():
+        raise InputError("it is damaged: its weights are larger than the file")
+    return [array[...] for array in arrays]
+
+
+def _text(group: Any, name: str) -> bytes:
+    value = _attribute(group, name)
+    text = value if isinstance(value, bytes) else str(value).encode()
+    if len(text) > CONFIG_LIMIT:
+        raise InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
+    return text
+
+
+def _names(group: Any, name: str) -> list[str]:
+    """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it."""
+    parts = [name] if name in group.attrs else list(takewhile(lambda part: part in group.attrs,
+                                                              (f"{name}{number}" for number in count())))
+    names = [one for part in parts for one in np.atleast_1d(_attribute(group, part))]
+    return [one.decode() if isinstance(one, bytes) else str(one) for one in names]
+
+
+def _set_names(group: Any, name: str, names: list[str]) -> None:
+    encoded = np.array([one.encode() for one in names], "S") if names else np.zeros(0, "S1")
+    parts = max(1, -(-encoded.nbytes // ATTRIBUTE))
+    for k, part in enumerate(np.array_split(encoded, parts)):
+        group.attrs[f"{name}{k}" if parts > 1 else name] = part
+
+
+def _fill_group(group: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    _set_names(group, "weight_names", list(arrays))
+    for name, array in arrays.items():
+        group[name] = array
+
+
+def _attribute(group: Any, name: str) -> Any:
+    """An attribute that is no larger than Keras writes them."""
+    told = group.attrs.get_id(name)
+    if prod(told.shape) * told.get_type().get_size() > CONFIG_LIMIT:
+        raise InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
+    return group.attrs[name]

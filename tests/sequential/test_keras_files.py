@@ -1,0 +1,359 @@
+"""Files that are called as Keras' are, written so that Keras reads them, and Keras' own, of Keras 3 and of Keras 2."""
+
+import io
+import json
+import os
+import sys
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from sequential import examples
+
+import scratchnmt.sequential as ours
+from scratchnmt.errors import InputError
+from scratchnmt.sequential import saving
+
+h5py = pytest.importorskip("h5py")
+pytestmark = pytest.mark.filterwarnings("ignore:.*copy keyword:DeprecationWarning", "ignore:Skipping variable")
+
+CASES = {  # network, loss, x, y
+    "seed": (examples.seed_network, "categorical_crossentropy", examples.vectors,
+             lambda rng: examples.one_hot(rng, 24, 4)),
+    "classifier": (examples.classifier, "binary_crossentropy", examples.ids,
+                   lambda rng: rng.integers(0, 2, (24, 1)).astype("float32")),
+    "tagger": (examples.tagger, "sparse_categorical_crossentropy", examples.ids,
+               lambda rng: rng.integers(0, examples.CLASSES, (24, examples.T))),
+    "regression": (examples.masked_regression, "mean_squared_error", examples.gappy,
+                   lambda rng: rng.standard_normal((24, examples.T, 2)).astype("float32")),
+}
+OPTIMIZERS = {"adam": ours.Adam(0.01), "rmsprop": ours.RMSprop(0.002), "sgd": ours.SGD(0.05),
+              "momentum": ours.SGD(0.05, 0.9)}
+endings = pytest.mark.parametrize("ending", ["keras", "h5", "hdf5", "safetensors"])
+
+
+@pytest.fixture
+def keras():
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    pytest.importorskip("torch")
+    return pytest.importorskip("keras")
+
+
+def trained(name, rng, optimizer="adam", **how):
+    make, loss, x, y = CASES[name]
+    x, y = x(rng), y(rng)
+    layers = make(ours)
+    model = ours.Sequential([*layers[:-1], ours.Dropout(0.3), layers[-1]], **how)
+    model.compile(OPTIMIZERS[optimizer], loss, metrics=["accuracy"])
+    model.fit(x, y, epochs=2, batch_size=8, verbose=0)
+    return model, x, y
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_keras_reads_them_and_says_the_same(name, ending, rng, tmp_path, keras):
+    model, x, _ = trained(name, rng)
+    model.save(tmp_path / f"network.{ending}")
+    theirs = keras.models.load_model(tmp_path / f"network.{ending}")
+    np.testing.assert_allclose(theirs.predict(x, verbose=0), model.predict(x), atol=1e-6)
+    assert [layer.name for layer in theirs.layers] == [layer.name for layer in model.layers]
+    assert float(theirs.optimizer.learning_rate) == pytest.approx(0.01)
+    theirs.save(tmp_path / f"theirs.{ending}")
+    again = ours.load_model(tmp_path / f"theirs.{ending}")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    assert again.optimizer.learning_rate == pytest.approx(0.01) and again.loss == model.loss
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_keras_goes_on_training_where_we_were_and_we_where_keras_was(optimizer, rng, tmp_path, keras):
+    x, y = examples.vectors(rng), examples.one_hot(rng, 24, 4)
+    model = ours.Sequential(examples.seed_network(ours, input_shape=(examples.T, examples.I)))
+    model.compile(OPTIMIZERS[optimizer], "categorical_crossentropy", metrics=["accuracy"])
+    how = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
+    model.fit(x, y, **how)
+    model.save(tmp_path / "ours.keras")
+    theirs = keras.models.load_model(tmp_path / "ours.keras")
+    expected = model.fit(x, y, **how).history
+    assert theirs.fit(x, y, **how).history == {key: pytest.approx(n, abs=1e-4) for key, n in expected.items()}
+    theirs.save(tmp_path / "theirs.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = ours.load_model(tmp_path / "theirs.keras")
+    expected = model.fit(x, y, **how).history
+    assert again.fit(x, y, **how).history == {key: pytest.approx(n, abs=1e-4) for key, n in expected.items()}
+
+
+def test_weights_alone_go_to_keras_and_back(rng, tmp_path, keras):
+    model, x, _ = trained("tagger", rng)
+    model.save_weights(tmp_path / "a.weights.h5")
+    theirs = keras.Sequential(examples.tagger(keras.layers))
+    theirs.build((None, examples.T))
+    theirs.load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_allclose(theirs.predict(x, verbose=0), model.predict(x), atol=1e-6)
+    theirs.save(tmp_path / "legacy.h5")
+    other = ours.Sequential(examples.tagger(ours))
+    other.build((examples.T,))
+    for name in ("a.weights.h5", "legacy.h5"):
+        other.params.flat[...] = 0
+        other.load_weights(tmp_path / name)
+        np.testing.assert_allclose(other.predict(x), model.predict(x), atol=1e-6)
+
+
+def test_what_is_frozen_is_frozen_in_keras_and_back(rng, tmp_path, keras):
+    model, x, y = trained("seed", rng)
+    model.layers[0].trainable = False
+    for ending in ("keras", "h5", "safetensors"):
+        model.save(tmp_path / f"a.{ending}")
+        assert [layer.trainable for layer in ours.load_model(tmp_path / f"a.{ending}").layers
+                if not isinstance(layer, ours.Input)] == [False, True, True, True, True]
+        if ending != "safetensors":
+            theirs = keras.models.load_model(tmp_path / f"a.{ending}")
+            assert [layer.trainable for layer in theirs.layers] == [False, True, True, True, True]
+    theirs.compile("adam", "categorical_crossentropy")
+    theirs.fit(x, y, verbose=0)
+    theirs.save(tmp_path / "theirs.keras")  # whose optimizer keeps nothing for what is frozen
+    assert ours.load_model(tmp_path / "theirs.keras").optimizer.step_count == 1
+    model.trainable = False
+    for ending in ("keras", "h5", "safetensors"):
+        model.save(tmp_path / f"b.{ending}")
+        loaded = ours.load_model(tmp_path / f"b.{ending}")
+        assert not loaded.trainable and not any(layer.trainable for layer in loaded.layers if layer.shapes)
+
+
+@endings
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_is_loaded_goes_on_with_the_next_shuffles_and_the_next_dropout(ending, optimizer, rng, tmp_path):
+    model, x, y = trained("seed", rng, optimizer, seed=5)
+    model.save(tmp_path / f"network.{ending}")
+    loaded = ours.load_model(tmp_path / f"network.{ending}")
+    assert (loaded.predict(x) == model.predict(x)).all()
+    assert loaded.random_state() == model.random_state()
+    histories = [one.fit(x, y, epochs=2, batch_size=8, verbose=0).history for one in (model, loaded)]
+    if ending == "safetensors":
+        assert histories[0] == histories[1] and (loaded.params.flat == model.params.flat).all()
+    np.testing.assert_allclose(loaded.params.flat, model.params.flat, atol=1e-6)
+
+
+@endings
+def test_float64_stays_float64(ending, rng, tmp_path):
+    model, x, _ = trained("regression", rng, dtype="float64")
+    model.save(tmp_path / f"network.{ending}")
+    loaded = ours.load_model(tmp_path / f"network.{ending}")
+    assert loaded.dtype == "float64" and (loaded.predict(x) == model.predict(x)).all()
+
+
+@endings
+def test_a_failed_save_leaves_the_old_file(ending, rng, tmp_path, monkeypatch):
+    model, _, _ = trained("seed", rng)
+    path = tmp_path / f"network.{ending}"
+    model.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="cannot be written"):
+        model.save(path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def keras2(path, *, version="2.4.0", config_of=lambda layers: {"name": "sequential_1", "layers": layers},
+           lstm=None, training=None, optimizer=None):
+    """A whole model as Keras 2 wrote it, an LSTM and a Dense; returns the weights."""
+    rng = np.random.default_rng(1)
+    weights = [rng.standard_normal(shape).astype("float32") * 0.4
+               for shape in ((5, 16), (4, 16), (16,), (4, 3), (3,))]
+    layers = [
+        {"class_name": "LSTM", "config": {
+            "name": "lstm_1", "trainable": True, "batch_input_shape": [None, 7, 5], "dtype": "float32",
+            "return_sequences": False, "return_state": False, "go_backwards": False, "stateful": False,
+            "unroll": False, "time_major": False, "units": 4, "activation": "tanh",
+            "recurrent_activation": "sigmoid", "use_bias": True, "unit_forget_bias": True,
+            "kernel_regularizer": None, "dropout": 0.0, "recurrent_dropout": 0.0, "implementation": 2, **(lstm or {})}},
+        {"class_name": "Dense", "config": {"name": "dense_1", "trainable": True, "dtype": "float32", "units": 3,
+                                           "activation": "softmax", "use_bias": True}}]
+    names = {b"lstm_1": [b"lstm_1/kernel:0", b"lstm_1/recurrent_kernel:0", b"lstm_1/bias:0"],
+             b"dense_1": [b"dense_1/kernel:0", b"dense_1/bias:0"]}
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"], file.attrs["backend"] = version.encode(), b"tensorflow"
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config_of(layers)}).encode()
+        if training:
+            file.attrs["training_config"] = json.dumps(training).encode()
+        group, left = file.create_group("model_weights"), list(weights)
+        group.attrs["layer_names"] = list(names)
+        for layer, own in names.items():
+            part = group.create_group(layer)
+            part.attrs["weight_names"] = own
+            for name in own:
+                part.create_dataset(name, data=left.pop(0))
+        if optimizer:
+            part = file.create_group("optimizer_weights")
+            part.attrs["weight_names"] = [b"iterations:0"]
+            part.create_dataset("iterations:0", data=np.int64(7))
+    return weights
+
+
+TRAINING = {"optimizer_config": {"class_name": "Adam", "config": {
+                "lr": 0.002, "beta_1": 0.9, "beta_2": 0.999, "decay": 0.0, "epsilon": 1e-07, "amsgrad": False}},
+            "loss": "categorical_crossentropy", "metrics": ["accuracy"], "sample_weight_mode": None,
+            "loss_weights": None}
+
+
+@pytest.mark.parametrize("config_of", [lambda layers: {"name": "sequential_1", "layers": layers},
+                                       lambda layers: layers], ids=["Keras 2.3", "Keras 2.0"])
+def test_a_tutorials_h5_of_keras_2_is_read(config_of, rng, tmp_path):
+    weights = keras2(tmp_path / "old.h5", config_of=config_of, training=TRAINING)
+    model = ours.load_model(tmp_path / "old.h5")
+    assert [layer.name for layer in model.layers] == ["lstm_1", "dense_1"] and model.input_shape == (7, 5)
+    for own, expected in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(own, expected)
+    assert model.compiled and model.metrics == ["accuracy"] and model.optimizer.learning_rate == 0.002
+    other = ours.Sequential([ours.LSTM(4, input_shape=(7, 5)), ours.Dense(3)])
+    other.load_weights(tmp_path / "old.h5")
+    np.testing.assert_array_equal(other.get_weights()[3], weights[3])
+
+
+@pytest.mark.parametrize("training, words", [
+    ({**TRAINING, "loss": "poisson"}, "loss 'poisson' is not known"),
+    ({**TRAINING, "metrics": [["mae"]]}, "metric 'mae' is not known"),
+    ({**TRAINING, "optimizer_config": {"class_name": "Nadam", "config": {}}}, "optimizer 'nadam' is not known"),
+    ({**TRAINING, "optimizer_config": {"class_name": "Custom>SGD", "config": {"nesterov": True}}}, "nesterov=True"),
+])
+def test_how_it_was_compiled_is_taken_over_or_not_with_a_word(training, words, tmp_path):
+    keras2(tmp_path / "old.h5", training=training)
+    with pytest.warns(UserWarning, match=f"old.h5: the network is not compiled as it was: .*{words}"):
+        assert not ours.load_model(tmp_path / "old.h5").compiled
+
+
+def test_what_has_no_effect_here_is_told(tmp_path):
+    keras2(tmp_path / "old.h5", lstm={"kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.1}}})
+    with pytest.warns(UserWarning, match="'lstm_1' .LSTM. has kernel_regularizer, which there is not here"):
+        ours.load_model(tmp_path / "old.h5")
+    keras2(tmp_path / "older.h5", training=TRAINING, optimizer=True)
+    with pytest.warns(UserWarning, match="older.h5: what the optimizer keeps is not as Keras 3 writes it"):
+        ours.load_model(tmp_path / "older.h5")
+
+
+@pytest.mark.parametrize("lstm, words", [({"recurrent_activation": "hard_sigmoid"}, "'hard_sigmoid' is not known"),
+                                         ({"dropout": 0.5}, "dropout=0.5, which there is not here"),
+                                         ({"units": -1}, "units is -1"), ({"batch_input_shape": 3}, "damaged")])
+def test_what_there_is_not_here_is_refused_by_name(lstm, words, tmp_path):
+    keras2(tmp_path / "old.h5", lstm=lstm)
+    with pytest.raises(InputError, match=f"old.h5.*{words}"):
+        ours.load_model(tmp_path / "old.h5")
+
+
+def test_an_hdf5_file_is_known_by_its_first_bytes_whatever_its_name(rng, tmp_path, monkeypatch):
+    model, x, _ = trained("seed", rng)
+    model.save(tmp_path / "a.h5")
+    (tmp_path / "model").write_bytes((tmp_path / "a.h5").read_bytes())
+    assert (ours.load_model(tmp_path / "model").predict(x) == model.predict(x)).all()
+    model.save_weights(tmp_path / "weights.weights.h5")
+    with pytest.raises(InputError, match="weights.weights.h5 holds weights without the layers: .*load_weights"):
+        ours.load_model(tmp_path / "weights.weights.h5")
+    model.save_weights(tmp_path / "weights")
+    with pytest.raises(InputError, match="weights.* holds weights without the layers: .*load_weights"):
+        ours.load_model(tmp_path / "weights")
+    model.params.flat[...] = 0
+    model.load_weights(tmp_path / "weights")
+    assert (ours.load_model(tmp_path / "model").predict(x) == model.predict(x)).all()
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    for name in ("a.h5", "model"):
+        with pytest.raises(InputError, match=f"{name} is an HDF5 file of Keras: h5py .*keras"):
+            ours.load_model(tmp_path / name)
+
+
+def test_without_h5py_nothing_is_trained_in_vain(rng, tmp_path, monkeypatch):
+    model, x, y = trained("seed", rng)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    before = model.params.flat.copy()
+    for name in ("best.keras", "best.h5"):
+        with pytest.raises(InputError, match=f"{name} would be a file of Keras: h5py .*or choose a name without"):
+            model.fit(x, y, verbose=0, callbacks=[ours.ModelCheckpoint(tmp_path / name, "loss")])
+        with pytest.raises(InputError, match="h5py"):
+            model.save(tmp_path / name)
+    assert (model.params.flat == before).all() and not list(tmp_path.iterdir())
+    model.save(tmp_path / "network.safetensors")
+
+
+def test_what_is_no_file_of_ours_is_called_by_its_name(tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(InputError, match="saved is a SavedModel of TensorFlow, expected a file"):
+        ours.load_model(tmp_path / "saved")
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as file:
+        file.writestr("data.pkl", b"")
+    with pytest.raises(InputError, match="a.keras is an archive without config.json: no file of Keras"):
+        ours.load_model(tmp_path / "a.keras")
+
+
+def names_elsewhere(file):
+    del file["model_weights/dense_1/dense_1/kernel:0"]
+    file["model_weights/dense_1/dense_1/kernel:0"] = h5py.ExternalLink("other.h5", "/secret")
+
+
+def packed(file):
+    del file["model_weights/dense_1/dense_1/kernel:0"]
+    file.create_dataset("model_weights/dense_1/dense_1/kernel:0", data=np.zeros((4, 3), "f4"), compression="gzip")
+
+
+def many_names(file):
+    file["model_weights"].attrs["layer_names"] = [b"lstm_1"] * 3000
+
+
+def no_json(file):
+    file.attrs["model_config"] = b"{"
+
+
+def a_number(file):
+    file.attrs["model_config"] = 3
+
+
+@pytest.mark.parametrize("place, value, words", [("optimizer/vars/0", np.int32(-3), "step|below 0"),
+                                                 ("optimizer/vars/1", np.float32("nan"), "learning_rate"),
+                                                 ("optimizer/vars/1", np.float32(-1), "learning_rate")])
+def test_an_optimizers_state_that_there_cannot_be(place, value, words, rng, tmp_path):
+    model, _, _ = trained("seed", rng)
+    file = io.BytesIO(saving.keras_files.weights_bytes(model))
+    with h5py.File(file, "a") as content:
+        del content[place]
+        content[place] = value
+    whole = saving.keras_files.archive_bytes(model)
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(tmp_path / "a.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, file.getvalue() if name.endswith("weights.h5") else old.read(name))
+    with pytest.raises(InputError, match=f"a.keras: .*({words})"):
+        saving.load_model(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("spoil", [names_elsewhere, packed, many_names, no_json, a_number])
+def test_a_spoilt_h5_is_refused(spoil, tmp_path):
+    keras2(tmp_path / "old.h5")
+    with h5py.File(tmp_path / "old.h5", "a") as file:
+        spoil(file)
+    with pytest.raises(InputError, match="old.h5"):
+        ours.load_model(tmp_path / "old.h5")
+
+
+def test_an_h5_with_any_wrong_byte_is_read_or_refused(rng, tmp_path):
+    path = tmp_path / "old.h5"
+    keras2(path, training=TRAINING)
+    right = path.read_bytes()
+    for at in rng.integers(0, len(right), 150):
+        path.write_bytes(right[:at] + bytes([rng.integers(256)]) + right[at + 1 :])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ours.load_model(path)
+        except InputError as error:
+            assert "old.h5" in str(error)
+    for size in (0, 8, 100, len(right) // 2):
+        path.write_bytes(right[:size])
+        with pytest.raises(InputError, match="old.h5"):
+            ours.load_model(path)
+
+
+def test_names_that_one_attribute_has_no_place_for(tmp_path):
+    file = io.BytesIO()
+    with h5py.File(file, "w") as content:
+        names = [f"layer_{n}_{'y' * 90}" for n in range(1500)]
+        saving.keras_files._set_names(content, "layer_names", names)
+        assert "layer_names" not in content.attrs and saving.keras_files._names(content, "layer_names") == names
