@@ -106,8 +106,8 @@ STOPPING = {
     "max_minutes": _training("max_minutes", "maximum training time in minutes (default: no limit)", **_limit(float)),
     "valid_every": _training("valid_every", "validate every N steps; 0: after each epoch"),
     "valid_batch_size": _training("valid_batch_size", "batch size in validation, in sentences"),
-    "metric": _training("metric", "validation metric that selects the best model: perplexity or BLEU",
-                        choices=("ppl", "bleu")),
+    "metric": _training("metric", "validation metric that selects the best model: perplexity, or BLEU, with perplexity "
+                        "where BLEU is equal", choices=("ppl", "bleu")),
     "patience": _training("patience", "validations without improvement before the learning rate is decayed and the "
                           "best state is loaded again; 0: never"),
     "lr_decay": _training("lr_decay", "factor by which the learning rate is then multiplied"),

@@ -259,9 +259,8 @@ class Trainer:
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
                   "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate}
-        state.history.append(record)
-        state.validated_step, state.nats, state.nats_tokens = state.step, 0.0, 0
-        better = self._note_if_best(bleu if options.metric == "bleu" else -ppl)
+        better = state.note(record, options.metric)
+        state.nats, state.nats_tokens = 0.0, 0
         loss = "none, all skipped" if record["train_loss"] is None else f"{record['train_loss']:.3f}"
         self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
                           f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
@@ -284,14 +283,6 @@ class Trainer:
             raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
                                  f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
         return ppl
-
-    def _note_if_best(self, score: float) -> bool:
-        state = self.state
-        if state.best_score is not None and score <= state.best_score:
-            state.misses += 1
-            return False
-        state.best_score, state.best_step, state.misses = score, state.step, 0
-        return True
 
     def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""

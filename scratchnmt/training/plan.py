@@ -53,7 +53,7 @@ class TrainingOptions:
     pool: int = 1
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
-    metric: str = "ppl"  # or "bleu": what decides which validation is the best
+    metric: str = "ppl"  # or "bleu", of equal ones perplexity: what decides which validation is the best
     patience: int = 5  # 0: never give up
     trials: int = 5
     lr_decay: float = 0.5
