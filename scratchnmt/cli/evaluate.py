@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import chain
 from typing import Any
 
+from ..metrics import TOKENIZERS, check_tokenizer
 from .dependent import EVALUATE, check_parsed
 from .parser import (
+    TOKENIZE,
     Parser,
     add_computing,
     add_models,
@@ -18,17 +21,23 @@ from .parser import (
     computing,
     replacing,
     search_options,
+    warn_of_tokenizer,
 )
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
-USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [options]"
+USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [FILE ...] [options]"
 EPILOG = """\
 BLEU and chrF are sacreBLEU's, of detokenised translations against the references as they are; quote them
 with their signatures.  Perplexity is of the references' tokens, so that models with different vocabularies
 cannot be compared by it.
 
-example:
-  scratchnmt evaluate --model runs/en-de --src test.en --ref test.de"""
+Of several references, line n of each file translates line n of the source; where one of them has none, its line
+is blank.
+
+examples:
+  scratchnmt evaluate --model runs/en-de --src test.en --ref test.de
+  scratchnmt evaluate --model runs/en-ja --src test.en --ref test.ja --tokenize ja-mecab
+  scratchnmt evaluate --model runs/zh-en --src test.zh --ref test.en.0 test.en.1 test.en.2 test.en.3"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -36,7 +45,9 @@ def add_arguments(parser: Parser) -> None:
     add_models(given)
     given.add_argument("--src", required=True, metavar="FILE",
                        help="source sentences, one a line, UTF-8 or .gz")
-    given.add_argument("--ref", required=True, metavar="FILE", help="reference translations, line by line")
+    given.add_argument("--ref", required=True, nargs="+", action="extend", metavar="FILE",
+                       help="reference translations, line by line; several files: several references for each line")
+    add_option(given, "tokenize", "auto", TOKENIZE, choices=TOKENIZERS)
     add_search_options(parser.add_argument_group("search"))
     add_replacing(parser.add_argument_group("unknown words"))
     output = parser.add_argument_group("output")
@@ -46,21 +57,23 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.text import read_parallel
-    from ..errors import require
+    from ..data.text import check_parallel, read_lines
     from ..translate import Translator
     from .translate import check_output, write_lines
 
     check_parsed(EVALUATE, args)
     check_output(args.output)
-    require("sacrebleu", extra="train")
+    check_tokenizer(args.tokenize)
     unknown = replacing(args)
-    src, ref = read_parallel(args.src, args.ref)
+    src, references = read_lines(args.src), [read_lines(path) for path in args.ref]
+    for path, lines in zip(args.ref, references, strict=True):
+        check_parallel(args.src, len(src), path, len(lines))
+        warn_of_tokenizer(args.tokenize, lines, path)
     translator = Translator.load(args.model, **computing(vars(args)))
     started = time.perf_counter()
     found = translator.translate(src, **search_options(args), **unknown)
     seconds = time.perf_counter() - started
-    scores = {**_scores(translator, src, ref, found, args.batch_size), "beam_size": args.beam,
+    scores = {**_scores(translator, src, references, found, args), "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
     if args.output:
@@ -69,15 +82,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(translator: Any, src: list[str], ref: list[str], found: list[str],
-            batch_size: int) -> dict[str, Any]:
+def _scores(translator: Any, src: list[str], references: list[list[str]], found: list[str],
+            args: argparse.Namespace) -> dict[str, Any]:
     from ..data.batches import epoch_batches
     from ..data.encode import encode_parallel
     from ..metrics import chrf, corpus_bleu, perplexity
 
-    examples, _ = encode_parallel(src, ref, translator.src_vocab, translator.tgt_vocab)
-    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths(), batch_size))
-    bleu, characters = corpus_bleu(found, ref), chrf(found, ref)
+    examples, _ = encode_parallel(src * len(references), list(chain(*references)), translator.src_vocab,
+                                  translator.tgt_vocab)
+    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths(), args.batch_size))
+    bleu, characters = corpus_bleu(found, *references, tokenize=args.tokenize), chrf(found, *references)
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
             "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches)}
 

@@ -61,7 +61,8 @@ class Trainer:
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.interrupts = Interrupts()
-        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks)
+        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
+                                     tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
         self.state = self._resumed() if folder.resume else State()
         self.batches = self.plan.batches(self.state.epoch)
@@ -354,11 +355,13 @@ class Trainer:
 class Validation:
     """Batches of like length, made once; `check` is called before each, and may raise to stop.
 
-    ranks: who measure together, each its share of the batches; all have the same figures.
+    ranks: who measure together, each its share of the batches; all have the same figures.  tokenize: as of
+    `corpus_bleu`.
     """
 
-    def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None):
-        self.data, self.ranks = data, ranks or Ranks()
+    def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None,
+                 tokenize: str = "auto"):
+        self.data, self.ranks, self.tokenize = data, ranks or Ranks(), tokenize
         self.indices = epoch_batches(data.valid.lengths(), batch_size)
         self.check = check
 
@@ -377,7 +380,8 @@ class Validation:
         for indices, translations in zip(self.indices, self._each(translate), strict=True):
             for index, translation in zip(indices, translations, strict=True):
                 found[index] = translation
-        score: float = self.ranks.from_first(lambda: corpus_bleu(found, self.data.valid_references).score)
+        score: float = self.ranks.from_first(
+            lambda: corpus_bleu(found, self.data.valid_references, tokenize=self.tokenize).score)
         return score
 
     def _each(self, measure: Callable[[Batch], Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from ..arrays import Array, array_module
 from ..errors import InputError
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import Plan
+from .plan import EARLIER, Plan
 from .progress import duration
 
 
@@ -142,7 +142,8 @@ class Saving:
 
     def _check_fixed(self, info: dict[str, Any]) -> None:
         """InputError if a state is of other data or options than these."""
+        noted = {**EARLIER, **info.get("fixed", {})}
         for what, value in self.plan.fixed().items():
-            before = info.get("fixed", {}).get(what)
+            before = noted.get(what)
             if before != value and before != self.plan.first_texts(what):
                 raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
