@@ -1,4 +1,4 @@
-"""How BLEU is taken by train and evaluate: its tokenizer, several references; what is told of words nobody knows."""
+"""How BLEU is taken by train and evaluate: its tokenizer, and several references."""
 
 import json
 import random

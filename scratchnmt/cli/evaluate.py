@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import reduce
 from itertools import chain
 from typing import Any
 
+from ..data.corpus import Corpus
+from ..data.coverage import Coverage
 from ..metrics import TOKENIZERS, check_tokenizer
 from .dependent import EVALUATE, check_parsed
 from .parser import (
@@ -21,7 +24,7 @@ from .parser import (
     computing,
     replacing,
     search_options,
-    warn_of_tokenizer,
+    warn,
 )
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
@@ -57,8 +60,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..data.encode import encode_parallel
     from ..data.text import check_parallel, read_lines
     from ..translate import Translator
+    from . import doubts
     from .translate import check_output, write_lines
 
     check_parsed(EVALUATE, args)
@@ -68,12 +73,17 @@ def run(args: argparse.Namespace) -> int:
     src, references = read_lines(args.src), [read_lines(path) for path in args.ref]
     for path, lines in zip(args.ref, references, strict=True):
         check_parallel(args.src, len(src), path, len(lines))
-        warn_of_tokenizer(args.tokenize, lines, path)
     translator = Translator.load(args.model, **computing(vars(args)))
+    vocabularies = translator.src_vocab, translator.tgt_vocab
+    pairs = [encode_parallel(src, lines, *vocabularies)[0] for lines in references]
+    for path, lines, encoded in zip(args.ref, references, pairs, strict=True):
+        for doubt in chain(doubts.of_pairs(encoded.coverage, (src, lines), vocabularies, (args.src, path),
+                                           translator.usual), doubts.of_tokenizer(args.tokenize, lines, path)):
+            warn(doubt)
     started = time.perf_counter()
     found = translator.translate(src, **search_options(args), **unknown)
     seconds = time.perf_counter() - started
-    scores = {**_scores(translator, src, references, found, args), "beam_size": args.beam,
+    scores = {**_scores(translator, pairs, references, found, args), "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
     if args.output:
@@ -82,18 +92,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(translator: Any, src: list[str], references: list[list[str]], found: list[str],
+def _scores(translator: Any, pairs: list[Corpus], references: list[list[str]], found: list[str],
             args: argparse.Namespace) -> dict[str, Any]:
     from ..data.batches import epoch_batches
-    from ..data.encode import encode_parallel
     from ..metrics import chrf, corpus_bleu, perplexity
 
-    examples, _ = encode_parallel(src * len(references), list(chain(*references)), translator.src_vocab,
-                                  translator.tgt_vocab)
-    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths(), args.batch_size))
+    batches = (some.batch(indices) for some in pairs for indices in epoch_batches(some.lengths(), args.batch_size))
     bleu, characters = corpus_bleu(found, *references, tokenize=args.tokenize), chrf(found, *references)
+    covered = [reduce(Coverage.plus, sides) for sides in zip(*(some.coverage for some in pairs), strict=True)]
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
-            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches)}
+            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches),
+            "unknown_src": covered[0].share, "unknown_ref": covered[1].share, "unknown_of": translator.tgt_vocab.UNIT}
 
 
 def _table(scores: dict[str, Any]) -> str:
@@ -101,5 +110,7 @@ def _table(scores: dict[str, Any]) -> str:
         f"BLEU        {scores['bleu']:6.2f}   {scores['bleu_signature']}",
         f"chrF        {scores['chrf']:6.2f}   {scores['chrf_signature']}",
         f"perplexity  {scores['perplexity']:6.2f}   of the references",
+        f"unknown     {100 * scores['unknown_src']:6.2f}   per cent of the {scores['unknown_of']} of the source, "
+        f"{100 * scores['unknown_ref']:.2f} of the references",
         f"speed       {scores['sentences_per_second']:6.1f}   sentences per second: {scores['sentences']:,} "
         f"in {scores['seconds']:.1f} s, beam {scores['beam_size']}"])

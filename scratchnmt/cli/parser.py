@@ -112,15 +112,6 @@ TOKENIZE = ("sacreBLEU's tokenizer, which finds the words of BLEU; auto: by the 
             "Chinese, char for Japanese, Thai and others without spaces, else 13a")
 
 
-def warn_of_tokenizer(tokenize: str, references: Sequence[str], path: str) -> None:
-    """That BLEU will say little, if it looks for words where these references have none."""
-    from ..metrics import unfit_tokenizer
-
-    if fitting := unfit_tokenizer(references, tokenize):
-        warn(f"BLEU with --tokenize {tokenize} looks for words between spaces, and {path} has none there: it says "
-             f"little; --tokenize {fitting} fits, for a new run or for evaluate")
-
-
 def add_models(group: Any, text: str = "an ensemble, which averages their probabilities") -> None:
     """--model, of one folder or several; `text` says what several make together."""
     group.add_argument("--model", required=True, nargs="+", action="extend", metavar="DIR",

@@ -26,6 +26,7 @@ from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
+from . import doubts
 from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
@@ -39,6 +40,7 @@ class Prepared(NamedTuple):
     model: NMT
     data: TrainingData
     options: TrainingOptions
+    doubts: list[str]  # what of the text is probably not meant, for warnings
 
 
 def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -68,7 +70,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
-    return Prepared(model, replace(data, origin=origin), options)
+    found = list(doubts.of_run(data, valid_lines, [given[name] for name in DATA_FILES], options.tokenize))
+    return Prepared(model=model, data=replace(data, origin=origin), options=options, doubts=found)
 
 
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -98,7 +101,8 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
-    return Prepared(model, replace(data, origin={**run.data, **files}), options)
+    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
+    return Prepared(model=model, data=replace(data, origin={**run.data, **files}), options=options, doubts=found)
 
 
 def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary, Vocabulary]:

@@ -17,7 +17,7 @@ from ..parallel.ranks import Ranks, processes, together, world
 from ..training import TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
-from .parser import warn_of_tokenizer
+from .parser import warn
 from .prepare import Prepared, prepare, prepare_resumed
 
 HELP = "train a model on two files of sentences that are translations of each other"
@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
             ready = (prepare_resumed if resume else prepare)(folder, given, ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
-                warn_of_tokenizer(ready.options.tokenize, ready.data.valid_references, ready.data.origin["valid_tgt"])
+                for doubt in ready.doubts:
+                    warn(doubt)
             result = start(ready, folder, ranks)
     return finish(result, ready, ranks.size) if ranks.first else 0
 
@@ -78,6 +79,8 @@ def describe(ready: Prepared) -> str:
     left_out = data.left_out
     why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
     tokens, tokenize = data.train.tokens, tokenizer_for(data.valid_references, ready.options.tokenize)
+    unknown = [f"{where}{covered[0]} of source and {covered[1]} of target {data.tgt_vocab.UNIT}"
+               for where, covered in (("", data.train.coverage), ("in validation ", data.valid.coverage)) if covered]
     lines = [
         ("training", f"{len(data.train):,} sentence pairs{why}, "
                      f"{tokens[0]:,} source and {tokens[1]:,} target tokens"),
@@ -85,6 +88,7 @@ def describe(ready: Prepared) -> str:
                        + f", BLEU with tokenizer {tokenize}" * (tokenize != "13a")),
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
+        ("unknown", ", ".join(unknown)),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
     ]
     return "\n".join(f"{name:<12}{text}" for name, text in lines)

@@ -26,7 +26,7 @@ from .. import optim
 from ..arrays import array_module
 from ..data.batches import Batch, epoch_batches
 from ..errors import InputError, WriteError
-from ..files.run_folder import CONFIG, CURVES, METRICS, NOT_FINITE, STATE, RunFolder
+from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, RunFolder
 from ..metrics import corpus_bleu, loss, perplexity_of
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
@@ -130,7 +130,8 @@ class Trainer:
 
     def _start(self) -> None:
         data = self.data
-        self.folder.start(self.model, data.src_vocab, data.tgt_vocab, self.options.to_dict(), data.origin)
+        self.folder.start(self.model, data.src_vocab, data.tgt_vocab, self.options.to_dict(),
+                          {**data.origin, COVERAGE: data.train.coverage})
 
     def _go_on(self) -> None:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
