@@ -9,6 +9,7 @@ import pytest
 from scratchnmt.cli import main
 from scratchnmt.files.run_folder import CONFIG, STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
+from scratchnmt.metrics import corpus_bleu
 from scratchnmt.training import TrainingOptions
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib", "threadpoolctl"):
@@ -59,11 +60,19 @@ def runs(text, tmp_path_factory):
 
 
 @pytest.mark.parametrize("language, tokenizer", [("fr", None), ("zh", "zh"), ("th", "char")])
-def test_train_takes_the_tokenizer_that_fits_the_target(call, text, tmp_path, language, tokenizer):
+def test_train_takes_the_tokenizer_that_fits_the_target(call, text, tmp_path, monkeypatch, language, tokenizer):
+    taken = []
+
+    def noted(*lines, tokenize):
+        taken.append(tokenize)
+        return corpus_bleu(*lines, tokenize=tokenize)
+
+    monkeypatch.setattr("scratchnmt.training.loop.corpus_bleu", noted)
     status, out, err = call("train", *files(text, "en", language), "--out", tmp_path / "run", *TINY, *SUBWORDS)
     assert status == 0 and "--tokenize" not in out + err
     assert ("BLEU with tokenizer" in out) == (tokenizer is not None)
     assert tokenizer is None or f"BLEU with tokenizer {tokenizer}\n" in out
+    assert taken == [tokenizer or "13a"]
     assert RunFolder(tmp_path / "run").read().training["tokenize"] == "auto"
     _, info = read_tensors(tmp_path / "run" / STATE)
     assert info["fixed"]["tokenize"] == (tokenizer or "13a")

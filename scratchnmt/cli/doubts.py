@@ -12,7 +12,7 @@ from ..training import TrainingData
 
 Lines = tuple[Sequence[str], Sequence[str]]
 _SIDES = ("source", "target")
-_MAY_BE = "is it in upper case, not tokenised like the training text, in another language, or of the other side?"
+_MAY_BE = "is it in upper case, not tokenised as in training, in another language or domain, or of the other side?"
 
 
 def of_side(found: Coverage, vocabulary: Vocabulary, name: Any, usual: BothSides | None, side: str = "source"
@@ -44,7 +44,7 @@ def of_run(data: TrainingData, valid_lines: Lines, names: Sequence[Any], tokeniz
     vocabularies, usual = (data.src_vocab, data.tgt_vocab), data.train.coverage
     for one, vocabulary, name, side in zip(usual or (), vocabularies, names, _SIDES, strict=False):
         if fact := doubt(one, vocabulary, name, side):
-            yield (f"{fact}: is it not tokenised?  A larger --vocab-size or a smaller --min-count leaves fewer out, "
+            yield (f"{fact}: is it tokenised?  A larger --vocab-size or a smaller --min-count leaves fewer out, "
                    "subwords (--vocab unigram) none")
     yield from of_pairs(data.valid.coverage, valid_lines, vocabularies, names[2:], usual)
     yield from of_tokenizer(tokenize, data.valid_references, names[3])

@@ -5,7 +5,7 @@ language or of the other side shows in two figures, u the unknown words of N (of
 and T the tokens into which they are cut:
 
     share = u / N                  words in a WordVocabulary's sense; of subwords next to 0, even in another language
-    cut   = T / N                  1 of words; of subwords about 2 to 3 times that of the training text in such a case
+    cut   = T / N                  1 of words; of subwords 2 to 3 times that of the training text in such a case
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .vocab import Vocabulary
 
 _MOST = {"words": 0.05, "characters": 0.01}  # shares; tokenised text that is like the training text has up to 0.04
-_TIMES = 1.5  # the figures of the training text
+_TIMES = 1.5  # the figures of the training text: where captions were learned, everyday sentences are cut so finely
 _FEW, _FEW_TOKENS = 2, 10  # unknown ones, if they are not all, and tokens that say nothing: a name in a single line
 _SWAPPED = 1.2  # how much worse than exchanged: what is right is about half as bad
 _LOOK_AT = 1000  # pairs
