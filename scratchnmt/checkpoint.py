@@ -16,7 +16,7 @@ from .arrays import to_device
 from .data.vocab import Vocabulary
 from .errors import InputError
 from .files.atomic import AnyPath, replace_folder
-from .files.run_folder import Run, RunFolder
+from .files.run_folder import COVERAGE, Run, RunFolder
 from .models.nmt import NMT
 from .search import Ensemble
 
@@ -106,7 +106,9 @@ def average(folders: Sequence[AnyPath], out: AnyPath) -> None:
     for folder in folders[1:]:
         total += load_model(folder).model.params.flat
     model.params.flat[...] = total / len(folders)
-    save_new_model(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders]})
+    coverage = RunFolder(folders[0]).coverage()
+    save_new_model(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders],
+                                                      **({COVERAGE: coverage} if coverage else {})})
 
 
 def _check_alike(folders: Sequence[AnyPath], runs: Sequence[Run], who: str) -> None:

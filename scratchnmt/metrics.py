@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from math import exp
 from typing import Any, NamedTuple
 
 from .data.batches import Batch
-from .errors import InputError, require
+from .errors import InputError, check_choice, require
+
+# how BLEU finds words: all of sacreBLEU's that download nothing, and "auto", the one that fits the references
+TOKENIZERS = ("auto", "13a", "intl", "zh", "char", "none", "ja-mecab", "ko-mecab")
+# scripts without spaces between words, as the names of their characters begin
+_CHINESE = ("CJK",)
+_KANA = ("HIRAGANA", "KATAKANA")
+_OTHERS = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "JAVANESE", "BALINESE")
 
 
 class Score(NamedTuple):
@@ -40,27 +50,103 @@ def perplexity_of(losses: Iterable[tuple[float, int]]) -> float:
     return exp(min(nats / tokens, 700.0))
 
 
-def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def corpus_bleu(hypotheses: Sequence[str], *references: Sequence[str], tokenize: str = "auto") -> Score:
     """BLEU of detokenised translations against raw references, tokenised by sacreBLEU itself (Post 2018).
 
-    Raises InputError where their numbers differ or are 0, and if sacreBLEU is not installed.
+    Of several references each is a list, line by line; a blank line beside one with text is a reference fewer of that
+    sentence.  tokenize: one of TOKENIZERS; "auto" is what `tokenizer_for` the references.
+
+    Raises InputError where their numbers differ or are 0, if sacreBLEU or what a tokenizer needs is not installed.
     """
-    return _score("BLEU", hypotheses, references, force=True)  # no warning that the text looks tokenised
+    tokenize = tokenizer_for(chain(*references), tokenize)
+    return _score(_bleu(tokenize), hypotheses, references)
 
 
-def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def chrf(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
     """chrF of detokenised translations against raw references (Popović 2015); errors as `corpus_bleu`."""
-    return _score("CHRF", hypotheses, references)
+    return _score(require("sacrebleu", extra="train").CHRF(), hypotheses, references)
 
 
-def _score(name: str, hypotheses: Sequence[str], references: Sequence[str], **options: bool) -> Score:
-    if len(hypotheses) != len(references) or not references:
-        raise InputError(f"{len(hypotheses)} translations and {len(references)} references: "
+def check_tokenizer(name: str) -> None:
+    """InputError if there is no tokenizer of this name, or if what it needs, sacreBLEU first, is not installed."""
+    check_choice("tokenize", name, TOKENIZERS)
+    _bleu("13a" if name == "auto" else name)
+
+
+def tokenizer_for(references: Iterable[str], asked: str = "auto") -> str:
+    """The tokenizer that was asked for, or, for "auto", the one that fits the script of the references.
+
+    "zh" for Chinese, "char" for Japanese, Thai and the other scripts without spaces between words, "13a" for the rest.
+    """
+    return asked if asked != "auto" else _Writing.of(references).tokenizer
+
+
+def unfit_tokenizer(references: Iterable[str], tokenize: str) -> str | None:
+    """The one that fits instead, if `tokenize` looks for words between spaces and the references have none there."""
+    writing = _Writing.of(references)
+    by_spaces = tokenize in ("13a", "intl", "none", "zh")  # zh: all but Chinese characters
+    return writing.tokenizer if by_spaces and writing.tokenizer != tokenize and writing.has_no_spaces else None
+
+
+class _Writing(NamedTuple):
+    """How a text is written: its characters of scripts without spaces between words, and the spaces that it has."""
+
+    scripts: Counter[str]
+    words: int  # what spaces separate
+    lines: int
+
+    @classmethod
+    def of(cls, lines: Iterable[str]) -> _Writing:
+        letters: Counter[str] = Counter()
+        words = count = 0
+        for line in lines:
+            letters.update(line)
+            words, count = words + len(line.split()), count + 1
+        scripts: Counter[str] = Counter()
+        for letter, times in letters.items():
+            scripts[unicodedata.name(letter, "").partition(" ")[0]] += times
+        return cls(Counter({name: scripts[name] for name in (*_CHINESE, *_KANA, *_OTHERS)}), words, count)
+
+    @property
+    def tokenizer(self) -> str:
+        unspaced, chinese = self.scripts.total(), sum(self.scripts[name] for name in _CHINESE)
+        if 2 * unspaced < self.words or not unspaced:  # a foreign name now and then
+            return "13a"
+        kana = sum(self.scripts[name] for name in _KANA)
+        return "zh" if 2 * chinese > unspaced and 10 * kana < chinese else "char"
+
+    @property
+    def has_no_spaces(self) -> bool:
+        """Whether the text is as such scripts are printed, not cut into words by a tokenizer: few spaces in a line."""
+        return self.scripts.total() > 8 * (self.words - self.lines)
+
+
+def _bleu(tokenize: str) -> Any:
+    """sacreBLEU's metric; it must not warn of text that looks tokenised."""
+    try:
+        return require("sacrebleu", extra="train").BLEU(tokenize=tokenize, force=True)
+    except (RuntimeError, AssertionError) as error:  # MeCab or its dictionary
+        language = tokenize.partition("-")[0]
+        raise InputError(f"tokenize {tokenize} needs MeCab with sacreBLEU's dictionary: "
+                         f"pip install 'sacrebleu[{language}]'") from error
+
+
+def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Score:
+    counts = {len(lines) for lines in references}
+    if counts != {len(hypotheses)} or not hypotheses:
+        told = " and ".join(map(str, sorted(counts))) or "no"
+        raise InputError(f"{len(hypotheses)} translations and {told} references: "
                          "expected as many of one as of the other, and at least one")
-    metric = getattr(require("sacrebleu", extra="train"), name)(**options)
-    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    score = metric.corpus_score(list(hypotheses), _without_blank(references)).score
     _forget(getattr(metric, "tokenizer", None))
     return Score(score, str(metric.get_signature()))
+
+
+def _without_blank(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """As sacreBLEU takes them: None where a sentence has a reference fewer than others."""
+    rows = ([one if one.strip() or not any(map(str.strip, row)) else None for one in row]
+            for row in zip(*references, strict=True))
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _forget(tokenizer: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .arrays import to_device
 from .data.batches import Batch, make_batch
+from .data.coverage import BothSides, CoverageCounter
 from .data.vocab import EOS, SPECIALS, Vocabulary, ids_of_pieces
 from .errors import InputError
 from .parallel.ranks import Ranks
@@ -56,12 +57,16 @@ class Translator:
     """Translates sentences with `model`; ids come from `src_vocab` and are read by `tgt_vocab`.
 
     ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with
-    the same lines; each searches for its share of the batches, and all have all results.
+    the same lines; each searches for its share of the batches, and all have all results.  usual: how the vocabularies
+    cover the training text, if that is known.
+
+    `seen` counts how the vocabularies cover the lines that were translated or scored (see scratchnmt.data.coverage).
 
     Raises InputError if a vocabulary has not as many tokens as the model, where the model tells how many.
     """
 
-    def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None):
+    def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None,
+                 usual: BothSides | None = None):
         for side, vocab, size in zip(("source", "target"), (src_vocab, tgt_vocab), vocabulary_sizes(model) or (),
                                      strict=False):
             if len(vocab) != size:
@@ -70,6 +75,7 @@ class Translator:
         self.src_vocab = src_vocab
         self.tgt_vocab = tgt_vocab
         self.ranks = ranks or Ranks()
+        self.usual, self.seen = usual, (CoverageCounter(src_vocab), CoverageCounter(tgt_vocab))
 
     @classmethod
     def load(cls, directory: str | os.PathLike | Sequence[str | os.PathLike], device: str = "cpu",
@@ -81,9 +87,11 @@ class Translator:
         InputError if a folder is missing, incomplete or corrupt, or has other vocabularies than the first.
         """
         from .checkpoint import load_models
+        from .files.run_folder import RunFolder
 
         directories = [directory] if isinstance(directory, (str, os.PathLike)) else directory
-        return cls(*load_models(directories, device, **computing), ranks)
+        loaded = load_models(directories, device, **computing)
+        return cls(*loaded, ranks, usual=RunFolder(directories[0]).coverage())
 
     def translate(self, lines: Iterable[str], beam_size: int = 5, **options: Any) -> list[Any]:
         """Translate every line; one result for each, in order.  Options as in `stream`."""
@@ -181,6 +189,8 @@ class Translator:
         window, at_once = (window, 1) if window else (_WINDOW * batch_size, self.ranks.size)
         while taken := list(islice(lines, window * at_once)):
             encoded = [_Line(n, line, self._encode(line, f"line {n}", max_length, search)) for n, line in taken]
+            for line in encoded:
+                self.seen[0].add(line.text, line.ids)
             cut = (self._cut(encoded[at : at + window], batch_size, max_length, search)
                    for at in range(0, len(encoded), window))
             batches = list(chain.from_iterable(cut))
@@ -268,6 +278,9 @@ class Translator:
         tgt_ids = ids_of_pieces(self.tgt_vocab, tgt_lines) if pieces else map(self.tgt_vocab.encode, tgt_lines)
         pairs = list(zip(map(self.src_vocab.encode, src_lines), tgt_ids, strict=True))
         for n, (src, tgt) in enumerate(pairs, start=1):
+            self.seen[0].add(src_lines[n - 1], src)
+            if not pieces:
+                self.seen[1].add(tgt_lines[n - 1], tgt)
             if tgt and not src:
                 raise InputError(f"line {n} is blank in the source and not in the target: it can be no translation")
             size = self._score_size(len(src), len(tgt))

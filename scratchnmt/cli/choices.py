@@ -7,13 +7,14 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from ..data.vocab import NORMALIZATIONS
+from ..metrics import TOKENIZERS
 from ..models.attention import ATTENTIONS
 from ..models.attention.scores import SCORES
 from ..models.config import FEEDS, NO_ATTENTION, QUERIES
 from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
 from ..training import TrainingOptions
-from .parser import Parser, add_computing, add_option
+from .parser import TOKENIZE, Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
@@ -115,8 +116,9 @@ STOPPING = {
     "max_minutes": _training("max_minutes", "maximum training time in minutes (default: no limit)", **_limit(float)),
     "valid_every": _training("valid_every", "validate every N steps; 0: after each epoch"),
     "valid_batch_size": _training("valid_batch_size", "batch size in validation, in sentences"),
-    "metric": _training("metric", "validation metric that selects the best model: perplexity or BLEU",
-                        choices=("ppl", "bleu")),
+    "metric": _training("metric", "validation metric that selects the best model: perplexity, or BLEU, with perplexity "
+                        "where BLEU is equal", choices=("ppl", "bleu")),
+    "tokenize": _training("tokenize", TOKENIZE, choices=TOKENIZERS),
     "patience": _training("patience", "validations without improvement before the learning rate is decayed and the "
                           "best state is loaded again; 0: never"),
     "lr_decay": _training("lr_decay", "factor by which the learning rate is then multiplied"),

@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import reduce
+from itertools import chain
 from typing import Any
 
+from ..data.corpus import Corpus
+from ..data.coverage import Coverage
+from ..metrics import TOKENIZERS, check_tokenizer
 from .dependent import EVALUATE, check_parsed
 from .parser import (
+    TOKENIZE,
     Parser,
     add_computing,
     add_models,
@@ -18,17 +24,23 @@ from .parser import (
     computing,
     replacing,
     search_options,
+    warn,
 )
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
-USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [options]"
+USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [FILE ...] [options]"
 EPILOG = """\
 BLEU and chrF are sacreBLEU's, of detokenised translations against the references as they are; quote them
 with their signatures.  Perplexity is of the references' tokens, so that models with different vocabularies
 cannot be compared by it.
 
-example:
-  scratchnmt evaluate --model runs/en-de --src test.en --ref test.de"""
+Of several references, line n of each file translates line n of the source; where one of them has none, its line
+is blank.
+
+examples:
+  scratchnmt evaluate --model runs/en-de --src test.en --ref test.de
+  scratchnmt evaluate --model runs/en-ja --src test.en --ref test.ja --tokenize ja-mecab
+  scratchnmt evaluate --model runs/zh-en --src test.zh --ref test.en.0 test.en.1 test.en.2 test.en.3"""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -36,7 +48,9 @@ def add_arguments(parser: Parser) -> None:
     add_models(given)
     given.add_argument("--src", required=True, metavar="FILE",
                        help="source sentences, one a line, UTF-8 or .gz")
-    given.add_argument("--ref", required=True, metavar="FILE", help="reference translations, line by line")
+    given.add_argument("--ref", required=True, nargs="+", action="extend", metavar="FILE",
+                       help="reference translations, line by line; several files: several references for each line")
+    add_option(given, "tokenize", "auto", TOKENIZE, choices=TOKENIZERS)
     add_search_options(parser.add_argument_group("search"))
     add_replacing(parser.add_argument_group("unknown words"))
     output = parser.add_argument_group("output")
@@ -46,21 +60,30 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..data.text import read_parallel
-    from ..errors import require
+    from ..data.encode import encode_parallel
+    from ..data.text import check_parallel, read_lines
     from ..translate import Translator
+    from . import doubts
     from .translate import check_output, write_lines
 
     check_parsed(EVALUATE, args)
     check_output(args.output)
-    require("sacrebleu", extra="train")
+    check_tokenizer(args.tokenize)
     unknown = replacing(args)
-    src, ref = read_parallel(args.src, args.ref)
+    src, references = read_lines(args.src), [read_lines(path) for path in args.ref]
+    for path, lines in zip(args.ref, references, strict=True):
+        check_parallel(args.src, len(src), path, len(lines))
     translator = Translator.load(args.model, **computing(vars(args)))
+    vocabularies = translator.src_vocab, translator.tgt_vocab
+    pairs = [encode_parallel(src, lines, *vocabularies)[0] for lines in references]
+    for path, lines, encoded in zip(args.ref, references, pairs, strict=True):
+        for doubt in chain(doubts.of_pairs(encoded.coverage, (src, lines), vocabularies, (args.src, path),
+                                           translator.usual), doubts.of_tokenizer(args.tokenize, lines, path)):
+            warn(doubt)
     started = time.perf_counter()
     found = translator.translate(src, **search_options(args), **unknown)
     seconds = time.perf_counter() - started
-    scores = {**_scores(translator, src, ref, found, args.batch_size), "beam_size": args.beam,
+    scores = {**_scores(translator, pairs, references, found, args), "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
     if args.output:
@@ -69,17 +92,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scores(translator: Any, src: list[str], ref: list[str], found: list[str],
-            batch_size: int) -> dict[str, Any]:
+def _scores(translator: Any, pairs: list[Corpus], references: list[list[str]], found: list[str],
+            args: argparse.Namespace) -> dict[str, Any]:
     from ..data.batches import epoch_batches
-    from ..data.encode import encode_parallel
     from ..metrics import chrf, corpus_bleu, perplexity
 
-    examples, _ = encode_parallel(src, ref, translator.src_vocab, translator.tgt_vocab)
-    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths(), batch_size))
-    bleu, characters = corpus_bleu(found, ref), chrf(found, ref)
+    batches = (some.batch(indices) for some in pairs for indices in epoch_batches(some.lengths(), args.batch_size))
+    bleu, characters = corpus_bleu(found, *references, tokenize=args.tokenize), chrf(found, *references)
+    covered = [reduce(Coverage.plus, sides) for sides in zip(*(some.coverage for some in pairs), strict=True)]
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
-            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches)}
+            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches),
+            "unknown_src": covered[0].share, "unknown_ref": covered[1].share, "unknown_of": translator.tgt_vocab.UNIT}
 
 
 def _table(scores: dict[str, Any]) -> str:
@@ -87,5 +110,7 @@ def _table(scores: dict[str, Any]) -> str:
         f"BLEU        {scores['bleu']:6.2f}   {scores['bleu_signature']}",
         f"chrF        {scores['chrf']:6.2f}   {scores['chrf_signature']}",
         f"perplexity  {scores['perplexity']:6.2f}   of the references",
+        f"unknown     {100 * scores['unknown_src']:6.2f}   per cent of the {scores['unknown_of']} of the source, "
+        f"{100 * scores['unknown_ref']:.2f} of the references",
         f"speed       {scores['sentences_per_second']:6.1f}   sentences per second: {scores['sentences']:,} "
         f"in {scores['seconds']:.1f} s, beam {scores['beam_size']}"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -55,6 +56,11 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+def warn(text: str) -> None:
+    """On standard error, on a line of its own."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:
     """Add --name to a parser or group; its help ends in the default, its type is the default's.
 
@@ -100,6 +106,10 @@ def computing(given: Mapping[str, Any], ranks: Ranks | None = None) -> dict[str,
     """The values of `add_computing` among others', as NMT takes them; of several ranks each has a card of its own."""
     chosen = {name: given[name] for name in COMPUTING if name in given}
     return chosen | {"device": ranks.device(chosen["device"])} if ranks and "device" in chosen else chosen
+
+
+TOKENIZE = ("sacreBLEU's tokenizer, which finds the words of BLEU; auto: by the script of the references, zh for "
+            "Chinese, char for Japanese, Thai and others without spaces, else 13a")
 
 
 def add_models(group: Any, text: str = "an ensemble, which averages their probabilities") -> None:

@@ -21,10 +21,12 @@ from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
 from ..files.run_folder import CORPUS, RunFolder
 from ..kernels import choose
+from ..metrics import check_tokenizer
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
+from . import doubts
 from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
@@ -40,6 +42,7 @@ class Prepared(NamedTuple):
     model: NMT
     data: TrainingData
     options: TrainingOptions
+    doubts: list[str]  # what of the text is probably not meant, for warnings
 
 
 def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -56,11 +59,12 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
-    # before the long work of reading: room for it, and a device with such kernels
+    # before the long work of reading: room for it, a device with such kernels, and the tokenizer of BLEU
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
     device = how.get("device", "cpu")
     device_module(device)
     choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
+    check_tokenizer(options.tokenize)
     valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
     src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(given), **vocabulary, seed=options.seed))
     origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
@@ -68,7 +72,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
-    return Prepared(model, replace(data, origin=origin), options)
+    found = list(doubts.of_run(data, valid_lines, [given[name] for name in DATA_FILES], options.tokenize))
+    return Prepared(model=model, data=replace(data, origin=origin), options=options, doubts=found)
 
 
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -79,14 +84,15 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     """
     ranks = ranks or Ranks()
     run = folder.read()
-    before = {**_SUBWORDS_BEFORE, **run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
+    started_with = TrainingOptions.from_dict(run.training).to_dict()
+    before = {**_SUBWORDS_BEFORE, **run.data, **run.config.to_dict(), **started_with, "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
                              f"{before[name]}: leave it out, or start another run")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
-    options = TrainingOptions.from_dict({**run.training, **changed})
+    options = TrainingOptions(**{**started_with, **changed})
     told = {**run.data, **given}
     files: dict[str, str] = {name: told[name] for name in DATA_FILES if told.get(name) is not None}
     missing = [flag(name) for name in DATA_FILES if name not in files]
@@ -97,7 +103,8 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
-    return Prepared(model, replace(data, origin={**run.data, **files}), options)
+    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
+    return Prepared(model=model, data=replace(data, origin={**run.data, **files}), options=options, doubts=found)
 
 
 def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary, Vocabulary]:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .parser import Parser, add_computing, add_models, add_option, computing
+from .parser import Parser, add_computing, add_models, add_option, computing, warn
 
 HELP = "tell how probable given translations are, line by line"
 USAGE = "scratchnmt score --model DIR [DIR ...] --src FILE --tgt FILE [options]"
@@ -37,17 +37,27 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..data.text import read_parallel
     from ..translate import Translator
+    from . import doubts
     from .translate import check_output, write_lines
 
     check_output(args.out)
     src, tgt = read_parallel(args.src, args.tgt)
     translator = Translator.load(args.model, **computing(vars(args)))
-    lines = _format(translator.score(src, tgt, batch_size=args.batch_size, pieces=args.pieces), args.tokens)
+    scored = translator.score(src, tgt, batch_size=args.batch_size, pieces=args.pieces)
+    lines = _format(scored, args.tokens)
     if args.out:
         write_lines(args.out, lines)
     else:
         for line in lines:
             print(line)
+    vocabularies = translator.src_vocab, translator.tgt_vocab
+    if args.pieces:
+        told = doubts.of_side(translator.seen[0].coverage, vocabularies[0], args.src, translator.usual)
+    else:
+        covered = translator.seen[0].coverage, translator.seen[1].coverage
+        told = doubts.of_pairs(covered, (src, tgt), vocabularies, (args.src, args.tgt), translator.usual)
+    for doubt in told:
+        warn(doubt)
     return 0
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from ..arrays import keep_freed_memory
 from ..errors import require
 from ..files.run_folder import CURVES, RunFolder
+from ..metrics import tokenizer_for
 from ..parallel.ranks import Ranks, processes, together, world
-from ..training import TrainingData, TrainingResult, train
+from ..training import TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
+from .parser import warn
 from .prepare import Prepared, prepare, prepare_resumed
 
 HELP = "train a model on two files of sentences that are translations of each other"
@@ -48,8 +50,10 @@ def run(args: argparse.Namespace) -> int:
             ready = (prepare_resumed if resume else prepare)(folder, given, ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
+                for doubt in ready.doubts:
+                    warn(doubt)
             result = start(ready, folder, ranks)
-    return finish(result, ready.data, ranks.size) if ranks.first else 0
+    return finish(result, ready, ranks.size) if ranks.first else 0
 
 
 def resume_command(out: str, processes: int = 1) -> str:
@@ -74,19 +78,23 @@ def describe(ready: Prepared) -> str:
     data, params = ready.data, ready.model.params
     left_out = data.left_out
     why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
-    tokens = data.train.tokens
+    tokens, tokenize = data.train.tokens, tokenizer_for(data.valid_references, ready.options.tokenize)
+    unknown = [f"{where}{covered[0]} of source and {covered[1]} of target {data.tgt_vocab.UNIT}"
+               for where, covered in (("", data.train.coverage), ("in validation ", data.valid.coverage)) if covered]
     lines = [
         ("training", f"{len(data.train):,} sentence pairs{why}, "
                      f"{tokens[0]:,} source and {tokens[1]:,} target tokens"),
-        ("validation", f"{len(data.valid):,} sentence pairs"),
+        ("validation", f"{len(data.valid):,} sentence pairs"
+                       + f", BLEU with tokenizer {tokenize}" * (tokenize != "13a")),
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
+        ("unknown", ", ".join(unknown)),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
     ]
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
-def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> int:
+def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
     folder, out = result.folder, shlex.quote(str(result.folder))
@@ -94,10 +102,12 @@ def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> in
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
-        src, ref = (_as_typed(data.origin[name]) for name in DATA_FILES[2:])
+        src, ref = (_as_typed(ready.data.origin[name]) for name in DATA_FILES[2:])
+        tokenize = ready.options.tokenize
+        usual = tokenize in ("auto", tokenizer_for(ready.data.valid_references))
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
-              f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}")
+              f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}" + f" --tokenize {tokenize}" * (not usual))
     return 0
 
 

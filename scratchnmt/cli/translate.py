@@ -25,6 +25,7 @@ from .parser import (
     computing,
     replacing,
     search_options,
+    warn,
 )
 
 HELP = "translate standard input, or a file, with a trained model"
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
 def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     from ..data.text import lines_of, stream_lines
     from ..translate import Translator
+    from . import doubts
 
     shared = replacing(args)
     interactive = args.input is None and sys.stdin.isatty()
@@ -118,6 +120,10 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     else:
         for line in ranks.passed_on(_format(results)):
             print(line, flush=window is not None)
+    if ranks.first:
+        for doubt in doubts.of_side(translator.seen[0].coverage, translator.src_vocab, args.input or "the input",
+                                    translator.usual):
+            warn(doubt)
 
 
 def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args: argparse.Namespace) -> Iterator[Any]:

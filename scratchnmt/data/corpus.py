@@ -24,6 +24,7 @@ import numpy as np
 from ..errors import InputError, shown
 from ..files.reading import CHECKSUM, bytes_with_checksum, checksum_of, read_limited
 from .batches import Batch, make_batch
+from .coverage import BothSides, read_coverage
 
 BLOCK = 1024  # pairs
 ROW = np.dtype([("start", "<u8"), ("src", "<u4"), ("tgt", "<u4"), ("line", "<u8")])
@@ -43,8 +44,9 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     """N sentence pairs; a sequence of (source ids, target ids), without <s> and </s>."""
 
     def __init__(self, ids: np.ndarray, index: np.ndarray, crcs: np.ndarray | None = None, content: int | None = None,
-                 name: str = "the corpus"):
+                 name: str = "the corpus", coverage: BothSides | None = None):
         self.ids, self.rows, self.crcs, self.content, self.name = ids, index, crcs, content, name
+        self.coverage = coverage  # of the text by the vocabularies; folders of earlier versions do not tell
 
     @classmethod
     def of(cls, src: Sequence[Sequence[int]], tgt: Sequence[Sequence[int]],
@@ -76,7 +78,8 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
                 what = "is not there" if size is None else f"has {size:,} bytes, {expected}"
                 raise InputError(f"{path} {what}: the corpus is damaged")
             arrays[name] = np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
-        return cls(arrays[IDS], arrays[INDEX], arrays[BLOCKS], header["content"], str(folder))
+        return cls(arrays[IDS], arrays[INDEX], arrays[BLOCKS], header["content"], str(folder),
+                   read_coverage(header.get("coverage")))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -200,7 +203,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} is damaged: its ids are {shown(header['dtype'])}")
         if any(type(header[name]) is not int or header[name] < 0 for name in ("tokens", "pairs", "content")):
             raise InputError(f"{path} is damaged: its sizes are none")
-        LeftOut(*header["left_out"]), header["made_of"]
+        LeftOut(*header["left_out"]), header["made_of"], read_coverage(header.get("coverage"))
     except InputError:
         raise
     except OSError as error:

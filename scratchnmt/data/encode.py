@@ -40,6 +40,7 @@ from .corpus import (
     header_bytes,
     read_header,
 )
+from .coverage import BothSides, Coverage, CoverageCounter
 from .text import ByteFile, check_parallel, clean_line, open_text, raw_lines, unreadable
 from .vocab import Vocabulary
 
@@ -60,6 +61,7 @@ class Chunk(NamedTuple):
     rows: np.ndarray  # of ROW, `start` counted from the beginning of ids
     blank: int
     too_long: int
+    coverage: BothSides
 
 
 def encode_parallel(src_lines: Sequence[str], tgt_lines: Sequence[str], src_vocab: Vocabulary, tgt_vocab: Vocabulary,
@@ -72,7 +74,7 @@ def encode_parallel(src_lines: Sequence[str], tgt_lines: Sequence[str], src_voca
     chunk = encode_lines(zip(src_lines, tgt_lines, strict=True), src_vocab, tgt_vocab, max_length, 1)
     left_out = LeftOut(chunk.blank, chunk.too_long)
     _check_something_is_left(len(chunk.rows), len(src_lines), left_out, max_length)
-    return Corpus(chunk.ids, chunk.rows), left_out
+    return Corpus(chunk.ids, chunk.rows, coverage=chunk.coverage), left_out
 
 
 def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None,
@@ -81,6 +83,7 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
     ids: list[int] = []
     rows: list[tuple[int, int, int, int]] = []
     blank = too_long = 0
+    covered = CoverageCounter(src_vocab), CoverageCounter(tgt_vocab)
     for line, (src_line, tgt_line) in enumerate(pairs, start=first):
         src, tgt = src_vocab.encode(src_line), tgt_vocab.encode(tgt_line)
         if not src or not tgt:
@@ -91,7 +94,10 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
             rows.append((len(ids), len(src), len(tgt), line))
             ids += src
             ids += tgt
-    return Chunk(np.array(ids, np.uint32), np.array(rows, ROW), blank, too_long)
+            covered[0].add(src_line, src)
+            covered[1].add(tgt_line, tgt)
+    return Chunk(np.array(ids, np.uint32), np.array(rows, ROW), blank, too_long,
+                 (covered[0].coverage, covered[1].coverage))
 
 
 def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary,
@@ -155,7 +161,7 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
             raise InputError(f"{src_path} is empty")
         _check_something_is_left(writer.pairs, lines, left_out, max_length)
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
-                   "left_out": list(left_out), "made_of": made_of}
+                   "left_out": list(left_out), "coverage": writer.coverage, "made_of": made_of}
         write_atomically(new / HEADER, header_bytes(content))  # and the folder's list of files
     return left_out
 
@@ -166,11 +172,12 @@ class _Writer:
     def __init__(self, folder: Path, dtype: str):
         self.files = {name: open(folder / name, "wb") for name in (IDS, INDEX, BLOCKS)}  # noqa: SIM115, closed by us
         self.dtype, self.pairs, self.tokens, self.blank, self.too_long = dtype, 0, 0, 0, 0
-        self.content = 0
+        self.content, self.coverage = 0, (Coverage(0, 0, 0), Coverage(0, 0, 0))
         self.rows, self.ids = np.zeros(0, ROW), np.zeros(0, np.uint32)  # of a block that is not full yet
 
     def add(self, chunk: Chunk) -> None:
         self.blank, self.too_long = self.blank + chunk.blank, self.too_long + chunk.too_long
+        self.coverage = (self.coverage[0].plus(chunk.coverage[0]), self.coverage[1].plus(chunk.coverage[1]))
         rows = chunk.rows.copy()
         rows["start"] += self.tokens
         self.files[INDEX].write(rows.tobytes())

@@ -40,6 +40,8 @@ class WordVocabulary:
     An accent composed with its letter and one that follows it are the same (Unicode NFC).
     """
 
+    UNIT = "words"  # what can be unknown
+
     def __init__(self, words: Iterable[str]):
         """`words`: distinct and in order of their ids, from 4 on; ValueError if one cannot be a token."""
         self._tokens = [*SPECIALS, *words]
@@ -66,6 +68,10 @@ class WordVocabulary:
     def encode(self, line: str) -> list[int]:
         """The ids of a line's words; UNK for those that are not in the vocabulary."""
         return [self._ids.get(word, UNK) for word in split_words(line)]
+
+    def unknown(self, line: str, ids: list[int]) -> tuple[int, int]:
+        """How many words of a line, encoded as `ids`, are unknown, and how many it has."""
+        return ids.count(UNK), len(ids)
 
     def tokens(self, line: str) -> list[str]:
         """The line's words, one for every id of `encode`, the unknown ones as they are written."""
@@ -110,6 +116,8 @@ class SentencePieceVocabulary:
     A character without a piece is read in its compatible form (Unicode NFKC: a no-break space as a space, a full-width
     letter as a letter, a letter and its accent as one character), so that it is unknown only if that form is, too.
     """
+
+    UNIT = "characters"
 
     def __init__(self, model: bytes):
         """`model`: the bytes of a SentencePiece .model file whose ids 0 to 3 are our special tokens."""
@@ -184,6 +192,14 @@ class SentencePieceVocabulary:
     def encode(self, line: str) -> list[int]:
         """The ids of a line's pieces; UNK for characters that have none."""
         return self._processor.encode(self._spelled(line))
+
+    def unknown(self, line: str, ids: list[int]) -> tuple[int, int]:
+        """How many characters of a line, encoded as `ids`, are unknown, and how many it has, spaces left out."""
+        total = len(line) - line.count(" ")
+        if UNK not in ids:
+            return 0, total
+        pieces = (piece for piece, i in zip(self.tokens(line), ids, strict=True) if i == UNK)
+        return min(sum(map(len, pieces)), total), total
 
     def tokens(self, line: str) -> list[str]:
         """The line's pieces, one for every id of `encode`; a piece that starts a word begins with U+2581."""

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from ..arrays import Array
+from ..data.coverage import BothSides, read_coverage
 from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
 from ..errors import InputError, WriteError, shown
 from ..models.config import NMTConfig
@@ -43,6 +44,7 @@ METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finit
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
 RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
+COVERAGE = "coverage"  # among the data of config.json: of the training text by the vocabularies
 _CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
 
 
@@ -153,6 +155,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return Run(config=config, dtype=content["dtype"], src_vocab=vocabularies[names["src"]],
                    tgt_vocab=vocabularies[names["tgt"]], training=content["training"], data=content["data"],
                    vocabularies=files)
+
+    def coverage(self) -> BothSides | None:
+        """Of the training text by the vocabularies; None if config.json does not tell."""
+        try:
+            return read_coverage(self._read_config()["data"].get(COVERAGE))
+        except (TypeError, ValueError):
+            return None  # whoever wrote the model calls something else so
 
     def digest(self) -> str:
         """What tells one model from another: a SHA-256 of its configuration and vocabularies, as config.json has them.

@@ -26,7 +26,7 @@ from .. import optim
 from ..arrays import array_module
 from ..data.batches import Batch, epoch_batches
 from ..errors import InputError, WriteError
-from ..files.run_folder import CONFIG, CURVES, METRICS, NOT_FINITE, STATE, RunFolder
+from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, RunFolder
 from ..metrics import corpus_bleu, loss, perplexity_of
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
@@ -61,7 +61,8 @@ class Trainer:
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.interrupts = Interrupts()
-        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks)
+        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
+                                     tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
         self.state = self._resumed() if folder.resume else State()
         self.batches = self.plan.batches(self.state.epoch)
@@ -129,7 +130,8 @@ class Trainer:
 
     def _start(self) -> None:
         data = self.data
-        self.folder.start(self.model, data.src_vocab, data.tgt_vocab, self.options.to_dict(), data.origin)
+        self.folder.start(self.model, data.src_vocab, data.tgt_vocab, self.options.to_dict(),
+                          {**data.origin, COVERAGE: data.train.coverage})
 
     def _go_on(self) -> None:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
@@ -259,9 +261,8 @@ class Trainer:
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
                   "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate}
-        state.history.append(record)
-        state.validated_step, state.nats, state.nats_tokens = state.step, 0.0, 0
-        better = self._note_if_best(bleu if options.metric == "bleu" else -ppl)
+        better = state.note(record, options.metric)
+        state.nats, state.nats_tokens = 0.0, 0
         loss = "none, all skipped" if record["train_loss"] is None else f"{record['train_loss']:.3f}"
         self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
                           f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
@@ -284,14 +285,6 @@ class Trainer:
             raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
                                  f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
         return ppl
-
-    def _note_if_best(self, score: float) -> bool:
-        state = self.state
-        if state.best_score is not None and score <= state.best_score:
-            state.misses += 1
-            return False
-        state.best_score, state.best_step, state.misses = score, state.step, 0
-        return True
 
     def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
@@ -363,11 +356,13 @@ class Trainer:
 class Validation:
     """Batches of like length, made once; `check` is called before each, and may raise to stop.
 
-    ranks: who measure together, each its share of the batches; all have the same figures.
+    ranks: who measure together, each its share of the batches; all have the same figures.  tokenize: as of
+    `corpus_bleu`.
     """
 
-    def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None):
-        self.data, self.ranks = data, ranks or Ranks()
+    def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None,
+                 tokenize: str = "auto"):
+        self.data, self.ranks, self.tokenize = data, ranks or Ranks(), tokenize
         self.indices = epoch_batches(data.valid.lengths(), batch_size)
         self.check = check
 
@@ -386,7 +381,8 @@ class Validation:
         for indices, translations in zip(self.indices, self._each(translate), strict=True):
             for index, translation in zip(indices, translations, strict=True):
                 found[index] = translation
-        score: float = self.ranks.from_first(lambda: corpus_bleu(found, self.data.valid_references).score)
+        score: float = self.ranks.from_first(
+            lambda: corpus_bleu(found, self.data.valid_references, tokenize=self.tokenize).score)
         return score
 
     def _each(self, measure: Callable[[Batch], Any]) -> list[Any]:

@@ -13,10 +13,13 @@ from ..data.encode import encode_parallel
 from ..data.epoch import Epoch
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
+from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
-            "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "on_nonfinite": ("stop", "skip")}
+            "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "tokenize": TOKENIZERS,
+            "on_nonfinite": ("stop", "skip")}
+EARLIER = {"tokenize": "13a"}  # what a run had that does not tell, as it was no option yet
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
@@ -53,7 +56,8 @@ class TrainingOptions:
     pool: int = 1
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
-    metric: str = "ppl"  # or "bleu": what decides which validation is the best
+    metric: str = "ppl"  # or "bleu", of equal ones perplexity: what decides which validation is the best
+    tokenize: str = "auto"  # how sacreBLEU finds the words of BLEU; "auto": as fits the script of the references
     patience: int = 5  # 0: never give up
     trials: int = 5
     lr_decay: float = 0.5
@@ -96,10 +100,13 @@ class TrainingOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingOptions:
-        """The options of `to_dict`; what is left out has its default; InputError if a name is unknown."""
+        """The options of `to_dict`, also of an earlier version; InputError if a name is unknown.
+
+        What is left out has its default, or, if it was no option at first, the value that all runs had then.
+        """
         if unknown := unknown_names(values, [field.name for field in fields(cls)]):
             raise InputError(f"unknown training options: {unknown}")
-        return cls(**values)
+        return cls(**{**EARLIER, **values})
 
 
 Lines = Sequence[str]
@@ -150,6 +157,8 @@ class Plan:
         self.corpus, self.valid = data.train, data.valid
         self._epochs: dict[int, Epoch] = {}  # the last two
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
+        self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
+        check_tokenizer(self.tokenize)
         self.total_steps = self._total_steps()
         self.schedule = self._make_schedule()
 
@@ -176,7 +185,7 @@ class Plan:
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""
-        return {**self.texts, **{name: getattr(self.options, name) for name in _FIXED}}
+        return {**self.texts, **{name: getattr(self.options, name) for name in _FIXED}, "tokenize": self.tokenize}
 
     def first_texts(self, what: str) -> str | None:
         """What a run of the first version notes of a text."""

@@ -11,7 +11,7 @@ from ..arrays import Array, array_module
 from ..errors import InputError
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import Plan
+from .plan import EARLIER, Plan
 from .progress import duration
 
 
@@ -28,7 +28,6 @@ class State:
     nats_tokens: int = 0  # target tokens that it is of
     validated_step: int = 0
     best_step: int = 0
-    best_score: float | None = None
     misses: int = 0  # validations since the best one, or since the last reload
     trials: int = 0
     decay: float = 1.0  # what the trials have left of the learning rate
@@ -41,6 +40,27 @@ class State:
     def best(self) -> dict[str, Any] | None:
         """The record of the best validation so far."""
         return next((record for record in self.history if record["step"] == self.best_step), None)
+
+    def note(self, record: dict[str, Any], metric: str) -> bool:
+        """Add the record of a validation; whether it is the best one so far."""
+        best = self.best
+        self.history.append(record)
+        self.validated_step = record["step"]
+        if best and rank(record, metric) <= rank(best, metric):
+            self.misses += 1
+            return False
+        self.best_step, self.misses = record["step"], 0
+        return True
+
+
+def rank(record: dict[str, Any], metric: str) -> tuple[float, ...]:
+    """What is larger the better a validation is: the only place that compares two of them.
+
+    BLEU in the two decimals that are shown, as it is 0.00, or the same by chance, while a model still learns or where
+    few lines are validated; of equal ones the lower perplexity is better.
+    """
+    perplexity = record["valid_ppl"]
+    return (round(record["valid_bleu"], 2), -perplexity) if metric == "bleu" else (-perplexity,)
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,7 @@ class Saving:
             self.average.flat[...] = asarray(tensors.pop("average"))
             self.average.updates = info["state"]["average_updates"]
         self.optimizer.load_state({**tensors, **info["optimizer"]})
+        info["state"].pop("best_score", None)  # older runs wrote it beside the record that it is from
         state = State(**info["state"])
         self.best_step = state.best_step if state.best else None
         return state
@@ -121,7 +142,8 @@ class Saving:
 
     def _check_fixed(self, info: dict[str, Any]) -> None:
         """InputError if a state is of other data or options than these."""
+        noted = {**EARLIER, **info.get("fixed", {})}
         for what, value in self.plan.fixed().items():
-            before = info.get("fixed", {}).get(what)
+            before = noted.get(what)
             if before != value and before != self.plan.first_texts(what):
                 raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")

@@ -12,7 +12,7 @@ from scratchnmt import checkpoint, optim, plots
 from scratchnmt.errors import InputError
 from scratchnmt.files import atomic, run_folder
 from scratchnmt.files.run_folder import RunFolder
-from scratchnmt.files.tensors import read_tensors
+from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.metrics import perplexity
 from scratchnmt.training import NotFiniteError, train
 from scratchnmt.training.loop import Trainer, Validation
@@ -203,9 +203,13 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, 
     assert RunFolder(tmp_path).read().training["clip"] == 1.0
 
 
-def scripted(monkeypatch, scores):
+def scripted(monkeypatch, scores, bleu=None):
+    """Validations as they are told: perplexities, and BLEU if it is given."""
     scores = iter(scores)
     monkeypatch.setattr(Validation, "perplexity", lambda self, net: next(scores))
+    if bleu is not None:
+        of_bleu = iter(bleu)
+        monkeypatch.setattr(Validation, "bleu", lambda self, net: next(of_bleu))
 
 
 def test_patience_decays_reloads_and_gives_up(tmp_path, monkeypatch):
@@ -259,10 +263,37 @@ def test_without_patience_it_goes_on(tmp_path, monkeypatch):
 
 
 def test_bleu_can_decide(tmp_path, monkeypatch):
-    scripted(monkeypatch, [50, 40, 60])
-    bleu = iter([1.0, 3.0, 2.0])
-    monkeypatch.setattr(Validation, "bleu", lambda self, net: next(bleu))
+    scripted(monkeypatch, [50, 40, 60], [1.0, 3.0, 2.0])
     assert run(tmp_path, metric="bleu").best["epoch"] == 2
+
+
+@pytest.mark.parametrize("bleu", [0.0, 0.004, 31.4])
+def test_of_equal_bleu_the_lower_perplexity_is_better(tmp_path, monkeypatch, bleu):
+    """Best, misses, decay and what is gone back to: all by the one comparison."""
+    scripted(monkeypatch, [50, 40, 30, 35, 36, 37], [bleu] * 6)
+    result = run(tmp_path, metric="bleu", valid_every=1, patience=2, trials=9, max_steps=5)
+    assert result.best["step"] == 3 and result.best["valid_ppl"] == 30
+    assert [record["learning_rate"] for record in metrics(tmp_path)] == [0.01] * 5  # two misses in a row: 4 and 5
+    _, state = read_tensors(tmp_path / run_folder.STATE)
+    assert state["state"]["decay"] == 0.5 and state["state"]["step"] == 5
+    _, kept = read_tensors(tmp_path / run_folder.BEST_STATE)
+    assert kept["state"]["step"] == 3
+
+
+@pytest.mark.parametrize("metric, best", [("bleu", 2), ("ppl", 3)])
+def test_perplexity_decides_between_equal_bleu_alone(tmp_path, monkeypatch, metric, best):
+    scripted(monkeypatch, [50, 40, 20, 45], [1.0, 3.0, 2.99, 3.001])  # 3.00 and 3.001 read the same
+    assert run(tmp_path, metric=metric, valid_every=1, max_steps=4).best["step"] == best
+
+
+def test_a_run_of_an_earlier_version_goes_on_from_its_best(tmp_path, monkeypatch):
+    """It noted the best figure alone: here BLEU of 0.00 at step 1, of which the perplexity is in its record."""
+    scripted(monkeypatch, [50, 40], [0.0] * 2)
+    run(tmp_path, metric="bleu", valid_every=1, max_steps=1)
+    tensors, info = read_tensors(tmp_path / run_folder.STATE)
+    info["state"]["best_score"] = 0.0
+    write_tensors(tmp_path / run_folder.STATE, tensors, info)
+    assert run(tmp_path, metric="bleu", valid_every=1, max_steps=2, resume=True).best["step"] == 2
 
 
 @pytest.mark.parametrize("changes, step", [({"max_steps": 5}, 5), ({"max_epochs": 1}, PER_EPOCH),
