@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from scratchnmt import checkpoint
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import run_folder, tensors
 from scratchnmt.files.run_folder import LOCK, FolderLock
-from scratchnmt.files.tensors import read_tensors
+from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.training import NotFiniteError, train
 
 pytest.importorskip("safetensors")
@@ -153,6 +154,85 @@ def test_what_is_said_to_be_kept_is_there(tmp_path):
 
     with pytest.raises(NotFiniteError, match="nothing was saved yet in"), np.errstate(all="ignore"):
         run(tmp_path, progress=At(1, vanish), learning_rate=1e30)
+
+
+def change_state(folder, change, name="training-state.safetensors"):
+    """A state that is whole, and whose checksum is right, after change(its JSON object)."""
+    saved, info = read_tensors(folder / name)
+    change(info)
+    write_tensors(folder / name, saved, info)
+
+
+def within(*names, value):
+    """A change: info[names[0]][names[1]]... = value."""
+    def change(info):
+        for name in names[:-1]:
+            info = info[name]
+        info[names[-1]] = value
+
+    return change
+
+
+WRONG = {
+    "a field is missing": (lambda info: info["state"].pop("average_updates"), "average_updates"),
+    "a field too many": (within("state", "mood", value=1), "mood"),
+    "no state": (lambda info: info.pop("state"), "state is None"),
+    "a list for a state": (within("state", value=[1]), r"state is \[1\]"),
+    "behind the end of the epoch": (within("state", "position", value=99), "position is 99, .* below 7"),
+    "before its start": (within("state", "position", value=-1), "position is -1"),
+    "an epoch in words": (within("state", "epoch", value="one"), "epoch is 'one'"),
+    "yes for a number": (within("state", "trials", value=True), "trials is True"),
+    "half a step": (within("state", "step", value=2.5), "step is 2.5"),
+    "no rate": (within("state", "decay", value=None), "decay is None"),
+    "infinite": (within("state", "nats", value=float("inf")), "nats is inf"),
+    "a score in words": (within("state", "best_score", value="good"), "best_score is 'good'"),
+    "an object for a history": (within("state", "history", value={}), "history is {}"),
+    "a record of nothing": (within("state", "history", value=[{}]), r"a record of its history is \{\}"),
+    "a record that is none": (within("state", "history", value=[7]), "a record of its history is 7"),
+    "a perplexity in words": (lambda info: info["state"]["history"][0].update(valid_ppl="low"),
+                              "a record of its history is"),
+    "no optimizer": (lambda info: info.pop("optimizer"), "optimizer's state is None"),
+    "steps in words": (within("optimizer", "step", value="many"), "optimizer's step is 'many'"),
+    "steps before the first": (within("optimizer", "step", value=-3), "optimizer's step is -3"),
+    "no learning rate": (lambda info: info["optimizer"].pop("learning_rate"), "learning_rate"),
+    "a rate that is no number": (within("optimizer", "learning_rate", value=None), "learning_rate is None"),
+    "a number for a moment": (within("optimizer", "m", value=0), "optimizer's m is 0, expected float32"),
+    "more than a number can be": (within("state", "step", value=10**400), "step is 1000"),
+    "options in a list": (within("fixed", value=["seed"]), r"fixed is \['seed'\]"),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run after its first validation."""
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    run(folder, max_steps=7, valid_every=7, average=0.9)
+    return folder
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, saved, what):
+    change, message = WRONG[what]
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    change_state(tmp_path, change)
+    net = model()
+    before = net.params.flat.copy()
+    with pytest.raises(InputError, match=rf"training-state.safetensors is damaged: .*{message}.*; put best-state"):
+        train(net, tiny_run.data(), tiny_run.options(average=0.9), tmp_path, resume=True)
+    assert np.array_equal(net.params.flat, before)
+
+
+def test_the_remedies_for_a_state_with_wrong_content(tmp_path):
+    run(tmp_path, max_steps=8, valid_every=7)
+    change_state(tmp_path, within("state", "position", value=99))
+    (tmp_path / "training-state.safetensors").write_bytes((tmp_path / "best-state.safetensors").read_bytes())
+    assert run(tmp_path, resume=True, max_steps=9, valid_every=7).step == 9
+    damage = lambda: change_state(tmp_path, within("state", "step", value=None), "best-state.safetensors")
+    worse = {"resume": True, "valid_every": 1, "patience": 1, "learning_rate": 10.0, "max_steps": 20}
+    with pytest.raises(InputError, match="best-state.safetensors is damaged: .*; remove it, and the run goes on"):
+        run(tmp_path, progress=At(11, damage), **worse)
+    (tmp_path / "best-state.safetensors").unlink()
+    assert run(tmp_path, **worse).step > 10
 
 
 # killed
