@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
         try:  # one entry alone: the library writes several in an order that changes from call to call
             with folder_beside(path) as folder:  # the library writes under a name of its own, too
                 safetensors.save_file(host, folder / "new", metadata={_LABEL: json.dumps(label)})
+                shutil.copymode(new, folder / "new")
                 os.replace(folder / "new", new)
         except require("safetensors", extra="train").SafetensorError as error:
             raise WriteError(f"{path} cannot be written: {error}") from error

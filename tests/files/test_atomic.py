@@ -7,10 +7,12 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError, ScratchnmtError, WriteError
-from scratchnmt.files.atomic import remove_temporaries, replace_file, replace_folder, write_atomically
+from scratchnmt.files import tensors
+from scratchnmt.files.atomic import copy_file, remove_temporaries, replace_file, replace_folder, write_atomically
 
 
 def names(folder):
@@ -33,6 +35,74 @@ def test_what_replaces_a_file_keeps_its_mode(tmp_path, mode):
     path.chmod(mode)
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("private", [0o600, 0o400])
+def test_what_nobody_else_may_read_is_not_readable_while_it_is_written_either(tmp_path, private):
+    path = tmp_path / "f"
+    path.touch()
+    path.chmod(private)
+
+    def parts():
+        yield b"secret"
+        (temporary,) = tmp_path.glob(".f.*")
+        modes.append(mode(temporary))
+
+    modes = []
+    write_atomically(path, parts())
+    with replace_file(path) as new:
+        modes.append(mode(new))
+    assert not [found for found in modes if found & 0o077] and mode(path) == private
+
+
+def test_tensors_that_nobody_else_may_read_are_not_readable_while_they_are_written(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "t"
+    path.touch()
+    path.chmod(0o600)
+    replace, modes = os.replace, []
+
+    def look(new, to):
+        modes.extend([mode(new), mode(Path(new).parent) if Path(new).parent != tmp_path else 0])
+        replace(new, to)
+
+    monkeypatch.setattr(os, "replace", look)
+    tensors.write_tensors(path, {"a": np.zeros(9)}, {})
+    assert len(modes) == 4 and not [found for found in modes if found & 0o077] and mode(path) == 0o600
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copy_keeps_the_mode_of_what_it_replaces_or_else_of_its_original(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError("no links here")))
+    path, copy, private = tmp_path / "f", tmp_path / "copy", tmp_path / "private"
+    write_atomically(path, b"new")
+    private.write_bytes(b"old")
+    private.chmod(0o600)
+    copy_file(path, private)
+    assert private.read_bytes() == b"new" and mode(private) == 0o600 and mode(path) != 0o600
+    copy_file(private, copy)
+    assert copy.read_bytes() == b"new" and mode(copy) == 0o600
+    copy_file(path, copy)
+    assert mode(copy) == 0o600
+    write_atomically(path, b"newer")
+    assert copy.read_bytes() == private.read_bytes() == b"new" and names(tmp_path) == ["copy", "f", "private"]
+
+
+def test_a_copy_follows_links_on_both_sides(tmp_path):
+    """A link stays one, and a copy of a link is none: it would change with its original."""
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("f", "copy"):
+        (tmp_path / "elsewhere" / name).write_bytes(b"old " + name.encode())
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    copy_file(tmp_path / "f", tmp_path / "copy")
+    write_atomically(tmp_path / "f", b"new")
+    assert (tmp_path / "copy").is_symlink() and not (tmp_path / "elsewhere" / "copy").is_symlink()
+    assert (tmp_path / "elsewhere" / "copy").read_bytes() == b"old f"
 
 
 def test_a_library_that_puts_a_file_of_its_own_there_does_not_change_the_mode(tmp_path):
@@ -70,6 +140,17 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         (new / "half").touch()
         raise ZeroDivisionError
     assert names(tmp_path / "d") == ["new"] and names(tmp_path) == ["d"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_replaces_a_folder_keeps_its_mode_and_is_no_more_open_while_it_is_written(tmp_path, overwrite):
+    path = tmp_path / "d"
+    path.mkdir()
+    path.chmod(0o2750)
+    with replace_folder(path, overwrite=overwrite) as new:
+        assert mode(new) & 0o777 == 0o750
+        (new / "f").touch()
+    assert mode(path) == 0o2750 and names(path) == ["f"]
 
 
 def test_an_error_within_a_folder_names_the_folder(tmp_path, monkeypatch):
