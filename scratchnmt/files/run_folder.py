@@ -29,11 +29,11 @@ import numpy as np
 
 from ..arrays import Array
 from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
-from ..errors import InputError, WriteError, shown
+from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from .atomic import AnyPath, copy_file, remove_temporaries, write_atomically
-from .reading import CHECKSUM, bytes_with_checksum, checksum_of, parse_json, read_limited
+from .reading import CHECKSUM, bytes_with_checksum, checksum_of, open_regular, parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -206,12 +206,15 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         write_atomically(self / METRICS, "".join(json.dumps(record) + "\n" for record in history).encode())
 
     def add_not_finite(self, report: Mapping[str, Any]) -> None:
-        """A line more in not-finite.jsonl."""
+        """A line more in not-finite.jsonl; half a line that a killed process or a full disk has left stays alone."""
+        line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         try:
-            with open(self / NOT_FINITE, "a", encoding="utf-8") as file:
-                file.write(json.dumps(report, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise WriteError(f"{self / NOT_FINITE} cannot be written: {error.strerror}") from error
+            with open_regular(self / NOT_FINITE, "ab+") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                file.write(line if file.read(1) in (b"", b"\n") else b"\n" + line)
+        except (OSError, InputError) as error:
+            raise WriteError(f"{self / NOT_FINITE} cannot be written: {sentence(error)}") from error
 
     def _write_config(self, content: Mapping[str, Any]) -> None:
         data = bytes_with_checksum(content)

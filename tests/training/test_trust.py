@@ -106,6 +106,27 @@ def test_a_pipe_among_the_files_of_a_run_is_refused(tmp_path, name):
         run(tmp_path, resume=True, max_steps=3)
 
 
+def test_a_pipe_in_the_place_of_the_report_is_told_not_waited_for(tmp_path):
+    with run_folder.RunFolder(tmp_path) as folder:
+        os.mkfifo(tmp_path / "not-finite.jsonl")
+        with pytest.raises(WriteError, match="not-finite.jsonl cannot be written: .* is not a regular file"):
+            folder.add_not_finite({"step": 1})
+
+
+def test_half_a_line_does_not_spoil_the_next_one(tmp_path):
+    """Which a kill, or a disk that was full, may leave."""
+    with run_folder.RunFolder(tmp_path) as folder:
+        for step in (1, 2):
+            folder.add_not_finite({"step": step, "source": "é \ud800"})
+        path = tmp_path / "not-finite.jsonl"
+        path.write_bytes(path.read_bytes()[:-9])
+        for step in (3, 4):
+            folder.add_not_finite({"step": step})
+    first, half, *rest = path.read_bytes().splitlines()
+    assert json.loads(first)["step"] == 1 and half.startswith(b'{"step": 2')
+    assert [json.loads(line)["step"] for line in rest] == [3, 4]
+
+
 def test_an_open_folder_is_trained_in_once_it_is_given(tmp_path):
     with run_folder.RunFolder(tmp_path) as folder:
         run(folder, max_steps=2)
