@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Literal
 from ..errors import InputError, printable
 from .atomic import AnyPath
 
+CHECKSUM = "sha256"  # the entry of our own JSON
 _DEEPEST = 50  # levels of JSON
 TENSOR_HEADER = 1 << 26  # bytes of the header of a safetensors file; more is nothing that is written here
 
@@ -129,9 +130,6 @@ def archive(file: BinaryIO, path: AnyPath) -> Iterator[Archive]:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as error:
         raise InputError(f"{path} is a damaged archive: {printable(str(error))}") from error
-
-
-CHECKSUM = "sha256"  # the entry
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:

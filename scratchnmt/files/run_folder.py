@@ -38,6 +38,7 @@ from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 CORPUS = "corpus"  # a folder: see data/corpus.py
+LOCK = ".lock"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
 METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
@@ -271,9 +272,6 @@ def _file_checksum(path: Path) -> str:
         return hashlib.sha256(read_limited(path, VOCABULARY_LIMIT)).hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-
-
-LOCK = ".lock"
 
 
 class FolderLock(AbstractContextManager["FolderLock"]):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Shape = tuple[int | None, ...]
 Weights = Mapping[str, Array]
 
+_WIDTHS = 35, 25, 12  # of the columns that `table` prints
+
 
 class Layer:
     """To be written by each kind: `built`, `forward` and `backward`, and what else differs from here."""
@@ -127,9 +129,6 @@ def whole_shape(given: Any) -> Shape | None:
 
 def _generator(x: Array, seed: int) -> Any:
     return array_module(x).random.default_rng(seed)
-
-
-_WIDTHS = 35, 25, 12
 
 
 def table(model: Sequential) -> str:

@@ -9,6 +9,7 @@ from ..errors import InputError, look_up
 from .layer import Layer, Shape
 from .recurrent import LSTM, read, read_back
 
+MERGES = dict.fromkeys(("concat", "sum"))
 Kind = TypeVar("Kind", bound=Layer)
 
 
@@ -58,9 +59,6 @@ class TimeDistributed(Layer):
 
     def keras_weights(self, weights):
         return self.layer.keras_weights(weights)
-
-
-MERGES = dict.fromkeys(("concat", "sum"))
 
 
 class Bidirectional(Layer):
