@@ -310,8 +310,8 @@ def _load(optimizer: Any, state: dict[str, Any], arrays: dict[str, Array]) -> No
     if set(state) != wanted:
         raise InputError(f"the optimizer's state holds {shown(sorted(state))}, expected {sorted(wanted)}")
     step, rate = state["step"], state["learning_rate"]
-    if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
-        raise InputError(f"the optimizer's step is {shown(step)}, expected a whole number of at least 0")
+    if isinstance(step, bool) or not isinstance(step, Integral) or not 0 <= int(step) < 1 << 63:
+        raise InputError(f"the optimizer's step is {shown(step)}, expected a whole number of at least 0, below 2^63")
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise InputError(f"the optimizer's learning_rate is {shown(rate)}, expected a number")
     rate = _in_range("learning_rate", float(rate), 0.0, float("inf"))

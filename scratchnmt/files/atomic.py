@@ -32,7 +32,7 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None) -> Iterator[Path
     After an error nothing has changed.
     """
     path = Path(path)
-    if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
+    if path.parent == Path("/dev") or os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout may be a file
         with _told(path):
             yield path
         return

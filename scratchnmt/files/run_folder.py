@@ -80,9 +80,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return self.path / name
 
     def __enter__(self) -> RunFolder:
-        if self.path.exists() and not self.path.is_dir():
+        try:
+            there, is_folder = self.path.exists(), self.path.is_dir()
+        except OSError as error:
+            raise InputError(f"{self} cannot be read: {error.strerror}") from error
+        if there and not is_folder:
             raise InputError(f"{self} is a file, expected a folder to write the run to")
-        if self.resume and not self.path.exists():
+        if self.resume and not there:
             raise InputError(f"{self} holds no run to resume: {CONFIG} is not there")
         with ExitStack() as stack:
             stack.enter_context(FolderLock(self.path))
@@ -225,12 +229,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def _read_config(self) -> dict[str, Any]:
         path = self / CONFIG
-        if not self.path.is_dir():
-            raise InputError(f"{self} is not a folder" if self.path.exists() else f"{self} does not exist")
         try:
             content: dict[str, Any] = parse_json(read_limited(path, _CONFIG_LIMIT), path)
+        except NotADirectoryError as error:
+            raise InputError(f"{self} is not a folder") from error
         except FileNotFoundError as error:
-            raise InputError(f"{self} holds no model: {CONFIG} is not there") from error
+            what = f"holds no model: {CONFIG} is not there" if self.path.is_dir() else "does not exist"
+            raise InputError(f"{self} {what}") from error
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         _check_content(path, content)

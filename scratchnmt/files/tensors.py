@@ -74,7 +74,7 @@ def read_tensors(path: AnyPath, expected: Mapping[str, tuple[str, tuple[int, ...
     except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  the library's Rust code does not document its kinds
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {printable(str(error))}") from error
     if checksum != label["sha256"]:
         raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
     return tensors, label["info"]

@@ -139,7 +139,7 @@ def _state(pid: int) -> _State:
         return _State("?", str(time.monotonic()), "")
     try:
         letter, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, ValueError):  # empty, while it ends
         return _State("X", "", "")
     return _State(letter, f"{fields[10]} {fields[11]}", fields[18])  # the process' own time and the system's for it
 

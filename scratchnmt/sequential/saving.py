@@ -75,8 +75,8 @@ def load_model(path: str | os.PathLike, device: str = "cpu") -> Sequential:
             kind, choices = compiled["optimizer"]
             model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], metrics=compiled["metrics"])
             arrays = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
-            if compiled["state"]:
-                model.optimizer.load_state(compiled["state"] | arrays)
+            if state := arrays | compiled["state"]:
+                model.optimizer.load_state(state)
     return model
 
 
@@ -124,6 +124,8 @@ def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: str | os.P
         if found.get(name) != expected.get(name):
             raise InputError(f"{path} does not fit the network: {printable(name)} is {found.get(name, 'missing')}, "
                              f"expected {expected.get(name, 'nothing of this name')}")
+        if (kind := tensors[name].dtype).kind != "f":
+            raise InputError(f"{path} does not fit the network: {name} is of {kind}, expected floating-point numbers")
     for name, array in model.params.items():
         array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
 
@@ -201,7 +203,8 @@ def _take_h5(model: Sequential, file: BinaryIO, path: str | os.PathLike) -> None
     except InputError:
         raise
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold the weights of this network, or is damaged: {error}") from error
+        raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
+                         f"{printable(str(error))}") from error
     model.set_weights(weights)
 
 

@@ -13,6 +13,7 @@ import pytest
 from scratchnmt.errors import InputError, ScratchnmtError, WriteError
 from scratchnmt.files import tensors
 from scratchnmt.files.atomic import copy_file, remove_temporaries, replace_file, replace_folder, write_atomically
+from scratchnmt.files.run_folder import RunFolder
 
 
 def names(folder):
@@ -121,6 +122,23 @@ def test_what_replaces_a_file_keeps_its_owner(tmp_path):
     os.chown(path, 1234, 4321)
     write_atomically(path, b"new")
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 300 + "/f", "f/g", "loop/f"])
+@pytest.mark.parametrize("do", [
+    lambda path: write_atomically(path, b"x"), lambda path: copy_file(path.parents[0], path),
+    lambda path: replace_folder(path).__enter__(), lambda path: tensors.write_tensors(path, {"a": np.zeros(1)}, {}),
+    lambda path: RunFolder(path).__enter__(), lambda path: RunFolder(path, resume=True).__enter__(),
+    lambda path: RunFolder(path).read(), tensors.read_tensors])
+def test_a_path_that_there_cannot_be_is_told_in_a_sentence(tmp_path, name, do):
+    """Not as an error of the system; so is one that we may not look at, which the superuser may."""
+    pytest.importorskip("safetensors")
+    (tmp_path / "f").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = names(tmp_path)
+    with pytest.raises(InputError, match="f|n"):
+        do(tmp_path / name)
+    assert names(tmp_path) == before
 
 
 def test_a_name_as_long_as_names_can_be(tmp_path):

@@ -1,5 +1,6 @@
 """What a training run promises to those who leave it alone for hours: see docs/trust.md."""
 
+import contextlib
 import errno
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,10 @@ from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import run_folder, tensors
 from scratchnmt.files.run_folder import LOCK, FolderLock
 from scratchnmt.files.tensors import read_tensors, write_tensors
+from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
+from scratchnmt.training.loop import Trainer
+from scratchnmt.training.saving import Saving
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sacrebleu")
@@ -254,6 +259,18 @@ def test_the_remedies_for_a_state_with_wrong_content(tmp_path):
         run(tmp_path, progress=At(11, damage), **worse)
     (tmp_path / "best-state.safetensors").unlink()
     assert run(tmp_path, **worse).step > 10
+
+
+def test_a_rank_that_reads_a_state_may_wait_for_the_disk(tmp_path, saved, monkeypatch):
+    """On some file systems a process that waits for one looks as one that does nothing."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    ranks, waits, load = Ranks(), [], Saving.load
+    monkeypatch.setattr(ranks, "waiting", lambda: waits.append("begin") or contextlib.closing(
+        SimpleNamespace(close=lambda: waits.append("end"))))
+    monkeypatch.setattr(Saving, "load", lambda *args: waits.append("load") or load(*args))
+    with run_folder.RunFolder(tmp_path, resume=True) as folder:
+        Trainer(model(), tiny_run.data(), tiny_run.options(average=0.9), folder, ranks)
+    assert waits == ["begin", "load", "end"]
 
 
 # killed
