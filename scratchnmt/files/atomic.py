@@ -7,6 +7,7 @@ as systems exchange no two folders in one step.  Of several writers at once the 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -83,6 +84,8 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path
     folder = Path(os.path.realpath(folder))
     with _told(folder), _beside(folder) as new:
         access = _access(folder)
+        if access and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         new.mkdir(access.mode & 0o777 | 0o700 if access else 0o777, parents=True)
         yield new
         _give(new, access)
@@ -107,7 +110,7 @@ def remove_temporaries(path: AnyPath) -> None:
 
 def flush_to_disk(path: AnyPath) -> None:
     """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # nobody may be writing a pipe
     try:
         os.fsync(handle)
     finally:

@@ -283,8 +283,9 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     """Inside `with`, nobody else is in the folder, neither a process nor another lock of this one; it is made if it is
     not there.
 
-    Raises InputError, naming the other process, if one is; and WriteError if the folder cannot be made or written.
-    Where the system or the file system knows no locks, nobody is kept out.
+    Raises InputError, naming the other process, if one is, or if a file of somebody else's has the lock's name; and
+    WriteError if the folder cannot be made or written.  The system drops the lock when the process and those that it
+    has forked have ended.  Where the system or the file system knows no locks, nobody is kept out.
     """
 
     def __init__(self, folder: AnyPath):
@@ -298,7 +299,8 @@ class FolderLock(AbstractContextManager["FolderLock"]):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = self._locked()
         except OSError as error:
-            raise WriteError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+            path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
+            raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
@@ -331,15 +333,23 @@ class FolderLock(AbstractContextManager["FolderLock"]):
                 pass  # a file system without locks
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
-                    return file
+                    if (noted := self._noted(file)).isdecimal() or not noted:
+                        return file
+                    file.close()
+                    raise InputError(f"{self.folder / LOCK} is not the lock of a run, which would be written there: "
+                                     "move it, or choose another folder")
             file.close()
 
     def _taken(self, file: TextIO) -> InputError:
         with file:
-            file.seek(0)
-            pid = file.read(20).strip("\0 \n")
-        who = "" if not pid else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
+            pid = self._noted(file)
+        who = "" if not pid.isdecimal() else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
         return InputError(f"{self.folder} is in use by another run{who}: wait until it ends, or choose another folder")
+
+    def _noted(self, file: TextIO) -> str:
+        """The number of the process that has the lock or had it, if it is one of ours."""
+        file.seek(0)
+        return file.read(100).strip("\0 \n")
 
 
 def _lock(file: TextIO) -> None:

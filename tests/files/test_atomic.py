@@ -161,6 +161,22 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_does_not_take_the_place_of_a_file(tmp_path, overwrite):
+    (tmp_path / "thesis").write_text("years of work")
+    with pytest.raises(WriteError, match="thesis cannot be written: Not a directory"), \
+            replace_folder(tmp_path / "thesis", overwrite=overwrite):
+        pass
+    assert (tmp_path / "thesis").read_text() == "years of work" and names(tmp_path) == ["thesis"]
+
+
+def test_a_pipe_is_not_waited_for_when_it_is_copied(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WriteError, match="copy cannot be written: .* is a named pipe"):
+        copy_file(tmp_path / "pipe", tmp_path / "copy")
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
 def test_what_replaces_a_folder_keeps_its_mode_and_is_no_more_open_while_it_is_written(tmp_path, overwrite):
     path = tmp_path / "d"
     path.mkdir()

@@ -102,6 +102,28 @@ def test_a_lock_that_is_a_link_does_not_touch_what_it_leads_to(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("content", ["years of work", "4711\nyears of work", "\x1b[2J"])
+def test_a_file_of_the_locks_name_that_is_none_is_left_alone(tmp_path, content):
+    (tmp_path / "thesis").write_text(content)
+    (tmp_path / "run").mkdir()
+    os.link(tmp_path / "thesis", tmp_path / "run" / LOCK)
+    with pytest.raises(InputError, match=r"\.lock is not the lock of a run, .*: move it"), FolderLock(tmp_path / "run"):
+        pass
+    with (tmp_path / "thesis").open() as file:
+        fcntl = pytest.importorskip("fcntl")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="in use by another run: wait"), FolderLock(tmp_path / "run"):
+            pass
+    assert (tmp_path / "thesis").read_text() == content
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_cannot_be_a_lock_is_named(tmp_path, make):
+    make(tmp_path / LOCK)
+    with pytest.raises(WriteError, match=r"\.lock cannot be written"), FolderLock(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "not-finite.jsonl"])
 def test_a_pipe_among_the_files_of_a_run_is_refused(tmp_path, name):
     run(tmp_path, max_steps=2)
