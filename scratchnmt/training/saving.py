@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import optim
 from ..arrays import Array, array_module
-from ..errors import InputError, listed, shown
+from ..errors import InputError, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
 from .plan import Plan
@@ -182,14 +182,14 @@ class Saving:
 
     def _check_fixed(self, info: dict[str, Any], name: str) -> None:
         """InputError if a state is of other data or options than these."""
-        fixed = info.get("fixed")
+        before, now = info.get("fixed"), self.plan.fixed()
         with self._told_of(name):
-            if not isinstance(fixed, dict):
-                raise InputError(f"fixed is {shown(fixed)}")
-        for what, value in self.plan.fixed().items():
-            before = fixed.get(what)
-            if before != value and before != self.plan.first_texts(what):
-                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
+            if not isinstance(before, dict) or now.keys() - before.keys():
+                raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
+        for what, value in now.items():
+            if before[what] not in (value, self.plan.first_texts(what) or value):
+                raise InputError(f"cannot go on with {self.folder}: {what} was {printable(str(before[what]))}, is now "
+                                 f"{value}")
 
     @contextmanager
     def _told_of(self, name: str) -> Iterator[None]:

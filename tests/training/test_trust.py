@@ -246,6 +246,7 @@ WRONG = {
     "a rate that is no number": (within("optimizer", "learning_rate", value=None), "learning_rate is None"),
     "a number for a moment": (within("optimizer", "m", value=0), "optimizer's m is 0, expected float32"),
     "more than a number can be": (within("state", "step", value=10**400), "step is 1000"),
+    "an option that is not told": (lambda info: info["fixed"].pop("seed"), "fixed is .* expected an object with "),
     "options in a list": (within("fixed", value=["seed"]), r"fixed is \['seed'\]"),
 }
 
@@ -268,6 +269,14 @@ def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, s
     with pytest.raises(InputError, match=rf"training-state.safetensors is damaged: .*{message}.*; put best-state"):
         train(net, tiny_run.data(), tiny_run.options(average=0.9), tmp_path, resume=True)
     assert np.array_equal(net.params.flat, before)
+
+
+@pytest.mark.parametrize("value, told", [(None, "None"), ("\x1b[2J\n", "\\?\\[2J\\?")])
+def test_an_option_with_another_value_is_told(tmp_path, saved, value, told):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    change_state(tmp_path, within("fixed", "seed", value=value))
+    with pytest.raises(InputError, match=f"seed was {told}, is now 0$"):
+        run(tmp_path, resume=True, average=0.9)
 
 
 def test_the_remedies_for_a_state_with_wrong_content(tmp_path):
