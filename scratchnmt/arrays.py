@@ -168,12 +168,16 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
 
 
+def own_cores() -> set[int]:
+    """The cores that this process may use, by their numbers, as far as the system tells."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 @lru_cache(maxsize=1)
 def _workers(process: int) -> tuple[int, ThreadPoolExecutor]:
     """How many threads, and they, of this process: one that was forked has none, and must make its own."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    count = int(wanted) if wanted.isdigit() and int(wanted) else cores
+    count = int(wanted) if wanted.isdigit() and int(wanted) else len(own_cores())
     return count, ThreadPoolExecutor(count, thread_name_prefix="scratchnmt")
 
 

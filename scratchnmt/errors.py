@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
+_SHOWN = 100  # characters of a value in it
+Thing = TypeVar("Thing")
 
 
 class ScratchnmtError(Exception):
@@ -46,10 +48,6 @@ class WriteError(MachineError):
 
 class OutOfMemoryError(MachineError):
     """No memory was left; in training, the last good state is still in the run's folder."""
-
-
-_SHOWN = 100  # characters
-Thing = TypeVar("Thing")
 
 
 def shown(value: Any) -> str:

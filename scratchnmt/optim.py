@@ -21,12 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import cos, pi, sqrt
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from .arrays import Array, array_module, for_ranges
-from .errors import InputError
+from .errors import InputError, shown
 from .parameters import Parameters
 
 PIECE = 1 << 17  # elements worked on at a time: smaller ones make two threads wait for the interpreter's lock
@@ -315,12 +316,19 @@ def _above_zero(name: str, value: float) -> float:
 def _load(optimizer: Any, state: dict[str, Any], arrays: dict[str, Array]) -> None:
     wanted = {"step", "learning_rate", *arrays}
     if set(state) != wanted:
-        raise InputError(f"the optimizer's state holds {sorted(state)}, expected {sorted(wanted)}")
+        raise InputError(f"the optimizer's state holds {shown(sorted(state))}, expected {sorted(wanted)}")
+    step, rate = state["step"], state["learning_rate"]
+    if isinstance(step, bool) or not isinstance(step, Integral) or not 0 <= int(step) < 1 << 63:
+        raise InputError(f"the optimizer's step is {shown(step)}, expected a whole number of at least 0, below 2^63")
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        raise InputError(f"the optimizer's learning_rate is {shown(rate)}, expected a number")
+    rate = _in_range("learning_rate", float(rate), 0.0, float("inf"))
     for name, array in arrays.items():
-        if state[name].shape != array.shape or state[name].dtype != array.dtype:
-            raise InputError(f"the optimizer's {name} is {state[name].dtype} {state[name].shape}, "
-                             f"expected {array.dtype} {array.shape}")
+        value, expected = state[name], f"{array.dtype} {array.shape}"
+        found = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else shown(value)
+        if found != expected:
+            raise InputError(f"the optimizer's {name} is {found}, expected {expected}")
     for name, array in arrays.items():
         array[...] = array_module(array).asarray(state[name])
-    optimizer.step_count = int(state["step"])
-    optimizer.learning_rate = float(state["learning_rate"])
+    optimizer.learning_rate = rate
+    optimizer.step_count = int(step)

@@ -161,6 +161,45 @@ def test_a_description_of_another_form_is_refused_or_taken_as_numbers(changes, t
         assert found.input_shape == (2,) and np.array_equal(found.predict(np.ones((1, 2))), [[2, 2, 2]])
 
 
+@pytest.mark.parametrize("kind", ["int64", "bool", "complex64"])
+def test_weights_that_are_no_floating_point_numbers_are_refused(kind, tmp_path):
+    from scratchnmt.files.tensors import write_tensors
+
+    about = {"name": "s", "dtype": "float32", "input_shape": [2], "compiled": None,
+             "layers": [{"kind": "Dense", "name": "d", "units": 3, "use_bias": False}]}
+    write_tensors(tmp_path / "f", {"d.W": np.ones((2, 3), kind)}, {"sequential": about})
+    with pytest.raises(InputError, match=f"d.W is of {kind}, expected floating-point numbers"):
+        load_model(tmp_path / "f")
+
+
+@pytest.mark.parametrize("state", [None, {}, {"step": -1, "learning_rate": 0.1}, {"step": 10**300, "learning_rate": 1},
+                                   {"step": 1, "learning_rate": "x"}, {"step": 1, "learning_rate": 1, "m": 0}])
+def test_moments_without_the_numbers_that_go_with_them_are_refused(state, tmp_path):
+    """Not dropped, which would start the optimizer anew."""
+    from scratchnmt.files.tensors import read_tensors, write_tensors
+
+    model = Sequential([Dense(1)])
+    model.compile("adam", loss="mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=1, verbose=0)
+    model.save(tmp_path / "f")
+    tensors, info = read_tensors(tmp_path / "f")
+    info["sequential"]["compiled"]["state"] = state
+    write_tensors(tmp_path / "f", tensors, info)
+    with pytest.raises(InputError, match="f(:| is damaged)"):
+        load_model(tmp_path / "f")
+
+
+def test_what_a_file_says_of_itself_does_not_reach_the_terminal_as_it_is(tmp_path):
+    from scratchnmt.files.tensors import read_tensors
+
+    header = json.dumps({"a": {"dtype": "\x1b[2J\nx", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "f").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    for read in (read_tensors, load_model, read_state_dict):
+        with pytest.raises(InputError) as error:
+            read(tmp_path / "f")
+        assert str(error.value).isprintable()
+
+
 def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
     pytest.importorskip("h5py")
     paths = malicious.hdf5(tmp_path)

@@ -203,7 +203,9 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} is damaged: its ids are {shown(header['dtype'])}")
         if any(type(header[name]) is not int or header[name] < 0 for name in ("tokens", "pairs", "content")):
             raise InputError(f"{path} is damaged: its sizes are none")
-        LeftOut(*header["left_out"]), header["made_of"], read_coverage(header.get("coverage"))
+        if not all(type(count) is int and count >= 0 for count in LeftOut(*header["left_out"])):
+            raise InputError(f"{path} is damaged: it left out {shown(header['left_out'])}")
+        header["made_of"], read_coverage(header.get("coverage"))  # noqa: B018  KeyError if it is missing
     except InputError:
         raise
     except OSError as error:

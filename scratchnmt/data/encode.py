@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..arrays import own_cores
 from ..errors import InputError, require
 from ..files.atomic import replace_folder, write_atomically
 from .corpus import (
@@ -148,8 +149,7 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
     """Write the corpus of two text files; errors as `open_or_build`."""
     sizes = [os.path.getsize(path) for path in (src_path, tgt_path)]
     if processes is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        processes = cores if sum(sizes) > _WORTH_WORKERS else 1
+        processes = len(own_cores()) if sum(sizes) > _WORTH_WORKERS else 1
     wide = max(len(src_vocab), len(tgt_vocab)) > 1 << 16
     with replace_folder(folder, overwrite=True) as new:
         with _Writer(new, "<u4" if wide else "<u2") as writer, _Bar(sizes[0]) as bar:

@@ -1,11 +1,13 @@
 """Files and folders that are there as a whole or not at all, whoever writes them.
 
 All is written under a name of its own beside the one that it replaces, flushed to the disk, and then renamed.  At any
-moment, even after a crash, the old one or the whole new one is there.  Of several writers at once the last one wins.
+moment, even after a crash, the old file or the whole new one is there; of a folder that is not empty neither may be,
+as systems exchange no two folders in one step.  Of several writers at once the last one wins.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -13,7 +15,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ..errors import WriteError
 
@@ -22,26 +24,26 @@ _NAME = 50  # characters of a name that a temporary name repeats: names of 255 b
 
 
 @contextmanager
-def replace_file(path: AnyPath) -> Iterator[Path]:
+def replace_file(path: AnyPath, *, like: AnyPath | None = None) -> Iterator[Path]:
     """Inside `with`, the path of a new empty file, which takes the place of `path` at the end.
 
-    Mode and owner are those of the file that is replaced.  A link stays one: the file that it leads to is replaced.
-    What is no regular file, such as a device or a pipe, is written directly.  Raises WriteError if the file cannot be
-    written.  After an error nothing has changed.
+    Mode and owner are those of the file that is replaced; if there is none, those of `like`.  Meanwhile nobody can read
+    the new file who cannot read it in the end.  A link stays one: the file that it leads to is replaced.  What is no
+    regular file, such as a device or a pipe, is written directly.  Raises WriteError if the file cannot be written.
+    After an error nothing has changed.
     """
     path = Path(path)
-    if path.parent == Path("/dev") or path.exists() and not path.is_file():  # /dev/stdout may lead to a file
+    if path.parent == Path("/dev") or os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout may be a file
         with _told(path):
             yield path
         return
     path = Path(os.path.realpath(path))
     with _told(path), _beside(path) as new:
-        new.touch(exist_ok=False)
-        about = path.stat() if path.exists() else new.stat()  # a library may put a file of its own in its place
+        access = _access(path) or (like and _access(like))
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, access.mode & 0o777 | 0o200 if access else 0o666))
+        access = access or _access(new)  # a library may put a file of its own in its place
         yield new
-        with suppress(PermissionError):  # only the superuser may give a file away
-            os.chown(new, about.st_uid, about.st_gid)
-        new.chmod(stat.S_IMODE(about.st_mode))
+        _give(new, access)
         _move(new, path)
 
 
@@ -52,21 +54,23 @@ def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:
 
 
 def copy_file(path: AnyPath, to: AnyPath) -> None:
-    """A second name for a file that is only ever replaced as a whole; where links are unknown, a copy."""
-    to = Path(to)
-    with _told(to), _beside(to) as new:
-        try:
-            os.link(path, new)
-        except OSError:
+    """A second name for a file that is only ever replaced as a whole; a copy where links are unknown, or where `to` is
+    there with another mode or owner, which it keeps."""
+    path, to = Path(os.path.realpath(path)), Path(os.path.realpath(to))
+    with _told(to):
+        if _access(to) in (None, _access(path)):
+            with suppress(OSError), _beside(to) as new:
+                os.link(path, new)
+                return _move(new, to)
+        with replace_file(to, like=path) as new:
             shutil.copyfile(path, new)
-        _move(new, to)
 
 
 @contextmanager
 def folder_beside(path: AnyPath) -> Iterator[Path]:
-    """An empty folder beside a file, for one `with`; `remove_temporaries` knows it."""
+    """An empty folder beside a file, ours alone, for one `with`; `remove_temporaries` knows it."""
     with _beside(Path(os.path.realpath(path))) as new:
-        new.mkdir()
+        new.mkdir(0o700)
         yield new
 
 
@@ -74,13 +78,17 @@ def folder_beside(path: AnyPath) -> Iterator[Path]:
 def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path]:
     """Inside `with`, the path of a new empty folder, which takes the place of `folder` at the end.
 
-    What was there is removed if `overwrite`; else it must be empty.  Files in the new folder are flushed by whoever
-    writes them.  Raises WriteError as `replace_file` does.
+    What was there is removed if `overwrite`; else it must be empty.  Its mode and owner stay.  Files in the new folder
+    are flushed by whoever writes them.  Raises WriteError as `replace_file` does.
     """
     folder = Path(os.path.realpath(folder))
     with _told(folder), _beside(folder) as new:
-        new.mkdir(parents=True)
+        access = _access(folder)
+        if access and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        new.mkdir(access.mode & 0o777 | 0o700 if access else 0o777, parents=True)
         yield new
+        _give(new, access)
         if not overwrite or not folder.exists():
             _move(new, folder, flush=False)
             return
@@ -102,7 +110,7 @@ def remove_temporaries(path: AnyPath) -> None:
 
 def flush_to_disk(path: AnyPath) -> None:
     """Wait until a file, or a folder's list of files, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # nobody may be writing a pipe
     try:
         os.fsync(handle)
     finally:
@@ -129,6 +137,31 @@ def _beside(path: Path) -> Iterator[Path]:
         yield new
     finally:
         _remove(new)
+
+
+class _Access(NamedTuple):
+    """Who may do what with a file or folder."""
+
+    mode: int
+    owner: int
+    group: int
+
+
+def _access(path: AnyPath) -> _Access | None:
+    """None if there is nothing."""
+    try:
+        about = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return _Access(stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
+
+
+def _give(new: Path, access: _Access | None) -> None:
+    if access:
+        for owner, group in ((access.owner, -1), (-1, access.group)):
+            with suppress(OSError):  # only the superuser may give a file away; its owner may, to a group of his own
+                os.chown(new, owner, group)
+        new.chmod(access.mode)
 
 
 def _move(new: Path, path: Path, flush: bool = True) -> None:

@@ -22,23 +22,27 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from ..errors import InputError, printable
 from .atomic import AnyPath
 
+CHECKSUM = "sha256"  # the entry of our own JSON
 _DEEPEST = 50  # levels of JSON
 TENSOR_HEADER = 1 << 26  # bytes of the header of a safetensors file; more is nothing that is written here
 
 
-def open_regular(path: AnyPath) -> BinaryIO:
-    """A file opened to be read; InputError if it is a pipe or a device, which might be waited for without end."""
-    no_wait = lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    file = open(path, "rb", opener=no_wait)  # noqa: SIM115, whoever asked closes it
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+def open_regular(path: AnyPath, mode: Literal["rb", "ab+"] = "rb") -> BinaryIO:
+    """An open file; InputError if it is a pipe or a device, which might be waited for without end."""
+    def opener(path: str, flags: int) -> int:
+        handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+        kind = os.fstat(handle).st_mode
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # of a folder, `open` tells itself
+            return handle
+        os.close(handle)
         raise InputError(f"{path} is not a regular file")
-    return file
+
+    return open(path, mode, opener=opener)  # noqa: SIM115, whoever asked closes it
 
 
 def read_limited(path: AnyPath, limit: int) -> bytes:
@@ -126,9 +130,6 @@ def archive(file: BinaryIO, path: AnyPath) -> Iterator[Archive]:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as error:
         raise InputError(f"{path} is a damaged archive: {printable(str(error))}") from error
-
-
-CHECKSUM = "sha256"  # the entry
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:

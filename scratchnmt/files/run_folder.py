@@ -30,15 +30,16 @@ import numpy as np
 from ..arrays import Array
 from ..data.coverage import BothSides, read_coverage
 from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
-from ..errors import InputError, WriteError, shown
+from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from .atomic import AnyPath, copy_file, remove_temporaries, write_atomically
-from .reading import CHECKSUM, bytes_with_checksum, checksum_of, parse_json, read_limited
+from .reading import CHECKSUM, bytes_with_checksum, checksum_of, open_regular, parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 CORPUS = "corpus"  # a folder: see data/corpus.py
+LOCK = ".lock"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
 METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
@@ -81,9 +82,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return self.path / name
 
     def __enter__(self) -> RunFolder:
-        if self.path.exists() and not self.path.is_dir():
+        try:
+            there, is_folder = self.path.exists(), self.path.is_dir()
+        except OSError as error:
+            raise InputError(f"{self} cannot be read: {error.strerror}") from error
+        if there and not is_folder:
             raise InputError(f"{self} is a file, expected a folder to write the run to")
-        if self.resume and not self.path.exists():
+        if self.resume and not there:
             raise InputError(f"{self} holds no run to resume: {CONFIG} is not there")
         with ExitStack() as stack:
             stack.enter_context(FolderLock(self.path))
@@ -215,12 +220,15 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         write_atomically(self / METRICS, "".join(json.dumps(record) + "\n" for record in history).encode())
 
     def add_not_finite(self, report: Mapping[str, Any]) -> None:
-        """A line more in not-finite.jsonl."""
+        """A line more in not-finite.jsonl; half a line that a killed process or a full disk has left stays alone."""
+        line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         try:
-            with open(self / NOT_FINITE, "a", encoding="utf-8") as file:
-                file.write(json.dumps(report, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise WriteError(f"{self / NOT_FINITE} cannot be written: {error.strerror}") from error
+            with open_regular(self / NOT_FINITE, "ab+") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                file.write(line if file.read(1) in (b"", b"\n") else b"\n" + line)
+        except (OSError, InputError) as error:
+            raise WriteError(f"{self / NOT_FINITE} cannot be written: {sentence(error)}") from error
 
     def _write_config(self, content: Mapping[str, Any]) -> None:
         data = bytes_with_checksum(content)
@@ -230,12 +238,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def _read_config(self) -> dict[str, Any]:
         path = self / CONFIG
-        if not self.path.is_dir():
-            raise InputError(f"{self} is not a folder" if self.path.exists() else f"{self} does not exist")
         try:
             content: dict[str, Any] = parse_json(read_limited(path, _CONFIG_LIMIT), path)
+        except NotADirectoryError as error:
+            raise InputError(f"{self} is not a folder") from error
         except FileNotFoundError as error:
-            raise InputError(f"{self} holds no model: {CONFIG} is not there") from error
+            what = f"holds no model: {CONFIG} is not there" if self.path.is_dir() else "does not exist"
+            raise InputError(f"{self} {what}") from error
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error
         _check_content(path, content)
@@ -279,15 +288,13 @@ def _file_checksum(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
-LOCK = ".lock"
-
-
 class FolderLock(AbstractContextManager["FolderLock"]):
     """Inside `with`, nobody else is in the folder, neither a process nor another lock of this one; it is made if it is
     not there.
 
-    Raises InputError, naming the other process, if one is; and WriteError if the folder cannot be made or written.
-    Where the system or the file system knows no locks, nobody is kept out.
+    Raises InputError, naming the other process, if one is, or if a file of somebody else's has the lock's name; and
+    WriteError if the folder cannot be made or written.  The system drops the lock when the process and those that it
+    has forked have ended.  Where the system or the file system knows no locks, nobody is kept out.
     """
 
     def __init__(self, folder: AnyPath):
@@ -301,7 +308,8 @@ class FolderLock(AbstractContextManager["FolderLock"]):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.file = self._locked()
         except OSError as error:
-            raise WriteError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+            path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
+            raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
@@ -334,15 +342,23 @@ class FolderLock(AbstractContextManager["FolderLock"]):
                 pass  # a file system without locks
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
-                    return file
+                    if (noted := self._noted(file)).isdecimal() or not noted:
+                        return file
+                    file.close()
+                    raise InputError(f"{self.folder / LOCK} is not the lock of a run, which would be written there: "
+                                     "move it, or choose another folder")
             file.close()
 
     def _taken(self, file: TextIO) -> InputError:
         with file:
-            file.seek(0)
-            pid = file.read(20).strip("\0 \n")
-        who = "" if not pid else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
+            pid = self._noted(file)
+        who = "" if not pid.isdecimal() else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
         return InputError(f"{self.folder} is in use by another run{who}: wait until it ends, or choose another folder")
+
+    def _noted(self, file: TextIO) -> str:
+        """The number of the process that has the lock or had it, if it is one of ours."""
+        file.seek(0)
+        return file.read(100).strip("\0 \n")
 
 
 def _lock(file: TextIO) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
         try:  # one entry alone: the library writes several in an order that changes from call to call
             with folder_beside(path) as folder:  # the library writes under a name of its own, too
                 safetensors.save_file(host, folder / "new", metadata={_LABEL: json.dumps(label)})
+                shutil.copymode(new, folder / "new")
                 os.replace(folder / "new", new)
         except require("safetensors", extra="train").SafetensorError as error:
             raise WriteError(f"{path} cannot be written: {error}") from error
@@ -72,7 +74,7 @@ def read_tensors(path: AnyPath, expected: Mapping[str, tuple[str, tuple[int, ...
     except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  the library's Rust code does not document its kinds
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {printable(str(error))}") from error
     if checksum != label["sha256"]:
         raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
     return tensors, label["info"]

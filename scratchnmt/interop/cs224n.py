@@ -38,6 +38,8 @@ from ..models.nmt import NMT
 from ..parameters import Parameters
 
 COMBINED = ("a,h", "h,a")
+SIDES = ("src_word2id", "tgt_word2id")
+_SPACE = "\u2423"  # an open box
 _EMBEDDINGS = {"embed.src": "model_embeddings.source.weight", "embed.tgt": "model_embeddings.target.weight"}
 _PROJECTIONS = {"h_projection.weight": "init.Wh", "c_projection.weight": "init.Wc",
                 "att_projection.weight": "attention.W", "target_vocab_projection.weight": "vocab.W"}
@@ -262,10 +264,6 @@ def _array(name: str, value: Any) -> np.ndarray:
 def _wide(array: np.ndarray) -> np.ndarray:
     """As float32 if it is of less: biases are not added in half precision."""
     return array.astype("float32") if array.itemsize < 4 else array
-
-
-SIDES = ("src_word2id", "tgt_word2id")
-_SPACE = "\u2423"  # an open box
 
 
 class Words(NamedTuple):

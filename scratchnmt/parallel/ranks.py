@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, array_module
+from ..arrays import Array, array_module, own_cores
 from ..errors import TOLD, InputError, require, sentence, shown
 from .machine import Cards, Machine, add_up, mpi, own_card
 from .watchdog import FALLEN, Watchdog, remove_marks, speaks
@@ -34,6 +34,7 @@ _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _LEFT_OUT = "left out"  # of what one rank was told
 _SOON = 0.001  # seconds
+_PATIENCE = 2.0  # seconds that a rank which fell waits for the others to fall, too
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # ours, NumPy's
 
 
@@ -236,7 +237,7 @@ def world() -> Ranks:
 
 def _share_cores(machine: Machine) -> None:
     """As many threads for each rank as it has cores, unless its environment says how many: with more, all wait."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = own_cores()
     threads = max(1, len(cores) // machine.comm.allgather(cores).count(cores))  # mpirun may have divided them already
     if any(name in os.environ for name in _THREADS):
         return
@@ -256,9 +257,6 @@ def _turns(count: int, size: int) -> np.ndarray:
     """Who gets each of `count` things that are dealt out, 0 1 2 2 1 0 0 1 2 ...: nobody has the larger ones."""
     turns = np.arange(count) % (2 * size)
     return np.minimum(turns, 2 * size - 1 - turns)
-
-
-_PATIENCE = 2.0  # seconds that a rank which fell waits for the others to fall, too
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 FALLEN = ".fallen"  # a mark begins with it
 PATIENCE = 6.0  # seconds
@@ -94,6 +95,7 @@ def remove_marks(folder: str | os.PathLike, old: float = _OLD) -> None:
 def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
     used, quiet, why, stopped, may_wait, last = "", 0.0, "", early, False, time.monotonic()
+    born = _state(pid).born
     while True:
         if select.select([0], [], [], _LOOK)[0]:
             message = os.read(0, 1)
@@ -104,12 +106,16 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
             if message == _BEGUN:
                 stopped = late
             else:
-                may_wait, quiet = message == _WAITS, 0.0
+                may_wait = message == _WAITS
+            quiet = 0.0
+            continue  # all that was said before it is gone counts
         before, last = last, time.monotonic()
         quiet += min(last - before, 2 * _LOOK)  # no more: we may have been stopped, and the rank with us
-        state, now = _state(pid)
-        if now != used or state in "DR" or (may_wait and state not in "Tt"):
-            used, quiet = now, 0.0
+        state = _state(pid)
+        if state.letter in "XZ" or state.born != born:  # a child that it has forked may hold the pipe for longer
+            break
+        if state.used != used or state.letter in "DR" or (may_wait and state.letter not in "Tt"):
+            used, quiet = state.used, 0.0
         elif quiet > PATIENCE:
             why = f"hung for {PATIENCE:g} seconds and was ended"
             break
@@ -121,16 +127,21 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _state(pid: int) -> tuple[str, str]:
-    """A letter, D: waits for a disk, T or t: stopped; and the processor time that the process has used.
+class _State(NamedTuple):
+    letter: str  # D: waits for a disk, T or t: stopped, X or Z: gone
+    used: str  # processor time
+    born: str  # when it was started: a later process may have its number
 
-    Where there is no /proc, time goes on: the end of the pipe will tell, nothing else does.
-    """
+
+def _state(pid: int) -> _State:
+    """What /proc tells; where there is none, time goes on: the end of the pipe will tell, nothing else does."""
+    if not os.path.exists("/proc/self/stat"):
+        return _State("?", str(time.monotonic()), "")
     try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "?", str(time.monotonic())
-    return state, f"{fields[10]} {fields[11]}"  # the process' own and the system's for it
+        letter, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, ValueError):  # empty, while it ends
+        return _State("X", "", "")
+    return _State(letter, f"{fields[10]} {fields[11]}", fields[18])  # the process' own time and the system's for it
 
 
 def forget(mark: str, seconds: float = PATIENCE + 2) -> None:

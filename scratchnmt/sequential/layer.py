@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Shape = tuple[int | None, ...]
 Weights = Mapping[str, Array]
 
+_WIDTHS = 35, 25, 12  # of the columns that `table` prints
+
 
 class Settled(type):
     """Of classes whose objects, once they are made, take no new attributes: a misspelt one would do nothing."""
@@ -271,9 +273,6 @@ def number(what: str, value: Any, fits: Callable[[float], bool] = isfinite, expe
 
 def _generator(x: Array, seed: int) -> Any:
     return array_module(x).random.default_rng(seed)
-
-
-_WIDTHS = 35, 25, 12
 
 
 def table(model: Sequential) -> str:

@@ -88,8 +88,8 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
             kind, choices = compiled["optimizer"]
             model.compile(OPTIMIZERS[kind](**choices), compiled["loss"], metrics=compiled["metrics"])
             arrays = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
-            if compiled["state"]:
-                model.optimizer.load_state(compiled["state"] | arrays)
+            if state := arrays | compiled["state"]:
+                model.optimizer.load_state(state)
         if random := about.get("random"):
             model.set_random_state(random)
     return model
@@ -140,6 +140,8 @@ def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: Path_) -> 
         if found.get(name) != expected.get(name):
             raise InputError(f"{path} does not fit the network: {printable(name)} is {found.get(name, 'missing')}, "
                              f"expected {expected.get(name, 'nothing of this name')}")
+        if (kind := tensors[name].dtype).kind != "f":
+            raise InputError(f"{path} does not fit the network: {name} is of {kind}, expected floating-point numbers")
     for name, array in model.params.items():
         array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
 

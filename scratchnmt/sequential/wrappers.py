@@ -9,6 +9,7 @@ from ..errors import InputError, look_up
 from .layer import Layer, Shape
 from .recurrent import LSTM, read, read_back
 
+MERGES = dict.fromkeys(("concat", "sum"))
 Kind = TypeVar("Kind", bound=Layer)
 
 
@@ -62,9 +63,6 @@ class TimeDistributed(Layer):
 
     def brought(self):
         return self.layer.brought()
-
-
-MERGES = dict.fromkeys(("concat", "sum"))
 
 
 class Bidirectional(Layer):

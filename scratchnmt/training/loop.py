@@ -96,7 +96,10 @@ class Trainer:
         """Where the run is; InputError if it is of another model, data or options."""
         if self.folder.read().config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
-        return self.saving.load() if self.folder.has(STATE) else State()  # killed before its first save
+        if not self.folder.has(STATE):
+            return State()  # killed before its first save
+        with self.ranks.waiting():  # for a disk
+            return self.saving.load()
 
     # the loop
 
@@ -300,7 +303,8 @@ class Trainer:
             return
         state.decay *= options.lr_decay
         self.ranks.wait()  # until the first one has written it
-        self.saving.load_best()
+        with self.ranks.waiting():
+            self.saving.load_best()
         self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
                           f"{state.decay:g} of the rate (trial {state.trials + 1} of {options.trials})")
 

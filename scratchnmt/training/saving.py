@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from .. import optim
 from ..arrays import Array, array_module
-from ..errors import InputError
+from ..errors import InputError, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
 from .plan import EARLIER, Plan
 from .progress import duration
+
+_LATER = {"skipped", "skipped_in_a_row"}  # fields that the first versions did not have
+_EARLIER = "best_score"  # one that they had, which stands in the record of the best validation, too
+_MEASURED = ("epoch", "seconds", "tokens", "valid_ppl", "valid_bleu", "learning_rate")  # by each validation
+_MOST = 1 << 63  # above all whole numbers
+_REMEDIES = {STATE: f"put {BEST_STATE}, if there is one, in its place to go on from the best validation, or begin "
+                    "again with --overwrite (overwrite=True)",
+             BEST_STATE: "remove it, and the run goes on from its last state"}
 
 
 @dataclass
@@ -35,6 +46,25 @@ class State:
     skipped: int = 0  # steps that were not finite
     skipped_in_a_row: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)  # the records of metrics.jsonl
+
+    @classmethod
+    def from_dict(cls, values: Any) -> State:
+        """The state of `asdict`; InputError, saying what is wrong, if no run can have been in it."""
+        if not isinstance(values, dict):
+            raise InputError(f"its state is {shown(values)}")
+        values = {name: value for name, value in values.items() if name != _EARLIER}
+        known = {field.name for field in fields(cls)}
+        if odd := (known - _LATER - values.keys()) | (values.keys() - known):
+            raise InputError(f"its state has to be of other fields ({listed(sorted(odd))})")
+        state = cls(**values)
+        for name, first in asdict(cls()).items():
+            value = getattr(state, name)
+            if not _is_like(value, first):
+                raise InputError(f"its {name} is {shown(value)}")
+        for record in state.history:
+            if not _is_record(record):
+                raise InputError(f"a record of its history is {shown(record)}")
+        return state
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -61,6 +91,31 @@ def rank(record: dict[str, Any], metric: str) -> tuple[float, ...]:
     """
     perplexity = record["valid_ppl"]
     return (round(record["valid_bleu"], 2), -perplexity) if metric == "bleu" else (-perplexity,)
+
+
+def _is_like(value: Any, first: Any) -> bool:
+    """Whether a field of a state, which was `first` in the beginning, can have this value."""
+    if isinstance(first, list):
+        return isinstance(value, list)
+    if isinstance(first, int):
+        return _is_whole(value)
+    return _is_number(value) or (first is None and value is None)
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return abs(value) < _MOST if type(value) is int else isinstance(value, float) and isfinite(value)
+
+
+def _is_record(value: Any) -> bool:
+    """Whether it is what a validation adds to the history."""
+    if not isinstance(value, dict) or not _is_whole(value.get("step")):
+        return False
+    loss = value.get("train_loss", "")
+    return all(_is_number(value.get(name)) for name in _MEASURED) and (loss is None or _is_number(loss))
 
 
 @dataclass(frozen=True)
@@ -107,18 +162,25 @@ class Saving:
         self.saved_step = state.step
 
     def load(self, name: str = STATE) -> State:
-        """Put weights, optimizer and average back as they were; InputError if that was with other data or options."""
+        """Put weights, optimizer and average back as they were.
+
+        InputError, and nothing has moved, if that was with other data or options, or if the file is damaged.
+        """
         expected = {name: (str(vector.dtype), vector.shape) for name, vector in self._vectors().items()}
-        tensors, info = self.folder.read_state(name, expected, self._check_fixed)
-        params = self.params.flat
-        asarray = array_module(params).asarray
-        params[...] = asarray(tensors.pop("params"))
+        tensors, info = self.folder.read_state(name, expected, lambda info: self._check_fixed(info, name))
+        params, average = tensors.pop("params"), tensors.pop("average", None)
+        with self._told_of(name):
+            state = State.from_dict(info.get("state"))
+            if state.position >= (batches := len(self.plan.batches(state.epoch))):
+                raise InputError(f"its position is {state.position}, expected below {batches}")
+            if not isinstance(numbers := info.get("optimizer"), dict):
+                raise InputError(f"the optimizer's state is {shown(numbers)}")
+            self.optimizer.load_state({**tensors, **numbers})
+        asarray = array_module(self.params.flat).asarray
+        self.params.flat[...] = asarray(params)
         if self.average:
-            self.average.flat[...] = asarray(tensors.pop("average"))
-            self.average.updates = info["state"]["average_updates"]
-        self.optimizer.load_state({**tensors, **info["optimizer"]})
-        info["state"].pop("best_score", None)  # older runs wrote it beside the record that it is from
-        state = State(**info["state"])
+            self.average.flat[...] = asarray(average)
+            self.average.updates = state.average_updates
         self.best_step = state.best_step if state.best else None
         return state
 
@@ -140,10 +202,22 @@ class Saving:
         vectors = {name: value for name, value in self.optimizer.state().items() if hasattr(value, "shape")}
         return {"params": self.params.flat, **vectors, **({"average": self.average.flat} if self.average else {})}
 
-    def _check_fixed(self, info: dict[str, Any]) -> None:
+    def _check_fixed(self, info: dict[str, Any], name: str) -> None:
         """InputError if a state is of other data or options than these."""
-        noted = {**EARLIER, **info.get("fixed", {})}
-        for what, value in self.plan.fixed().items():
-            before = noted.get(what)
-            if before != value and before != self.plan.first_texts(what):
-                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
+        before, now = info.get("fixed"), self.plan.fixed()
+        with self._told_of(name):
+            if not isinstance(before, dict) or now.keys() - (EARLIER | before).keys():
+                raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
+        before = EARLIER | before
+        for what, value in now.items():
+            if before[what] not in (value, self.plan.first_texts(what) or value):
+                raise InputError(f"cannot go on with {self.folder}: {what} was {printable(str(before[what]))}, is now "
+                                 f"{value}")
+
+    @contextmanager
+    def _told_of(self, name: str) -> Iterator[None]:
+        """What is wrong with the content of a file, with its path and what to do about it."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(f"{self.folder / name} is damaged: {error}; {_REMEDIES[name]}") from error

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.data import encode, epoch
-from scratchnmt.data.corpus import BLOCK, Corpus
+from scratchnmt.data.corpus import BLOCK, Corpus, header_bytes
 from scratchnmt.data.encode import encode_parallel, open_or_build
 from scratchnmt.data.epoch import Epoch
 from scratchnmt.data.text import Text
@@ -97,6 +97,17 @@ def damage(folder, name, how):
     else:
         data[len(data) // 2] ^= 1
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("change", [{"left_out": ["a", {}]}, {"left_out": [-1, 0]}, {"left_out": 7}, {"pairs": 2.5},
+                                    {"made_of": None}])
+def test_a_header_with_wrong_content_and_a_right_checksum_is_made_anew(text, tmp_path, change):
+    first, left_out = built(tmp_path, text)
+    path = tmp_path / "corpus" / "header.json"
+    path.write_bytes(header_bytes(json.loads(path.read_bytes()) | change))
+    said = []
+    second, found = built(tmp_path, text, say=said.append)
+    assert len(said) == 1 and found == left_out and list(second) == list(first)
 
 
 @pytest.mark.parametrize("name", ["header.json", "ids.bin", "index.bin", "blocks.bin"])

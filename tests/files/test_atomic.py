@@ -7,10 +7,13 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError, ScratchnmtError, WriteError
-from scratchnmt.files.atomic import remove_temporaries, replace_file, replace_folder, write_atomically
+from scratchnmt.files import tensors
+from scratchnmt.files.atomic import copy_file, remove_temporaries, replace_file, replace_folder, write_atomically
+from scratchnmt.files.run_folder import RunFolder
 
 
 def names(folder):
@@ -35,6 +38,74 @@ def test_what_replaces_a_file_keeps_its_mode(tmp_path, mode):
     assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == mode
 
 
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("private", [0o600, 0o400])
+def test_what_nobody_else_may_read_is_not_readable_while_it_is_written_either(tmp_path, private):
+    path = tmp_path / "f"
+    path.touch()
+    path.chmod(private)
+
+    def parts():
+        yield b"secret"
+        (temporary,) = tmp_path.glob(".f.*")
+        modes.append(mode(temporary))
+
+    modes = []
+    write_atomically(path, parts())
+    with replace_file(path) as new:
+        modes.append(mode(new))
+    assert not [found for found in modes if found & 0o077] and mode(path) == private
+
+
+def test_tensors_that_nobody_else_may_read_are_not_readable_while_they_are_written(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "t"
+    path.touch()
+    path.chmod(0o600)
+    replace, modes = os.replace, []
+
+    def look(new, to):
+        modes.extend([mode(new), mode(Path(new).parent) if Path(new).parent != tmp_path else 0])
+        replace(new, to)
+
+    monkeypatch.setattr(os, "replace", look)
+    tensors.write_tensors(path, {"a": np.zeros(9)}, {})
+    assert len(modes) == 4 and not [found for found in modes if found & 0o077] and mode(path) == 0o600
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copy_keeps_the_mode_of_what_it_replaces_or_else_of_its_original(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError("no links here")))
+    path, copy, private = tmp_path / "f", tmp_path / "copy", tmp_path / "private"
+    write_atomically(path, b"new")
+    private.write_bytes(b"old")
+    private.chmod(0o600)
+    copy_file(path, private)
+    assert private.read_bytes() == b"new" and mode(private) == 0o600 and mode(path) != 0o600
+    copy_file(private, copy)
+    assert copy.read_bytes() == b"new" and mode(copy) == 0o600
+    copy_file(path, copy)
+    assert mode(copy) == 0o600
+    write_atomically(path, b"newer")
+    assert copy.read_bytes() == private.read_bytes() == b"new" and names(tmp_path) == ["copy", "f", "private"]
+
+
+def test_a_copy_follows_links_on_both_sides(tmp_path):
+    """A link stays one, and a copy of a link is none: it would change with its original."""
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("f", "copy"):
+        (tmp_path / "elsewhere" / name).write_bytes(b"old " + name.encode())
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    copy_file(tmp_path / "f", tmp_path / "copy")
+    write_atomically(tmp_path / "f", b"new")
+    assert (tmp_path / "copy").is_symlink() and not (tmp_path / "elsewhere" / "copy").is_symlink()
+    assert (tmp_path / "elsewhere" / "copy").read_bytes() == b"old f"
+
+
 def test_a_library_that_puts_a_file_of_its_own_there_does_not_change_the_mode(tmp_path):
     (tmp_path / "plain").touch()
     with replace_file(tmp_path / "f") as new:
@@ -51,6 +122,23 @@ def test_what_replaces_a_file_keeps_its_owner(tmp_path):
     os.chown(path, 1234, 4321)
     write_atomically(path, b"new")
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 300 + "/f", "f/g", "loop/f"])
+@pytest.mark.parametrize("do", [
+    lambda path: write_atomically(path, b"x"), lambda path: copy_file(path.parents[0], path),
+    lambda path: replace_folder(path).__enter__(), lambda path: tensors.write_tensors(path, {"a": np.zeros(1)}, {}),
+    lambda path: RunFolder(path).__enter__(), lambda path: RunFolder(path, resume=True).__enter__(),
+    lambda path: RunFolder(path).read(), tensors.read_tensors])
+def test_a_path_that_there_cannot_be_is_told_in_a_sentence(tmp_path, name, do):
+    """Not as an error of the system; so is one that we may not look at, which the superuser may."""
+    pytest.importorskip("safetensors")
+    (tmp_path / "f").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = names(tmp_path)
+    with pytest.raises(InputError, match="f|n"):
+        do(tmp_path / name)
+    assert names(tmp_path) == before
 
 
 def test_a_name_as_long_as_names_can_be(tmp_path):
@@ -70,6 +158,33 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         (new / "half").touch()
         raise ZeroDivisionError
     assert names(tmp_path / "d") == ["new"] and names(tmp_path) == ["d"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_does_not_take_the_place_of_a_file(tmp_path, overwrite):
+    (tmp_path / "thesis").write_text("years of work")
+    with pytest.raises(WriteError, match="thesis cannot be written: Not a directory"), \
+            replace_folder(tmp_path / "thesis", overwrite=overwrite):
+        pass
+    assert (tmp_path / "thesis").read_text() == "years of work" and names(tmp_path) == ["thesis"]
+
+
+def test_a_pipe_is_not_waited_for_when_it_is_copied(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WriteError, match="copy cannot be written: .* is a named pipe"):
+        copy_file(tmp_path / "pipe", tmp_path / "copy")
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_what_replaces_a_folder_keeps_its_mode_and_is_no_more_open_while_it_is_written(tmp_path, overwrite):
+    path = tmp_path / "d"
+    path.mkdir()
+    path.chmod(0o2750)
+    with replace_folder(path, overwrite=overwrite) as new:
+        assert mode(new) & 0o777 == 0o750
+        (new / "f").touch()
+    assert mode(path) == 0o2750 and names(path) == ["f"]
 
 
 def test_an_error_within_a_folder_names_the_folder(tmp_path, monkeypatch):

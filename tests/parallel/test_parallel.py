@@ -119,6 +119,33 @@ def test_the_watchdog_of_a_process_that_dies_says_what_is_left_of_its_work(tmp_p
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_death_is_told_while_a_forked_child_still_holds_the_pipe(tmp_path, reaped):
+    """Also of a process that nobody has asked for yet."""
+    code = ("import os, sys, time; from scratchnmt.parallel.watchdog import Watchdog\n"
+            "one = Watchdog(sys.argv[1], 'rank 1 of 2', 'early', 'late')\n"
+            "with one.waiting():\n"
+            "    child = os.fork()\n"
+            "    time.sleep(0 if child else 60)\n"
+            "    print(child, flush=True)\n"
+            "    one.begin()\n"
+            "    os.kill(os.getpid(), 9)")
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "mark"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    child = int(process.stdout.readline())
+    try:
+        if reaped:
+            process.wait()
+        deadline = time.monotonic() + 5
+        while not (tmp_path / "mark").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (tmp_path / "mark").read_text() == f"rank 1 of 2 (process {process.pid}) died; late\n"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
 @pytest.mark.parametrize("waits", [False, True])
 def test_who_does_nothing_is_ended_unless_it_says_that_it_waits(tmp_path, waits):
     """For a FIFO that nobody writes yet, for example, or for processes that it has started."""

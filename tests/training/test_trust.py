@@ -1,11 +1,14 @@
 """What a training run promises to those who leave it alone for hours: see docs/trust.md."""
 
+import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +19,11 @@ from scratchnmt import checkpoint
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import run_folder, tensors
 from scratchnmt.files.run_folder import LOCK, FolderLock
-from scratchnmt.files.tensors import read_tensors
+from scratchnmt.files.tensors import read_tensors, write_tensors
+from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
+from scratchnmt.training.loop import Trainer
+from scratchnmt.training.saving import Saving
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sacrebleu")
@@ -96,6 +102,28 @@ def test_a_lock_that_is_a_link_does_not_touch_what_it_leads_to(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("content", ["years of work", "4711\nyears of work", "\x1b[2J"])
+def test_a_file_of_the_locks_name_that_is_none_is_left_alone(tmp_path, content):
+    (tmp_path / "thesis").write_text(content)
+    (tmp_path / "run").mkdir()
+    os.link(tmp_path / "thesis", tmp_path / "run" / LOCK)
+    with pytest.raises(InputError, match=r"\.lock is not the lock of a run, .*: move it"), FolderLock(tmp_path / "run"):
+        pass
+    with (tmp_path / "thesis").open() as file:
+        fcntl = pytest.importorskip("fcntl")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="in use by another run: wait"), FolderLock(tmp_path / "run"):
+            pass
+    assert (tmp_path / "thesis").read_text() == content
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_cannot_be_a_lock_is_named(tmp_path, make):
+    make(tmp_path / LOCK)
+    with pytest.raises(WriteError, match=r"\.lock cannot be written"), FolderLock(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "not-finite.jsonl"])
 def test_a_pipe_among_the_files_of_a_run_is_refused(tmp_path, name):
     run(tmp_path, max_steps=2)
@@ -103,6 +131,27 @@ def test_a_pipe_among_the_files_of_a_run_is_refused(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match=f"{name} is not a regular file"):
         run(tmp_path, resume=True, max_steps=3)
+
+
+def test_a_pipe_in_the_place_of_the_report_is_told_not_waited_for(tmp_path):
+    with run_folder.RunFolder(tmp_path) as folder:
+        os.mkfifo(tmp_path / "not-finite.jsonl")
+        with pytest.raises(WriteError, match="not-finite.jsonl cannot be written: .* is not a regular file"):
+            folder.add_not_finite({"step": 1})
+
+
+def test_half_a_line_does_not_spoil_the_next_one(tmp_path):
+    """Which a kill, or a disk that was full, may leave."""
+    with run_folder.RunFolder(tmp_path) as folder:
+        for step in (1, 2):
+            folder.add_not_finite({"step": step, "source": "é \ud800"})
+        path = tmp_path / "not-finite.jsonl"
+        path.write_bytes(path.read_bytes()[:-9])
+        for step in (3, 4):
+            folder.add_not_finite({"step": step})
+    first, half, *rest = path.read_bytes().splitlines()
+    assert json.loads(first)["step"] == 1 and half.startswith(b'{"step": 2')
+    assert [json.loads(line)["step"] for line in rest] == [3, 4]
 
 
 def test_an_open_folder_is_trained_in_once_it_is_given(tmp_path):
@@ -153,6 +202,106 @@ def test_what_is_said_to_be_kept_is_there(tmp_path):
 
     with pytest.raises(NotFiniteError, match="nothing was saved yet in"), np.errstate(all="ignore"):
         run(tmp_path, progress=At(1, vanish), learning_rate=1e30)
+
+
+def change_state(folder, change, name="training-state.safetensors"):
+    """A state that is whole, and whose checksum is right, after change(its JSON object)."""
+    saved, info = read_tensors(folder / name)
+    change(info)
+    write_tensors(folder / name, saved, info)
+
+
+def within(*names, value):
+    """A change: info[names[0]][names[1]]... = value."""
+    def change(info):
+        for name in names[:-1]:
+            info = info[name]
+        info[names[-1]] = value
+
+    return change
+
+
+WRONG = {
+    "a field is missing": (lambda info: info["state"].pop("average_updates"), "average_updates"),
+    "a field too many": (within("state", "mood", value=1), "mood"),
+    "no state": (lambda info: info.pop("state"), "state is None"),
+    "a list for a state": (within("state", value=[1]), r"state is \[1\]"),
+    "behind the end of the epoch": (within("state", "position", value=99), "position is 99, .* below 7"),
+    "before its start": (within("state", "position", value=-1), "position is -1"),
+    "an epoch in words": (within("state", "epoch", value="one"), "epoch is 'one'"),
+    "yes for a number": (within("state", "trials", value=True), "trials is True"),
+    "half a step": (within("state", "step", value=2.5), "step is 2.5"),
+    "no rate": (within("state", "decay", value=None), "decay is None"),
+    "infinite": (within("state", "nats", value=float("inf")), "nats is inf"),
+    "a score in words": (within("state", "best_score", value="good"), "best_score is 'good'"),
+    "an object for a history": (within("state", "history", value={}), "history is {}"),
+    "a record of nothing": (within("state", "history", value=[{}]), r"a record of its history is \{\}"),
+    "a record that is none": (within("state", "history", value=[7]), "a record of its history is 7"),
+    "a perplexity in words": (lambda info: info["state"]["history"][0].update(valid_ppl="low"),
+                              "a record of its history is"),
+    "no optimizer": (lambda info: info.pop("optimizer"), "optimizer's state is None"),
+    "steps in words": (within("optimizer", "step", value="many"), "optimizer's step is 'many'"),
+    "steps before the first": (within("optimizer", "step", value=-3), "optimizer's step is -3"),
+    "no learning rate": (lambda info: info["optimizer"].pop("learning_rate"), "learning_rate"),
+    "a rate that is no number": (within("optimizer", "learning_rate", value=None), "learning_rate is None"),
+    "a number for a moment": (within("optimizer", "m", value=0), "optimizer's m is 0, expected float32"),
+    "more than a number can be": (within("state", "step", value=10**400), "step is 1000"),
+    "an option that is not told": (lambda info: info["fixed"].pop("seed"), "fixed is .* expected an object with "),
+    "options in a list": (within("fixed", value=["seed"]), r"fixed is \['seed'\]"),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run after its first validation."""
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    run(folder, max_steps=7, valid_every=7, average=0.9)
+    return folder
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, saved, what):
+    change, message = WRONG[what]
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    change_state(tmp_path, change)
+    net = model()
+    before = net.params.flat.copy()
+    with pytest.raises(InputError, match=rf"training-state.safetensors is damaged: .*{message}.*; put best-state"):
+        train(net, tiny_run.data(), tiny_run.options(average=0.9), tmp_path, resume=True)
+    assert np.array_equal(net.params.flat, before)
+
+
+@pytest.mark.parametrize("value, told", [(None, "None"), ("\x1b[2J\n", "\\?\\[2J\\?")])
+def test_an_option_with_another_value_is_told(tmp_path, saved, value, told):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    change_state(tmp_path, within("fixed", "seed", value=value))
+    with pytest.raises(InputError, match=f"seed was {told}, is now 0$"):
+        run(tmp_path, resume=True, average=0.9)
+
+
+def test_the_remedies_for_a_state_with_wrong_content(tmp_path):
+    run(tmp_path, max_steps=8, valid_every=7)
+    change_state(tmp_path, within("state", "position", value=99))
+    (tmp_path / "training-state.safetensors").write_bytes((tmp_path / "best-state.safetensors").read_bytes())
+    assert run(tmp_path, resume=True, max_steps=9, valid_every=7).step == 9
+    damage = lambda: change_state(tmp_path, within("state", "step", value=None), "best-state.safetensors")
+    worse = {"resume": True, "valid_every": 1, "patience": 1, "learning_rate": 10.0, "max_steps": 20}
+    with pytest.raises(InputError, match="best-state.safetensors is damaged: .*; remove it, and the run goes on"):
+        run(tmp_path, progress=At(11, damage), **worse)
+    (tmp_path / "best-state.safetensors").unlink()
+    assert run(tmp_path, **worse).step > 10
+
+
+def test_a_rank_that_reads_a_state_may_wait_for_the_disk(tmp_path, saved, monkeypatch):
+    """On some file systems a process that waits for one looks as one that does nothing."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    ranks, waits, load = Ranks(), [], Saving.load
+    monkeypatch.setattr(ranks, "waiting", lambda: waits.append("begin") or contextlib.closing(
+        SimpleNamespace(close=lambda: waits.append("end"))))
+    monkeypatch.setattr(Saving, "load", lambda *args: waits.append("load") or load(*args))
+    with run_folder.RunFolder(tmp_path, resume=True) as folder:
+        Trainer(model(), tiny_run.data(), tiny_run.options(average=0.9), folder, ranks)
+    assert waits == ["begin", "load", "end"]
 
 
 # killed

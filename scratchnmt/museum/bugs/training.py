@@ -75,7 +75,7 @@ BUGS = (
         title="a resumed run starts its optimizer anew",
         origin="OpenNMT-py, issue 617",
         file="optim.py",
-        right='    optimizer.step_count = int(state["step"])',
+        right="    optimizer.step_count = int(step)",
         wrong="",
         check="a_reloaded_adam_goes_on_as_before",
         caught="a save, a load and two more steps",
