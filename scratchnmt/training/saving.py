@@ -99,7 +99,7 @@ def _is_like(value: Any, first: Any) -> bool:
         return isinstance(value, list)
     if isinstance(first, int):
         return _is_whole(value)
-    return _is_number(value) or (first is None and value is None)
+    return _is_number(value)
 
 
 def _is_whole(value: Any) -> bool:

@@ -233,7 +233,6 @@ WRONG = {
     "half a step": (within("state", "step", value=2.5), "step is 2.5"),
     "no rate": (within("state", "decay", value=None), "decay is None"),
     "infinite": (within("state", "nats", value=float("inf")), "nats is inf"),
-    "a score in words": (within("state", "best_score", value="good"), "best_score is 'good'"),
     "an object for a history": (within("state", "history", value={}), "history is {}"),
     "a record of nothing": (within("state", "history", value=[{}]), r"a record of its history is \{\}"),
     "a record that is none": (within("state", "history", value=[7]), "a record of its history is 7"),
