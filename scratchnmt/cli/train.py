@@ -104,10 +104,10 @@ def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
     if result.best:
         src, ref = (_as_typed(ready.data.origin[name]) for name in DATA_FILES[2:])
         tokenize = ready.options.tokenize
-        usual = tokenize in ("auto", tokenizer_for(ready.data.valid_references))
+        chosen = f" --tokenize {tokenize}" if tokenize not in ("auto", "13a") else ""
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
-              f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}" + f" --tokenize {tokenize}" * (not usual))
+              f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}{chosen}")
     return 0
 
 
