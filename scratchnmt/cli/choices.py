@@ -12,12 +12,12 @@ from ..models.config import FEEDS, NO_ATTENTION, QUERIES
 from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
 from ..training import TrainingOptions
+from ..training.resuming import may_change
 from .parser import Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
-CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
-              "learning_rate", "clip", "graphs", "on_nonfinite", "accumulate")
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
+CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
 
 
 class Option(NamedTuple):

@@ -25,6 +25,7 @@ from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
+from ..training.resuming import why_not
 from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
@@ -72,8 +73,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
     """The run in the folder, as it was started; InputError for a choice that would change it.
 
-    Limits, intervals, the learning rate, clip and how it is computed may change; so may the places of the
-    files, if they hold the same.
+    What may change is in training/resuming.py; how it is computed may, too, and so may the places of the files, if
+    they hold the same.
     """
     ranks = ranks or Ranks()
     run = folder.read()
@@ -81,7 +82,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
-                             f"{before[name]}: leave it out, or start another run")
+                             f"{before[name]}: {why_not(name, folder)}")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions.from_dict({**run.training, **changed})

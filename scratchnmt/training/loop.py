@@ -3,8 +3,8 @@
 A step, as in Stanford's CS224N assignment 4: loss and gradient are summed over the target tokens of a
 batch and divided by its number of sentences, the gradient is clipped by its global norm, then the
 optimizer moves the weights.  A validation that is not better than the best one before is a miss;
-`patience` misses in a row end a trial: the rate is decayed and the best state loaded again; after
-`trials` of them training stops.
+`patience` misses in a row end a trial; after `trials` of them training stops, else the rate is decayed and
+the best state loaded again before the next step.
 
 Order and dropout are drawn from generators made anew from (seed, epoch) and (seed, step), so the place in
 the run is all there is to save about randomness, and a resumed run is the uninterrupted one, bit for bit
@@ -93,9 +93,16 @@ class Trainer:
 
     def _resumed(self) -> State:
         """Where the run is; InputError if it is of another model, data or options."""
-        if self.folder.read().config != self.model.config:
+        run = self.folder.read()
+        if run.config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
-        return self.saving.load() if self.folder.has(STATE) else State()  # killed before its first save
+        if not self.folder.has(STATE):  # killed before its first save
+            return State()
+        state, before = self.saving.load(), TrainingOptions.from_dict(run.training)
+        if state.trials >= before.trials and state.best_step < state.validated_step == state.step and not state.misses:
+            # earlier versions counted the last trial, after which they stopped, as if it had gone back
+            state.trials, state.misses = state.trials - 1, before.patience
+        return state
 
     # the loop
 
@@ -149,6 +156,8 @@ class Trainer:
                 raise Interrupted
             if reason := self._reason_to_stop():
                 break
+            if self._trial_is_over():
+                self._go_back()
             self.step()
             if self._save_is_due():
                 self.save()
@@ -233,7 +242,7 @@ class Trainer:
 
     def _reason_to_stop(self) -> str | None:
         options, state = self.options, self.state
-        if options.patience and state.trials >= options.trials:
+        if options.patience and state.trials + self._trial_is_over() >= options.trials:
             return f"no better validation in {options.trials} trials of {options.patience}"
         if options.max_steps is not None and state.step >= options.max_steps:
             return f"{options.max_steps} steps are done"
@@ -251,7 +260,7 @@ class Trainer:
         return moment and state.validated_step < state.step
 
     def _validate(self) -> None:
-        """Measure, record, keep the best, and decide whether to decay; nothing changes if interrupted."""
+        """Measure, record and keep the best; nothing changes if interrupted."""
         options, state, model = self.options, self.state, self._validated()
         self._note_results(wait=True)
         ppl, bleu = self._perplexity(model), self.validation.bleu(model)
@@ -266,8 +275,6 @@ class Trainer:
         self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
                           f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
                           + (" (best)" if better else ""))
-        if options.patience and state.misses >= options.patience:
-            self._end_trial()
         self.ranks.first_writes(lambda: self.folder.write_metrics(state.history))
         self.save()
         if better:  # only now: a model on the disk is never ahead of the state
@@ -296,20 +303,21 @@ class Trainer:
     def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
         self.folder.save_weights(self._validated().params)
-        if self.options.patience:
-            self.folder.keep_best_state()
+        self.folder.keep_best_state()
         self.saving.best_step = self.state.step
 
-    def _end_trial(self) -> None:
+    def _trial_is_over(self) -> bool:
+        return 0 < self.options.patience <= self.state.misses
+
+    def _go_back(self) -> None:
+        """Begin the next trial; only with the next step, so that a run which stopped can go on with other limits."""
         options, state = self.options, self.state
         state.trials, state.misses = state.trials + 1, 0
-        if state.trials >= options.trials:
-            return
         state.decay *= options.lr_decay
         self.ranks.wait()  # until the first one has written it
-        self.saving.load_best()
-        self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
-                          f"{state.decay:g} of the rate (trial {state.trials + 1} of {options.trials})")
+        back = f"back to step {state.best_step}, " if self.saving.load_best() else ""
+        self.progress.say(f"no better validation for {options.patience}: {back}at {state.decay:g} of the rate "
+                          f"(trial {state.trials + 1} of {options.trials})")
 
     def _draw_curves(self) -> None:
         from ..plots import learning_curves

@@ -13,6 +13,7 @@ from ..data.encode import encode_parallel
 from ..data.epoch import Epoch
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
+from .resuming import may_change
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
@@ -139,7 +140,7 @@ class TrainingData:
 
 
 _ORDER, _DROPOUT = 1, 2  # which stream of random numbers
-_FIXED = ("seed", "batch_size", "batch_by", "pool", "optimizer", "momentum", "average", "metric")
+_FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
 
 
 class Plan:

@@ -13,6 +13,7 @@ from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
 from .plan import Plan
 from .progress import duration
+from .resuming import why_not
 
 
 @dataclass
@@ -30,7 +31,7 @@ class State:
     best_step: int = 0
     best_score: float | None = None
     misses: int = 0  # validations since the best one, or since the last reload
-    trials: int = 0
+    trials: int = 0  # after which it went back to the best state
     decay: float = 1.0  # what the trials have left of the learning rate
     average_updates: int = 0
     skipped: int = 0  # steps that were not finite
@@ -101,10 +102,14 @@ class Saving:
         self.best_step = state.best_step if state.best else None
         return state
 
-    def load_best(self) -> None:
-        """Weights, optimizer and average of the best validation, if that was kept: not if patience was 0 until then."""
-        if self.folder.has(BEST_STATE):
+    def load_best(self) -> bool:
+        """Put weights, optimizer and average back as they were at the best validation, if that was kept.
+
+        Earlier versions did not keep it while patience was 0.
+        """
+        if kept := self.folder.has(BEST_STATE):
             self.load(BEST_STATE)
+        return kept
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
@@ -124,4 +129,5 @@ class Saving:
         for what, value in self.plan.fixed().items():
             before = info.get("fixed", {}).get(what)
             if before != value and before != self.plan.first_texts(what):
-                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}")
+                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}: "
+                                 f"{why_not(what, self.folder)}")
