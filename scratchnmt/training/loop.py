@@ -16,7 +16,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -39,6 +40,7 @@ from .saving import Saving, State, TrainingResult
 from .step import Part, Place, Result, make_steps
 
 _AVERAGE_EVERY = 10  # steps
+_WEIGHTS = 1 << 27  # attention weights that a batch of validation may have: half a gigabyte of them
 _SKIPS = 20  # steps in a row that are not finite: by then it is the weights
 
 
@@ -61,9 +63,11 @@ class Trainer:
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.interrupts = Interrupts()
-        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks)
+        self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
+                                     model.config.longest)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
         self.state = self._resumed() if folder.resume else State()
+        self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
         self.last_finite: Place | None = None  # the last step that was
         self.seconds_before = self.state.seconds  # of the run, when the clock was started
@@ -263,7 +267,7 @@ class Trainer:
         """Measure, record and keep the best; nothing changes if interrupted."""
         options, state, model = self.options, self.state, self._validated()
         self._note_results(wait=True)
-        ppl, bleu = self._perplexity(model), self.validation.bleu(model)
+        ppl, bleu = self._figures(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
@@ -284,6 +288,24 @@ class Trainer:
     def _validated(self) -> NMT:
         """What is validated, and kept if it is the best."""
         return self.model.with_params(self.model.params.like(self.average.flat)) if self.average else self.model
+
+    def _figures(self, model: NMT) -> tuple[float, float]:
+        """Perplexity and BLEU, of the same pairs; where memory is too small, the state is saved first."""
+        validation = self.validation
+        try:
+            while True:
+                known = len(validation.left_out)
+                figures = self._perplexity(model), validation.bleu(model)
+                if len(validation.left_out) == known:
+                    return figures
+        except MemoryError:
+            with suppress(MemoryError):
+                self.save()
+            raise
+        finally:
+            for line in validation.news():
+                self.progress.say(line)
+            self.state.left_out = sorted(validation.left_out)
 
     def _perplexity(self, model: NMT) -> float:
         ppl, state = self.validation.perplexity(model), self.state
@@ -369,37 +391,87 @@ class Trainer:
 
 
 class Validation:
-    """Batches of like length, made once; `check` is called before each, and may raise to stop.
+    """Batches of like length; `check` is called before each, and may raise to stop.
 
-    ranks: who measure together, each its share of the batches; all have the same figures.
+    A pair that is too long for the model (`longest`) or for the memory is left out.  ranks: who measure together, each
+    its share of the batches; all have the same figures.
     """
 
-    def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None):
-        self.data, self.ranks = data, ranks or Ranks()
-        self.indices = epoch_batches(data.valid.lengths(), batch_size)
-        self.check = check
+    def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None,
+                 longest: int | None = None):
+        self.data, self.batch_size, self.check, self.ranks = data, batch_size, check, ranks or Ranks()
+        self.lengths = data.valid.lengths()
+        self.left_out: set[int] = set()
+        self._news: list[str] = []
+        src, tgt = self.lengths.T
+        unknown = np.flatnonzero(src > (src.max() if longest is None else longest))
+        endless = np.setdiff1d(np.flatnonzero(src * tgt > _WEIGHTS), unknown)
+        self._tell(unknown, f"the score 'location' knows {longest} places")
+        self._tell(endless, "that is too long to be measured")
+        self.leave_out([*unknown.tolist(), *endless.tolist()])
+        if not self.indices:
+            raise InputError(f"no validation pair is left: {self._news[0]}")
+
+    def leave_out(self, pairs: Iterable[int]) -> None:
+        """Measure without these, too."""
+        self.left_out |= set(pairs)
+        kept = np.array([pair for pair in range(len(self.lengths)) if pair not in self.left_out], dtype=np.int64)
+        batches = [kept[batch] for batch in epoch_batches(self.lengths[kept], self.batch_size)]
+        self.indices = [part for batch in batches for part in np.array_split(batch, self._parts(batch))]
+
+    def _parts(self, batch: np.ndarray) -> int:
+        """In how many a batch of long sentences is cut, lest its attention weights fill the memory."""
+        weights = len(batch) * int(self.lengths[batch].max(axis=0).prod())
+        return min(len(batch), -(-weights // _WEIGHTS))
+
+    def _tell(self, pairs: Iterable[int], why: str) -> None:
+        for pair in pairs:
+            src, tgt = self.lengths[pair].tolist()
+            self._news.append(f"line {self.data.valid.line(pair)} of the validation text, of {src:,} and {tgt:,} "
+                              f"tokens, is left out: {why}")
+
+    def news(self) -> list[str]:
+        """Sentences about what was left out since this was asked."""
+        news, self._news = self._news, []
+        return news
 
     def perplexity(self, model: Any) -> float:
         """Of the references, teacher-forced."""
-        return perplexity_of(self._each(lambda batch: loss(model, batch)))
+        return perplexity_of(found for _, found in self._each(lambda batch: loss(model, batch)))
 
     def bleu(self, model: Any) -> float:
         """Of greedy translations, at most 2 S + 10 tokens long, detokenised, against the raw references."""
         def translate(batch: Batch) -> list[str]:
             limits = 2 * batch.src_lengths + 10
-            hypotheses = greedy_search(model, batch.src, batch.src_lengths, max_steps=limits)
+            hypotheses = greedy_search(model, batch.src, batch.src_lengths, max_steps=limits, keep_attention=False)
             return [self.data.tgt_vocab.decode(hypothesis.value) for hypothesis in hypotheses]
 
-        found = [""] * len(self.data.valid)
-        for indices, translations in zip(self.indices, self._each(translate), strict=True):
-            for index, translation in zip(indices, translations, strict=True):
-                found[index] = translation
-        score: float = self.ranks.from_first(lambda: corpus_bleu(found, self.data.valid_references).score)
+        found: dict[int, str] = {}
+        for indices, translations in self._each(translate):
+            found.update(zip(indices.tolist(), translations, strict=True))
+        order = sorted(found)
+        references = [self.data.valid_references[pair] for pair in order]
+        score: float = self.ranks.from_first(lambda: corpus_bleu([found[pair] for pair in order], references).score)
         return score
 
-    def _each(self, measure: Callable[[Batch], Any]) -> list[Any]:
-        def work(indices: Any) -> Any:
-            self.check()
-            return measure(self.data.valid.batch(indices))
+    def _each(self, measure: Callable[[Batch], Any]) -> list[tuple[np.ndarray, Any]]:
+        """The numbers of pairs with what `measure` returns of their batch, which is halved if it takes too much memory.
 
-        return self.ranks.each(self.indices, work)
+        A pair that does so alone is left out; MemoryError if all do.
+        """
+        def work(indices: np.ndarray) -> list[tuple[np.ndarray, Any]]:
+            self.check()
+            try:
+                return [(indices, measure(self.data.valid.batch(indices)))]
+            except MemoryError as error:
+                if len(indices) == 1:
+                    return [(indices, MemoryError(str(error)))]
+            return [found for half in np.array_split(indices, 2) for found in work(half)]
+
+        found = [one for some in self.ranks.each(self.indices, work) for one in some]
+        failed = {int(indices[0]): result for indices, result in found if isinstance(result, MemoryError)}
+        if len(failed) == len(found):
+            raise next(iter(failed.values()))
+        self._tell(failed, "it does not fit into memory")
+        self.leave_out(failed)
+        return [(indices, result) for indices, result in found if not isinstance(result, MemoryError)]

@@ -36,6 +36,7 @@ class State:
     average_updates: int = 0
     skipped: int = 0  # steps that were not finite
     skipped_in_a_row: int = 0
+    left_out: list[int] = field(default_factory=list)  # validation pairs that are not measured
     history: list[dict[str, Any]] = field(default_factory=list)  # the records of metrics.jsonl
 
     @property
