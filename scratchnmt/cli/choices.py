@@ -53,6 +53,16 @@ VOCABULARY = {
     "min_count": Option(2, "minimum frequency of a word; rarer words become <unk> (--vocab word)"),
     "joint_vocab": Option(False, "joint vocabulary of source and target"),
 }
+FIRST = {
+    "init_from": Option(None, "fine-tuning: start with the weights and the vocabularies of the model in DIR; of its "
+                        "options the dropout and the label smoothing may change", {"metavar": "DIR"}),
+    "src_vocab": Option(None, "source vocabulary: a .vocab.json or .spm file of another run, a SentencePiece model, or "
+                        "words, one a line", {"metavar": "FILE"}),
+    "tgt_vocab": Option(None, "target vocabulary, likewise; the same file twice is a joint one", {"metavar": "FILE"}),
+    "src_embeddings": Option(None, "pretrained source embeddings to start with, in the text format of GloVe and "
+                             "word2vec", {"metavar": "FILE"}),
+    "tgt_embeddings": Option(None, "pretrained target embeddings, likewise", {"metavar": "FILE"}),
+}
 MODEL = {
     "embed_size": Option(256, "size of the token embeddings"),
     "hidden_size": Option(256, "LSTM hidden units, of the decoder and of each direction of the encoder"),
@@ -118,6 +128,8 @@ STOPPING = {
 OUTPUT = {
     "save_every": _training("save_every", "save the training state every N steps; 0: by time alone"),
     "save_minutes": _training("save_minutes", "save the training state every N minutes"),
+    "keep": _training("keep", "keep the models of the last N validations, too, each in a folder DIR/checkpoints/step-N "
+                      "that can be loaded"),
     "log_every": _training("log_every", "log every N steps (where there is no terminal for a progress bar)"),
 }
 RECORDING = {
@@ -125,6 +137,7 @@ RECORDING = {
                         "fused kernels; 0: none"),
 }
 GROUPS = {
+    "start from another model, or from files": FIRST,
     "vocabulary": VOCABULARY, "model": MODEL, "training": TRAINING,
     "stopping (whatever comes first) and validation": STOPPING,
 }

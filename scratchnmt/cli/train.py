@@ -82,8 +82,9 @@ def describe(ready: Prepared) -> str:
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
+        ("start", ready.first_weights),
     ]
-    return "\n".join(f"{name:<12}{text}" for name, text in lines)
+    return "\n".join(f"{name:<12}{text}" for name, text in lines if text)
 
 
 def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> int:

@@ -145,9 +145,12 @@ class Trainer:
     def _go_on(self) -> None:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
+        self.folder.sweep()
         self.folder.write_metrics(state.history)
         if state.step == state.best_step and state.history:
             self._write_best()
+        if state.step == state.validated_step and state.history:
+            self._keep_model()
         self.folder.update_options(self.options.to_dict())
 
     def _train(self) -> str:
@@ -283,6 +286,7 @@ class Trainer:
         self.save()
         if better:  # only now: a model on the disk is never ahead of the state
             self.ranks.first_writes(self._write_best)
+        self.ranks.first_writes(self._keep_model)
         self.progress.pause()
 
     def _validated(self) -> NMT:
@@ -327,6 +331,10 @@ class Trainer:
         self.folder.save_weights(self._validated().params)
         self.folder.keep_best_state()
         self.saving.best_step = self.state.step
+
+    def _keep_model(self) -> None:
+        if self.options.keep:
+            self.folder.keep_model(self.state.step, self._validated().params, self.options.keep)
 
     def _trial_is_over(self) -> bool:
         return 0 < self.options.patience <= self.state.misses

@@ -27,7 +27,8 @@ _RANGES = {
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
     "max_minutes": (False, 0, False, inf), "save_every": (True, 0, True, inf),
-    "save_minutes": (False, 0, False, inf), "graphs": (True, 0, True, inf), "log_every": (True, 1, True, inf),
+    "save_minutes": (False, 0, False, inf), "keep": (True, 0, True, inf), "graphs": (True, 0, True, inf),
+    "log_every": (True, 1, True, inf),
     "seed": (True, 0, True, 2**32),
 }
 
@@ -64,6 +65,7 @@ class TrainingOptions:
     max_minutes: float | None = None
     save_every: int = 0  # steps between saves, besides those at validations; 0: by time alone
     save_minutes: float = 10.0
+    keep: int = 0  # models of the last validations that are kept besides the best one
     graphs: int = 64  # on a GPU: steps of how many different sizes are recorded to be repeated; 0: none
     accumulate: int = 1  # parts of a batch that each process computes one after another, to save memory
     on_nonfinite: str = "stop"  # or "skip": what to do with a step whose loss or gradient is not finite

@@ -40,6 +40,11 @@ def may_change(option: str) -> bool:
     return option not in _ROWS
 
 
+def goes_with(option: str) -> bool:
+    """Whether a run that is given the weights of another may have another value of this option."""
+    return may_change(option) or _ROWS[option].new_run == _WITH_ITS_WEIGHTS
+
+
 def why_not(option: str, folder: object) -> str:
     """The end of the sentence that refuses another value, or another text: why, and what can be done instead."""
     row = _ROWS.get(option, FIXED[0])

@@ -55,9 +55,9 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFo
          ranks: Ranks) -> TrainingResult:
     trainer = None
     try:
+        trainer = Trainer(model, data, options, folder, ranks, progress)
         if ranks.first:
             remove_marks(folder.path, old=0)
-        trainer = Trainer(model, data, options, folder, ranks, progress)
         return trainer.run()
     except MemoryError as error:
         kept = trainer.kept() if trainer else f"nothing was written to {folder}"

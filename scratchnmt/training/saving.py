@@ -11,7 +11,7 @@ from ..arrays import Array, array_module
 from ..errors import InputError
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import Plan
+from .plan import Plan, TrainingData, TrainingOptions
 from .progress import duration
 from .resuming import why_not
 
@@ -91,7 +91,7 @@ class Saving:
     def load(self, name: str = STATE) -> State:
         """Put weights, optimizer and average back as they were; InputError if that was with other data or options."""
         expected = {name: (str(vector.dtype), vector.shape) for name, vector in self._vectors().items()}
-        tensors, info = self.folder.read_state(name, expected, self._check_fixed)
+        tensors, info = self.folder.read_state(name, expected, lambda info: _check_fixed(info, self.folder, self.plan))
         params = self.params.flat
         asarray = array_module(params).asarray
         params[...] = asarray(tensors.pop("params"))
@@ -125,10 +125,18 @@ class Saving:
         vectors = {name: value for name, value in self.optimizer.state().items() if hasattr(value, "shape")}
         return {"params": self.params.flat, **vectors, **({"average": self.average.flat} if self.average else {})}
 
-    def _check_fixed(self, info: dict[str, Any]) -> None:
-        """InputError if a state is of other data or options than these."""
-        for what, value in self.plan.fixed().items():
-            before = info.get("fixed", {}).get(what)
-            if before != value and before != self.plan.first_texts(what):
-                raise InputError(f"cannot go on with {self.folder}: {what} was {before}, is now {value}: "
-                                 f"{why_not(what, self.folder)}")
+
+def check_saved(folder: RunFolder, data: TrainingData, options: TrainingOptions) -> None:
+    """InputError if what is saved in a folder, if anything, is damaged or of other data or options."""
+    if folder.has(STATE):
+        plan = Plan(data, options)
+        folder.read_state(STATE, None, lambda info: _check_fixed(info, folder, plan))
+
+
+def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan) -> None:
+    """InputError if a state is of other data or options than the plan's."""
+    for what, value in plan.fixed().items():
+        before = info.get("fixed", {}).get(what)
+        if before != value and before != plan.first_texts(what):
+            raise InputError(f"cannot go on with {folder}: {what} was {before}, is now {value}: "
+                             f"{why_not(what, folder)}")
