@@ -6,6 +6,7 @@ Nothing is written but the training text as ids, into the folder of the run.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -136,6 +137,12 @@ def _started_from(given: dict[str, Any]) -> dict[str, str]:
     return {name: os.path.abspath(given[name]) for name in FIRST if given.get(name) is not None}
 
 
+def as_typed(path: str) -> str:
+    """As one would type it: relative if it is below the present folder, quoted if need be."""
+    relative = os.path.relpath(path)
+    return shlex.quote(path if relative.startswith("..") else relative)
+
+
 def _check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any]) -> Run:
     """The run whose weights a new one starts with; InputError for a choice that these do not allow."""
     if os.path.realpath(first["init_from"]) == os.path.realpath(folder.path):
@@ -169,13 +176,14 @@ def _set_first_weights(model: NMT, first: dict[str, Any], src_vocab: Vocabulary,
             raise InputError(f"{path} holds another model than when it was read first: start the run again")
         for name, tensor in folder.read_weights(run).items():
             model.params[name][...] = to_device_of(tensor, model.params.flat)
-        told.append(f"with the weights of {path}")
+        told.append(f"with the weights of {as_typed(path)}")
     for side, name, vocabulary in (("src", "source", src_vocab), ("tgt", "target", tgt_vocab)):
         if path := first.get(f"{side}_embeddings"):
             ids, vectors = read_embeddings(path, vocabulary, model.config.embed_size)
             table = model.params[f"embed.{side}"]
             table[to_device_of(ids, table)] = to_device_of(vectors.astype(table.dtype), table)
-            told.append(f"with {len(ids):,} of {len(vocabulary):,} {name} embeddings from {path}")
+            told.append(f"with {len(ids):,} of {len(vocabulary):,} {name} embeddings from "
+                        f"{as_typed(path)}")
     return ", ".join(told)
 
 

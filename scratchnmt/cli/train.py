@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from contextlib import ExitStack
 
@@ -16,7 +15,7 @@ from ..parallel.ranks import Ranks, processes, together, world
 from ..training import TrainingData, TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
-from .prepare import Prepared, prepare, prepare_resumed
+from .prepare import Prepared, as_typed, prepare, prepare_resumed
 
 HELP = "train a model on two files of sentences that are translations of each other"
 USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
@@ -95,14 +94,8 @@ def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> in
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
-        src, ref = (_as_typed(data.origin[name]) for name in DATA_FILES[2:])
+        src, ref = (as_typed(data.origin[name]) for name in DATA_FILES[2:])
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}")
     return 0
-
-
-def _as_typed(path: str) -> str:
-    """As one would type it: relative if it is below the present folder, quoted if need be."""
-    relative = os.path.relpath(path)
-    return shlex.quote(path if relative.startswith("..") else relative)

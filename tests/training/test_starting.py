@@ -80,7 +80,7 @@ def test_a_run_begins_with_the_weights_and_vocabularies_of_another(tmp_path, tex
 def test_fine_tuning_from_the_command_line(tmp_path, text, general, capsys, monkeypatch):
     monkeypatch.chdir(general.parent)
     assert train(*of(text, "other"), "--init-from", "general", "--max-epochs", 2, "--out", tmp_path / "fine") == 0
-    assert f"start       with the weights of {general}" in capsys.readouterr().out
+    assert "start       with the weights of general" in capsys.readouterr().out
     told = json.loads((tmp_path / "fine" / "config.json").read_text())
     assert told["data"]["init_from"] == str(general) and "vocab_size" not in told["data"]
     monkeypatch.chdir(tmp_path)
