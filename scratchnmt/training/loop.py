@@ -151,7 +151,16 @@ class Trainer:
             self._write_best()
         if state.step == state.validated_step and state.history:
             self._keep_model()
+        self._say_if_the_rate_jumps(TrainingOptions.from_dict(self.folder.read().training))
         self.folder.update_options(self.options.to_dict())
+
+    def _say_if_the_rate_jumps(self, before: TrainingOptions) -> None:
+        step, decay = self.state.step, self.state.decay
+        old, new = (options.learning_rate * decay * self.plan.schedule_of(options)(step)
+                    for options in (before, self.options))
+        if step and old != new:
+            self.progress.say(f"the learning rate of the next step is {new:.3g}; with the options of before it would "
+                              f"be {old:.3g}")
 
     def _train(self) -> str:
         """Take steps, validate and save when it is time; the reason to stop."""

@@ -1,5 +1,6 @@
 """What may change when a run is resumed does what it would have done from the start; what may not says why."""
 
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -115,3 +116,21 @@ def test_the_table_has_each_option_once():
     assert len(FIXED_OPTIONS) == len(set(FIXED_OPTIONS))
     free = {option.name for option in fields(TrainingOptions) if may_change(option.name)}
     assert {"patience", "trials", "valid_every", "valid_batch_size", "max_epochs", "learning_rate"} <= free
+
+
+@pytest.mark.parametrize("first, then, old, new", [
+    ({"schedule": "linear", "max_epochs": 2}, {"max_epochs": 4}, 0, 0.01 * 14 / 28),
+    ({"schedule": "linear", "max_epochs": 2}, {"max_epochs": 2}, None, None),
+    ({"max_epochs": 1}, {"max_epochs": 2}, None, None),
+    ({"max_epochs": 1}, {"max_epochs": 2, "learning_rate": 0.002}, 0.01, 0.002),
+    ({"max_epochs": 1}, {"max_epochs": 2, "schedule": "cosine"}, 0.01, 0.01 * 0.5),
+    ({"max_epochs": 1, "warmup": 14}, {"max_epochs": 2, "warmup": 28}, 0.01 * 8 / 15, 0.01 * 8 / 29),
+])
+def test_a_rate_that_jumps_is_told(tmp_path, first, then, old, new):
+    """A schedule that ends at another step has another rate at every step."""
+    run(tmp_path, **first)
+    progress = At(-1, kill)
+    run(tmp_path, resume=True, **{**first, **then}, progress=progress)
+    found = re.findall(r"the learning rate of the next step is (\S+); with the options of before it would be (\S+)\n",
+                       progress.stream.getvalue())
+    assert [pytest.approx((new, old), rel=0.01)] * (new is not None) == [tuple(map(float, pair)) for pair in found]
