@@ -6,7 +6,6 @@ Nothing is written but the training text as ids, into the folder of the run.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,21 +15,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import device_module, to_device_of
+from ..arrays import device_module
 from ..data.corpus import Corpus, LeftOut
-from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
 from ..data.text import CountedLines, Text, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError
-from ..files.run_folder import CORPUS, STATE, Run, RunFolder
+from ..files.run_folder import CORPUS, STATE, RunFolder
 from ..kernels import choose
 from ..models.config import NMTConfig
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
-from ..training.resuming import goes_with, why_not
+from ..training.resuming import why_not
 from ..training.saving import check_saved
 from .choices import (
     CHANGEABLE,
@@ -47,6 +45,7 @@ from .choices import (
 )
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
+from .starting import check_begun, choices_of, set_first_weights, started_from
 
 _LEARN_FROM = 1_000_000  # lines
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
@@ -73,9 +72,9 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     check_dependent(TRAIN, given, ALL_DEFAULTS)
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     data_choices, vocabulary = (_choose(group, given) for group in (DATA, VOCABULARY))
-    first = _started_from(given)
-    begun = _check_begun(folder, first, given) if "init_from" in first else None
-    model_choices = _choose(MODEL, given) if begun is None else _choices_of(begun, given)
+    first = started_from(given)
+    begun = check_begun(folder, first, given) if "init_from" in first else None
+    model_choices = _choose(MODEL, given) if begun is None else choices_of(begun, given)
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, and a device with such kernels
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
@@ -88,7 +87,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
-    told = _set_first_weights(model, first, src_vocab, tgt_vocab)
+    told = set_first_weights(model, first, src_vocab, tgt_vocab)
 
     def check(data: TrainingData) -> None:
         check_longest(np.array([data.train.longest_source()]), config.longest)
@@ -107,7 +106,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     """
     ranks = ranks or Ranks()
     run = folder.read()
-    given = {**given, **_started_from(given)}
+    given = {**given, **started_from(given)}
     before = {**defaults(FIRST), **run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
@@ -126,65 +125,10 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
     if not folder.has(STATE):  # killed before its first save, it begins again
-        _set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
+        set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
     data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
                     lambda data: check_saved(folder, data, options))
     return Prepared(model, replace(data, origin={**run.data, **files}), options)
-
-
-def _started_from(given: dict[str, Any]) -> dict[str, str]:
-    """The files and folders among the choices that a run starts from, as they are found from anywhere."""
-    return {name: os.path.abspath(given[name]) for name in FIRST if given.get(name) is not None}
-
-
-def as_typed(path: str) -> str:
-    """As one would type it: relative if it is below the present folder, quoted if need be."""
-    relative = os.path.relpath(path)
-    return shlex.quote(path if relative.startswith("..") else relative)
-
-
-def _check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any]) -> Run:
-    """The run whose weights a new one starts with; InputError for a choice that these do not allow."""
-    if os.path.realpath(first["init_from"]) == os.path.realpath(folder.path):
-        raise InputError(f"--init-from {folder} is the folder of the new run itself: choose another --out")
-    run = RunFolder(first["init_from"]).read()
-    before = {**run.config.to_dict(), "dtype": run.dtype}
-    for name in MODEL:
-        if not goes_with(name) and given.get(name, before[name]) != before[name]:
-            raise InputError(f"{flag(name)} is {given[name]}, but the model in {first['init_from']} has "
-                             f"{before[name]}: leave it out, or start without --init-from")
-    return run
-
-
-def _choices_of(run: Run, given: dict[str, Any]) -> dict[str, Any]:
-    """Those of a run's model, but for what is given."""
-    return {name: given.get(name, value) for name, value in {**run.config.to_dict(), "dtype": run.dtype}.items()
-            if name in MODEL}
-
-
-def _set_first_weights(model: NMT, first: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> str:
-    """Put the weights of another model, or pretrained embeddings, in the place of those from the seed; what they are.
-
-    first: the choices that say from where, which may be among others.
-    """
-    told = []
-    if path := first.get("init_from"):
-        folder = RunFolder(path)
-        run = folder.read()
-        digests = [vocabulary.digest() for vocabulary in (run.src_vocab, run.tgt_vocab)]
-        if run.config.shapes() != model.config.shapes() or digests != [src_vocab.digest(), tgt_vocab.digest()]:
-            raise InputError(f"{path} holds another model than when it was read first: start the run again")
-        for name, tensor in folder.read_weights(run).items():
-            model.params[name][...] = to_device_of(tensor, model.params.flat)
-        told.append(f"with the weights of {as_typed(path)}")
-    for side, name, vocabulary in (("src", "source", src_vocab), ("tgt", "target", tgt_vocab)):
-        if path := first.get(f"{side}_embeddings"):
-            ids, vectors = read_embeddings(path, vocabulary, model.config.embed_size)
-            table = model.params[f"embed.{side}"]
-            table[to_device_of(ids, table)] = to_device_of(vectors.astype(table.dtype), table)
-            told.append(f"with {len(ids):,} of {len(vocabulary):,} {name} embeddings from "
-                        f"{as_typed(path)}")
-    return ", ".join(told)
 
 
 def _vocabularies(files: dict[str, str], first: dict[str, str], **learned: Any) -> tuple[Vocabulary, Vocabulary]:

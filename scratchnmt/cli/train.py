@@ -15,7 +15,8 @@ from ..parallel.ranks import Ranks, processes, together, world
 from ..training import TrainingData, TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
-from .prepare import Prepared, as_typed, prepare, prepare_resumed
+from .prepare import Prepared, prepare, prepare_resumed
+from .starting import as_typed
 
 HELP = "train a model on two files of sentences that are translations of each other"
 USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
@@ -29,6 +30,8 @@ examples:
   scratchnmt train --train-src train.en --train-tgt train.de --valid-src val.en --valid-tgt val.de \\
                    --out runs/en-de
   scratchnmt train --out runs/en-de --resume
+  scratchnmt train --train-src law.en --train-tgt law.de --valid-src val.en --valid-tgt val.de \\
+                   --init-from runs/en-de --out runs/en-de-law
   scratchnmt translate --model runs/en-de --input test.en"""
 
 
