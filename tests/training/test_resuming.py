@@ -134,3 +134,16 @@ def test_a_rate_that_jumps_is_told(tmp_path, first, then, old, new):
     found = re.findall(r"the learning rate of the next step is (\S+); with the options of before it would be (\S+)\n",
                        progress.stream.getvalue())
     assert [pytest.approx((new, old), rel=0.01)] * (new is not None) == [tuple(map(float, pair)) for pair in found]
+
+
+@pytest.mark.parametrize("changes", [
+    {"seed": 1}, {"optimizer": "sgd"}, {"patience": -1}, {"choices": {"layers": 2}.items()},
+    {"choices": {"dtype": "float64"}.items()}, {"overwrite": True}, {"average": 0.5},
+])
+def test_a_refused_resume_of_the_library_changes_no_file(tmp_path, changes):
+    run(tmp_path, max_steps=2, keep=1)
+    (tmp_path / ".config.json.77-0.tmp").write_text("what a killed run has left")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError):
+        run(tmp_path, resume=True, **{"max_steps": 3, **changes})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
