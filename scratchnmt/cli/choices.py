@@ -14,12 +14,12 @@ from ..models.config import FEEDS, NO_ATTENTION, QUERIES
 from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
 from ..training import TrainingOptions
+from ..training.resuming import may_change
 from .parser import TOKENIZE, Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
-CHANGEABLE = ("max_epochs", "max_steps", "max_minutes", "log_every", "save_every", "save_minutes",
-              "learning_rate", "clip", "graphs", "on_nonfinite", "accumulate")
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
+CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
 
 
 class Option(NamedTuple):
@@ -62,6 +62,16 @@ VOCABULARY = {
                                  "that they crowd the vocabulary)", {"type": float}),
     "user_symbol": Option(None, "a string, such as a tag, that is always one subword; may be given several times",
                           {"action": "append", "metavar": "TEXT"}),
+}
+FIRST = {
+    "init_from": Option(None, "fine-tuning: start with the weights and the vocabularies of the model in DIR; of its "
+                        "options the dropout and the label smoothing may change", {"metavar": "DIR"}),
+    "src_vocab": Option(None, "source vocabulary: a .vocab.json or .spm file of another run, a SentencePiece model, or "
+                        "words, one a line", {"metavar": "FILE"}),
+    "tgt_vocab": Option(None, "target vocabulary, likewise; the same file twice is a joint one", {"metavar": "FILE"}),
+    "src_embeddings": Option(None, "pretrained source embeddings to start with, in the text format of GloVe and "
+                             "word2vec", {"metavar": "FILE"}),
+    "tgt_embeddings": Option(None, "pretrained target embeddings, likewise", {"metavar": "FILE"}),
 }
 MODEL = {
     "embed_size": Option(256, "size of the token embeddings"),
@@ -129,6 +139,8 @@ STOPPING = {
 OUTPUT = {
     "save_every": _training("save_every", "save the training state every N steps; 0: by time alone"),
     "save_minutes": _training("save_minutes", "save the training state every N minutes"),
+    "keep": _training("keep", "keep the models of the last N validations, too, each in a folder DIR/checkpoints/step-N "
+                      "that can be loaded"),
     "log_every": _training("log_every", "log every N steps (where there is no terminal for a progress bar)"),
 }
 RECORDING = {
@@ -136,6 +148,7 @@ RECORDING = {
                         "fused kernels; 0: none"),
 }
 GROUPS = {
+    "start from another model, or from files": FIRST,
     "vocabulary": VOCABULARY, "model": MODEL, "training": TRAINING,
     "stopping (whatever comes first) and validation": STOPPING,
 }

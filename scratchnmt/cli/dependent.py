@@ -24,7 +24,14 @@ class Dependent(NamedTuple):
     otherwise: str  # the rest of the sentence
 
 
+_NEW = "is for a new model: --init-from has its own"
+_GIVEN = "is for a vocabulary that is learned: both are given by --src-vocab and --tgt-vocab"
 TRAIN = (
+    Dependent("src_vocab tgt_vocab vocab vocab_size min_count joint_vocab init src_embeddings tgt_embeddings",
+              lambda v: v["init_from"] is None, _NEW),
+    Dependent("vocab vocab_size min_count", lambda v: v["src_vocab"] is None or v["tgt_vocab"] is None, _GIVEN),
+    Dependent("joint_vocab", lambda v: v["src_vocab"] is None and v["tgt_vocab"] is None,
+              "learns one vocabulary of both sides: leave it out, and give one file as --src-vocab and --tgt-vocab"),
     Dependent("min_count", lambda v: v["vocab"] == "word", "is for --vocab word: subwords are not counted by it"),
     Dependent("normalization character_coverage user_symbol", lambda v: v["vocab"] != "word",
               "is for subwords: words are taken as they are"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
@@ -15,27 +16,44 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import device_module
+from ..data.corpus import Corpus, LeftOut
 from ..data.encode import check_place, open_or_build
 from ..data.text import CountedLines, Text, check_parallel, read_parallel
-from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
+from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError
-from ..files.run_folder import CORPUS, RunFolder
+from ..files.run_folder import CORPUS, STATE, RunFolder
 from ..kernels import choose
 from ..metrics import check_tokenizer
 from ..models.config import NMTConfig
+from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
+from ..training.resuming import why_not
+from ..training.saving import check_saved
 from . import doubts
-from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
+from .choices import (
+    CHANGEABLE,
+    DATA,
+    DATA_FILES,
+    FIRST,
+    MODEL,
+    OUTPUT,
+    RECORDING,
+    STOPPING,
+    TRAINING,
+    VOCABULARY,
+    defaults,
+)
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
+from .starting import check_begun, choices_of, set_first_weights, started_from
 
 _LEARN_FROM = 1_000_000  # lines
 # what runs were started with when it could not be chosen
 _SUBWORDS_BEFORE = {"normalization": "nmt_nfkc", "character_coverage": 1.0, "user_symbol": None}
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
-ALL_DEFAULTS = {**defaults({**VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
+ALL_DEFAULTS = {**defaults({**FIRST, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
 
 
 class Prepared(NamedTuple):
@@ -43,6 +61,7 @@ class Prepared(NamedTuple):
     data: TrainingData
     options: TrainingOptions
     doubts: list[str]  # what of the text is probably not meant, for warnings
+    first_weights: str = ""  # where they are from, if not from the seed alone
 
 
 def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -57,7 +76,10 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     check_dependent(TRAIN, given, ALL_DEFAULTS)
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
-    model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
+    data_choices, vocabulary = (_choose(group, given) for group in (DATA, VOCABULARY))
+    first = started_from(given)
+    begun = check_begun(folder, first, given) if "init_from" in first else None
+    model_choices = _choose(MODEL, given) if begun is None else choices_of(begun, given)
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, a device with such kernels, and the tokenizer of BLEU
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
@@ -66,30 +88,39 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
     check_tokenizer(options.tokenize)
     valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
-    src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(given), **vocabulary, seed=options.seed))
-    origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
-    data = _encoded(folder, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks)
+    src_vocab, tgt_vocab = (begun.src_vocab, begun.tgt_vocab) if begun else ranks.from_first(
+        lambda: _vocabularies(given, first, **vocabulary, seed=options.seed))
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
+    told = set_first_weights(model, first, src_vocab, tgt_vocab)
+
+    def check(data: TrainingData) -> None:
+        check_longest(np.array([data.train.longest_source()]), config.longest)
+
+    data = _encoded(folder, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks, check)
+    origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices,
+              **(vocabulary if begun is None else {}), **first}
     found = list(doubts.of_run(data, valid_lines, [given[name] for name in DATA_FILES], options.tokenize))
-    return Prepared(model=model, data=replace(data, origin=origin), options=options, doubts=found)
+    return Prepared(model=model, data=replace(data, origin=origin), options=options, doubts=found, first_weights=told)
 
 
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
     """The run in the folder, as it was started; InputError for a choice that would change it.
 
-    Limits, intervals, the learning rate, clip and how it is computed may change; so may the places of the
-    files, if they hold the same.
+    What may change is in training/resuming.py; how it is computed may, too, and so may the places of the files, if
+    they hold the same.  Nothing is written if anything is refused.
     """
     ranks = ranks or Ranks()
     run = folder.read()
+    given = {**given, **started_from(given)}
     started_with = TrainingOptions.from_dict(run.training).to_dict()
-    before = {**_SUBWORDS_BEFORE, **run.data, **run.config.to_dict(), **started_with, "dtype": run.dtype}
+    before = {**_SUBWORDS_BEFORE, **defaults(FIRST), **run.data, **run.config.to_dict(), **started_with,
+              "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
-                             f"{before[name]}: leave it out, or start another run")
+                             f"{before[name]}: {why_not(name, folder)}")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions(**{**started_with, **changed})
@@ -101,23 +132,30 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
                          f"give {', '.join(missing)}, too")
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
-    data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
+    if not folder.has(STATE):  # killed before its first save, it begins again
+        set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
+    data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
+                    lambda data: check_saved(folder, data, options))
     found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
     return Prepared(model=model, data=replace(data, origin={**run.data, **files}), options=options, doubts=found)
 
 
-def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary, Vocabulary]:
-    """The vocabularies of two text files, which are parallel."""
-    src_lines, tgt_lines = Text(src_path), Text(tgt_path)
+def _vocabularies(files: dict[str, str], first: dict[str, str], **learned: Any) -> tuple[Vocabulary, Vocabulary]:
+    """Those that are given, the others learned from the training text."""
+    src, tgt = (read_vocabulary(first[name]) if name in first else None for name in ("src_vocab", "tgt_vocab"))
+    if src and tgt:
+        return src, src if src.digest() == tgt.digest() else tgt
+    src_lines, tgt_lines = map(Text, _train_files(files))
     check_parallel(src_lines.path, len(src_lines), tgt_lines.path, len(tgt_lines))
-    return build_vocabularies(src_lines, tgt_lines, **vocabulary)
+    return build_vocabularies(src_lines, tgt_lines, **learned, given=(src, tgt))
 
 
 def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: str, vocab_size: int,
                        min_count: int, joint_vocab: bool, seed: int, user_symbol: list[str] | None,
+                       given: tuple[Vocabulary | None, Vocabulary | None] = (None, None),
                        **subwords: Any) -> tuple[Vocabulary, Vocabulary]:
-    """Learned from the lines of each side, or, if joint, one from both; `subwords`: how these are learned.
+    """Learned from the lines of each side, or, if joint, one from both; of a side that is given, it.
 
     Subwords are learned from _LEARN_FROM lines of each side at most, evenly spread; words are counted in all.
     """
@@ -132,17 +170,25 @@ def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: 
     if joint_vocab:
         both = build("source and target", src_lines, tgt_lines)
         return both, both
-    return build("source", src_lines), build("target", tgt_lines)
+    return given[0] or build("source", src_lines), given[1] or build("target", tgt_lines)
 
 
 def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
-             tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks) -> TrainingData:
-    """The data of a run, whose training text is kept as ids in a folder of the run's."""
+             tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks,
+             check: Callable[[TrainingData], None]) -> TrainingData:
+    """The data of a run, whose training text is kept as ids in a folder of the run's.
+
+    check: may refuse data that is new, before it takes the place of what is there.
+    """
+    def all_data(corpus: Corpus, left_out: LeftOut) -> TrainingData:
+        return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
+
     corpus, left_out = ranks.in_turn(
         lambda: open_or_build(folder / CORPUS, *_train_files(files), src_vocab, tgt_vocab,
                               max_length=max_length, may_build=ranks.first,
+                              check=lambda *made: check(all_data(*made)),
                               say=lambda line: print(line, file=sys.stderr)))
-    return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
+    return all_data(corpus, left_out)
 
 
 def _train_files(files: dict[str, str]) -> tuple[str, str]:

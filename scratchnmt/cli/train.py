@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from contextlib import ExitStack
 
@@ -19,6 +18,7 @@ from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .parser import warn
 from .prepare import Prepared, prepare, prepare_resumed
+from .starting import as_typed
 
 HELP = "train a model on two files of sentences that are translations of each other"
 USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
@@ -32,6 +32,8 @@ examples:
   scratchnmt train --train-src train.en --train-tgt train.de --valid-src val.en --valid-tgt val.de \\
                    --out runs/en-de
   scratchnmt train --out runs/en-de --resume
+  scratchnmt train --train-src law.en --train-tgt law.de --valid-src val.en --valid-tgt val.de \\
+                   --init-from runs/en-de --out runs/en-de-law
   scratchnmt translate --model runs/en-de --input test.en"""
 
 
@@ -90,8 +92,9 @@ def describe(ready: Prepared) -> str:
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
         ("unknown", ", ".join(unknown)),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
+        ("start", ready.first_weights),
     ]
-    return "\n".join(f"{name:<12}{text}" for name, text in lines)
+    return "\n".join(f"{name:<12}{text}" for name, text in lines if text)
 
 
 def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
@@ -102,16 +105,10 @@ def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
-        src, ref = (_as_typed(ready.data.origin[name]) for name in DATA_FILES[2:])
+        src, ref = (as_typed(ready.data.origin[name]) for name in DATA_FILES[2:])
         tokenize = ready.options.tokenize
         chosen = f" --tokenize {tokenize}" if tokenize not in ("auto", "13a") else ""
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}{chosen}")
     return 0
-
-
-def _as_typed(path: str) -> str:
-    """As one would type it: relative if it is below the present folder, quoted if need be."""
-    relative = os.path.relpath(path)
-    return shlex.quote(path if relative.startswith("..") else relative)

@@ -103,11 +103,13 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
 
 def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary,
                   tgt_vocab: Vocabulary, *, max_length: int | None = None, processes: int | None = None,
-                  may_build: bool = True, say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
+                  may_build: bool = True, check: Callable[[Corpus, LeftOut], None] | None = None,
+                  say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
     """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
 
     It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left
     out: one for each core, or none for a small text).  may_build: False makes it an InputError if it is not there.
+    check: is shown a corpus that was made before it takes the place of the one that is there, and may raise.
     Raises InputError as `read_parallel` does, if nothing is left, and if a worker dies; WriteError if the folder cannot
     be written, and what was there before is then still there.
     """
@@ -126,11 +128,11 @@ def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_v
         except InputError as error:
             why = str(error)
         if may_build:
-            say(f"{folder} is made anew: {why}")
+            say(f"{folder} has to be made anew: {why}")
     if not may_build:
         raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the "
                          "same text files, and one folder that all of them see")
-    left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes)
+    left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes, check)
     return Corpus.open(folder), left_out
 
 
@@ -145,7 +147,8 @@ def check_place(folder: Path) -> None:
 
 
 def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, made_of: Any,
-          max_length: int | None = None, processes: int | None = None) -> LeftOut:
+          max_length: int | None = None, processes: int | None = None,
+          check: Callable[[Corpus, LeftOut], None] | None = None) -> LeftOut:
     """Write the corpus of two text files; errors as `open_or_build`."""
     sizes = [os.path.getsize(path) for path in (src_path, tgt_path)]
     if processes is None:
@@ -163,6 +166,8 @@ def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
                    "left_out": list(left_out), "coverage": writer.coverage, "made_of": made_of}
         write_atomically(new / HEADER, header_bytes(content))  # and the folder's list of files
+        if check is not None:
+            check(Corpus.open(new), left_out)
     return left_out
 
 

@@ -21,6 +21,7 @@ from ..errors import ArgumentError, InputError, check_choice, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import read_limited
 from .characters import rare_characters
+from .text import read_lines
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -320,3 +321,32 @@ def composed(word: str) -> str:
     The time that NFC takes grows with the square of a run of accents: 80,000 of them take three seconds.
     """
     return unicodedata.normalize("NFC", word) if len(word) <= _MOST_COMPOSED else word
+
+
+def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
+    """A vocabulary that comes from elsewhere: a file of ours, a SentencePiece model, or words, one a line, with or
+    without a count behind each, as most toolkits write them.
+
+    Raises InputError, naming the file and what to do, if it is none of these.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1 << 12)
+    except OSError:
+        start = b"{"  # the error is the other reader's
+    if start.startswith(b"{"):
+        return load_vocabulary(path)
+    if re.search(rb"[\x00-\x08\x0e-\x1f]", start) and not start.startswith(b"\x1f\x8b"):
+        try:
+            return load_vocabulary(path)
+        except InputError as error:
+            raise InputError(f"{error}; a SentencePiece model needs the ids that spm_train gives it with --pad_id=0 "
+                             "--bos_id=1 --eos_id=2 --unk_id=3") from error
+    lines = read_lines(path)
+    if any(re.match(r"\u2581\S*\t-\d", line) for line in lines):  # a piece and the logarithm of its probability
+        raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
+    words = dict.fromkeys(composed(line.split()[0]) for line in lines if line.strip())
+    try:
+        return WordVocabulary(word for word in words if word not in SPECIALS)
+    except ArgumentError as error:
+        raise InputError(f"{path} is not a list of words: {error}") from error

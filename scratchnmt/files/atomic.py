@@ -101,6 +101,13 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path
                 raise
 
 
+def remove_folder(folder: AnyPath) -> None:
+    """Remove a folder as a whole: no part of it is left under its name.  Raises WriteError if that is impossible."""
+    folder = Path(folder)
+    with _told(folder), _beside(folder) as old:
+        os.replace(folder, old)
+
+
 def remove_temporaries(path: AnyPath) -> None:
     """Remove what killed writers of `path`, a short plain name, have left; nobody may be writing it."""
     path = Path(path)

@@ -6,6 +6,7 @@
     training-state.safetensors        everything that the next step depends on
     best-state.safetensors            the same as it was at the best validation, to fall back on
     metrics.jsonl, learning-curves.png
+    checkpoints/step-N/               models of the last validations, each a folder as of `save_model`, if they are kept
     corpus/                           the training text as ids, if the command line started the run
     .lock                             held while a run is in the folder; the system takes it back when its process ends
     not-finite.jsonl                  steps whose loss or gradient was not finite, if there were any
@@ -33,12 +34,13 @@ from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_voca
 from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
-from .atomic import AnyPath, copy_file, remove_temporaries, write_atomically
+from .atomic import AnyPath, copy_file, remove_folder, remove_temporaries, replace_folder, write_atomically
 from .reading import CHECKSUM, bytes_with_checksum, checksum_of, open_regular, parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 CORPUS = "corpus"  # a folder: see data/corpus.py
+CHECKPOINTS = "checkpoints"  # a folder of folders
 LOCK = ".lock"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
 METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
@@ -93,8 +95,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         with ExitStack() as stack:
             stack.enter_context(FolderLock(self.path))
             self._check()
-            for name in (*RUN_FILES, CORPUS):
-                remove_temporaries(self / name)
             self._lock = stack.pop_all()
         return self
 
@@ -112,19 +112,29 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         missing = [CONFIG] * (CONFIG not in here) or [STATE] * (STATE not in here and MODEL in here)
         if self.resume and missing:  # without either of the two it was killed before its first save, and begins again
             raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
+        here += [CHECKPOINTS] if self.checkpoints() else []
         if here and not self.resume and not self.overwrite:
             what = "a run already" if CONFIG in here else "files that a run would replace"
             raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, --resume "
                              "(resume=True) to go on, or --overwrite (overwrite=True) to replace it")
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left; nobody may be writing."""
+        for name in (*RUN_FILES, CORPUS):
+            remove_temporaries(self / name)
+        remove_temporaries(self / CHECKPOINTS / "step-*")
 
     # config.json and the vocabularies
 
     def start(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
               training: Mapping[str, Any] | None = None, data: Mapping[str, Any] | None = None) -> None:
         """Clear the folder of an earlier run's files and write the vocabularies, then config.json."""
+        self.sweep()
         try:
             for name in RUN_FILES:
                 (self / name).unlink(missing_ok=True)
+            for folder in self.checkpoints():
+                remove_folder(folder)
         except OSError as error:
             raise WriteError(f"{self} cannot be written: {error.strerror}") from error
         names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
@@ -184,6 +194,22 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Write model.safetensors, for the config.json that is there."""
         write_tensors(self / MODEL, params, {"config": self.digest()})
 
+    def checkpoints(self) -> list[Path]:
+        """The folders of the models that are kept, oldest first."""
+        found = [path for path in (self / CHECKPOINTS).glob("step-*") if path.name[len("step-"):].isdigit()]
+        return sorted(found, key=lambda path: int(path.name[len("step-"):]))
+
+    def keep_model(self, step: int, params: Mapping[str, Array], most: int) -> None:
+        """Write the weights of a step into a folder of their own, and leave the `most` newest of such folders."""
+        folder = self / CHECKPOINTS / f"step-{step}"
+        if not folder.exists():
+            with replace_folder(folder) as new:
+                for name in {CONFIG, *self._read_config()["vocabularies"].values()}:
+                    copy_file(self / name, new / name)
+                write_tensors(new / MODEL, params, {"config": self.digest()})
+        for old in self.checkpoints()[:-most]:
+            remove_folder(old)
+
     def read_weights(self, run: Run) -> dict[str, np.ndarray]:
         """The weights of the run that was read, by name; InputError if they are missing, damaged or another model's."""
         if not self.has(MODEL):
@@ -195,7 +221,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Write everything that the next step depends on."""
         write_tensors(self / STATE, tensors, {**info, "config": self.digest()})
 
-    def read_state(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]],
+    def read_state(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
                    check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What was saved under STATE or BEST_STATE; arguments and errors as of `read_tensors`."""
         return self._read_tensors(name, expected, check)
@@ -204,7 +230,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """The state that was saved last is that of the best validation."""
         copy_file(self / STATE, self / BEST_STATE)
 
-    def _read_tensors(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]],
+    def _read_tensors(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
                       check: Callable[[dict[str, Any]], None] | None = None
                       ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         tensors, info = read_tensors(self / name, expected, check=check)

@@ -36,8 +36,9 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
     label = {"format": FORMAT, "version": VERSION, "sha256": _checksum(sorted(host.items()), info),
              "info": dict(info)}
     if len(json.dumps(label)) > TENSOR_HEADER // 4:  # it stands in JSON once more
-        raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; "
-                         "a run of so many validations needs a larger valid_every")
+        raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; after so "
+                         "many validations start another run with a larger --valid-every, to which --init-from gives "
+                         "the weights of this one")
     with replace_file(path) as new:
         try:  # one entry alone: the library writes several in an order that changes from call to call
             with folder_beside(path) as folder:  # the library writes under a name of its own, too

@@ -34,12 +34,12 @@ from .trellis import RANK, Ended, Hypothesis, Trellis
 
 
 def greedy_search(model: SearchedModel[State], src: Array, src_lengths: Array, *,
-                  max_steps: Any = 70) -> list[Hypothesis]:
+                  max_steps: Any = 70, keep_attention: bool = True) -> list[Hypothesis]:
     """For each of B sentences the translation that takes the most probable token at every step.
 
     Arguments as in `beam_search`, of which this is the case of beam_size 1 and length_penalty 0.
     """
-    found = beam_search(model, src, src_lengths, beam_size=1, max_steps=max_steps)
+    found = beam_search(model, src, src_lengths, beam_size=1, max_steps=max_steps, keep_attention=keep_attention)
     return [hypotheses[0] for hypotheses in found]
 
 
@@ -52,13 +52,15 @@ def beam_search(
     max_steps: Any = 70,
     length_penalty: float = 0.0,
     n_best: int = 1,
+    keep_attention: bool = True,
 ) -> list[list[Hypothesis]]:
     """The (up to) n_best translations of each of B sentences, best first.
 
     src (S, B) token ids, best on the host, src_lengths (B,) in any order.  max_steps bounds the
     tokens of a translation, </s> included: one number, or one for each sentence.  Translations without
     </s> are returned only for a sentence of which none has ended within max_steps.  length_penalty is
-    the alpha of (3); the scores returned are without it.
+    the alpha of (3); the scores returned are without it.  keep_attention: False leaves the attention out of
+    the hypotheses, which takes most of the memory, beam_size S numbers a token.
 
     model: see SearchedModel.  It encodes once; the logits of its steps are overwritten here.
 
@@ -73,7 +75,7 @@ def beam_search(
     penalty = xp.asarray(((5.0 + np.arange(most + 1)) / 6.0) ** length_penalty)  # (3)
 
     state = model.start(src, src_lengths)
-    trellis = Trellis(src.shape[1])
+    trellis = Trellis(src.shape[1], keep_attention)
     ended = Ended(xp, src.shape[1], n_best)
     sentences = xp.arange(src.shape[1])  # those still searched
     score = xp.zeros((len(sentences), 1))

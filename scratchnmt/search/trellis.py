@@ -22,8 +22,8 @@ class Hypothesis(_ValueScore):
     """A translation: `value`, its token ids without <s> and </s>, and `score`, its log-probability.
 
     It is a pair and unpacks as one; the score counts </s>.  `attention` (T, S) holds the weights that each
-    target token, </s> included, gave to the source tokens.  A hypothesis that reached the limit of steps
-    without </s> has as many rows of attention as tokens.
+    target token, </s> included, gave to the source tokens; None if the search did not keep it.  A hypothesis that
+    reached the limit of steps without </s> has as many rows of attention as tokens.
     """
 
     attention: np.ndarray | None = None
@@ -58,14 +58,15 @@ class Ended:
 
 
 class Trellis:
-    """Every step's tokens, parents and attention, of all sentences (those that have ended: zeros)."""
+    """Every step's tokens, parents and, if it is kept, attention, of all sentences (those that have ended: zeros)."""
 
-    def __init__(self, sentences: int):
-        self.sentences = sentences
-        self.steps: list[tuple[Array, ...]] = []  # (sentences, K'), (sentences, K'), (sentences, K, S)
+    def __init__(self, sentences: int, attention: bool = True):
+        self.sentences, self.attention = sentences, attention
+        self.steps: list[tuple[Array, ...]] = []  # (sentences, K'), (sentences, K') and (sentences, K, S)
 
-    def append(self, sentences: Array, *arrays: Array) -> None:
+    def append(self, sentences: Array, tokens: Array, parents: Array, attention: Array) -> None:
         xp = array_module(sentences)
+        arrays = (tokens, parents, attention) if self.attention else (tokens, parents)
         full = [xp.zeros((self.sentences, *a.shape[1:]), dtype=a.dtype) for a in arrays]
         for target, a in zip(full, arrays, strict=True):
             target[sentences] = a
@@ -78,7 +79,7 @@ class Trellis:
         path = [self._step_back(records, last, None, len(self.steps) - 1)]
         for step in range(len(self.steps) - 2, -1, -1):
             path.append(self._step_back(records, last, path[-1][1], step))
-        tokens, _, attention = (to_device(xp.stack(x[::-1]), "cpu") for x in zip(*path, strict=True))
+        tokens, _, *attention = (to_device(xp.stack(x[::-1]), "cpu") for x in zip(*path, strict=True))
         records, last = to_device(records, "cpu"), to_device(last, "cpu")
         if (last[:, 0] < 0).any():
             raise FloatingPointError("search: the model's logits are not finite")
@@ -86,18 +87,18 @@ class Trellis:
         def hypothesis(b: int, n: int) -> Hypothesis:
             length = int(last[b, n]) + 1
             value = tokens[:length, b, n].tolist()
-            weights = attention[:length, b, n, : src_lengths[b]].copy()
-            return Hypothesis(value[:-1] if value[-1] == EOS else value, float(records[b, n, SCORE]), weights)
+            weights = [a[:length, b, n, : src_lengths[b]].copy() for a in attention]
+            return Hypothesis(value[:-1] if value[-1] == EOS else value, float(records[b, n, SCORE]), *weights)
 
         return [[hypothesis(b, int(n)) for n in np.flatnonzero(last[b] >= 0)] for b in range(self.sentences)]
 
     def _step_back(self, records: Array, last: Array, row: Array | None, step: int) -> tuple[Array, ...]:
         """Token, row and attention of every recorded hypothesis at `step`, given its row one step later."""
         xp = array_module(records)
-        tokens, parents, attention = self.steps[step]
+        tokens, parents, *attention = self.steps[step]
         b = xp.arange(self.sentences)[:, None]
         row = xp.zeros_like(last) if row is None else row  # means nothing until the hypothesis ends
         ends = step == last
         token = xp.where(ends, records[..., TOKEN], tokens[b, row]).astype(np.int64)
         row = xp.where(ends, records[..., ROW], parents[b, row]).astype(np.int64)
-        return token, row, attention[b, row]
+        return (token, row, *(a[b, row] for a in attention))

@@ -3,8 +3,8 @@
 A step, as in Stanford's CS224N assignment 4: loss and gradient are summed over the target tokens of a
 batch and divided by its number of sentences, the gradient is clipped by its global norm, then the
 optimizer moves the weights.  A validation that is not better than the best one before is a miss;
-`patience` misses in a row end a trial: the rate is decayed and the best state loaded again; after
-`trials` of them training stops.
+`patience` misses in a row end a trial; after `trials` of them training stops, else the rate is decayed and
+the best state loaded again before the next step.
 
 Order and dropout are drawn from generators made anew from (seed, epoch) and (seed, step), so the place in
 the run is all there is to save about randomness, and a resumed run is the uninterrupted one, bit for bit
@@ -16,7 +16,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -39,6 +40,7 @@ from .saving import Saving, State, TrainingResult
 from .step import Part, Place, Result, make_steps
 
 _AVERAGE_EVERY = 10  # steps
+_WEIGHTS = 1 << 27  # attention weights that a batch of validation may have: half a gigabyte of them
 _SKIPS = 20  # steps in a row that are not finite: by then it is the weights
 
 
@@ -62,9 +64,10 @@ class Trainer:
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.interrupts = Interrupts()
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
-                                     tokenize=self.plan.tokenize)
+                                     longest=model.config.longest, tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
         self.state = self._resumed() if folder.resume else State()
+        self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
         self.last_finite: Place | None = None  # the last step that was
         self.seconds_before = self.state.seconds  # of the run, when the clock was started
@@ -94,12 +97,18 @@ class Trainer:
 
     def _resumed(self) -> State:
         """Where the run is; InputError if it is of another model, data or options."""
-        if self.folder.read().config != self.model.config:
+        run = self.folder.read()
+        if run.config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
-        if not self.folder.has(STATE):
-            return State()  # killed before its first save
+        if not self.folder.has(STATE):  # killed before its first save
+            return State()
         with self.ranks.waiting():  # for a disk
-            return self.saving.load()
+            state = self.saving.load()
+        before = TrainingOptions.from_dict(run.training)
+        if state.trials >= before.trials and state.best_step < state.validated_step == state.step and not state.misses:
+            # earlier versions counted the last trial, after which they stopped, as if it had gone back
+            state.trials, state.misses = state.trials - 1, before.patience
+        return state
 
     # the loop
 
@@ -139,10 +148,22 @@ class Trainer:
     def _go_on(self) -> None:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
+        self.folder.sweep()
         self.folder.write_metrics(state.history)
         if state.step == state.best_step and state.history:
             self._write_best()
+        if state.step == state.validated_step and state.history:
+            self._keep_model()
+        self._say_if_the_rate_jumps(TrainingOptions.from_dict(self.folder.read().training))
         self.folder.update_options(self.options.to_dict())
+
+    def _say_if_the_rate_jumps(self, before: TrainingOptions) -> None:
+        step, decay = self.state.step, self.state.decay
+        old, new = (options.learning_rate * decay * self.plan.schedule_of(options)(step)
+                    for options in (before, self.options))
+        if step and old != new:
+            self.progress.say(f"the learning rate of the next step is {new:.3g}; with the options of before it would "
+                              f"be {old:.3g}")
 
     def _train(self) -> str:
         """Take steps, validate and save when it is time; the reason to stop."""
@@ -154,6 +175,8 @@ class Trainer:
                 raise Interrupted
             if reason := self._reason_to_stop():
                 break
+            if self._trial_is_over():
+                self._go_back()
             self.step()
             if self._save_is_due():
                 self.save()
@@ -238,7 +261,7 @@ class Trainer:
 
     def _reason_to_stop(self) -> str | None:
         options, state = self.options, self.state
-        if options.patience and state.trials >= options.trials:
+        if options.patience and state.trials + self._trial_is_over() >= options.trials:
             return f"no better validation in {options.trials} trials of {options.patience}"
         if options.max_steps is not None and state.step >= options.max_steps:
             return f"{options.max_steps} steps are done"
@@ -256,10 +279,10 @@ class Trainer:
         return moment and state.validated_step < state.step
 
     def _validate(self) -> None:
-        """Measure, record, keep the best, and decide whether to decay; nothing changes if interrupted."""
+        """Measure, record and keep the best; nothing changes if interrupted."""
         options, state, model = self.options, self.state, self._validated()
         self._note_results(wait=True)
-        ppl, bleu = self._perplexity(model), self.validation.bleu(model)
+        ppl, bleu = self._figures(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
@@ -270,17 +293,34 @@ class Trainer:
         self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
                           f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
                           + (" (best)" if better else ""))
-        if options.patience and state.misses >= options.patience:
-            self._end_trial()
         self.ranks.first_writes(lambda: self.folder.write_metrics(state.history))
         self.save()
         if better:  # only now: a model on the disk is never ahead of the state
             self.ranks.first_writes(self._write_best)
+        self.ranks.first_writes(self._keep_model)
         self.progress.pause()
 
     def _validated(self) -> NMT:
         """What is validated, and kept if it is the best."""
         return self.model.with_params(self.model.params.like(self.average.flat)) if self.average else self.model
+
+    def _figures(self, model: NMT) -> tuple[float, float]:
+        """Perplexity and BLEU, of the same pairs; where memory is too small, the state is saved first."""
+        validation = self.validation
+        try:
+            while True:
+                known = len(validation.left_out)
+                figures = self._perplexity(model), validation.bleu(model)
+                if len(validation.left_out) == known:
+                    return figures
+        except MemoryError:
+            with suppress(MemoryError):
+                self.save()
+            raise
+        finally:
+            for line in validation.news():
+                self.progress.say(line)
+            self.state.left_out = sorted(validation.left_out)
 
     def _perplexity(self, model: NMT) -> float:
         ppl, state = self.validation.perplexity(model), self.state
@@ -292,21 +332,26 @@ class Trainer:
     def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
         self.folder.save_weights(self._validated().params)
-        if self.options.patience:
-            self.folder.keep_best_state()
+        self.folder.keep_best_state()
         self.saving.best_step = self.state.step
 
-    def _end_trial(self) -> None:
+    def _keep_model(self) -> None:
+        if self.options.keep:
+            self.folder.keep_model(self.state.step, self._validated().params, self.options.keep)
+
+    def _trial_is_over(self) -> bool:
+        return 0 < self.options.patience <= self.state.misses
+
+    def _go_back(self) -> None:
+        """Begin the next trial; only with the next step, so that a run which stopped can go on with other limits."""
         options, state = self.options, self.state
         state.trials, state.misses = state.trials + 1, 0
-        if state.trials >= options.trials:
-            return
         state.decay *= options.lr_decay
         self.ranks.wait()  # until the first one has written it
         with self.ranks.waiting():
-            self.saving.load_best()
-        self.progress.say(f"no better validation for {options.patience}: back to step {state.best_step}, at "
-                          f"{state.decay:g} of the rate (trial {state.trials + 1} of {options.trials})")
+            back = f"back to step {state.best_step}, " if self.saving.load_best() else ""
+        self.progress.say(f"no better validation for {options.patience}: {back}at {state.decay:g} of the rate "
+                          f"(trial {state.trials + 1} of {options.trials})")
 
     def _draw_curves(self) -> None:
         from ..plots import learning_curves
@@ -358,40 +403,88 @@ class Trainer:
 
 
 class Validation:
-    """Batches of like length, made once; `check` is called before each, and may raise to stop.
+    """Batches of like length; `check` is called before each, and may raise to stop.
 
-    ranks: who measure together, each its share of the batches; all have the same figures.  tokenize: as of
-    `corpus_bleu`.
+    A pair that is too long for the model (`longest`) or for the memory is left out.  ranks: who measure together, each
+    its share of the batches; all have the same figures.  tokenize: as of `corpus_bleu`.
     """
 
     def __init__(self, data: TrainingData, batch_size: int, check: Callable[[], None], ranks: Ranks | None = None,
-                 tokenize: str = "auto"):
-        self.data, self.ranks, self.tokenize = data, ranks or Ranks(), tokenize
-        self.indices = epoch_batches(data.valid.lengths(), batch_size)
-        self.check = check
+                 longest: int | None = None, tokenize: str = "auto"):
+        self.data, self.batch_size, self.check, self.ranks = data, batch_size, check, ranks or Ranks()
+        self.tokenize, self.lengths = tokenize, data.valid.lengths()
+        self.left_out: set[int] = set()
+        self._news: list[str] = []
+        src, tgt = self.lengths.T
+        unknown = np.flatnonzero(src > (src.max() if longest is None else longest))
+        endless = np.setdiff1d(np.flatnonzero(src * tgt > _WEIGHTS), unknown)
+        self._tell(unknown, f"the score 'location' knows {longest} places")
+        self._tell(endless, "that is too long to be measured")
+        self.leave_out([*unknown.tolist(), *endless.tolist()])
+        if not self.indices:
+            raise InputError(f"no validation pair is left: {self._news[0]}")
+
+    def leave_out(self, pairs: Iterable[int]) -> None:
+        """Measure without these, too."""
+        self.left_out |= set(pairs)
+        kept = np.array([pair for pair in range(len(self.lengths)) if pair not in self.left_out], dtype=np.int64)
+        batches = [kept[batch] for batch in epoch_batches(self.lengths[kept], self.batch_size)]
+        self.indices = [part for batch in batches for part in np.array_split(batch, self._parts(batch))]
+
+    def _parts(self, batch: np.ndarray) -> int:
+        """In how many a batch of long sentences is cut, lest its attention weights fill the memory."""
+        weights = len(batch) * int(self.lengths[batch].max(axis=0).prod())
+        return min(len(batch), -(-weights // _WEIGHTS))
+
+    def _tell(self, pairs: Iterable[int], why: str) -> None:
+        for pair in pairs:
+            src, tgt = self.lengths[pair].tolist()
+            self._news.append(f"line {self.data.valid.line(pair)} of the validation text, of {src:,} and {tgt:,} "
+                              f"tokens, is left out: {why}")
+
+    def news(self) -> list[str]:
+        """Sentences about what was left out since this was asked."""
+        news, self._news = self._news, []
+        return news
 
     def perplexity(self, model: Any) -> float:
         """Of the references, teacher-forced."""
-        return perplexity_of(self._each(lambda batch: loss(model, batch)))
+        return perplexity_of(found for _, found in self._each(lambda batch: loss(model, batch)))
 
     def bleu(self, model: Any) -> float:
         """Of greedy translations, at most 2 S + 10 tokens long, detokenised, against the raw references."""
         def translate(batch: Batch) -> list[str]:
             limits = 2 * batch.src_lengths + 10
-            hypotheses = greedy_search(model, batch.src, batch.src_lengths, max_steps=limits)
+            hypotheses = greedy_search(model, batch.src, batch.src_lengths, max_steps=limits, keep_attention=False)
             return [self.data.tgt_vocab.decode(hypothesis.value) for hypothesis in hypotheses]
 
-        found = [""] * len(self.data.valid)
-        for indices, translations in zip(self.indices, self._each(translate), strict=True):
-            for index, translation in zip(indices, translations, strict=True):
-                found[index] = translation
+        found: dict[int, str] = {}
+        for indices, translations in self._each(translate):
+            found.update(zip(indices.tolist(), translations, strict=True))
+        order = sorted(found)
+        translations, references = ([lines[pair] for pair in order] for lines in (found, self.data.valid_references))
         score: float = self.ranks.from_first(
-            lambda: corpus_bleu(found, self.data.valid_references, tokenize=self.tokenize).score)
+            lambda: corpus_bleu(translations, references, tokenize=self.tokenize).score)
         return score
 
-    def _each(self, measure: Callable[[Batch], Any]) -> list[Any]:
-        def work(indices: Any) -> Any:
-            self.check()
-            return measure(self.data.valid.batch(indices))
+    def _each(self, measure: Callable[[Batch], Any]) -> list[tuple[np.ndarray, Any]]:
+        """The numbers of pairs with what `measure` returns of their batch, which is halved if it takes too much memory.
 
-        return self.ranks.each(self.indices, work)
+        A pair that does so alone is left out; MemoryError if all do.
+        """
+        def work(indices: np.ndarray) -> list[tuple[np.ndarray, Any]]:
+            self.check()
+            try:
+                return [(indices, measure(self.data.valid.batch(indices)))]
+            except MemoryError as error:
+                if len(indices) == 1:
+                    return [(indices, MemoryError(str(error)))]
+            return [found for half in np.array_split(indices, 2) for found in work(half)]
+
+        found = [one for some in self.ranks.each(self.indices, work) for one in some]
+        failed = {int(indices[0]): result for indices, result in found if isinstance(result, MemoryError)}
+        if len(failed) == len(found):
+            raise next(iter(failed.values()))
+        self._tell(failed, "it does not fit into memory")
+        self.leave_out(failed)
+        return [(indices, result) for indices, result in found if not isinstance(result, MemoryError)]

@@ -14,6 +14,7 @@ from ..data.epoch import Epoch
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
+from .resuming import may_change
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
@@ -29,7 +30,8 @@ _RANGES = {
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
     "max_minutes": (False, 0, False, inf), "save_every": (True, 0, True, inf),
-    "save_minutes": (False, 0, False, inf), "graphs": (True, 0, True, inf), "log_every": (True, 1, True, inf),
+    "save_minutes": (False, 0, False, inf), "keep": (True, 0, True, inf), "graphs": (True, 0, True, inf),
+    "log_every": (True, 1, True, inf),
     "seed": (True, 0, True, 2**32),
 }
 
@@ -67,6 +69,7 @@ class TrainingOptions:
     max_minutes: float | None = None
     save_every: int = 0  # steps between saves, besides those at validations; 0: by time alone
     save_minutes: float = 10.0
+    keep: int = 0  # models of the last validations that are kept besides the best one
     graphs: int = 64  # on a GPU: steps of how many different sizes are recorded to be repeated; 0: none
     accumulate: int = 1  # parts of a batch that each process computes one after another, to save memory
     on_nonfinite: str = "stop"  # or "skip": what to do with a step whose loss or gradient is not finite
@@ -146,7 +149,7 @@ class TrainingData:
 
 
 _ORDER, _DROPOUT = 1, 2  # which stream of random numbers
-_FIXED = ("seed", "batch_size", "batch_by", "pool", "optimizer", "momentum", "average", "metric")
+_FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
 
 
 class Plan:
@@ -159,8 +162,9 @@ class Plan:
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
         check_tokenizer(self.tokenize)
-        self.total_steps = self._total_steps()
-        self.schedule = self._make_schedule()
+        self.epoch_steps = len(self.batches(0))  # by tokens, later epochs have about as many as the first
+        self.total_steps = self._total_steps(options)
+        self.schedule = self.schedule_of(options)
 
     def batches(self, epoch: int) -> Epoch:
         """The batches of an epoch (from 0), as numbers of pairs, in the order of training.
@@ -192,19 +196,18 @@ class Plan:
         texts = {"the training text": self.corpus, "the validation text": self.valid}
         return texts[what].first_fingerprint() if what in texts else None
 
-    def _total_steps(self) -> int | None:
-        """As far as steps and epochs limit them; by tokens, later epochs have about as many as the first."""
-        options = self.options
-        self.epoch_steps = len(self.batches(0))
+    def _total_steps(self, options: TrainingOptions) -> int | None:
+        """As far as steps and epochs limit them."""
         limits = [options.max_steps, options.max_epochs and options.max_epochs * self.epoch_steps]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def _make_schedule(self) -> optim.Schedule:
-        options = self.options
+    def schedule_of(self, options: TrainingOptions) -> optim.Schedule:
+        """The course of the rate with other limits and schedules, too, as a run may be resumed with."""
         if options.schedule == "constant":
             return optim.constant(options.warmup)
         if options.schedule == "luong":
             return optim.luong(options.halve_after * self.epoch_steps, self.epoch_steps, options.warmup)
-        assert self.total_steps is not None, "TrainingOptions wants max_epochs or max_steps beside these schedules"
+        total_steps = self._total_steps(options)
+        assert total_steps is not None, "TrainingOptions wants max_epochs or max_steps beside these schedules"
         course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
-        return course(self.total_steps, options.warmup)
+        return course(total_steps, options.warmup)

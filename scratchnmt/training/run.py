@@ -41,8 +41,7 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
     if model.config.longest is not None:
-        for corpus in (data.train, data.valid):
-            check_longest(np.array([corpus.longest_source()]), model.config.longest)
+        check_longest(np.array([data.train.longest_source()]), model.config.longest)
     with ExitStack() as stack:
         if isinstance(out_dir, RunFolder):
             folder = out_dir
@@ -56,9 +55,9 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFo
          ranks: Ranks) -> TrainingResult:
     trainer = None
     try:
+        trainer = Trainer(model, data, options, folder, ranks, progress)
         if ranks.first:
             remove_marks(folder.path, old=0)
-        trainer = Trainer(model, data, options, folder, ranks, progress)
         return trainer.run()
     except MemoryError as error:
         kept = trainer.kept() if trainer else f"nothing was written to {folder}"
@@ -76,10 +75,13 @@ def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | 
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     asked = f"{str(error).rstrip('.') or 'no size is told'}, in {frames[-1].name}: {frames[-1].line}"
     if any(frame.name == "_validate" for frame in frames):
-        lower = f"valid_batch_size, now {options.valid_batch_size}"
-    elif batch is not None:
-        lower = (f"batch_size, now {options.batch_size}, or max_length: the batch has {len(batch.src_lengths)} "
-                 f"sentences of up to {batch.src_lengths.max()} and {batch.tgt_lengths.max()} tokens")
+        remedy = "no pair of the validation fits: resume it where more memory is free, such as --device cpu"
+    elif batch is None:
+        remedy = "lower hidden_size, embed_size or the vocabularies' sizes: weights, gradients and optimizer do not fit"
     else:
-        lower = "hidden_size, embed_size or the vocabularies' sizes: weights, gradients and optimizer do not fit"
-    return OutOfMemoryError(f"out of memory ({asked}); lower {lower}; {kept}")
+        longest = f"of up to {batch.src_lengths.max()} and {batch.tgt_lengths.max()} tokens"
+        remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {len(batch.src_lengths)} sentences "
+                  f"{longest} are computed at a time" if len(batch.src_lengths) > 1 else
+                  f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, to which "
+                  "--init-from gives the weights of this one")
+    return OutOfMemoryError(f"out of memory ({asked}); {remedy}; {kept}")

@@ -14,10 +14,11 @@ from ..arrays import Array, array_module
 from ..errors import InputError, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import EARLIER, Plan
+from .plan import EARLIER, Plan, TrainingData, TrainingOptions
 from .progress import duration
+from .resuming import why_not
 
-_LATER = {"skipped", "skipped_in_a_row"}  # fields that the first versions did not have
+_LATER = {"skipped", "skipped_in_a_row", "left_out"}  # fields that the first versions did not have
 _EARLIER = "best_score"  # one that they had, which stands in the record of the best validation, too
 _MEASURED = ("epoch", "seconds", "tokens", "valid_ppl", "valid_bleu", "learning_rate")  # by each validation
 _MOST = 1 << 63  # above all whole numbers
@@ -40,11 +41,12 @@ class State:
     validated_step: int = 0
     best_step: int = 0
     misses: int = 0  # validations since the best one, or since the last reload
-    trials: int = 0
+    trials: int = 0  # after which it went back to the best state
     decay: float = 1.0  # what the trials have left of the learning rate
     average_updates: int = 0
     skipped: int = 0  # steps that were not finite
     skipped_in_a_row: int = 0
+    left_out: list[int] = field(default_factory=list)  # validation pairs that are not measured
     history: list[dict[str, Any]] = field(default_factory=list)  # the records of metrics.jsonl
 
     @classmethod
@@ -167,9 +169,10 @@ class Saving:
         InputError, and nothing has moved, if that was with other data or options, or if the file is damaged.
         """
         expected = {name: (str(vector.dtype), vector.shape) for name, vector in self._vectors().items()}
-        tensors, info = self.folder.read_state(name, expected, lambda info: self._check_fixed(info, name))
+        tensors, info = self.folder.read_state(name, expected,
+                                               lambda info: _check_fixed(info, self.folder, self.plan, name))
         params, average = tensors.pop("params"), tensors.pop("average", None)
-        with self._told_of(name):
+        with _told_of(self.folder / name):
             state = State.from_dict(info.get("state"))
             if state.position >= (batches := len(self.plan.batches(state.epoch))):
                 raise InputError(f"its position is {state.position}, expected below {batches}")
@@ -184,10 +187,14 @@ class Saving:
         self.best_step = state.best_step if state.best else None
         return state
 
-    def load_best(self) -> None:
-        """Weights, optimizer and average of the best validation, if that was kept: not if patience was 0 until then."""
-        if self.folder.has(BEST_STATE):
+    def load_best(self) -> bool:
+        """Put weights, optimizer and average back as they were at the best validation, if that was kept.
+
+        Earlier versions did not keep it while patience was 0.
+        """
+        if kept := self.folder.has(BEST_STATE):
             self.load(BEST_STATE)
+        return kept
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
@@ -202,22 +209,31 @@ class Saving:
         vectors = {name: value for name, value in self.optimizer.state().items() if hasattr(value, "shape")}
         return {"params": self.params.flat, **vectors, **({"average": self.average.flat} if self.average else {})}
 
-    def _check_fixed(self, info: dict[str, Any], name: str) -> None:
-        """InputError if a state is of other data or options than these."""
-        before, now = info.get("fixed"), self.plan.fixed()
-        with self._told_of(name):
-            if not isinstance(before, dict) or now.keys() - (EARLIER | before).keys():
-                raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
-        before = EARLIER | before
-        for what, value in now.items():
-            if before[what] not in (value, self.plan.first_texts(what) or value):
-                raise InputError(f"cannot go on with {self.folder}: {what} was {printable(str(before[what]))}, is now "
-                                 f"{value}")
 
-    @contextmanager
-    def _told_of(self, name: str) -> Iterator[None]:
-        """What is wrong with the content of a file, with its path and what to do about it."""
-        try:
-            yield
-        except InputError as error:
-            raise InputError(f"{self.folder / name} is damaged: {error}; {_REMEDIES[name]}") from error
+def check_saved(folder: RunFolder, data: TrainingData, options: TrainingOptions) -> None:
+    """InputError if what is saved in a folder, if anything, is damaged or of other data or options."""
+    if folder.has(STATE):
+        plan = Plan(data, options)
+        folder.read_state(STATE, None, lambda info: _check_fixed(info, folder, plan))
+
+
+def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan, name: str = STATE) -> None:
+    """InputError if a state is of other data or options than the plan's."""
+    before, now = info.get("fixed"), plan.fixed()
+    with _told_of(folder / name):
+        if not isinstance(before, dict) or now.keys() - (EARLIER | before).keys():
+            raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
+    before = EARLIER | before
+    for what, value in now.items():
+        if before[what] not in (value, plan.first_texts(what) or value):
+            raise InputError(f"cannot go on with {folder}: {what} was {printable(str(before[what]))}, is now {value}: "
+                             f"{why_not(what, folder)}")
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """What is wrong with the content of a file, with its path and what to do about it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path} is damaged: {error}; {_REMEDIES[path.name]}") from error

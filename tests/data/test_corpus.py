@@ -122,7 +122,7 @@ def test_a_damaged_corpus_is_noticed(text, tmp_path, name, how):
         corpus.check(range(len(corpus.crcs)))  # as an epoch does, block by block
     if how != "flip":  # which is found while it is read
         assert list(built(tmp_path, text, say=said.append)[0]) == expected
-        assert "is made anew: " in said[0] and name in said[0]
+        assert "has to be made anew: " in said[0] and name in said[0]
 
 
 def test_a_corpus_of_another_version(text, tmp_path):

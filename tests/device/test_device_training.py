@@ -135,7 +135,7 @@ def test_out_of_memory_in_a_step(tmp_path, machine, kernels):
     text = str(error.value)
     assert text.startswith("out of memory (Out of memory allocating ")
     assert " bytes (allocated so far: " in text and ", in " in text
-    assert re.search(r"; lower batch_size, now 16, or max_length: the batch has 1\d sentences of up to \d and ", text)
+    assert re.search(r"; resume it with a larger --accumulate, now 1: 1\d sentences of up to \d and \d tokens ", text)
     assert text.endswith(f"the last good state is kept in {tmp_path / 'run'}, of step 8, "
                          f"the best model is that of step {metrics(tmp_path / 'run')[-1]['step']}")
     _, info = read_tensors(tmp_path / "run" / STATE)  # whole, with its checksum
@@ -147,11 +147,15 @@ def test_out_of_memory_in_a_step(tmp_path, machine, kernels):
 
 def test_out_of_memory_in_a_validation(tmp_path, machine, monkeypatch):
     def in_little_memory(*args, **kwargs):
-        machine.most = 100
-        return greedy_search(*args, **kwargs)
+        most, machine.most = machine.most, 100
+        try:
+            return greedy_search(*args, **kwargs)
+        finally:
+            machine.most = most
 
     monkeypatch.setattr(loop, "greedy_search", in_little_memory)
-    with pytest.raises(OutOfMemoryError, match="lower valid_batch_size, now 128; the last good state is kept"):
+    with pytest.raises(OutOfMemoryError, match="no pair of the validation fits: resume it where more memory is free, "
+                                               "such as --device cpu; the last good state is kept in .*, of step 3"):
         run(tmp_path / "run", choices={"device": "cuda"}, max_steps=3)
 
 
@@ -172,7 +176,7 @@ def test_out_of_memory_for_the_weights(machine):
 
 def test_out_of_memory_on_the_host(tmp_path, monkeypatch):
     monkeypatch.setattr(NMT, "backward", lambda *_, **__: np.empty(1 << 55))
-    with pytest.raises(OutOfMemoryError, match=r"Unable to allocate .* in .*; lower batch_size"):
+    with pytest.raises(OutOfMemoryError, match=r"Unable to allocate .* in .*; resume it with a larger --accumulate"):
         run(tmp_path / "run")
 
 

@@ -132,7 +132,7 @@ def test_out_of_memory_in_a_step_leaves_the_save_good(tmp_path, cupy, monkeypatc
         raise cupy.cuda.memory.OutOfMemoryError(size, 0)
 
     monkeypatch.setattr("scratchnmt.kernels.graph.Graphs._allocate", no_room)
-    with pytest.raises(OutOfMemoryError, match="out of memory .*; lower batch_size, now 16"):
+    with pytest.raises(OutOfMemoryError, match="out of memory .*; resume it with a larger --accumulate"):
         run(tmp_path / "run", choices=FUSED)
     _, info = read_tensors(tmp_path / "run" / STATE)
     assert info["state"]["step"] == 0

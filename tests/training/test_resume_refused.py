@@ -1,0 +1,181 @@
+"""A --resume that is refused, for whatever reason, leaves every file of the folder as it was."""
+
+import os
+import shutil
+
+import pytest
+from tiny_run import files
+
+from scratchnmt.cli.choices import add_arguments
+from scratchnmt.cli.parser import Parser
+from scratchnmt.files.run_folder import FolderLock
+from scratchnmt.training.resuming import FIXED
+
+for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):
+    pytest.importorskip(package)
+
+TINY = ["--vocab", "word", "--min-count", "1", "--embed-size", "8", "--hidden-size", "8", "--schedule", "cosine",
+        "--max-epochs", "2", "--keep", "1"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Text of a run, and other text."""
+    here = tmp_path_factory.mktemp("text")
+    for name, count in (("own", 40), ("other", 30)):
+        (here / name).mkdir()
+        files(here / name, count)
+    return here
+
+
+def of(text, which="own"):
+    return [f"--{part}-{side}={text}/{which}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, text, main):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main("train", *of(text), *TINY, "--out", folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def main():
+    from scratchnmt.cli import main
+
+    return lambda *arguments: main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def contents(folder):
+    """The bytes and times of all that is in a folder."""
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+            for path in sorted(folder.rglob("*"))}
+
+
+def refused(call, run, *arguments):
+    before = contents(run)
+    status, _, err = call("train", "--out", run, "--resume", *arguments)
+    assert status == 2 and "error: " in err, (status, err)
+    assert contents(run) == before
+    return err
+
+
+OTHERS = {"score": "dot", "attention": "local-m", "query": "previous", "feed": "none", "readout": "state",
+          "batch_by": "tokens", "optimizer": "sgd", "metric": "bleu", "vocab": "bpe", "init": "glorot",
+          "dtype": "float64", "average": 0.5, "momentum": 0.5, "dropout": 0.1, "embed_dropout": 0.1,
+          "label_smoothing": 0.1}  # of options that are no whole numbers; the others get 3
+FLAGS = {"bidirectional": "--one-direction"}
+
+
+def typed(name):
+    """An option with another value than any run here has, as one types it."""
+    flag = FLAGS.get(name, "--" + name.replace("_", "-"))
+    return [flag] if name in ("bidirectional", "joint_vocab", "tie_embeddings", "reverse_source") else [
+        flag, OTHERS.get(name, 3)]
+
+
+@pytest.mark.parametrize("name", [name for row in FIXED[1:] for name in row.options.split()])
+def test_an_option_that_may_not_change(call, run, name):
+    (row,) = (row for row in FIXED if name in row.options.split())
+    err = refused(call, run, *typed(name))
+    assert f"{row.why}; leave it out, or start another run" in err and typed(name)[0] in err
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--patience", "-1"], "patience is -1"),
+    (["--valid-batch-size", "0"], "valid_batch_size is 0"),
+    (["--max-epochs", "none"], "ends at a known step"),
+    (["--momentum", "0.5"], "momentum"),
+    (["--halve-after", "3"], "--halve-after is for --schedule luong"),
+    (["--graphs", "3"], "--graphs is for fused kernels"),
+    (["--device", "tpu"], "device 'tpu' is not known"),
+    (["--kernels", "fused"], "needs a GPU"),
+    (["--overwrite"], "exclude each other"),
+    (["--no-such-option", "3"], "unrecognized"),
+])
+def test_a_value_that_is_refused(call, run, arguments, words):
+    assert words in refused(call, run, *arguments)
+
+
+def test_other_text(call, run, text):
+    own, other = of(text), of(text, "other")
+    for changed in ([*other[:2], *own[2:]], other):
+        err = refused(call, run, *changed)
+        assert "the training text was" in err and f"--init-from {run} gives the weights of this one" in err
+    shutil.copytree(text / "own", run.parent / "moved")
+    (run.parent / "moved" / "valid.src").write_text("a b\n")
+    (run.parent / "moved" / "valid.tgt").write_text("b a\n")
+    assert "the validation text was" in refused(call, run, *of(run.parent, "moved"))  # its training text is the same
+
+
+def test_text_that_cannot_be_read(call, run, text):
+    bad = run.parent / "bad"
+    bad.mkdir()
+    for name, content in (("empty", b""), ("short", b"a\n"), ("latin1", b"a\ncaf\xe9\n")):
+        (bad / name).write_bytes(content)
+    for option in of(text):
+        for name in ("empty", "short", "latin1", "absent", "."):
+            refused(call, run, f"{option.partition('=')[0]}={bad / name}")
+
+
+@pytest.mark.parametrize("name", ["config.json", "training-state.safetensors", "src.vocab.json", "tgt.vocab.json"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_damaged_or_missing_file(call, run, text, name, moved):
+    place = []
+    if moved:  # the corpus would be made anew
+        shutil.copytree(text / "own", run.parent / "moved")
+        place = of(run.parent, "moved")
+    content = (run / name).read_bytes()
+    for changed in (content[:-9], content[:-3] + b"!!!", b""):
+        (run / name).write_bytes(changed)
+        refused(call, run, *place)
+    (run / name).unlink()
+    refused(call, run, *place)
+
+
+def test_a_state_of_another_model(call, run, text, tmp_path, main):
+    assert main("train", *of(text), *TINY, "--out", tmp_path / "other", "--dropout", "0.1") == 0
+    shutil.copy(tmp_path / "other" / "training-state.safetensors", run)
+    shutil.copytree(text / "own", run.parent / "moved")
+    for place in ([], of(run.parent, "moved")):
+        assert "was written for another model" in refused(call, run, *place)
+
+
+def test_what_a_killed_process_has_left_and_a_folder_in_use(call, run):
+    (run / ".config.json.123.tmp").write_text("half")
+    (run / "fallen.123-4").write_text("")
+    refused(call, run, "--hidden-size", "9")
+    with FolderLock(run):
+        assert "in use" in refused(call, run)
+
+
+def test_a_damaged_corpus_stays_until_the_run_goes_on(call, run):
+    os.truncate(run / "corpus" / "ids.bin", 10)
+    refused(call, run, "--hidden-size", "9")
+    assert call("train", "--out", run, "--resume", "--max-epochs", "3")[0] == 0
+    assert (run / "corpus" / "ids.bin").stat().st_size > 10
+
+
+def test_a_corpus_that_an_overwriting_run_is_refused_stays(call, run, text):
+    before = contents(run)
+    status, _, err = call("train", *of(text, "other"), *TINY, "--overwrite", "--out", run, "--score", "location",
+                          "--max-source", "2")
+    assert status == 2 and "'location' knows 2 places" in err
+    assert contents(run) == before
+
+
+def test_every_option_of_train_is_known_here():
+    """A new one either may change at a resume or is in the table, with a reason."""
+    from scratchnmt.cli.choices import CHANGEABLE, DATA_FILES
+    from scratchnmt.cli.parser import COMPUTING
+
+    parser = Parser(prog="train")
+    add_arguments(parser)
+    options = {action.dest for action in parser._actions} - {"help", "out", "resume", "overwrite"}
+    fixed = {name for row in FIXED for name in row.options.split()}
+    assert options == {*fixed, *CHANGEABLE, *COMPUTING} and set(DATA_FILES) <= fixed and not fixed & {*CHANGEABLE}
