@@ -200,9 +200,9 @@ def _take_h5(model: Sequential, file: BinaryIO, path: str | os.PathLike) -> None
             if sum(array.nbytes for array in arrays) > file.seek(0, os.SEEK_END):
                 raise InputError(f"{path} is damaged: its weights are larger than the file")
             weights = [array[...] for array in arrays]
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001  the library does not document its kinds
         raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
                          f"{printable(str(error))}") from error
     model.set_weights(weights)
