@@ -211,6 +211,19 @@ def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
         bounded(model.load_weights, path)
 
 
+@pytest.mark.parametrize("at", [40, 48, 55, 64])
+def test_hdf5_whose_first_addresses_are_wrong(at, tmp_path):
+    """Of which the library raises OverflowError, among others."""
+    pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    data = bytearray(malicious.hdf5(tmp_path)["as Keras"].read_bytes())
+    data[at] ^= 255
+    with zipfile.ZipFile(tmp_path / "f", "w") as file:
+        file.writestr("model.weights.h5", data)
+    with pytest.raises(InputError, match="f does not hold the weights of this network, or is damaged"):
+        model.load_weights(tmp_path / "f")
+
+
 @pytest.mark.parametrize("write", [
     lambda text: {"format": "scratchnmt words", "version": 1, "words": [text]},
     lambda text: {side: {**{token: n for n, token in enumerate(("<pad>", "<s>", "</s>", "<unk>"))}, text: 4}

@@ -359,7 +359,9 @@ def hdf5(file: BinaryIO, path: str | os.PathLike) -> Iterator[Any]:
             yield content
     except InputError as error:
         raise _of(path, error) from error
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  the library does not document its kinds
         raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
                          f"{printable(str(error))}") from error
 

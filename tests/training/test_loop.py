@@ -280,11 +280,11 @@ def test_bleu_can_decide(tmp_path, monkeypatch):
 def test_of_equal_bleu_the_lower_perplexity_is_better(tmp_path, monkeypatch, bleu):
     """Best, misses, decay and what is gone back to: all by the one comparison."""
     scripted(monkeypatch, [50, 40, 30, 35, 36, 37], [bleu] * 6)
-    result = run(tmp_path, metric="bleu", valid_every=1, patience=2, trials=9, max_steps=5)
+    result = run(tmp_path, metric="bleu", valid_every=1, patience=2, trials=9, max_steps=6)
     assert result.best["step"] == 3 and result.best["valid_ppl"] == 30
-    assert [record["learning_rate"] for record in metrics(tmp_path)] == [0.01] * 5  # two misses in a row: 4 and 5
+    assert [record["learning_rate"] for record in metrics(tmp_path)] == [0.01] * 5 + [0.005]  # after misses 4 and 5
     _, state = read_tensors(tmp_path / run_folder.STATE)
-    assert state["state"]["decay"] == 0.5 and state["state"]["step"] == 5
+    assert state["state"]["decay"] == 0.5 and state["state"]["step"] == 6
     _, kept = read_tensors(tmp_path / run_folder.BEST_STATE)
     assert kept["state"]["step"] == 3
 

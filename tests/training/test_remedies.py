@@ -83,8 +83,9 @@ class Box:
 
     def new(self, *arguments, out="run"):
         """The options of a new run."""
-        small = [] if "--init-from" in arguments else ["--embed-size", 8, "--hidden-size", 8, "--vocab", "word",
-                                                       "--min-count", 1]
+        small = [] if "--init-from" in arguments else ["--embed-size", 8, "--hidden-size", 8]
+        if small and "--vocab" not in arguments:
+            small += ["--vocab", "word", "--min-count", 1]
         given = {str(argument) for argument in arguments}
         kept = [option for at in range(0, len(small), 2) if small[at] not in given for option in small[at : at + 2]]
         limit = [] if {"--max-steps", "--max-epochs"} & given else ["--max-steps", 2]
@@ -118,6 +119,25 @@ def a_validation_that_is_not_finite(box):
         patch.setattr(loop.Validation, "perplexity", lambda self, model: float("nan"))
         err = box.fails(*box.new())
     box.works(*box.resume("--learning-rate", 0.0001))
+    return err
+
+
+@tries("A larger --vocab-size or a smaller --min-count leaves fewer out")
+def words_that_are_left_out(box):
+    """A warning, which comes of a run that works."""
+    status, _, told = box.call("train", *box.new("--vocab-size", 7))
+    assert status == 0
+    for better in (["--vocab-size", 70], ["--vocab", "unigram", "--vocab-size", 60]):
+        status, _, err = box.call("train", *box.new(*better), "--overwrite")
+        assert status == 0 and "leaves fewer out" not in err, err
+    return told
+
+
+@tries("choose a larger vocab_size or a smaller character_coverage")
+def a_vocabulary_of_fewer_subwords_than_characters(box):
+    err = box.fails(*box.new("--vocab", "unigram", "--vocab-size", 10))
+    box.works(*box.new("--vocab", "unigram", "--vocab-size", 60))
+    box.works(*box.new("--vocab", "unigram", "--vocab-size", 24, "--character-coverage", 0.7), "--overwrite")
     return err
 
 

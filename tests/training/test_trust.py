@@ -274,7 +274,7 @@ def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, s
 def test_an_option_with_another_value_is_told(tmp_path, saved, value, told):
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     change_state(tmp_path, within("fixed", "seed", value=value))
-    with pytest.raises(InputError, match=f"seed was {told}, is now 0$"):
+    with pytest.raises(InputError, match=f"seed was {told}, is now 0: .*; leave it out, or start another run"):
         run(tmp_path, resume=True, average=0.9)
 
 
