@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scratchnmt.data.vocab import BOS, EOS, PAD, SPECIALS, UNK, SentencePieceVocabulary, WordVocabulary, load_vocabulary
@@ -154,6 +154,7 @@ def test_any_text_of_known_characters_comes_back(text):
 
 @settings(max_examples=100, deadline=None)
 @given(hostile)
+@example("passe\x01\u0301")  # in its compatible form "passe\u0301", which would be read as "passé"
 def test_a_vocabulary_made_before_keeps_its_pieces(line):
     """They normalized by nmt_nfkc, and a character without a piece was unknown."""
     before = made_before()
