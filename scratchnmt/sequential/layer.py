@@ -202,8 +202,12 @@ def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
 def put_weights(what: str, new: Sequence[Any], old: Sequence[Array]) -> None:
     """Copy arrays into others; InputError, and nothing is changed, if they do not fit."""
     check_shapes(what, [np.shape(array) for array in new], [array.shape for array in old])
-    for given, own in zip(new, old, strict=True):
-        own[...] = array_module(own).asarray(np.asarray(given, own.dtype))
+    try:
+        arrays = [np.asarray(to_device(given, "cpu"), own.dtype) for given, own in zip(new, old, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: {error}, expected arrays of numbers") from error
+    for given, own in zip(arrays, old, strict=True):
+        own[...] = array_module(own).asarray(given)
 
 
 def check_shapes(what: str, given: Sequence[tuple[int, ...]], own: Sequence[tuple[int, ...]]) -> None:
