@@ -51,7 +51,8 @@ class Trained(metaclass=Settled):
             raise InputError(f"{self!r}: {name} is chosen when it is made, {type(self).__name__}(..., {name}=...)")
         if self.made and not hasattr(self, name):
             known = [known for known in ("trainable", *vars(self)) if known not in self.choices]
-            raise InputError(f"{self!r} has no attribute {shown(name)}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or "; what it keeps is made in its __init__"
+            raise InputError(f"{self!r} has no attribute {shown(name)}{hint}")
         super().__setattr__(name, value)
 
     def settled(self, name: str) -> bool:
