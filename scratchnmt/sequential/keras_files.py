@@ -86,8 +86,9 @@ def read_h5(file: BinaryIO, path: str | os.PathLike, device: str) -> Sequential:
             model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
         model.set_weights(_taken(content, _named_weights(content, model), model))
         with described(path):
-            training = parse_json(_text(content, "training_config"), path) if "training_config" in content.attrs \
-                else None
+            training = None
+            if "training_config" in content.attrs:
+                training = parse_json(_text(content, "training_config"), path)
             if _compiled(model, training, "optimizer_config", path):
                 _take_state(model, _named_state(content), content, path)
             if "scratchnmt" in content.attrs:
@@ -120,7 +121,7 @@ def archive_bytes(model: Sequential) -> bytes:
 def weights_bytes(model: Sequential) -> bytes:
     """NAME.weights.h5."""
     def fill(file: Any) -> None:
-        for (path, _), array in zip(_paths(model), model.get_weights(), strict=True):
+        for path, array in zip(_paths(model), model.get_weights(), strict=True):
             file[path] = array
         if model.optimizer is not None:
             for number, array in enumerate(_state(model)):
@@ -390,8 +391,8 @@ def described(path: str | os.PathLike) -> Iterator[None]:
                          f"({type(error).__name__}: {printable(str(error))})") from error
 
 
-def _paths(model: Sequential) -> Iterator[tuple[str, str]]:
-    """Where a .weights.h5 has each weight, in order, and its layer."""
+def _paths(model: Sequential) -> Iterator[str]:
+    """Where a .weights.h5 has each weight, in order."""
     numbers: dict[str, int] = {}  # of each kind, the last one's
     for layer in model.layers:
         if not isinstance(layer, core.Input):
@@ -399,12 +400,12 @@ def _paths(model: Sequential) -> Iterator[tuple[str, str]]:
             numbers[name] = number = numbers.get(name, -1) + 1
             group = f"{name}_{number}" if number else name
             shapes = {weight: np.broadcast_to(np.int8(0), shape) for weight, shape in layer.shapes.items()}
-            yield from ((f"layers/{group}/{path}", layer.name) for path in layer.keras_weights(shapes))
+            yield from (f"layers/{group}/{path}" for path in layer.keras_weights(shapes))
 
 
 def _layered(file: Any, model: Sequential) -> list[Any]:
     """The weights of a .weights.h5, not read yet, in the order of `get_weights`."""
-    return [_at(file, path) for path, _ in _paths(model)]
+    return [_at(file, path) for path in _paths(model)]
 
 
 def _named_weights(file: Any, model: Sequential) -> list[Any]:

@@ -53,7 +53,8 @@ class Trained(metaclass=Settled):
             raise InputError(f"{self!r}: {name} is chosen when it is made, {type(self).__name__}(..., {name}=...)")
         if self.made and not hasattr(self, name):
             known = [known for known in ("trainable", *vars(self)) if known not in self.choices]
-            raise InputError(f"{self!r} has no attribute {shown(name)}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or "; what it keeps is made in its __init__"
+            raise InputError(f"{self!r} has no attribute {shown(name)}{hint}")
         super().__setattr__(name, value)
 
     def settled(self, name: str) -> bool:
@@ -204,8 +205,12 @@ def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
 def put_weights(what: str, new: Sequence[Any], old: Sequence[Array]) -> None:
     """Copy arrays into others; InputError, and nothing is changed, if they do not fit."""
     check_shapes(what, [np.shape(array) for array in new], [array.shape for array in old])
-    for given, own in zip(new, old, strict=True):
-        own[...] = array_module(own).asarray(np.asarray(given, own.dtype))
+    try:
+        arrays = [np.asarray(to_device(given, "cpu"), own.dtype) for given, own in zip(new, old, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: {error}, expected arrays of numbers") from error
+    for given, own in zip(arrays, old, strict=True):
+        own[...] = array_module(own).asarray(given)
 
 
 def check_shapes(what: str, given: Sequence[tuple[int, ...]], own: Sequence[tuple[int, ...]]) -> None:

@@ -51,7 +51,7 @@ class Sequential(Trained):
     choices = ("dtype", "device", "seed")
     inner: list[Layer]
 
-    def __init__(self, layers: Iterable[Layer] = (), *, trainable: bool = True, name: str = "sequential",
+    def __init__(self, layers: Iterable[Layer] | None = None, *, trainable: bool = True, name: str = "sequential",
                  dtype: str = "float32", device: str = "cpu", seed: int = 0):
         self.name, self.dtype, self.device, self.seed = name, dtype, device, seed
         look_up("dtype", dtype, dict.fromkeys(("float32", "float64")))
@@ -69,7 +69,7 @@ class Sequential(Trained):
         self.chosen_optimizer: Any = None
         self.compiled = False
         self.history: History | None = None  # of the last `fit`
-        for layer in layers:
+        for layer in layers or ():
             self.add(layer)
 
     def __repr__(self) -> str:

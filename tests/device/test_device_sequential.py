@@ -29,3 +29,21 @@ def test_training_is_the_same_on_both(name, rng, cupy):
     assert found[1][0] == {name: pytest.approx(values, rel=1e-12) for name, values in found[0][0].items()}
     for on_cpu, on_device in zip(found[0][1:], found[1][1:], strict=True):
         assert on_device == pytest.approx(on_cpu, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "keras", "h5"])
+def test_frozen_saved_and_loaded_on_the_device_it_goes_on(ending, rng, cupy, tmp_path):
+    if ending != "safetensors":
+        pytest.importorskip("h5py")
+    x, y = examples.vectors(rng), examples.one_hot(rng, 24, 4)
+    layers = examples.seed_network(sequential, input_shape=(examples.T, examples.I))
+    model = sequential.Sequential(layers, device="cuda", dtype="float64")
+    layers[0].trainable = False
+    model.compile("adam", "categorical_crossentropy")
+    before = layers[0].get_weights()
+    model.fit(x, y, batch_size=8, verbose=0, class_weight={0: 2.0})
+    assert all((old == new).all() for old, new in zip(before, layers[0].get_weights(), strict=True))
+    model.save(tmp_path / f"network.{ending}")
+    loaded = sequential.load_model(tmp_path / f"network.{ending}", device="cuda")
+    histories = [one.fit(x, y, batch_size=8, epochs=2, verbose=0).history["loss"] for one in (model, loaded)]
+    assert histories[1] == pytest.approx(histories[0], rel=1e-9)

@@ -286,8 +286,16 @@ def test_what_is_no_file_of_ours_is_called_by_its_name(tmp_path):
 
 
 def names_elsewhere(file):
+    other = file.filename + ".secret"
+    with h5py.File(other, "w") as content:
+        content["kernel"] = np.zeros((4, 3), "f4")
     del file["model_weights/dense_1/dense_1/kernel:0"]
-    file["model_weights/dense_1/dense_1/kernel:0"] = h5py.ExternalLink("other.h5", "/secret")
+    file["model_weights/dense_1/dense_1/kernel:0"] = h5py.ExternalLink(other, "/kernel")
+
+
+def names_itself(file):
+    file["model_weights/other"] = h5py.SoftLink("/model_weights/dense_1")
+    file["model_weights"].attrs["layer_names"] = [b"lstm_1", b"other"]
 
 
 def packed(file):
@@ -324,7 +332,7 @@ def test_an_optimizers_state_that_there_cannot_be(place, value, words, rng, tmp_
         saving.load_model(tmp_path / "a.keras")
 
 
-@pytest.mark.parametrize("spoil", [names_elsewhere, packed, many_names, no_json, a_number])
+@pytest.mark.parametrize("spoil", [names_elsewhere, names_itself, packed, many_names, no_json, a_number])
 def test_a_spoilt_h5_is_refused(spoil, tmp_path):
     keras2(tmp_path / "old.h5")
     with h5py.File(tmp_path / "old.h5", "a") as file:

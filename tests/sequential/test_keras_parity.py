@@ -108,7 +108,8 @@ def test_a_metric_is_logged_by_the_name_that_it_was_given(rng):
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "LSTM", "Dense", "Embedding", "Dropout", "Activation",
                                   "Masking", "RepeatVector", "TimeDistributed", "Bidirectional", "Input",
-                                  "EarlyStopping", "ModelCheckpoint", "compile", "fit", "evaluate", "predict"])
+                                  "EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "LearningRateScheduler",
+                                  "CSVLogger", "compile", "fit", "evaluate", "predict"])
 def test_what_is_given_by_place_means_the_same(name):
     """Our positional parameters are the first of Keras', in its order."""
     def parameters(where, network):
