@@ -46,8 +46,9 @@ examples:
 def add_arguments(parser: Parser) -> None:
     text = parser.add_argument_group("model and text")
     add_models(text)
-    text.add_argument("--input", metavar="FILE",
-                      help="input file, UTF-8 or .gz, a sentence a line (default: standard input)")
+    text.add_argument("--input", default="-", metavar="FILE",
+                      help="input file, a sentence a line, UTF-8, plain or packed (.gz, .xz, .bz2); -: standard input, "
+                      "which is the default")
     text.add_argument("--output", metavar="FILE",
                       help="output file, written when all is translated (default: standard output)")
     search = parser.add_argument_group("search")
@@ -91,14 +92,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
-    from ..data.text import lines_of, stream_lines
+    from ..data.text import stream_lines
     from ..translate import Translator
 
     shared = replacing(args)
-    interactive = args.input is None and sys.stdin.isatty()
+    interactive = args.input == "-" and sys.stdin.isatty()
     # the first one reads and writes; the others have its lines, and nothing to write
-    lines = ranks.on_first(lambda: lines_of(sys.stdin.buffer, "standard input") if args.input is None
-                           else stream_lines(args.input)) or ()
+    lines = ranks.on_first(lambda: stream_lines(args.input)) or ()
     translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
     if ranks.size > 1:
         models = getattr(translator.model, "models", [translator.model])
