@@ -25,6 +25,7 @@ class Dependent(NamedTuple):
 
 
 TRAIN = (
+    Dependent("columns", lambda v: v.get("train_tsv") or v.get("valid_tsv"), "needs --train-tsv or --valid-tsv"),
     Dependent("min_count", lambda v: v["vocab"] == "word", "is for --vocab word: subwords are not counted by it"),
     Dependent("window", lambda v: v["attention"] != "global", "is for --attention local-m or local-p"),
     Dependent("max_source", lambda v: v["score"] == "location", "is for --score location"),

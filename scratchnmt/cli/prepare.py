@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import device_module
+from ..data.columns import Column
 from ..data.encode import check_place, open_or_build
-from ..data.text import CountedLines, Text, check_parallel, read_parallel
+from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary
 from ..errors import InputError
 from ..files.run_folder import CORPUS, RunFolder
@@ -25,13 +27,25 @@ from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
-from .choices import CHANGEABLE, DATA, DATA_FILES, MODEL, OUTPUT, RECORDING, STOPPING, TRAINING, VOCABULARY, defaults
+from .choices import (
+    CHANGEABLE,
+    DATA,
+    DATA_FILES,
+    DATA_TABLES,
+    MODEL,
+    OUTPUT,
+    RECORDING,
+    STOPPING,
+    TRAINING,
+    VOCABULARY,
+    defaults,
+)
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
 
 _LEARN_FROM = 1_000_000  # lines
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
-ALL_DEFAULTS = {**defaults({**VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
+ALL_DEFAULTS = {**defaults({**DATA, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
 
 
 class Prepared(NamedTuple):
@@ -47,22 +61,24 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     """
     ranks = ranks or Ranks()
     check_place(folder / CORPUS)
-    missing = [flag(name) for name in DATA_FILES if name not in given]
+    files = text_files(given)
+    missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     check_dependent(TRAIN, given, ALL_DEFAULTS)
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
-    model_choices, data_choices, vocabulary = (_choose(group, given) for group in (MODEL, DATA, VOCABULARY))
+    model_choices, vocabulary = (_choose(group, given) for group in (MODEL, VOCABULARY))
+    max_length = _choose(DATA, given)["max_length"]
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, and a device with such kernels
     _check_memory(NMTConfig(8, 8, **model_choices), dtype)
     device = how.get("device", "cpu")
     device_module(device)
     choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
-    valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
-    src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(given), **vocabulary, seed=options.seed))
-    origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices, **vocabulary}
-    data = _encoded(folder, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks)
+    valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
+    src_vocab, tgt_vocab = ranks.from_first(lambda: _learn(*_train_files(files), **vocabulary, seed=options.seed))
+    origin = {**_places(given), "max_length": max_length, **vocabulary}
+    data = _encoded(folder, files, valid_lines, src_vocab, tgt_vocab, max_length, ranks)
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
@@ -79,14 +95,15 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     run = folder.read()
     before = {**run.data, **run.config.to_dict(), **run.training, "dtype": run.dtype}
     for name, value in given.items():
-        if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
+        if name not in (*DATA_FILES, *DATA_TABLES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
                              f"{before[name]}: leave it out, or start another run")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions.from_dict({**run.training, **changed})
-    told = {**run.data, **given}
-    files: dict[str, str] = {name: told[name] for name in DATA_FILES if told.get(name) is not None}
+    kept = _without_replaced(run.data, given)
+    told = {**kept, **given}
+    files = text_files(told)
     missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"the run in {folder} does not say where its text came from: "
@@ -95,10 +112,43 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks)
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
-    return Prepared(model, replace(data, origin={**run.data, **files}), options)
+    return Prepared(model, replace(data, origin={**kept, **_places(told)}), options)
 
 
-def _learn(src_path: str, tgt_path: str, **vocabulary: Any) -> tuple[Vocabulary, Vocabulary]:
+def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
+    """The texts that are told of, by the names of DATA_FILES: files of their own, or columns of one for both sides."""
+    columns = told.get("columns", DATA["columns"].default).split(",")
+    if len(columns) != 2 or not all(columns) or "0" in columns:
+        raise InputError(f"columns is {told['columns']}, expected those of source and target, such as 1,2 or en,de")
+    if "-" in (told.get(name) for name in (*DATA_FILES, *DATA_TABLES)):
+        raise InputError("standard input (-) is read once, and training reads its text more than once: expected files")
+    files: dict[str, TextPath] = {}
+    for table, *sides in zip(DATA_TABLES, DATA_FILES[::2], DATA_FILES[1::2], strict=True):
+        for name, column in zip(sides, columns, strict=True):
+            if told.get(table) is None and told.get(name) is not None:
+                files[name] = told[name]
+            elif told.get(table) is not None and told.get(name) is not None:
+                raise InputError(f"{flag(table)} holds both sides: leave {flag(name)} out")
+            elif told.get(table) is not None:
+                files[name] = Column(told[table], column)
+    return files
+
+
+def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a run was told, without the two files that a table takes the place of, or the other way round."""
+    gone = []
+    for table, *sides in zip(DATA_TABLES, DATA_FILES[::2], DATA_FILES[1::2], strict=True):
+        gone += sides if table in given else [table] if set(sides) & set(given) else []
+    return {name: value for name, value in before.items() if name not in gone}
+
+
+def _places(told: Mapping[str, Any]) -> dict[str, str]:
+    """Where the texts are, for whoever resumes the run, from another folder perhaps."""
+    files = {name: os.path.abspath(told[name]) for name in (*DATA_FILES, *DATA_TABLES) if told.get(name) is not None}
+    return {**files, "columns": told["columns"]} if "columns" in told else files
+
+
+def _learn(src_path: TextPath, tgt_path: TextPath, **vocabulary: Any) -> tuple[Vocabulary, Vocabulary]:
     """The vocabularies of two text files, which are parallel."""
     src_lines, tgt_lines = Text(src_path), Text(tgt_path)
     check_parallel(src_lines.path, len(src_lines), tgt_lines.path, len(tgt_lines))
@@ -123,8 +173,8 @@ def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: 
     return build(src_lines), build(tgt_lines)
 
 
-def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
-             tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks) -> TrainingData:
+def _encoded(folder: RunFolder, files: dict[str, TextPath], valid_lines: tuple[list[str], list[str]],
+             src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks) -> TrainingData:
     """The data of a run, whose training text is kept as ids in a folder of the run's."""
     corpus, left_out = ranks.in_turn(
         lambda: open_or_build(folder / CORPUS, *_train_files(files), src_vocab, tgt_vocab,
@@ -133,7 +183,7 @@ def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[s
     return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
 
 
-def _train_files(files: dict[str, str]) -> tuple[str, str]:
+def _train_files(files: dict[str, TextPath]) -> tuple[TextPath, TextPath]:
     return files["train_src"], files["train_tgt"]
 
 

@@ -10,17 +10,20 @@ from contextlib import ExitStack
 import numpy as np
 
 from ..arrays import keep_freed_memory
+from ..data.columns import Column
+from ..data.text import TextPath
 from ..errors import require
 from ..files.run_folder import CURVES, RunFolder
 from ..parallel.ranks import Ranks, processes, together, world
 from ..training import TrainingData, TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
-from .prepare import Prepared, prepare, prepare_resumed
+from .prepare import Prepared, prepare, prepare_resumed, text_files
 
 HELP = "train a model on two files of sentences that are translations of each other"
 USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
                         --out DIR [options]
+       scratchnmt train --train-tsv FILE --valid-tsv FILE [--columns SRC,TGT] --out DIR [options]
        scratchnmt train --out DIR --resume"""
 EPILOG = """\
 Line n of one file must be the translation of line n of the other.  The text can be raw: the vocabulary of
@@ -94,14 +97,16 @@ def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> in
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
-        src, ref = (_as_typed(data.origin[name]) for name in DATA_FILES[2:])
+        texts = text_files(data.origin)
+        src, ref = (_as_typed(texts[name]) for name in DATA_FILES[2:])
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}")
     return 0
 
 
-def _as_typed(path: str) -> str:
-    """As one would type it: relative if it is below the present folder, quoted if need be."""
+def _as_typed(path: TextPath) -> str:
+    """As one would type it: relative if it is below the present folder, quoted if need be; a column cut out."""
     relative = os.path.relpath(path)
-    return shlex.quote(path if relative.startswith("..") else relative)
+    name = os.fspath(path) if relative.startswith("..") else relative
+    return f"<({Column(name, path.name).command()})" if isinstance(path, Column) else shlex.quote(name)
