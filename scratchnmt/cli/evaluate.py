@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .dependent import EVALUATE, check_parsed
@@ -16,6 +17,7 @@ from .parser import (
     add_replacing,
     add_search_options,
     computing,
+    long_lines,
     replacing,
     search_options,
 )
@@ -25,7 +27,7 @@ USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [option
 EPILOG = """\
 BLEU and chrF are sacreBLEU's, of detokenised translations against the references as they are; quote them
 with their signatures.  Perplexity is of the references' tokens, so that models with different vocabularies
-cannot be compared by it.
+cannot be compared by it.  Sources that are too long to be translated are cropped, with a warning (--long).
 
 example:
   scratchnmt evaluate --model runs/en-de --src test.en --ref test.de"""
@@ -49,37 +51,43 @@ def run(args: argparse.Namespace) -> int:
     from ..data.text import read_parallel
     from ..errors import require
     from ..translate import Translator
-    from .translate import check_output, write_lines
+    from .output import check_output, write_lines
 
     check_parsed(EVALUATE, args)
     check_output(args.output)
     require("sacrebleu", extra="train")
     unknown = replacing(args)
     src, ref = read_parallel(args.src, args.ref)
-    translator = Translator.load(args.model, **computing(vars(args)))
+    translator, long = Translator.load(args.model, **computing(vars(args))), long_lines(args)
     started = time.perf_counter()
-    found = translator.translate(src, **search_options(args), **unknown)
+    results = translator.stream(src, **search_options(args), **unknown, long=long)
+    found: list[str] = []
+    if args.output:
+        write_lines(args.output, _noted(results, found))
+    else:
+        found.extend(results)
     seconds = time.perf_counter() - started
-    scores = {**_scores(translator, src, ref, found, args.batch_size), "beam_size": args.beam,
+    perplexity = translator.perplexity(src, ref, batch_size=args.batch_size, long=long)
+    scores = {**_scores(ref, found), "perplexity": perplexity, "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
-    if args.output:
-        write_lines(args.output, found)
     print(json.dumps(scores) if args.json else _table(scores))
     return 0
 
 
-def _scores(translator: Any, src: list[str], ref: list[str], found: list[str],
-            batch_size: int) -> dict[str, Any]:
-    from ..data.batches import epoch_batches
-    from ..data.encode import encode_parallel
-    from ..metrics import chrf, corpus_bleu, perplexity
+def _noted(lines: Iterable[str], found: list[str]) -> Iterator[str]:
+    """The lines, which are also kept in `found`."""
+    for line in lines:
+        found.append(line)
+        yield line
 
-    examples, _ = encode_parallel(src, ref, translator.src_vocab, translator.tgt_vocab)
-    batches = (examples.batch(indices) for indices in epoch_batches(examples.lengths(), batch_size))
+
+def _scores(ref: list[str], found: list[str]) -> dict[str, Any]:
+    from ..metrics import chrf, corpus_bleu
+
     bleu, characters = corpus_bleu(found, ref), chrf(found, ref)
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
-            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches)}
+            "chrf_signature": characters.signature}
 
 
 def _table(scores: dict[str, Any]) -> str:

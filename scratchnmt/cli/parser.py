@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from ..errors import did_you_mean
 from ..kernels import CHOICES, MATMULS
+from ..long_lines import CHOICES as LONG
+from ..long_lines import LongLines
 from ..parallel.ranks import Ranks, speaks_first
 
 
@@ -113,8 +116,11 @@ def add_search_options(group: Any) -> None:
     add_option(group, "beam", 5, "beam size; 1, without a length penalty, is greedy search")
     add_option(group, "length_penalty", 0.0, "alpha of the length penalty (Wu et al. 2016: 0.6 to 1); 0: none, "
                "larger favours longer translations")
-    add_option(group, "max_length", None,
-               "maximum length of a translation in tokens (default: 2 S + 10, of a source of S tokens)", type=int)
+    add_option(group, "max_length", None, "maximum length of a translation in tokens (default: 2 S + 10, of a source "
+               "of S tokens); with --long, of a source, too", type=int)
+    add_option(group, "long", None, "what to do with a source line of more than --max-length tokens, or of more than "
+               "fit into memory or than the model knows: crop it, skip it (an empty line), or stop (default: crop, but "
+               "only what does not fit)", choices=LONG)
     add_option(group, "batch_size", 64, "batch size, in sentences")
 
 
@@ -122,6 +128,15 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_search_options`, as Translator.translate takes them."""
     return {"beam_size": args.beam, "length_penalty": args.length_penalty, "max_length": args.max_length,
             "batch_size": args.batch_size}
+
+
+def long_lines(args: argparse.Namespace, default: str = "crop", warns: bool = True) -> LongLines:
+    """What --long and --max-length say of long lines; a warning of each that is cropped or skipped, if it `warns`."""
+    def warn(told: str) -> None:
+        if warns:
+            print(f"{args.parser.prog}: warning: {told}", file=sys.stderr, flush=True)
+
+    return LongLines(args.long, args.max_length, warn) if args.long else LongLines(default, None, warn)
 
 
 def add_replacing(group: Any) -> None:

@@ -15,6 +15,7 @@ from ..arrays import to_device
 from ..errors import InputError
 from ..parallel.ranks import Ranks, together, world
 from .dependent import TRANSLATE, check_parsed
+from .output import check_output, write_lines
 from .parser import (
     Parser,
     add_computing,
@@ -23,6 +24,7 @@ from .parser import (
     add_replacing,
     add_search_options,
     computing,
+    long_lines,
     replacing,
     search_options,
 )
@@ -30,7 +32,8 @@ from .parser import (
 HELP = "translate standard input, or a file, with a trained model"
 USAGE = "scratchnmt translate --model DIR [DIR ...] [--input FILE] [--output FILE] [options]"
 EPILOG = """\
-One line in, one line out, in the same order; a blank line gives a blank line.  With --n-best N, up to N
+One line in, one line out, in the same order; a blank line gives a blank line.  A line that is too long to be
+translated is cropped, with a warning; --long says what else to do with it.  With --n-best N, up to N
 lines for each line of the input, best first, of three columns separated by tabs: the number of the
 input's line (from 1), the log-probability of the translation, the translation.
 
@@ -40,6 +43,7 @@ examples:
   mpirun -n 4 scratchnmt translate --model runs/en-de --input test.en --output test.out.de
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png
   scratchnmt translate --model runs/en-de --input test.en --replace-unknown --dictionary en-de.tsv
+  xz -dc crawl.en.xz | scratchnmt translate --model runs/en-de --input - --max-length 200 --long skip
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --sample --temperature 0.5 --seed 1"""
 
 
@@ -50,7 +54,8 @@ def add_arguments(parser: Parser) -> None:
                       help="input file, a sentence a line, UTF-8, plain or packed (.gz, .xz, .bz2); -: standard input, "
                       "which is the default")
     text.add_argument("--output", metavar="FILE",
-                      help="output file, written when all is translated (default: standard output)")
+                      help="output file, which appears when all is translated; if that fails, what was done is in "
+                      "FILE.partial (default: standard output)")
     search = parser.add_argument_group("search")
     add_search_options(search)
     add_option(search, "read_ahead", None, "lines read before the first is translated, so that sentences of similar "
@@ -95,7 +100,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     from ..data.text import stream_lines
     from ..translate import Translator
 
-    shared = replacing(args)
+    shared = {**replacing(args), "long": long_lines(args, warns=ranks.first)}
     interactive = args.input == "-" and sys.stdin.isatty()
     # the first one reads and writes; the others have its lines, and nothing to write
     lines = ranks.on_first(lambda: stream_lines(args.input)) or ()
@@ -113,11 +118,8 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     if not ranks.first:
         for _ in results:
             pass
-    elif args.output:
-        write_lines(args.output, ranks.passed_on(_format(results)))
     else:
-        for line in ranks.passed_on(_format(results)):
-            print(line, flush=window is not None)
+        write_lines(args.output, ranks.passed_on(_format(results)))
 
 
 def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args: argparse.Namespace) -> Iterator[Any]:
@@ -127,21 +129,6 @@ def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args
     drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed,
                               max_length=args.max_length, batch_size=args.batch_size, **shared)
     return (text for text, _ in drawn)
-
-
-def check_output(path: str | None) -> None:
-    """InputError if the file cannot be written, as far as this can be told beforehand."""
-    if path is not None and Path(path).is_dir():
-        raise InputError(f"{path} is a directory, expected a file to write to")
-    if path is not None and not Path(path).parent.is_dir():
-        raise InputError(f"{path} cannot be written: {Path(path).parent} is not a folder")
-
-
-def write_lines(path: str, lines: Iterable[str]) -> None:
-    """All lines, or, if anything goes wrong on the way, nothing."""
-    from ..files.atomic import write_atomically
-
-    write_atomically(path, ((line + "\n").encode() for line in lines))
 
 
 def _format(results: Iterable[Any]) -> Iterator[str]:
@@ -157,6 +144,7 @@ def _draw_maps(translator: Any, lines: Iterable[str], args: argparse.Namespace) 
     from ..plots import attention_map
 
     options = {name: value for name, value in search_options(args).items() if name != "batch_size"}
+    options["long"] = long_lines(args, warns=False)  # the translation itself warns
     first = Path(args.attention)
     for number, line in zip(count(1), lines):
         attended = translator.translate_with_attention(line, **options)
