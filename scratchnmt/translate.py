@@ -106,6 +106,7 @@ class Translator:
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         pieces: bool = False,
+        remove_bpe: bool = False,
         long: LongLines = REFUSED,
     ) -> Iterator[Any]:
         """Translate lines as they come; yield one result for each, in order.  Blank in, blank out.
@@ -114,20 +115,21 @@ class Translator:
         first, score being the log-probability.  length_penalty is the alpha of scratchnmt.search, and
         beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
         included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the
-        results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences of
-        like length; window=1 answers each line before it reads the next.  replace_unknown puts the source word
-        with the most attention in the place of <unk>, or what the dictionary has for that word (see
-        scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found, with
-        spaces between, for `score`.  long: what becomes of a source of more tokens than it allows, than the model
-        knows places for (score "location") or than a search that fits into memory (see scratchnmt.long_lines);
-        skipped, it gives what a blank line gives.
+        results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences
+        of like length; window=1 answers each line before it reads the next.  replace_unknown puts the source
+        word with the most attention in the place of <unk>, or what the dictionary has for that word (see
+        scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found,
+        with spaces between, for `score`.  remove_bpe: the words are parts of words, of a text that was segmented
+        before training, and are joined (see scratchnmt.data.segmented).  long: what becomes of a source of more
+        tokens than it allows, than the model knows places for (score "location") or than a search that fits
+        into memory (see scratchnmt.long_lines); skipped, it gives what a blank line gives.
 
         Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty, a model whose
         unknown words cannot be replaced; with its number, for a line that is too long, if such lines are refused.
         """
         n = 1 if n_best is None else n_best
         search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
-        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces)
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces, remove_bpe)
         results = self._stream(lines, window, batch_size, max_length, search, write, long)
         return (scored[0][0] for scored in results) if n_best is None else results
 
@@ -144,6 +146,7 @@ class Translator:
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         pieces: bool = False,
+        remove_bpe: bool = False,
         long: LongLines = REFUSED,
     ) -> Iterator[tuple[str, float]]:
         """Draw a translation of every line as they come; yield (text, score) of each, in order.
@@ -152,7 +155,7 @@ class Translator:
         errors as in `stream`.  What line n gives depends on the seed and on n, but for rounding not on other lines.
         """
         search = self._sampling(seed, temperature=temperature, top_k=top_k)
-        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces)
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces, remove_bpe)
         return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search, write, long))
 
     def _beam(self, **options: Any) -> _Search:

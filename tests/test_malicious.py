@@ -1,6 +1,9 @@
 """Files that are whole and made to cost more than their size, as tests/stress/fuzz.py draws them, and by name."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import random
 import sys
@@ -20,6 +23,8 @@ from stress import malicious
 from stress.malicious import KINDS, dictionary, large, number, tensor, word
 from test_stress import fuzz  # the script
 
+from scratchnmt.data.columns import Column
+from scratchnmt.data.text import Text, read_lines, stream_lines
 from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, split_words
 from scratchnmt.errors import InputError
 from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
@@ -37,7 +42,7 @@ def bounded(load, *paths, seconds=1.0, megabytes=150):
     for path in paths:
         ended, took, memory = cost(lambda path=path: load(path))
         assert (ended, took < seconds, memory - base < megabytes) == (fuzz.NAMES[fuzz.REFUSED], True, True), (
-            f"{path.name}: {ended} after {took:.1f} s, {memory - base:.0f} MB")
+            f"{os.path.basename(path)}: {ended} after {took:.1f} s, {memory - base:.0f} MB")
 
 
 def pickled(folder, *contents):
@@ -127,6 +132,20 @@ def test_archives_that_unpack_to_more_than_they_are(tmp_path):
         data = malicious.zipped({"config.json": json.dumps(content).encode(), "model.weights.h5": weights}, kind)
         (tmp_path / name).write_bytes(data)
         bounded(load_model, tmp_path / name)
+
+
+def test_text_that_unpacks_to_far_more_than_its_file(tmp_path):
+    for name, pack in ("gzip", gzip.compress), ("xz", lzma.compress), ("bzip2", bz2.compress):
+        (tmp_path / name).write_bytes(pack(b"x" * 100_000_000))
+        for load in (read_lines, Text, lambda path: list(stream_lines(path))):
+            bounded(load, tmp_path / name)
+    wide = lzma.compress(b"x" * 1000, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1_500_000_000}])
+    (tmp_path / "wide").write_bytes(wide)
+    bounded(read_lines, tmp_path / "wide")
+    deep = "[" * 1_000_000 + "]" * 1_000_000
+    (tmp_path / "deep").write_text(f'{{"a": {deep}}}\n' * 3)
+    bounded(read_lines, Column(str(tmp_path / "deep"), "a"))
+    bounded(Text, tmp_path / "deep")
 
 
 def test_networks_of_our_own_that_tell_of_more_than_they_hold(tmp_path):

@@ -14,6 +14,7 @@ from .parser import (
     add_computing,
     add_models,
     add_option,
+    add_remove_bpe,
     add_replacing,
     add_search_options,
     computing,
@@ -43,11 +44,13 @@ def add_arguments(parser: Parser) -> None:
     add_replacing(parser.add_argument_group("unknown words"))
     output = parser.add_argument_group("output")
     output.add_argument("--output", metavar="FILE", help="write the translations to this file")
+    add_remove_bpe(output)
     add_option(output, "json", False, "print JSON instead of the table")
     add_computing(output)
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..data.segmented import joiner
     from ..data.text import read_parallel
     from ..errors import require
     from ..translate import Translator
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     src, ref = read_parallel(args.src, args.ref)
     translator, long = Translator.load(args.model, **computing(vars(args))), long_lines(args)
     started = time.perf_counter()
-    results = translator.stream(src, **search_options(args), **unknown, long=long)
+    results = translator.stream(src, **search_options(args), **unknown, remove_bpe=args.remove_bpe, long=long)
     found: list[str] = []
     if args.output:
         write_lines(args.output, _noted(results, found))
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         found.extend(results)
     seconds = time.perf_counter() - started
     perplexity = translator.perplexity(src, ref, batch_size=args.batch_size, long=long)
+    if args.remove_bpe:
+        ref = list(map(joiner(translator.tgt_vocab), ref))
     scores = {**_scores(ref, found), "perplexity": perplexity, "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}

@@ -139,6 +139,12 @@ def long_lines(args: argparse.Namespace, default: str = "crop", warns: bool = Tr
     return LongLines(args.long, args.max_length, warn) if args.long else LongLines(default, None, warn)
 
 
+def add_remove_bpe(group: Any) -> None:
+    """--remove-bpe, which `translate` and `evaluate` share."""
+    add_option(group, "remove_bpe", False, "join the parts of words, of a text that was segmented before training: "
+               "\"@@ \" of subword-nmt, or \"\u2581\" of SentencePiece")
+
+
 def add_replacing(group: Any) -> None:
     """The options of unknown words that `translate` and `evaluate` share."""
     add_option(group, "replace_unknown", False, "replace <unk> by the source word with the largest attention weight")

@@ -21,6 +21,7 @@ from .parser import (
     add_computing,
     add_models,
     add_option,
+    add_remove_bpe,
     add_replacing,
     add_search_options,
     computing,
@@ -72,6 +73,7 @@ def add_arguments(parser: Parser) -> None:
     add_option(more, "n_best", None,
                "print the N best translations of each line with their scores (log-probabilities)", type=int)
     add_option(more, "pieces", False, "print the tokens that were found, with spaces between, for score --pieces")
+    add_remove_bpe(more)
     more.add_argument("--attention", metavar="FILE",
                       help="draw the attention weights: line 1 to FILE (.png, .svg, .pdf), line 2 to "
                       "FILE-2.png and so on")
@@ -112,7 +114,8 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     lines = ranks.same(lines, window or args.batch_size)
     if args.attention:
         lines = _draw_maps(translator, lines, args)
-    results = _results(translator, lines, {**shared, "window": window, "pieces": args.pieces}, args)
+    results = _results(translator, lines, {**shared, "window": window, "pieces": args.pieces,
+                                           "remove_bpe": args.remove_bpe}, args)
     if interactive:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     if not ranks.first:
