@@ -106,7 +106,7 @@ def test_a_resumed_run_may_find_its_pairs_in_another_form(call, text, tmp_path, 
     (["--train-tsv", "train.jsonl", "--valid-tsv", "valid.jsonl"], ["valid.jsonl, line 1 has 1 column", "keys"]),
     (["--train-tsv", "train.jsonl", "--valid-tsv", "valid.jsonl", "--columns", "en,fr"],
      ["has no key en, only translation"]),
-    (["--train-tsv", "train.tsv", "--valid-tsv", "valid.tsv", "--columns", "en,fr"], ["line 1 is not JSON"]),
+    (["--train-tsv", "train.tsv", "--valid-tsv", "valid.tsv", "--columns", "en,fr"], ["line 1 is not a JSON object"]),
     *((["--train-tsv", "train.tsv", "--valid-tsv", "valid.tsv", "--columns", columns], [f"columns is {columns}", "1,2"])
       for columns in ("3", "1,2,3", "1,", "0,1")),
     (["--train-src", "train.tsv", "--train-tgt", "train.tsv", "--valid-src", "valid.en", "--valid-tgt", "valid.fr"],

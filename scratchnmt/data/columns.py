@@ -60,10 +60,10 @@ class Column(os.PathLike):
 
     def _value(self, line: str, number: int) -> str:
         where = f"{self.path}, line {number}"
-        found: Any = parse_json(line, where)
-        if not isinstance(found, dict):
+        if not line.lstrip().startswith("{"):
             raise InputError(f"{where} is not a JSON object with the key {self.name}; columns separated by tabs are "
                              "named by their numbers, such as 1,2")
+        found: Any = parse_json(line, where)
         for key in [self.name] if self.name in found else self.name.split("."):
             if not isinstance(found, dict) or key not in found:
                 known = list(found) if isinstance(found, dict) else []
