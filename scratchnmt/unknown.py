@@ -79,7 +79,7 @@ def replaced(found: Hypothesis, src_tokens: list[str], tgt_vocab: Vocabulary,
 
 
 def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
-    """A file of lines `source word, tab, translation`, UTF-8, plain or gzip; of several entries the first counts.
+    """A file of lines `source word, tab, translation`, UTF-8, plain or packed; of several entries the first counts.
 
     A translation may be several words.  As in a WordVocabulary, an accent composed with its letter and one that
     follows it are the same; capitals differ from small letters.

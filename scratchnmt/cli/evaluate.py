@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     given = parser.add_argument_group("what to score")
     add_models(given)
     given.add_argument("--src", required=True, metavar="FILE",
-                       help="source sentences, one a line, UTF-8 or .gz")
+                       help="source sentences, one a line, UTF-8, plain or packed (.gz, .xz, .bz2); -: standard input")
     given.add_argument("--ref", required=True, metavar="FILE", help="reference translations, line by line")
     add_search_options(parser.add_argument_group("search"))
     add_replacing(parser.add_argument_group("unknown words"))

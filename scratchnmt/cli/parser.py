@@ -149,7 +149,7 @@ def add_replacing(group: Any) -> None:
     """The options of unknown words that `translate` and `evaluate` share."""
     add_option(group, "replace_unknown", False, "replace <unk> by the source word with the largest attention weight")
     group.add_argument("--dictionary", metavar="FILE", help="with --replace-unknown: replace it by its translation, if "
-                       "FILE has a line WORD<tab>TRANSLATION (UTF-8 or .gz; of several lines the first counts)")
+                       "FILE has a line WORD<tab>TRANSLATION (of several lines the first counts)")
 
 
 def replacing(args: argparse.Namespace) -> dict[str, Any]:

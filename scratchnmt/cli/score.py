@@ -25,7 +25,8 @@ example:
 def add_arguments(parser: Parser) -> None:
     given = parser.add_argument_group("what to score")
     add_models(given)
-    given.add_argument("--src", required=True, metavar="FILE", help="source sentences, one a line, UTF-8 or .gz")
+    given.add_argument("--src", required=True, metavar="FILE", help="source sentences, one a line, UTF-8, plain "
+                       "or packed (.gz, .xz, .bz2); -: standard input")
     given.add_argument("--tgt", required=True, metavar="FILE", help="their translations, line by line")
     add_option(given, "pieces", False, "the translations are tokens, as translate --pieces prints them")
     add_option(given, "max_length", None, "maximum length of a line in tokens, on either side (default: what fits into "
