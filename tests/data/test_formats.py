@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -44,6 +45,15 @@ def array():
     content = io.BytesIO()
     np.save(content, np.arange(3))
     return content.getvalue()
+
+
+def xz_that_asks_for_4_gb(text):
+    """A small file whose header says that its dictionary is as large as can be."""
+    data = bytearray(lzma.compress(text))
+    assert data[12:16] == b"\x02\0\x21\1"  # of the block: its size, flags, the filter LZMA2, bytes of its properties
+    data[16] = 40
+    data[20:24] = zlib.crc32(data[12:20]).to_bytes(4, "little")
+    return bytes(data)
 
 
 def refused(path, *parts):
@@ -97,8 +107,7 @@ def test_what_is_called_packed_has_to_be(tmp_path, suffix, name):
 def test_xz_may_not_ask_for_more_memory_than_the_best_compression_needs(tmp_path, monkeypatch):
     (tmp_path / "best").write_bytes(lzma.compress(TEXT, preset=9 | lzma.PRESET_EXTREME))
     assert read_lines(tmp_path / "best") == LINES
-    greedy = lzma.compress(TEXT, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}])
-    (tmp_path / "greedy").write_bytes(greedy)
+    (tmp_path / "greedy").write_bytes(xz_that_asks_for_4_gb(TEXT))
     refused(tmp_path / "greedy", "takes more than 128 MB of memory to be unpacked", "xz -d")
 
 
