@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice
+from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +16,11 @@ from .data.batches import Batch, make_batch
 from .data.coverage import BothSides, CoverageCounter
 from .data.vocab import EOS, SPECIALS, Vocabulary, ids_of_pieces
 from .errors import InputError
+from .long_lines import REFUSED, LongLines
+from .metrics import perplexity_of
 from .parallel.ranks import Ranks
 from .search import Hypothesis, beam_search, check_options, check_sampling, sample
-from .search.model import vocabulary_sizes
+from .search.model import longest_source, vocabulary_sizes
 from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
@@ -35,7 +39,7 @@ class AttendedTranslation(NamedTuple):
 class ScoredTranslation(NamedTuple):
     """How probable a given translation is: the sum, and what it is the sum of."""
 
-    score: float  # log-probability, in nats
+    score: float  # log-probability, in nats; NaN, without tokens, of a pair that was skipped
     tokens: list[str]  # T, the last is </s>
     token_scores: list[float]  # T log-probabilities, each given the tokens before
 
@@ -110,6 +114,8 @@ class Translator:
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         pieces: bool = False,
+        remove_bpe: bool = False,
+        long: LongLines = REFUSED,
     ) -> Iterator[Any]:
         """Translate lines as they come; yield one result for each, in order.  Blank in, blank out.
 
@@ -117,20 +123,22 @@ class Translator:
         first, score being the log-probability.  length_penalty is the alpha of scratchnmt.search, and
         beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
         included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the
-        results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences of
-        like length; window=1 answers each line before it reads the next.  replace_unknown puts the source word
-        with the most attention in the place of <unk>, or what the dictionary has for that word (see
-        scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found, with
-        spaces between, for `score`.
+        results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences
+        of like length; window=1 answers each line before it reads the next.  replace_unknown puts the source
+        word with the most attention in the place of <unk>, or what the dictionary has for that word (see
+        scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found,
+        with spaces between, for `score`.  remove_bpe: the words are parts of words, of a text that was segmented
+        before training, and are joined (see scratchnmt.data.segmented).  long: what becomes of a source of more
+        tokens than it allows, than the model knows places for (score "location") or than a search that fits
+        into memory (see scratchnmt.long_lines); skipped, it gives what a blank line gives.
 
         Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty, a model whose
-        unknown words cannot be replaced; with its number, for a line so long that its search might not fit
-        into memory.
+        unknown words cannot be replaced; with its number, for a line that is too long, if such lines are refused.
         """
         n = 1 if n_best is None else n_best
         search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
-        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces)
-        results = self._stream(lines, window, batch_size, max_length, search, write)
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces, remove_bpe)
+        results = self._stream(lines, window, batch_size, max_length, search, write, long)
         return (scored[0][0] for scored in results) if n_best is None else results
 
     def sample(
@@ -146,6 +154,8 @@ class Translator:
         replace_unknown: bool = False,
         dictionary: Mapping[str, str] | None = None,
         pieces: bool = False,
+        remove_bpe: bool = False,
+        long: LongLines = REFUSED,
     ) -> Iterator[tuple[str, float]]:
         """Draw a translation of every line as they come; yield (text, score) of each, in order.
 
@@ -153,8 +163,8 @@ class Translator:
         errors as in `stream`.  What line n gives depends on the seed and on n, but for rounding not on other lines.
         """
         search = self._sampling(seed, temperature=temperature, top_k=top_k)
-        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces)
-        return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search, write))
+        write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces, remove_bpe)
+        return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search, write, long))
 
     def _beam(self, **options: Any) -> _Search:
         check_options(max_steps=1, **options)
@@ -173,7 +183,8 @@ class Translator:
 
         return _Search(1, find)
 
-    def _stream(self, lines, window, batch_size, max_length, search, write) -> Iterator[list[tuple[str, float]]]:
+    def _stream(self, lines, window, batch_size, max_length, search, write, long
+                ) -> Iterator[list[tuple[str, float]]]:
         """(text, score) of what is found for each line; everything is checked before a line is read."""
         if isinstance(lines, str):
             raise TypeError("lines must be a list of sentences, not one string")
@@ -181,14 +192,14 @@ class Translator:
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
         _check_max_length(max_length)
-        return self._by_windows(enumerate(lines, start=1), window, batch_size, max_length, search, write)
+        return self._by_windows(enumerate(lines, start=1), window, batch_size, max_length, search, write, long)
 
-    def _by_windows(self, lines, window, batch_size, max_length, search, write: Writer
+    def _by_windows(self, lines, window, batch_size, max_length, search, write: Writer, long
                     ) -> Iterator[list[tuple[str, float]]]:
         """Several processes read a window each at once, so that the batches are those of one process."""
         window, at_once = (window, 1) if window else (_WINDOW * batch_size, self.ranks.size)
         while taken := list(islice(lines, window * at_once)):
-            encoded = [_Line(n, line, self._encode(line, f"line {n}", max_length, search)) for n, line in taken]
+            encoded = [_Line(n, line, self._encode(line, f"line {n}", max_length, search, long)) for n, line in taken]
             for line in encoded:
                 self.seen[0].add(line.text, line.ids)
             cut = (self._cut(encoded[at : at + window], batch_size, max_length, search)
@@ -210,7 +221,7 @@ class Translator:
     def _cut(self, lines: list[_Line], batch_size, max_length, search) -> Iterator[list[_Line]]:
         """Batches of those that are not blank, ascending in length."""
         order = sorted((i for i, line in enumerate(lines) if line.ids), key=lambda i: len(lines[i].ids))
-        sizes = [self._search_size(line.ids, max_length, search) for line in lines]
+        sizes = [self._search_size(len(line.ids), max_length, search) for line in lines]
         return ([lines[i] for i in chosen] for chosen in _batches(order, sizes, batch_size))
 
     def _search(self, sentences, batch_size, max_length, search, numbers=(1,)) -> list[list[Hypothesis]]:
@@ -224,24 +235,41 @@ class Translator:
                              f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}{beam}"
                              ) from error
 
-    def _encode(self, line, name, max_length, search) -> list[int]:
-        """The ids of a line; InputError, calling it `name`, if its search alone takes too much memory."""
+    def _encode(self, line, name, max_length, search, long: LongLines) -> list[int]:
+        """The ids of a line, none if it is skipped; an error or a warning calls it `name`."""
         ids = self.src_vocab.encode(line)
-        size = self._search_size(ids, max_length, search)
-        if size > _MEMORY:
-            raise InputError(f"{name} has {len(ids):,} tokens: a search with beam_size {search.beam_size} "
-                             f"and max_length {_limit(len(ids), max_length):,} may keep "
-                             f"{size / 2**20:,.0f} MB of attention weights, the limit is {_MEMORY >> 20} MB")
-        return ids
+        most, why = self._most_source(len(ids), long)
+        fits = bisect_right(range(most + 1), _MEMORY, key=lambda S: self._search_size(S, max_length, search)) - 1
+        if fits < most:
+            most, why = fits, (
+                f"a search with beam_size {search.beam_size} and max_length {_limit(len(ids), max_length):,} may keep "
+                f"{self._search_size(len(ids), max_length, search) / 2**20:,.0f} MB of attention weights, the limit is "
+                f"{_MEMORY >> 20} MB")
+        return ids if len(ids) <= most else ids[: long.decide(f"{name} has {len(ids):,} tokens: {why}", most) or 0]
 
-    def _search_size(self, ids, max_length, search) -> int:
-        """Bytes of the attention weights (T, K, S) that the search of one sentence keeps, at most."""
-        weights = search.beam_size * len(ids) * _limit(len(ids), max_length)
-        return weights * self.model.params.flat.itemsize
+    def _most_source(self, S: int, long: LongLines) -> tuple[int, str]:
+        """How many of a source's S tokens may be used, memory aside, and why no more."""
+        limits = [(S, "")]
+        if long.most is not None:
+            limits.append((long.most, f"max_length is {long.most:,}"))
+        if (places := longest_source(self.model)) is not None:
+            limits.append((places, f"score 'location' knows {places:,} places"))
+        return min(limits, key=lambda limit: limit[0])
 
-    def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], *, batch_size: int = 64, pieces: bool = False
-              ) -> list[ScoredTranslation]:
+    def _search_size(self, S: int, max_length, search) -> int:
+        """Bytes of the attention weights (T, K, S) that the search of a sentence of S tokens keeps, at most."""
+        return search.beam_size * S * _limit(S, max_length) * self.model.params.flat.itemsize
+
+    def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], **options: Any) -> list[ScoredTranslation]:
         """How probable each line of tgt_lines is as the translation of the same line of src_lines.
+
+        Options and errors as in `stream_scores`.
+        """
+        return list(self.stream_scores(src_lines, tgt_lines, **options))
+
+    def stream_scores(self, src_lines: Iterable[str], tgt_lines: Iterable[str], *, batch_size: int = 64,
+                      pieces: bool = False, long: LongLines = REFUSED) -> Iterator[ScoredTranslation]:
+        """The scores of pairs of lines, in order, some batches at a time; all lines are checked before the first.
 
         No search (forced decoding): the score of a translation that ended is the score with which the search found
         it, if it has the tokens that were found.  With words it has; SentencePiece cuts a text in its own way, while a
@@ -249,45 +277,78 @@ class Translator:
         with spaces between, as `stream(..., pieces=True)` gives them, and scored as they are.
 
         A blank line is the empty translation, only </s>; of a blank line it is what `stream` makes of it, no tokens
-        and a score of 0.
+        and a score of 0.  long: what becomes of a pair with a side of more tokens than it allows, a source of more than
+        the model knows places for, or more of both than fit into memory: cropped, on both sides, to what long.most
+        allows, and else in the source; skipped, with no tokens and a score of NaN; or refused.
 
         Raises InputError for unequal numbers of lines and, with its number, for a line that is blank in the source
-        alone, for one so long that scoring it might not fit into memory, and for what is no piece.
+        alone, for one that is too long, if such lines are refused, and for what is no piece.
         """
         if isinstance(src_lines, str) or isinstance(tgt_lines, str):
             raise TypeError("lines must be lists of sentences, not one string")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}")
         pairs = self._encode_pairs(list(src_lines), list(tgt_lines), pieces)
-        found = [ScoredTranslation(0.0, [], []) for _ in pairs]
-        order = sorted((i for i, (src, _) in enumerate(pairs) if src), key=lambda i: len(pairs[i][1]))
-        longest = accumulate((len(pairs[i][0]) for i in order), max)  # so that these sizes ascend, too
-        sizes = {i: self._score_size(S, len(pairs[i][1])) for i, S in zip(order, longest, strict=True)}
-        for chosen in _batches(order, sizes, batch_size):
-            for i, scores in zip(chosen, self._token_scores([pairs[i] for i in chosen], batch_size), strict=True):
-                tokens = [*map(self.tgt_vocab.token, pairs[i][1]), SPECIALS[EOS]]
-                found[i] = ScoredTranslation(sum(scores), tokens, scores)
-        return found
+        for n, (src, tgt) in enumerate(pairs, start=1):
+            if tgt and not src:
+                raise InputError(f"line {n} is blank in the source and not in the target: it can be no translation")
+        return self._scored([self._fit_pair(n, *pair, long) for n, pair in enumerate(pairs, start=1)], batch_size)
+
+    def perplexity(self, src_lines: Sequence[str], *references: Sequence[str], batch_size: int = 64,
+                   long: LongLines = REFUSED) -> float:
+        """exp of the mean nats per token of the references, </s> included, of the pairs that are blank on no side.
+
+        long and the errors as in `stream_scores`; InputError, too, if no pair is left.
+        """
+        pairs = (self._encode_pairs(list(src_lines), list(tgt_lines), pieces=False) for tgt_lines in references)
+        fitting = [self._fit_pair(n, *pair, long) for some in pairs for n, pair in enumerate(some, start=1)
+                   if all(pair)]
+        return perplexity_of((-found.score, len(found.tokens)) for found in self._scored(fitting, batch_size)
+                             if found.tokens)
+
+    def _scored(self, pairs: list[tuple[list[int], list[int]] | None], batch_size: int) -> Iterator[ScoredTranslation]:
+        """The scores of encoded pairs, in order; None is one that is skipped."""
+        for start in range(0, len(pairs), _WINDOW * batch_size):
+            window = pairs[start : start + _WINDOW * batch_size]
+            found = [ScoredTranslation(0.0 if pair else nan, [], []) for pair in window]
+            some = {i: pair for i, pair in enumerate(window) if pair and pair[0]}
+            order = sorted(some, key=lambda i: len(some[i][1]))
+            longest = accumulate((len(some[i][0]) for i in order), max)  # so that these sizes ascend, too
+            sizes = {i: self._score_size(S, len(some[i][1])) for i, S in zip(order, longest, strict=True)}
+            for chosen in _batches(order, sizes, batch_size):
+                for i, scores in zip(chosen, self._token_scores([some[i] for i in chosen], batch_size), strict=True):
+                    tokens = [*map(self.tgt_vocab.token, some[i][1]), SPECIALS[EOS]]
+                    found[i] = ScoredTranslation(sum(scores), tokens, scores)
+            yield from found
 
     def _encode_pairs(self, src_lines: list[str], tgt_lines: list[str], pieces: bool
                       ) -> list[tuple[list[int], list[int]]]:
-        """The ids of both sides; InputError as `score` says."""
+        """The ids of both sides; InputError for unequal numbers of lines, and for what is no piece."""
         if len(src_lines) != len(tgt_lines):
             raise InputError(f"{len(src_lines)} source lines and {len(tgt_lines)} target lines: line n of one must "
                              "be the translation of line n of the other")
         tgt_ids = ids_of_pieces(self.tgt_vocab, tgt_lines) if pieces else map(self.tgt_vocab.encode, tgt_lines)
         pairs = list(zip(map(self.src_vocab.encode, src_lines), tgt_ids, strict=True))
-        for n, (src, tgt) in enumerate(pairs, start=1):
-            self.seen[0].add(src_lines[n - 1], src)
+        for n, (src, tgt) in enumerate(pairs):
+            self.seen[0].add(src_lines[n], src)
             if not pieces:
-                self.seen[1].add(tgt_lines[n - 1], tgt)
-            if tgt and not src:
-                raise InputError(f"line {n} is blank in the source and not in the target: it can be no translation")
-            size = self._score_size(len(src), len(tgt))
-            if size > _MEMORY:
-                raise InputError(f"line {n} has {len(src):,} source and {len(tgt):,} target tokens: its score may take "
-                                 f"{size / 2**20:,.0f} MB of attention weights, the limit is {_MEMORY >> 20} MB")
+                self.seen[1].add(tgt_lines[n], tgt)
         return pairs
+
+    def _fit_pair(self, n: int, src: list[int], tgt: list[int], long: LongLines) -> tuple[list[int], list[int]] | None:
+        """A pair that is not too long, or what `long` makes of it: None if it is skipped."""
+        most, why = self._most_source(len(src), long)
+        most_tgt = len(tgt) if long.most is None else min(len(tgt), long.most)
+        fits = _MEMORY // self._score_size(1, most_tgt)
+        if fits < most:
+            size = self._score_size(len(src), len(tgt)) / 2**20
+            most, why = fits, (f"its score may take {size:,.0f} MB of attention weights, the limit is "
+                               f"{_MEMORY >> 20} MB")
+        if len(src) <= most and len(tgt) <= most_tgt:
+            return src, tgt
+        why = why or f"max_length is {long.most:,}"
+        told = f"line {n} has {len(src):,} source and {len(tgt):,} target tokens: {why}"
+        return None if long.decide(told, most) is None else (src[:most], tgt[:most_tgt])
 
     def _score_size(self, S: int, T: int) -> int:
         """Bytes of the attention weights of a pair of S and T tokens."""
@@ -304,19 +365,20 @@ class Translator:
         return [column[:length].tolist() for column, length in zip(scores.T, batch.tgt_lengths, strict=True)]
 
     def translate_with_attention(
-        self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None
+        self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None,
+        long: LongLines = REFUSED,
     ) -> AttendedTranslation:
-        """Translate one line and keep which source tokens each target token looked at."""
+        """Translate one line and keep which source tokens each target token looked at; options as in `stream`."""
         search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=1)
         _check_max_length(max_length)
-        ids = self._encode(line, "the sentence", max_length, search)
+        ids = self._encode(line, "the sentence", max_length, search, long)
         ((best,),) = self._search([ids], 1, max_length, search) if ids else [[Hypothesis([], 0.0)]]
         tokens = [self.tgt_vocab.token(i) for i in best.value]
         attention = np.zeros((0, 0)) if best.attention is None else best.attention
         if len(attention) > len(tokens):
             tokens.append(SPECIALS[EOS])
         text = self.tgt_vocab.decode(best.value)
-        return AttendedTranslation(text, self.src_vocab.tokens(line), tokens, attention)
+        return AttendedTranslation(text, self.src_vocab.tokens(line)[: len(ids)], tokens, attention)
 
 
 def _batches(order: list[int], sizes: Any, batch_size: int) -> Iterator[list[int]]:

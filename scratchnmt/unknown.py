@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .data.segmented import joiner
 from .data.text import read_lines
 from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, split_words
 from .errors import ArgumentError, InputError
@@ -33,12 +34,19 @@ Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and w
 
 
 def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unknown: bool,
-           dictionary: Mapping[str, str] | None, pieces: bool = False) -> Writer:
+           dictionary: Mapping[str, str] | None, pieces: bool = False, remove_bpe: bool = False) -> Writer:
     """How a translation becomes text: as the vocabulary decodes it, with its unknown words replaced, or as its tokens.
 
-    Raises InputError for a dictionary that would not be used, a model without attention, vocabularies of pieces, and
-    tokens with their unknown words replaced.
+    remove_bpe: then its words, which are parts of words, are joined (see data/segmented.py).
+
+    Raises InputError for a dictionary that would not be used, a model without attention, vocabularies of pieces, words
+    that are no parts, and tokens with their unknown words replaced or joined.
     """
+    if remove_bpe:
+        if pieces:
+            raise InputError("pieces and remove_bpe exclude each other: what is joined is no token")
+        write, join = writer(model, src_vocab, tgt_vocab, replace_unknown, dictionary), joiner(tgt_vocab)
+        return lambda line, found: join(write(line, found))
     if pieces and replace_unknown:
         raise InputError("pieces and replace_unknown exclude each other: what replaces an <unk> is no token")
     if not replace_unknown:
@@ -71,7 +79,7 @@ def replaced(found: Hypothesis, src_tokens: list[str], tgt_vocab: Vocabulary,
 
 
 def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
-    """A file of lines `source word, tab, translation`, UTF-8, plain or gzip; of several entries the first counts.
+    """A file of lines `source word, tab, translation`, UTF-8, plain or packed; of several entries the first counts.
 
     A translation may be several words.  As in a WordVocabulary, an accent composed with its letter and one that
     follows it are the same; capitals differ from small letters.

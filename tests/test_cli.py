@@ -411,7 +411,8 @@ def test_translate_refuses_what_it_cannot_use(call, trained, tmp_path):
     for option, value in (("--beam", 0), ("--n-best", 6), ("--length-penalty", -1), ("--max-length", 0),
                           ("--batch-size", 0), ("--read-ahead", 0)):
         refused(call(*model, trained, option, value, stdin=b"a dog\n"), option[2:].split("-")[0])
-    refused(call(*model, trained, stdin=b"a dog\n" + b"a " * 20_000), "line 2 has 20,000 tokens", "512 MB")
+    refused(call(*model, trained, "--long", "refuse", stdin=b"a dog\n" + b"a " * 20_000),
+            "line 2 has 20,000 tokens", "512 MB", "cropped or skipped (--long)")
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for path in filter(Path.is_file, trained.iterdir()):

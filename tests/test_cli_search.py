@@ -82,7 +82,8 @@ def test_score_refuses_what_it_cannot_use(call, runs):
     refused(call(*model, *files(runs), "--out", runs / "no" / "out"), "is not a folder")
     (runs / "src").write_text("a " * 20_000 + "\n")
     (runs / "tgt").write_text("le " * 20_000 + "\n")
-    refused(call(*model, *files(runs)), "line 1 has 20,000 source and 20,000 target tokens", "512 MB")
+    refused(call(*model, *files(runs), "--long", "refuse"), "line 1 has 20,000 source and 20,000 target tokens",
+            "512 MB")
 
 
 def test_sampling_is_repeatable_and_by_line(call, runs):

@@ -1,6 +1,9 @@
 """Files that are whole and made to cost more than their size, as tests/stress/fuzz.py draws them, and by name."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import random
 import sys
@@ -16,10 +19,13 @@ pytest.importorskip("sentencepiece")
 if not sys.platform.startswith("linux"):
     pytest.skip("each is read by a process of its own, whose time is limited", allow_module_level=True)
 
+from data.test_formats import xz_that_asks_for_4_gb
 from stress import malicious
 from stress.malicious import KINDS, dictionary, large, number, tensor, word
 from test_stress import fuzz  # the script
 
+from scratchnmt.data.columns import Column
+from scratchnmt.data.text import Text, read_lines, stream_lines
 from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, split_words
 from scratchnmt.errors import InputError
 from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
@@ -37,7 +43,7 @@ def bounded(load, *paths, seconds=1.0, megabytes=150):
     for path in paths:
         ended, took, memory = cost(lambda path=path: load(path))
         assert (ended, took < seconds, memory - base < megabytes) == (fuzz.NAMES[fuzz.REFUSED], True, True), (
-            f"{path.name}: {ended} after {took:.1f} s, {memory - base:.0f} MB")
+            f"{os.path.basename(path)}: {ended} after {took:.1f} s, {memory - base:.0f} MB")
 
 
 def pickled(folder, *contents):
@@ -127,6 +133,19 @@ def test_archives_that_unpack_to_more_than_they_are(tmp_path):
         data = malicious.zipped({"config.json": json.dumps(content).encode(), "model.weights.h5": weights}, kind)
         (tmp_path / name).write_bytes(data)
         bounded(load_model, tmp_path / name)
+
+
+def test_text_that_unpacks_to_far_more_than_its_file(tmp_path):
+    for name, pack in ("gzip", gzip.compress), ("xz", lzma.compress), ("bzip2", bz2.compress):
+        (tmp_path / name).write_bytes(pack(b"x" * 40_000_000))
+        for load in (read_lines, Text, lambda path: list(stream_lines(path))):
+            bounded(load, tmp_path / name)
+    (tmp_path / "wide").write_bytes(xz_that_asks_for_4_gb(b"x" * 1000))
+    bounded(read_lines, tmp_path / "wide")
+    deep = "[" * 1_000_000 + "]" * 1_000_000
+    (tmp_path / "deep").write_text(f'{{"a": {deep}}}\n' * 3)
+    bounded(read_lines, Column(str(tmp_path / "deep"), "a"))
+    bounded(Text, tmp_path / "deep")
 
 
 def test_networks_of_our_own_that_tell_of_more_than_they_hold(tmp_path):

@@ -18,6 +18,7 @@ from ..training.resuming import may_change
 from .parser import TOKENIZE, Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
+DATA_TABLES = ("train_tsv", "valid_tsv")  # in the place of two files each
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
 
@@ -45,6 +46,8 @@ def _training(name: str, text: str, **more: Any) -> Option:
 
 
 DATA = {
+    "columns": Option("1,2", "columns of source and target in these: numbers from 1 where tabs separate them, keys of "
+                      "JSON lines, such as en,de", {"metavar": "SRC,TGT"}),
     "max_length": Option(100, "maximum sentence length in tokens; longer training pairs are left out"),
 }
 VOCABULARY = {
@@ -157,12 +160,15 @@ GROUPS = {
 def add_arguments(parser: Parser) -> None:
     """What is not given is not in the result: a resumed run must tell it from a default."""
     parser.argument_default = argparse.SUPPRESS
-    data = parser.add_argument_group("data: UTF-8, a sentence a line, plain or .gz")
+    data = parser.add_argument_group("data: UTF-8, a sentence a line, plain or packed (.gz, .xz, .bz2)")
     data.add_argument("--train-src", metavar="FILE", help="training data, source side")
     data.add_argument("--train-tgt", metavar="FILE",
                       help="training data, target side: line n translates line n of the source")
     data.add_argument("--valid-src", metavar="FILE", help="validation data, source side")
     data.add_argument("--valid-tgt", metavar="FILE", help="validation data, target side")
+    data.add_argument("--train-tsv", metavar="FILE", help="training data, both sides in one file: columns separated by "
+                      "tabs, or JSON lines")
+    data.add_argument("--valid-tsv", metavar="FILE", help="validation data, both sides in one file")
     _add(data, DATA)
     for title, options in GROUPS.items():
         _add(parser.add_argument_group(title), options)

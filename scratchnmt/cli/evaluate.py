@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from itertools import chain
 from typing import Any
 
-from ..data.corpus import Corpus
 from ..data.coverage import Coverage
 from ..metrics import TOKENIZERS, check_tokenizer
 from .dependent import EVALUATE, check_parsed
@@ -19,9 +19,11 @@ from .parser import (
     add_computing,
     add_models,
     add_option,
+    add_remove_bpe,
     add_replacing,
     add_search_options,
     computing,
+    long_lines,
     replacing,
     search_options,
     warn,
@@ -32,7 +34,7 @@ USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [FILE .
 EPILOG = """\
 BLEU and chrF are sacreBLEU's, of detokenised translations against the references as they are; quote them
 with their signatures.  Perplexity is of the references' tokens, so that models with different vocabularies
-cannot be compared by it.
+cannot be compared by it.  Sources that are too long to be translated are cropped, with a warning (--long).
 
 Of several references, line n of each file translates line n of the source; where one of them has none, its line
 is blank.
@@ -47,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
     given = parser.add_argument_group("what to score")
     add_models(given)
     given.add_argument("--src", required=True, metavar="FILE",
-                       help="source sentences, one a line, UTF-8 or .gz")
+                       help="source sentences, one a line, UTF-8, plain or packed (.gz, .xz, .bz2); -: standard input")
     given.add_argument("--ref", required=True, nargs="+", action="extend", metavar="FILE",
                        help="reference translations, line by line; several files: several references for each line")
     add_option(given, "tokenize", "auto", TOKENIZE, choices=TOKENIZERS)
@@ -55,16 +57,18 @@ def add_arguments(parser: Parser) -> None:
     add_replacing(parser.add_argument_group("unknown words"))
     output = parser.add_argument_group("output")
     output.add_argument("--output", metavar="FILE", help="write the translations to this file")
+    add_remove_bpe(output)
     add_option(output, "json", False, "print JSON instead of the table")
     add_computing(output)
 
 
 def run(args: argparse.Namespace) -> int:
     from ..data.encode import encode_parallel
+    from ..data.segmented import joiner
     from ..data.text import check_parallel, read_lines
     from ..translate import Translator
     from . import doubts
-    from .translate import check_output, write_lines
+    from .output import check_output, write_lines
 
     check_parsed(EVALUATE, args)
     check_output(args.output)
@@ -73,36 +77,46 @@ def run(args: argparse.Namespace) -> int:
     src, references = read_lines(args.src), [read_lines(path) for path in args.ref]
     for path, lines in zip(args.ref, references, strict=True):
         check_parallel(args.src, len(src), path, len(lines))
-    translator = Translator.load(args.model, **computing(vars(args)))
+    translator, long = Translator.load(args.model, **computing(vars(args))), long_lines(args)
     vocabularies = translator.src_vocab, translator.tgt_vocab
-    pairs = [encode_parallel(src, lines, *vocabularies)[0] for lines in references]
-    for path, lines, encoded in zip(args.ref, references, pairs, strict=True):
-        for doubt in chain(doubts.of_pairs(encoded.coverage, (src, lines), vocabularies, (args.src, path),
-                                           translator.usual), doubts.of_tokenizer(args.tokenize, lines, path)):
+    covered = [encode_parallel(src, lines, *vocabularies)[0].coverage for lines in references]
+    for path, lines, coverage in zip(args.ref, references, covered, strict=True):
+        for doubt in chain(doubts.of_pairs(coverage, (src, lines), vocabularies, (args.src, path), translator.usual),
+                           doubts.of_tokenizer(args.tokenize, lines, path)):
             warn(doubt)
     started = time.perf_counter()
-    found = translator.translate(src, **search_options(args), **unknown)
+    results = translator.stream(src, **search_options(args), **unknown, remove_bpe=args.remove_bpe, long=long)
+    found: list[str] = []
+    if args.output:
+        write_lines(args.output, _noted(results, found))
+    else:
+        found.extend(results)
     seconds = time.perf_counter() - started
-    scores = {**_scores(translator, pairs, references, found, args), "beam_size": args.beam,
+    perplexity = translator.perplexity(src, *references, batch_size=args.batch_size, long=long)
+    if args.remove_bpe:
+        references = [list(map(joiner(translator.tgt_vocab), lines)) for lines in references]
+    unknown_src, unknown_ref = (reduce(Coverage.plus, sides).share for sides in zip(*covered, strict=True))
+    scores = {**_scores(found, references, args.tokenize), "perplexity": perplexity, "unknown_src": unknown_src,
+              "unknown_ref": unknown_ref, "unknown_of": translator.tgt_vocab.UNIT, "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
-    if args.output:
-        write_lines(args.output, found)
     print(json.dumps(scores) if args.json else _table(scores))
     return 0
 
 
-def _scores(translator: Any, pairs: list[Corpus], references: list[list[str]], found: list[str],
-            args: argparse.Namespace) -> dict[str, Any]:
-    from ..data.batches import epoch_batches
-    from ..metrics import chrf, corpus_bleu, perplexity
+def _noted(lines: Iterable[str], found: list[str]) -> Iterator[str]:
+    """The lines, which are also kept in `found`."""
+    for line in lines:
+        found.append(line)
+        yield line
 
-    batches = (some.batch(indices) for some in pairs for indices in epoch_batches(some.lengths(), args.batch_size))
-    bleu, characters = corpus_bleu(found, *references, tokenize=args.tokenize), chrf(found, *references)
-    covered = [reduce(Coverage.plus, sides) for sides in zip(*(some.coverage for some in pairs), strict=True)]
+
+def _scores(found: list[str], references: list[list[str]], tokenize: str) -> dict[str, Any]:
+    from ..metrics import chrf, corpus_bleu
+
+    bleu, characters = corpus_bleu(found, *references, tokenize=tokenize), chrf(found, *references)
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
-            "chrf_signature": characters.signature, "perplexity": perplexity(translator.model, batches),
-            "unknown_src": covered[0].share, "unknown_ref": covered[1].share, "unknown_of": translator.tgt_vocab.UNIT}
+            "chrf_signature": characters.signature}
 
 
 def _table(scores: dict[str, Any]) -> str:

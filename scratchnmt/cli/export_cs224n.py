@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from ..files.atomic import write_atomically
     from ..interop import nmt_to_pytorch, write_cs224n_vocabularies
     from ..interop.cs224n import differences_from_cs224n
-    from .translate import check_output
+    from .output import check_output
 
     for path in (args.out, args.vocab_out):
         check_output(path)

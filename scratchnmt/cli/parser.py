@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from ..errors import did_you_mean
 from ..kernels import CHOICES, MATMULS
+from ..long_lines import CHOICES as LONG
+from ..long_lines import LongLines
 from ..parallel.ranks import Ranks, speaks_first
 
 
@@ -123,8 +125,11 @@ def add_search_options(group: Any) -> None:
     add_option(group, "beam", 5, "beam size; 1, without a length penalty, is greedy search")
     add_option(group, "length_penalty", 0.0, "alpha of the length penalty (Wu et al. 2016: 0.6 to 1); 0: none, "
                "larger favours longer translations")
-    add_option(group, "max_length", None,
-               "maximum length of a translation in tokens (default: 2 S + 10, of a source of S tokens)", type=int)
+    add_option(group, "max_length", None, "maximum length of a translation in tokens (default: 2 S + 10, of a source "
+               "of S tokens); with --long, of a source, too", type=int)
+    add_option(group, "long", None, "what to do with a source line of more than --max-length tokens, or of more than "
+               "fit into memory or than the model knows: crop it, skip it (an empty line), or stop (default: crop, but "
+               "only what does not fit)", choices=LONG)
     add_option(group, "batch_size", 64, "batch size, in sentences")
 
 
@@ -134,11 +139,26 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
             "batch_size": args.batch_size}
 
 
+def long_lines(args: argparse.Namespace, default: str = "crop", warns: bool = True) -> LongLines:
+    """What --long and --max-length say of long lines; a warning of each that is cropped or skipped, if it `warns`."""
+    def warn(told: str) -> None:
+        if warns:
+            print(f"{args.parser.prog}: warning: {told}", file=sys.stderr, flush=True)
+
+    return LongLines(args.long, args.max_length, warn) if args.long else LongLines(default, None, warn)
+
+
+def add_remove_bpe(group: Any) -> None:
+    """--remove-bpe, which `translate` and `evaluate` share."""
+    add_option(group, "remove_bpe", False, "join the parts of words, of a text that was segmented before training: "
+               "\"@@ \" of subword-nmt, or \"\u2581\" of SentencePiece")
+
+
 def add_replacing(group: Any) -> None:
     """The options of unknown words that `translate` and `evaluate` share."""
     add_option(group, "replace_unknown", False, "replace <unk> by the source word with the largest attention weight")
     group.add_argument("--dictionary", metavar="FILE", help="with --replace-unknown: replace it by its translation, if "
-                       "FILE has a line WORD<tab>TRANSLATION (UTF-8 or .gz; of several lines the first counts)")
+                       "FILE has a line WORD<tab>TRANSLATION (of several lines the first counts)")
 
 
 def replacing(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import device_module
+from ..data.columns import Column
 from ..data.corpus import Corpus, LeftOut
 from ..data.encode import check_place, open_or_build
-from ..data.text import CountedLines, Text, check_parallel, read_parallel
+from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError
 from ..files.run_folder import CORPUS, STATE, RunFolder
@@ -36,6 +37,7 @@ from .choices import (
     CHANGEABLE,
     DATA,
     DATA_FILES,
+    DATA_TABLES,
     FIRST,
     MODEL,
     OUTPUT,
@@ -53,7 +55,8 @@ _LEARN_FROM = 1_000_000  # lines
 # what runs were started with when it could not be chosen
 _SUBWORDS_BEFORE = {"normalization": "nmt_nfkc", "character_coverage": 1.0, "user_symbol": None}
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
-ALL_DEFAULTS = {**defaults({**FIRST, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu", "kernels": None}
+ALL_DEFAULTS = {**defaults({**DATA, **FIRST, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu",
+                "kernels": None}
 
 
 class Prepared(NamedTuple):
@@ -71,12 +74,13 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     """
     ranks = ranks or Ranks()
     check_place(folder / CORPUS)
-    missing = [flag(name) for name in DATA_FILES if name not in given]
+    files = text_files(given)
+    missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     check_dependent(TRAIN, given, ALL_DEFAULTS)
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
-    data_choices, vocabulary = (_choose(group, given) for group in (DATA, VOCABULARY))
+    max_length, vocabulary = _choose(DATA, given)["max_length"], _choose(VOCABULARY, given)
     first = started_from(given)
     begun = check_begun(folder, first, given) if "init_from" in first else None
     model_choices = _choose(MODEL, given) if begun is None else choices_of(begun, given)
@@ -87,9 +91,9 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     device_module(device)
     choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
     check_tokenizer(options.tokenize)
-    valid_lines = read_parallel(given["valid_src"], given["valid_tgt"])
+    valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     src_vocab, tgt_vocab = (begun.src_vocab, begun.tgt_vocab) if begun else ranks.from_first(
-        lambda: _vocabularies(given, first, **vocabulary, seed=options.seed))
+        lambda: _vocabularies(files, first, **vocabulary, seed=options.seed))
     config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
@@ -98,10 +102,9 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     def check(data: TrainingData) -> None:
         check_longest(np.array([data.train.longest_source()]), config.longest)
 
-    data = _encoded(folder, given, valid_lines, src_vocab, tgt_vocab, data_choices["max_length"], ranks, check)
-    origin = {**{name: os.path.abspath(given[name]) for name in DATA_FILES}, **data_choices,
-              **(vocabulary if begun is None else {}), **first}
-    found = list(doubts.of_run(data, valid_lines, [given[name] for name in DATA_FILES], options.tokenize))
+    data = _encoded(folder, files, valid_lines, src_vocab, tgt_vocab, max_length, ranks, check)
+    origin = {**_places(given), "max_length": max_length, **(vocabulary if begun is None else {}), **first}
+    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
     return Prepared(model=model, data=replace(data, origin=origin), options=options, doubts=found, first_weights=told)
 
 
@@ -118,14 +121,15 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     before = {**_SUBWORDS_BEFORE, **defaults(FIRST), **run.data, **run.config.to_dict(), **started_with,
               "dtype": run.dtype}
     for name, value in given.items():
-        if name not in (*DATA_FILES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
+        if name not in (*DATA_FILES, *DATA_TABLES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
                              f"{before[name]}: {why_not(name, folder)}")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions(**{**started_with, **changed})
-    told = {**run.data, **given}
-    files: dict[str, str] = {name: told[name] for name in DATA_FILES if told.get(name) is not None}
+    kept = _without_replaced(run.data, given)
+    told = {**kept, **given}
+    files = text_files(told)
     missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"the run in {folder} does not say where its text came from: "
@@ -138,10 +142,43 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
                     lambda data: check_saved(folder, data, options))
     found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
-    return Prepared(model=model, data=replace(data, origin={**run.data, **files}), options=options, doubts=found)
+    return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options, doubts=found)
 
 
-def _vocabularies(files: dict[str, str], first: dict[str, str], **learned: Any) -> tuple[Vocabulary, Vocabulary]:
+def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
+    """The texts that are told of, by the names of DATA_FILES: files of their own, or columns of one for both sides."""
+    columns = told.get("columns", DATA["columns"].default).split(",")
+    if len(columns) != 2 or not all(columns) or "0" in columns:
+        raise InputError(f"columns is {told['columns']}, expected those of source and target, such as 1,2 or en,de")
+    if "-" in (told.get(name) for name in (*DATA_FILES, *DATA_TABLES)):
+        raise InputError("standard input (-) is read once, and training reads its text more than once: expected files")
+    files: dict[str, TextPath] = {}
+    for table, *sides in zip(DATA_TABLES, DATA_FILES[::2], DATA_FILES[1::2], strict=True):
+        for name, column in zip(sides, columns, strict=True):
+            if told.get(table) is None and told.get(name) is not None:
+                files[name] = told[name]
+            elif told.get(table) is not None and told.get(name) is not None:
+                raise InputError(f"{flag(table)} holds both sides: leave {flag(name)} out")
+            elif told.get(table) is not None:
+                files[name] = Column(told[table], column)
+    return files
+
+
+def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a run was told, without the two files that a table takes the place of, or the other way round."""
+    gone = []
+    for table, *sides in zip(DATA_TABLES, DATA_FILES[::2], DATA_FILES[1::2], strict=True):
+        gone += sides if table in given else [table] if set(sides) & set(given) else []
+    return {name: value for name, value in before.items() if name not in gone}
+
+
+def _places(told: Mapping[str, Any]) -> dict[str, str]:
+    """Where the texts are, for whoever resumes the run, from another folder perhaps."""
+    files = {name: os.path.abspath(told[name]) for name in (*DATA_FILES, *DATA_TABLES) if told.get(name) is not None}
+    return {**files, "columns": told["columns"]} if "columns" in told else files
+
+
+def _vocabularies(files: dict[str, TextPath], first: dict[str, str], **learned: Any) -> tuple[Vocabulary, Vocabulary]:
     """Those that are given, the others learned from the training text."""
     src, tgt = (read_vocabulary(first[name]) if name in first else None for name in ("src_vocab", "tgt_vocab"))
     if src and tgt:
@@ -173,8 +210,8 @@ def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: 
     return given[0] or build("source", src_lines), given[1] or build("target", tgt_lines)
 
 
-def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary,
-             tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks,
+def _encoded(folder: RunFolder, files: dict[str, TextPath], valid_lines: tuple[list[str], list[str]],
+             src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks,
              check: Callable[[TrainingData], None]) -> TrainingData:
     """The data of a run, whose training text is kept as ids in a folder of the run's.
 
@@ -191,7 +228,7 @@ def _encoded(folder: RunFolder, files: dict[str, str], valid_lines: tuple[list[s
     return all_data(corpus, left_out)
 
 
-def _train_files(files: dict[str, str]) -> tuple[str, str]:
+def _train_files(files: dict[str, TextPath]) -> tuple[TextPath, TextPath]:
     return files["train_src"], files["train_tgt"]
 
 

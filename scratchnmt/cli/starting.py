@@ -7,7 +7,9 @@ import shlex
 from typing import Any
 
 from ..arrays import to_device_of
+from ..data.columns import Column
 from ..data.embeddings import read_embeddings
+from ..data.text import TextPath
 from ..data.vocab import Vocabulary
 from ..errors import InputError
 from ..files.run_folder import Run, RunFolder
@@ -22,10 +24,11 @@ def started_from(given: dict[str, Any]) -> dict[str, str]:
     return {name: os.path.abspath(given[name]) for name in FIRST if given.get(name) is not None}
 
 
-def as_typed(path: str) -> str:
-    """As one would type it: relative if it is below the present folder, quoted if need be."""
+def as_typed(path: TextPath) -> str:
+    """As one would type it: relative if it is below the present folder, quoted if need be; a column cut out."""
     relative = os.path.relpath(path)
-    return shlex.quote(path if relative.startswith("..") else relative)
+    name = os.fspath(path) if relative.startswith("..") else relative
+    return f"<({Column(name, path.name).command()})" if isinstance(path, Column) else shlex.quote(name)
 
 
 def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any]) -> Run:

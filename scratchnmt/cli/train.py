@@ -17,12 +17,13 @@ from ..training import TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .parser import warn
-from .prepare import Prepared, prepare, prepare_resumed
+from .prepare import Prepared, prepare, prepare_resumed, text_files
 from .starting import as_typed
 
 HELP = "train a model on two files of sentences that are translations of each other"
 USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
                         --out DIR [options]
+       scratchnmt train --train-tsv FILE --valid-tsv FILE [--columns SRC,TGT] --out DIR [options]
        scratchnmt train --out DIR --resume"""
 EPILOG = """\
 Line n of one file must be the translation of line n of the other.  The text can be raw: the vocabulary of
@@ -105,7 +106,8 @@ def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
-        src, ref = (as_typed(ready.data.origin[name]) for name in DATA_FILES[2:])
+        texts = text_files(ready.data.origin)
+        src, ref = (as_typed(texts[name]) for name in DATA_FILES[2:])
         tokenize = ready.options.tokenize
         chosen = f" --tokenize {tokenize}" if tokenize not in ("auto", "13a") else ""
         print(f"learning curves: {folder / CURVES}\n\nnext:\n"

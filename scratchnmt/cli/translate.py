@@ -15,14 +15,17 @@ from ..arrays import to_device
 from ..errors import InputError
 from ..parallel.ranks import Ranks, together, world
 from .dependent import TRANSLATE, check_parsed
+from .output import check_output, write_lines
 from .parser import (
     Parser,
     add_computing,
     add_models,
     add_option,
+    add_remove_bpe,
     add_replacing,
     add_search_options,
     computing,
+    long_lines,
     replacing,
     search_options,
     warn,
@@ -31,7 +34,8 @@ from .parser import (
 HELP = "translate standard input, or a file, with a trained model"
 USAGE = "scratchnmt translate --model DIR [DIR ...] [--input FILE] [--output FILE] [options]"
 EPILOG = """\
-One line in, one line out, in the same order; a blank line gives a blank line.  With --n-best N, up to N
+One line in, one line out, in the same order; a blank line gives a blank line.  A line that is too long to be
+translated is cropped, with a warning; --long says what else to do with it.  With --n-best N, up to N
 lines for each line of the input, best first, of three columns separated by tabs: the number of the
 input's line (from 1), the log-probability of the translation, the translation.
 
@@ -41,16 +45,19 @@ examples:
   mpirun -n 4 scratchnmt translate --model runs/en-de --input test.en --output test.out.de
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png
   scratchnmt translate --model runs/en-de --input test.en --replace-unknown --dictionary en-de.tsv
+  xz -dc crawl.en.xz | scratchnmt translate --model runs/en-de --input - --max-length 200 --long skip
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --sample --temperature 0.5 --seed 1"""
 
 
 def add_arguments(parser: Parser) -> None:
     text = parser.add_argument_group("model and text")
     add_models(text)
-    text.add_argument("--input", metavar="FILE",
-                      help="input file, UTF-8 or .gz, a sentence a line (default: standard input)")
+    text.add_argument("--input", default="-", metavar="FILE",
+                      help="input file, a sentence a line, UTF-8, plain or packed (.gz, .xz, .bz2); -: standard input, "
+                      "which is the default")
     text.add_argument("--output", metavar="FILE",
-                      help="output file, written when all is translated (default: standard output)")
+                      help="output file, which appears when all is translated; if that fails, what was done is in "
+                      "FILE.partial (default: standard output)")
     search = parser.add_argument_group("search")
     add_search_options(search)
     add_option(search, "read_ahead", None, "lines read before the first is translated, so that sentences of similar "
@@ -67,6 +74,7 @@ def add_arguments(parser: Parser) -> None:
     add_option(more, "n_best", None,
                "print the N best translations of each line with their scores (log-probabilities)", type=int)
     add_option(more, "pieces", False, "print the tokens that were found, with spaces between, for score --pieces")
+    add_remove_bpe(more)
     more.add_argument("--attention", metavar="FILE",
                       help="draw the attention weights: line 1 to FILE (.png, .svg, .pdf), line 2 to "
                       "FILE-2.png and so on")
@@ -92,15 +100,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
-    from ..data.text import lines_of, stream_lines
+    from ..data.text import stream_lines
     from ..translate import Translator
     from . import doubts
 
-    shared = replacing(args)
-    interactive = args.input is None and sys.stdin.isatty()
+    shared = {**replacing(args), "long": long_lines(args, warns=ranks.first)}
+    interactive = args.input == "-" and sys.stdin.isatty()
     # the first one reads and writes; the others have its lines, and nothing to write
-    lines = ranks.on_first(lambda: lines_of(sys.stdin.buffer, "standard input") if args.input is None
-                           else stream_lines(args.input)) or ()
+    lines = ranks.on_first(lambda: stream_lines(args.input)) or ()
     translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
     if ranks.size > 1:
         models = getattr(translator.model, "models", [translator.model])
@@ -109,20 +116,18 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     lines = ranks.same(lines, window or args.batch_size)
     if args.attention:
         lines = _draw_maps(translator, lines, args)
-    results = _results(translator, lines, {**shared, "window": window, "pieces": args.pieces}, args)
+    results = _results(translator, lines, {**shared, "window": window, "pieces": args.pieces,
+                                           "remove_bpe": args.remove_bpe}, args)
     if interactive:
         print("Type a sentence and press Enter; Ctrl-D ends.", file=sys.stderr)
     if not ranks.first:
         for _ in results:
             pass
-    elif args.output:
-        write_lines(args.output, ranks.passed_on(_format(results)))
     else:
-        for line in ranks.passed_on(_format(results)):
-            print(line, flush=window is not None)
+        write_lines(args.output, ranks.passed_on(_format(results)))
     if ranks.first:
-        for doubt in doubts.of_side(translator.seen[0].coverage, translator.src_vocab, args.input or "the input",
-                                    translator.usual):
+        for doubt in doubts.of_side(translator.seen[0].coverage, translator.src_vocab,
+                                    "the input" if args.input == "-" else args.input, translator.usual):
             warn(doubt)
 
 
@@ -133,21 +138,6 @@ def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args
     drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed,
                               max_length=args.max_length, batch_size=args.batch_size, **shared)
     return (text for text, _ in drawn)
-
-
-def check_output(path: str | None) -> None:
-    """InputError if the file cannot be written, as far as this can be told beforehand."""
-    if path is not None and Path(path).is_dir():
-        raise InputError(f"{path} is a directory, expected a file to write to")
-    if path is not None and not Path(path).parent.is_dir():
-        raise InputError(f"{path} cannot be written: {Path(path).parent} is not a folder")
-
-
-def write_lines(path: str, lines: Iterable[str]) -> None:
-    """All lines, or, if anything goes wrong on the way, nothing."""
-    from ..files.atomic import write_atomically
-
-    write_atomically(path, ((line + "\n").encode() for line in lines))
 
 
 def _format(results: Iterable[Any]) -> Iterator[str]:
@@ -163,6 +153,7 @@ def _draw_maps(translator: Any, lines: Iterable[str], args: argparse.Namespace) 
     from ..plots import attention_map
 
     options = {name: value for name, value in search_options(args).items() if name != "batch_size"}
+    options["long"] = long_lines(args, warns=False)  # the translation itself warns
     first = Path(args.attention)
     for number, line in zip(count(1), lines):
         attended = translator.translate_with_attention(line, **options)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import sys
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,6 +25,7 @@ import numpy as np
 from ..arrays import own_cores
 from ..errors import InputError, require
 from ..files.atomic import replace_folder, write_atomically
+from .columns import Column
 from .corpus import (
     BLOCK,
     BLOCKS,
@@ -42,7 +41,8 @@ from .corpus import (
     read_header,
 )
 from .coverage import BothSides, Coverage, CoverageCounter
-from .text import ByteFile, check_parallel, clean_line, open_text, raw_lines, unreadable
+from .formats import ByteFile, bytes_read
+from .text import READ_ERRORS, TextPath, check_parallel, clean_line, file_status, open_text, raw_lines, unreadable
 from .vocab import Vocabulary
 
 CHUNK = 4096  # lines that a worker encodes at a time
@@ -50,7 +50,7 @@ _WORTH_WORKERS = 1 << 25  # bytes of text; for less, starting them takes longer 
 
 How: TypeAlias = tuple[Vocabulary, Vocabulary, int | None]  # source and target vocabulary, max_length
 Lines: TypeAlias = tuple[list[bytes], list[bytes], int]  # of both sides, and the number of the first
-Job: TypeAlias = tuple[Lines, tuple[str, str]]  # with the names of the files
+Job: TypeAlias = tuple[Lines, tuple[TextPath, TextPath]]  # with the files that they are of
 
 _how: How  # in a worker: the same for all of its jobs
 
@@ -101,7 +101,7 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
                  (covered[0].coverage, covered[1].coverage))
 
 
-def open_or_build(folder: str | os.PathLike, src_path: str, tgt_path: str, src_vocab: Vocabulary,
+def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocabulary,
                   tgt_vocab: Vocabulary, *, max_length: int | None = None, processes: int | None = None,
                   may_build: bool = True, check: Callable[[Corpus, LeftOut], None] | None = None,
                   say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
@@ -146,8 +146,8 @@ def check_place(folder: Path) -> None:
                              f"{others[0]}; choose another folder for the run, or move it")
 
 
-def build(folder: Path, src_path: str, tgt_path: str, src_vocab: Vocabulary, tgt_vocab: Vocabulary, made_of: Any,
-          max_length: int | None = None, processes: int | None = None,
+def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+          made_of: Any, max_length: int | None = None, processes: int | None = None,
           check: Callable[[Corpus, LeftOut], None] | None = None) -> LeftOut:
     """Write the corpus of two text files; errors as `open_or_build`."""
     sizes = [os.path.getsize(path) for path in (src_path, tgt_path)]
@@ -233,11 +233,10 @@ class _Bar:
 
     def at(self, file: ByteFile) -> None:
         if self.bar:
-            read = getattr(file, "fileobj", None) or file  # of a gzip file, what is read of it
-            self.bar.update(read.tell() - self.bar.n)
+            self.bar.update(bytes_read(file) - self.bar.n)
 
 
-def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[Job]:
+def _chunks(src_path: TextPath, tgt_path: TextPath, bar: _Bar) -> Iterator[Job]:
     """The lines of two files, some at a time; InputError if the numbers of lines differ."""
     with _opened(src_path) as (src_file, src), _opened(tgt_path) as (_, tgt):
         first = 1
@@ -250,23 +249,23 @@ def _chunks(src_path: str, tgt_path: str, bar: _Bar) -> Iterator[Job]:
                 check_parallel(src_path, counts[0], tgt_path, counts[1])
             if not pair[0]:
                 return
-            yield (*pair, first), (str(src_path), str(tgt_path))
+            yield (*pair, first), (src_path, tgt_path)
             first += len(pair[0])
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[ByteFile, Iterator[bytes]]]:
+def _opened(path: TextPath) -> Iterator[tuple[ByteFile, Iterator[bytes]]]:
     """A text file and its lines, whose errors are those of reading it, not of what is written meanwhile."""
     def lines(file: ByteFile) -> Iterator[bytes]:
         try:
             yield from raw_lines(file)
-        except (OSError, EOFError, zlib.error) as error:
+        except READ_ERRORS as error:
             raise unreadable(path, error) from error
 
     with ExitStack() as stack:
         try:
             file = stack.enter_context(open_text(path))
-        except OSError as error:
+        except READ_ERRORS as error:
             raise unreadable(path, error) from error
         yield file, lines(file)
 
@@ -274,7 +273,7 @@ def _opened(path: str) -> Iterator[tuple[ByteFile, Iterator[bytes]]]:
 def _encoded(jobs: Iterator[Job], how: How, processes: int) -> Iterator[Chunk]:
     """The chunks, encoded, in their order; at most a few for each worker are on the way."""
     if processes <= 1:
-        yield from (_encode(lines, names, *how) for lines, names in jobs)
+        yield from (_encode(lines, paths, *how) for lines, paths in jobs)
         return
     waiting: deque[Future[Chunk]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, how) as pool:
@@ -305,30 +304,22 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _work(lines: Lines, names: tuple[str, str]) -> Chunk:
-    return _encode(lines, names, *_how)
+def _work(lines: Lines, paths: tuple[TextPath, TextPath]) -> Chunk:
+    return _encode(lines, paths, *_how)
 
 
-def _encode(lines: Lines, names: tuple[str, str], src_vocab: Vocabulary,
+def _encode(lines: Lines, paths: tuple[TextPath, TextPath], src_vocab: Vocabulary,
             tgt_vocab: Vocabulary, max_length: int | None) -> Chunk:
     *sides, first = lines
-    src, tgt = ([clean_line(data, name, number) for number, data in enumerate(side, start=first)]
-                for side, name in zip(sides, names, strict=True))
+    src, tgt = ([clean_line(data, path, number) for number, data in enumerate(side, start=first)]
+                for side, path in zip(sides, paths, strict=True))
     return encode_lines(zip(src, tgt, strict=False), src_vocab, tgt_vocab, max_length, first)
 
 
-def _stamp(path: str) -> list[Any]:
+def _stamp(path: TextPath) -> list[Any]:
     """What tells whether a file is still the same; InputError if it is none that can be read more than once."""
-    try:
-        about = os.stat(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(about.st_mode):
-        kind = "is a directory" if stat.S_ISDIR(about.st_mode) else "is not a regular file"
-        raise InputError(f"{path} {kind}, expected a text file that can be read more than once")
-    return [os.path.abspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    about, column = file_status(path), [path.name] if isinstance(path, Column) else []
+    return [os.path.abspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, *column]
 
 
 def _check_max_length(max_length: int | None) -> None:

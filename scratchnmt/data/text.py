@@ -1,6 +1,7 @@
-"""Text files: UTF-8, one sentence a line, plain or gzip; read whole, or refused with the reason.
+"""Text: UTF-8, one sentence a line; read whole, or refused with the reason.
 
-What is a gzip file is told by its first bytes; one that is called .gz has to be one.
+A path may be "-", which is standard input, or a `Column` of a file that has several.  What is packed, and what is no
+text, is told by the first bytes of a file (see formats.py); one that is called .gz, .xz or .bz2 has to be packed.
 
 Only line feed, with or without a carriage return before it, ends a line.  (`str.splitlines` would also
 break at U+0085, U+2028 and others, which occur inside sentences of crawled text: one such character in
@@ -11,18 +12,22 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from ..errors import InputError
+from .columns import LOOKED_AT, Column, check_is_no_table
+from .formats import STANDARD_INPUT, ByteFile, DamagedFileError, unpacked
 
-LINE_LIMIT = 1 << 24  # bytes of a line, where lines are read one by one
-_GZIP_MAGIC = b"\x1f\x8b"
+LINE_LIMIT = 1 << 24  # bytes of a line
+READ_ERRORS = OSError, EOFError, zlib.error  # of a file that is opened or read, for `unreadable`
 
-ByteFile: TypeAlias = BinaryIO | gzip.GzipFile  # open, to be read
+TextPath: TypeAlias = "str | os.PathLike[str]"  # "-" is standard input
 
 
 class CountedLines(Protocol):
@@ -33,87 +38,113 @@ class CountedLines(Protocol):
     def __len__(self) -> int: ...
 
 
-def read_lines(path: str | os.PathLike, *, blank_ok: bool = False) -> list[str]:
+def read_lines(path: TextPath, *, blank_ok: bool = False) -> list[str]:
     """The lines of a text file, without their ends; a byte-order mark at its start is dropped.
 
-    Raises InputError, naming the file, if it is missing, a directory, unreadable, a damaged gzip file,
-    not UTF-8 (with the line), or, unless `blank_ok`, without any text.
+    Raises InputError, naming the file, if it is missing, a directory, unreadable, damaged, of a format that is not
+    read, not UTF-8 (with the line), or, unless `blank_ok`, without any text.
     """
-    lines = decode_lines(_read_bytes(path), str(path))
+    lines = list(_stream(path))
     if not blank_ok and not any(line.strip() for line in lines):
         raise _without_text(path, len(lines))
     return lines
 
 
-def read_parallel(src_path: str | os.PathLike, tgt_path: str | os.PathLike) -> tuple[list[str], list[str]]:
+def read_parallel(src_path: TextPath, tgt_path: TextPath) -> tuple[list[str], list[str]]:
     """The lines of two files whose lines are translations of each other.
 
     Blank lines are kept, so that line numbers stay true: `encode_parallel` leaves such pairs out and
-    counts them.  Raises InputError as `read_lines` does, and where the numbers of lines differ.
+    counts them.  Raises InputError as `read_lines` does, for a table, and where the numbers of lines differ.
     """
     src, tgt = read_lines(src_path), read_lines(tgt_path)
+    for path, lines in (src_path, src), (tgt_path, tgt):
+        check_is_no_table(path, lines)
     check_parallel(src_path, len(src), tgt_path, len(tgt))
     return src, tgt
 
 
-def check_parallel(src_path: str | os.PathLike, src_count: int, tgt_path: str | os.PathLike, tgt_count: int) -> None:
+def check_parallel(src_path: TextPath, src_count: int, tgt_path: TextPath, tgt_count: int) -> None:
     """InputError if two files do not have as many lines."""
     if src_count != tgt_count:
-        raise InputError(f"{src_path} has {src_count} lines and {tgt_path} has {tgt_count}:"
+        raise InputError(f"{name_of(src_path)} has {src_count} lines and {name_of(tgt_path)} has {tgt_count}:"
                          " line n of one must be the translation of line n of the other")
 
 
 class Text:
     """The lines of a file, which can be gone through more than once and are never in memory as a whole.
 
-    Raises InputError as `read_lines` does.
+    Raises InputError as `read_lines` does, and for a table.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: TextPath):
         self.path, self.count, blank = path, 0, True
-        if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
-            raise InputError(f"{path} is not a regular file, expected a text file that can be read more than once")
-        for line in stream_lines(path, checked=Path(path).is_file()):
+        file_status(path)
+        for line in _sentences(path):
             self.count += 1
             blank = blank and not line.strip()
         if blank:
             raise _without_text(path, self.count)
 
     def __iter__(self) -> Iterator[str]:
-        return stream_lines(self.path, checked=True)
+        return _stream(self.path)
 
     def __len__(self) -> int:
         return self.count
 
 
-def stream_lines(path: str | os.PathLike, *, checked: bool = False) -> Iterator[str]:
-    """The lines of a text file one by one, however many there are; blank ones too.
+def file_status(path: TextPath) -> os.stat_result:
+    """The status of a text file that can be read more than once; InputError if it is none."""
+    expected = "expected a text file that can be read more than once"
+    if path == "-":
+        raise InputError(f"standard input (-) is read once, {expected}")
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path} is a directory, expected a text file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is not a regular file, {expected}")
+    return status
 
-    A file, unlike a pipe, is first read through, so that InputError, as of `read_lines`, comes at once; not if it
-    was `checked` before.
+
+def stream_lines(path: TextPath) -> Iterator[str]:
+    """The lines of a text one by one, however many there are; blank ones too.
+
+    A file, unlike a pipe, is first read through, so that InputError, as of `read_parallel`, comes at once.
     """
-    if checked:
-        return _stream(path)
     if Path(path).is_file():
-        for _ in _stream(path):
+        for _ in _sentences(path):
             pass
-    elif not Path(path).exists() or Path(path).is_dir():
-        read_lines(path)  # which says so
-    return _stream(path)
+    elif path != "-" and (not Path(path).exists() or Path(path).is_dir()):
+        file_status(path)  # which says so
+    return _sentences(path)
 
 
-def _stream(path: str | os.PathLike) -> Iterator[str]:
+def _sentences(path: TextPath) -> Iterator[str]:
+    """The lines of a text, InputError at the end of the first ones if they are a table's."""
+    first: list[str] = []
+    for line in _stream(path):
+        if len(first) < LOOKED_AT:
+            first.append(line)
+            if len(first) == LOOKED_AT:
+                check_is_no_table(path, first)
+        yield line
+    check_is_no_table(path, first)
+
+
+def _stream(path: TextPath) -> Iterator[str]:
     try:
         with open_text(path) as file:
-            yield from lines_of(file, str(path))
-    except (OSError, EOFError, zlib.error) as error:
+            yield from lines_of(file, path)
+    except READ_ERRORS as error:
         raise unreadable(path, error) from error
 
 
-def lines_of(file: ByteFile, name: str) -> Iterator[str]:
+def lines_of(file: ByteFile, path: TextPath) -> Iterator[str]:
     """The lines of an open file as they come, under the same rules; none may have more than LINE_LIMIT bytes."""
     for number, data in enumerate(raw_lines(file), start=1):
-        yield clean_line(data, name, number)
+        yield clean_line(data, path, number)
 
 
 def raw_lines(file: ByteFile) -> Iterator[bytes]:
@@ -121,13 +152,15 @@ def raw_lines(file: ByteFile) -> Iterator[bytes]:
     return iter(lambda: file.readline(LINE_LIMIT + 1), b"")
 
 
-def clean_line(data: bytes, name: str, number: int) -> str:
-    """A line as text, without its end; InputError if it is too long or not UTF-8."""
+def clean_line(data: bytes, path: TextPath, number: int) -> str:
+    """A line, or what it has in a `Column`, as text without its end; InputError if it is too long or not UTF-8."""
+    name = name_of(path)
     if len(data) > LINE_LIMIT:
         raise InputError(f"{name}, line {number} has more than {LINE_LIMIT:,} bytes")
     line = decode_utf8(data, name, number)
     line = line.removeprefix("\ufeff") if number == 1 else line
-    return line.removesuffix("\n").removesuffix("\r")
+    line = line.removesuffix("\n").removesuffix("\r")
+    return path.of(line, number) if isinstance(path, Column) else line
 
 
 def decode_lines(data: bytes, name: str) -> list[str]:
@@ -148,34 +181,33 @@ def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:
         raise InputError(f"{name}, line {number}: byte 0x{byte:02x} is not UTF-8 ({error.reason})") from error
 
 
-def _read_bytes(path: str | os.PathLike) -> bytes:
-    try:
-        with open_text(path) as file:
-            return file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise unreadable(path, error) from error
-
-
 @contextmanager
-def open_text(path: str | os.PathLike) -> Iterator[ByteFile]:
-    """The file, or what is in it if it is a gzip file."""
+def open_text(path: TextPath) -> Iterator[ByteFile]:
+    """The file, or what is in it if it is packed; InputError if it is known to be no text, READ_ERRORS otherwise."""
+    if path == "-":
+        yield unpacked(sys.stdin.buffer, STANDARD_INPUT)
+        return
     with open(path, "rb") as file:
-        compressed = file.peek(2).startswith(_GZIP_MAGIC)
-        if not compressed and os.fspath(path).endswith(".gz"):
-            raise gzip.BadGzipFile("it does not begin as one")
-        yield gzip.GzipFile(fileobj=file) if compressed else file
+        yield unpacked(file, path)
 
 
-def _without_text(path: str | os.PathLike, count: int) -> InputError:
-    return InputError(f"{path} " + ("has only blank lines" if count else "is empty"))
+def name_of(path: TextPath) -> str:
+    """What an error calls it."""
+    return STANDARD_INPUT if path == "-" else str(path)
 
 
-def unreadable(path: str | os.PathLike, error: Exception) -> InputError:
+def _without_text(path: TextPath, count: int) -> InputError:
+    return InputError(f"{name_of(path)} " + ("has only blank lines" if count else "is empty"))
+
+
+def unreadable(path: TextPath, error: Exception) -> InputError:
     """The sentence for what went wrong when a text file was opened or read."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} does not exist")
     if isinstance(error, IsADirectoryError):
         return InputError(f"{path} is a directory, expected a text file")
+    if isinstance(error, DamagedFileError):
+        return InputError(f"{name_of(path)} {error}")
     if isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError):
-        return InputError(f"{path} is a damaged gzip file: {error}")
-    return InputError(f"{path} cannot be read: {error.strerror}")
+        return InputError(f"{name_of(path)} is a damaged gzip file: {error}")
+    return InputError(f"{name_of(path)} cannot be read: {error.strerror}")

@@ -64,7 +64,7 @@ def opened(path: AnyPath) -> Iterator[BinaryIO]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def parse_json(data: bytes, path: AnyPath) -> Any:
+def parse_json(data: bytes | str, path: AnyPath) -> Any:
     """The value; InputError, naming the file, if it is none, or nested so deep that whoever walks through it fails."""
     try:
         value = json.loads(data)

@@ -123,5 +123,13 @@ def vocabulary_sizes(model: Any) -> tuple[int, int] | None:
     return None if config is None else (config.src_vocab_size, config.tgt_vocab_size)
 
 
+def longest_source(model: Any) -> int | None:
+    """Tokens that a source may have, of an ensemble for every model in it; None: any number."""
+    if isinstance(model, Ensemble):
+        return min((most for one in model.models if (most := longest_source(one)) is not None), default=None)
+    config = getattr(model, "config", None)
+    return None if config is None else config.longest
+
+
 def _different(side: str, sizes: Sequence[int]) -> InputError:
     return InputError(f"the models of an ensemble must share the {side} vocabulary: theirs have {list(sizes)} words")

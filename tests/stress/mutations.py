@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -57,14 +59,16 @@ def targets(folder: Path) -> dict[str, Target]:
     found[f"state: {state.name}"] = Target(state, lambda: _state(state, model))
     # too long for its gzip file to be repeated as a whole, which would be another gzip file
     text = "\n".join([*TEXT, *(f"{n * n * n:x}" for n in range(1000, 1200))]).encode()
-    for name, data in ("text", text), ("text.gz", gzip.compress(text, mtime=0)):
+    for name, data in (("text", text), ("text.gz", gzip.compress(text, mtime=0)), ("text.xz", lzma.compress(text)),
+                       ("text.bz2", bz2.compress(text))):
         path = folder / name
         path.write_bytes(data)
         found[name] = Target(path, lambda path=path: (read_lines(path), list(stream_lines(path))))
     return found | _of_other_programs(folder)
 
 
-SEALED = ("words", "pieces", "state", "text.gz", "sequential", "pytorch_model.bin")  # what is altered cannot be loaded
+SEALED = ("words", "pieces", "state", "text.gz", "text.xz", "text.bz2", "sequential",
+          "pytorch_model.bin")  # what is altered cannot be loaded
 
 
 def _first_version(run: Path, vocabulary: WordVocabulary) -> Target:
