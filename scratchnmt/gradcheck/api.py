@@ -29,10 +29,11 @@ from .convention import (
     to_host,
     unchecked,
 )
+from .differences import jumps
 from .directional import check_directional
 from .measure import EPS, NOISE, noise_floors, rounding
 from .op import Op
-from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy, jumps
+from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
 from .report import Report, TensorReport, raise_if_wrong
 
 RTOL = {"complex": 1e-12, "richardson": 1e-8, "central": 1e-6}

@@ -91,6 +91,14 @@ def test_the_four_checks_return_their_reports_and_record_them(run, written):
     assert all(r["ok"] and "tensors" in r and "hints" in r for r in found)
 
 
+def test_the_fixture_has_every_check():
+    from scratchnmt import gradcheck
+    from scratchnmt.gradcheck.plugin import Checks
+
+    checks = [name for name in gradcheck.__all__ if name.startswith("assert_")]
+    assert len(checks) == 8 and all(getattr(Checks, name).__name__ == name for name in checks)
+
+
 def test_a_failure_is_the_report_without_our_lines_and_is_recorded(run, written):
     result = run("""
         from op import *
