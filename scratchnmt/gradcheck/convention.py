@@ -122,7 +122,8 @@ def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[A
     if isinstance(result, tuple) and len(result) > 2 and not hasattr(result, "_fields"):
         result = result[:-1], result[-1]
     if not isinstance(result, tuple) or len(result) != 2:
-        missing = ": is a return missing?" if result is None else ""
+        missing = ": is a return missing?" if result is None else (
+            "; a function without a cache is wrapped, lambda x: (forward(x), x)")
         raise ValueError(f"forward must return (y, cache), got {kind(result)}{missing}")
     if not outputs(result[0]):
         instead = ": return a tuple, or a NamedTuple, of outputs" if isinstance(result[0], Mapping) else ""

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .convention import kind
+from .convention import is_array, kind
 from .op import by_position, is_container, leaves, rebuilt
+from .reference import NotAnalyticError
 
 Pair = tuple[Callable[..., Any], Callable[..., Any], Any]
 
@@ -62,6 +63,8 @@ def _torch(function: Any, inputs: Any) -> Pair:
         return torch.tensor(value, device=device, requires_grad=value.dtype.kind == "f")
 
     def forward(**args: Any) -> tuple[Any, Any]:
+        if any(is_array(value) and value.dtype.kind == "c" for value in _flat(args).values()):
+            raise NotAnalyticError("a function of torch is run on real numbers")
         flat = {path: to_torch(path, value) for path, value in _flat(args).items()}
         given = {name: rebuilt(tree, name, flat) for name, tree in args.items()}
         with torch.enable_grad(), torch.random.fork_rng(devices=seeds):
@@ -168,6 +171,9 @@ def _x64(jax: Any) -> Any:
 
 def _chainer(function: Any, inputs: Any) -> Pair:
     """forward(inputs) and backward(inputs, grad_outputs), both of tuples."""
+    if isinstance(function, type):
+        raise TypeError(f"{function.__name__} is a class: make an object of it, for gradcheck(object, inputs) or "
+                        "check_layer(object, *inputs), or give its two functions")
     values = tuple(inputs) if type(inputs) in (tuple, list) else (inputs,)
     names = [f"x{i}" for i in range(len(values))]
 

@@ -17,17 +17,19 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from .api import check_gradients
 from .convention import every_dy, is_array, is_float_array, is_number, kind, moved, outputs, required
-from .op import by_position, global_seed, is_container, leaves, rebuilt, same_bits
+from .op import by_position, global_seed, is_container, leaves, rebuilt, same_bits, scaled
 from .report import Report, raise_if_wrong
 
-_LISTS = {"params": "grads", "parameters": "gradients", "weights": "gradients", "trainable_weights": "gradients",
-          "_params": "_grads"}
+_LISTS = {"params": ("grads", "dparams"), "parameters": ("gradients", "grads"), "weights": ("gradients", "dweights"),
+          "trainable_weights": ("gradients",), "_params": ("_grads",), "p": ("g", "dp")}
+_OPTIONS = frozenset(inspect.signature(check_gradients).parameters)
 _STATISTICS = re.compile(r"(.*\.)?(running|moving)_\w+")
 _GRADIENTS = r"_?grad(s|ients?)?"  # where a layer keeps all of them
 _RETURNED = "backward()"
@@ -39,13 +41,14 @@ def check_layer(layer: Any, *inputs: Any, wrt: Sequence[str] | str | None = None
 
     Every input and every weight of floats is differentiated, or those in `wrt`, by their names in the report.
     update: the learning rate, for a layer that moves its weights inside backward by -update times their gradient.
-    options: those of `check_gradients`.
+    options: those of `check_gradients`; others are forward's.
     ValueError: the layer has no backward, or the gradient of an input or a weight is not found.
     """
     if not callable(getattr(layer, "backward", None)):
         raise ValueError(f"{kind(layer)} has no method backward: a layer has forward(x), or is called, and "
                          "backward(dy); what brings its own gradient, a module of torch, goes to gradcheck(module, x)")
-    held = Layer(layer, inputs, wrt, update)
+    settings = {name: options.pop(name) for name in list(options) if name not in _OPTIONS}
+    held = Layer(layer, inputs, settings, wrt, update)
     if update is not None:
         options = {"rtol": 1e-8, **options}  # a difference of weights has lost digits
     report = check_gradients(held.forward, held.backward, held.args, wrt=held.names, **options)
@@ -64,8 +67,9 @@ class Layer:
     args: all of them; names: those that are differentiated; unchecked: what else the outputs depend on.
     """
 
-    def __init__(self, layer: Any, inputs: tuple[Any, ...], wrt: Sequence[str] | str | None, update: float | None):
-        self._layer, self._update = layer, update
+    def __init__(self, layer: Any, inputs: tuple[Any, ...], settings: Mapping[str, Any],
+                 wrt: Sequence[str] | str | None, update: float | None):
+        self._layer, self._settings, self._update = layer, settings, update
         self._inputs = by_position(layer.forward if hasattr(layer, "forward") else layer, inputs)
         self._own = _leaves(layer)
         self._sources: dict[str, str] = {}
@@ -88,9 +92,10 @@ class Layer:
 
     def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
         *dys, kept = dys_and_cache
-        layer, before, y, cache = copy.deepcopy(kept)
+        layer, before, y, cache = _copied(kept)
         found = _found(layer, self._run_back(layer, [np.array(dy) for dy in dys], y, cache))
-        gradients = {name: found[where] for name, where in self._sources.items()}
+        scale = 1.0 if _most(layer.backward) else dys[0].sum()  # backward() of a loss has no place for dy
+        gradients = {name: scaled(found[where], scale) for name, where in self._sources.items()}
         if self._update is not None:
             gradients |= {path: (old - found[path]) / self._update for path, old in before.items()}
         return {f"d{name}" if f"d{name}" not in gradients else name: g if is_container(g) else np.array(g)
@@ -108,7 +113,7 @@ class Layer:
 
     def _run(self, layer: Any, inputs: Sequence[Any]) -> tuple[Any, Any]:
         """(y, cache); a layer that returns nothing keeps its `output`."""
-        result = (layer.forward if hasattr(layer, "forward") else layer)(*inputs)
+        result = (layer.forward if hasattr(layer, "forward") else layer)(*inputs, **self._settings)
         result = getattr(layer, "output", None) if result is None else result
         if result is None:
             raise ValueError(f"forward of {kind(layer)} returns None: is a return missing?")
@@ -118,6 +123,11 @@ class Layer:
 
     def _run_back(self, layer: Any, dys: list[Any], y: Any, cache: Any) -> Any:
         """What backward returns."""
+        if not _most(layer.backward):
+            if np.size(y) != 1:
+                raise ValueError(f"backward of {kind(layer)} takes no gradient, but forward returns {kind(y)}: only a "
+                                 "loss, which is a number, needs none")
+            return layer.backward()
         more = [cache] if cache is not None and _most(layer.backward) > len(dys) else []
         if self._update is not None and required(layer.backward) > len(dys) + len(more):
             more.append(self._update)
@@ -125,11 +135,13 @@ class Layer:
 
     def _searched(self, chosen: Sequence[str] | None) -> Search:
         """One run, and where it leaves its gradients."""
-        layer = copy.deepcopy(self._layer)
+        layer = _copied(self._layer)
+        before = _leaves(layer)
         with global_seed():
             y, cache = self._run(layer, copy.deepcopy(list(self._inputs.values())))
             after = _leaves(layer)
-            state = {path for path, value in self._own.items() if not same_bits([value], [after.get(path)])}
+            state = {path for path, value in self._own.items() if not same_bits([value], [after.get(path)])
+                     or (is_array(value) and after[path] is not before[path])}
             returned = self._run_back(layer, [np.ones(np.shape(v)) for v in outputs(y)], y, cache)
         search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters)
         if self._update is not None:
@@ -151,7 +163,7 @@ class Layer:
         def ran(layer: Any, inputs: Sequence[Any]) -> list[Any]:
             with global_seed(), np.errstate(all="ignore"):
                 return list(outputs(self._run(layer, copy.deepcopy(inputs))[0]))
-        before = ran(copy.deepcopy(self._layer), values)
+        before = ran(_copied(self._layer), values)
         if name in self._inputs:
             flat = {path: moved(leaf) if is_float_array(leaf) or is_number(leaf) else leaf
                     for path, leaf in leaves(self._inputs[name], name).items()}
@@ -178,9 +190,10 @@ class Search:
 
     def by_name(self) -> None:
         for path, weight in self.own.items():
-            places = [where for where in self._places(path) if where != path and _is_value(self.found.get(where))]
+            places = [where for where in self._places(path) if where != path and _is_value(self.found.get(where))
+                      and where not in self.sources.values()]
             fitting = [where for where in places if np.shape(self.found[where]) == np.shape(weight)]
-            if fitting or (places and self._is_weight(path)):
+            if (fitting and path not in self.state) or (places and self._is_weight(path)):
                 self.sources[path] = (fitting or places)[0]
 
     def by_methods(self, layer: Any) -> None:
@@ -237,7 +250,7 @@ class Search:
             raise ValueError(
                 f"no gradient was found for {', '.join(missing)} of {whose}: backward returns {kind(self.returned)}; "
                 "it may return one for each input and then for each weight, or keep that of W in dW or grads['W']; "
-                f"what has none is left out by wrt={list(found)}")
+                f"what has none is left out by wrt={list(found) or '[...], the names of the others'}")
 
     def unchecked(self) -> tuple[str, ...]:
         """Inputs, arrays and numbers without a gradient on which the outputs depend."""
@@ -286,8 +299,9 @@ class Search:
         parts = path.split(".")
         for i, part in enumerate(parts):
             if part in _LISTS:
-                for last in (parts[i + 1:], [*parts[i + 1:-1], f"d{parts[-1]}"]):
-                    yield ".".join([*parts[:i], _LISTS[part], *last])
+                for place in _LISTS[part]:
+                    for last in (parts[i + 1:], [*parts[i + 1:-1], f"d{parts[-1]}"]):
+                        yield ".".join([*parts[:i], place, *last])
         yield from _attributes(path)
         *above, name = parts
         for i in () if name.isdigit() else range(len(parts)):
@@ -379,7 +393,7 @@ def _once(own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _slots(tree: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, Any, Any]]:
     """(path, what holds it, key, value)"""
-    if id(tree) in above or isinstance(tree, (str, bytes, type)) or callable(tree) and not hasattr(tree, "backward"):
+    if id(tree) in above or not _is_open(tree):
         return
     for key, value in _items(tree):
         place = f"{path}.{key}" if path else str(key)
@@ -387,6 +401,12 @@ def _slots(tree: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[t
             yield place, tree, key, value
         else:
             yield from _slots(value, place, (*above, id(tree)))
+
+
+def _is_open(tree: Any) -> bool:
+    """Is it looked into: no function, class or module, but a layer that is called?"""
+    closed = isinstance(tree, (str, bytes, type, ModuleType))
+    return not closed and (not callable(tree) or hasattr(tree, "backward"))
 
 
 def _items(tree: Any) -> Iterable[tuple[Any, Any]]:
@@ -399,10 +419,23 @@ def _items(tree: Any) -> Iterable[tuple[Any, Any]]:
     return vars(tree).items() if hasattr(tree, "__dict__") else ()
 
 
+def _copied(layer: Any, memo: Mapping[int, Any] | None = None) -> Any:
+    """A deep copy, whose modules (self.xp = numpy) are the same."""
+    return copy.deepcopy(layer, {**{id(module): module for module in _modules(layer)}, **(memo or {})})
+
+
+def _modules(tree: Any, above: tuple[int, ...] = ()) -> Iterator[ModuleType]:
+    for _, value in _items(tree) if id(tree) not in above and _is_open(tree) else ():
+        if isinstance(value, ModuleType):
+            yield value
+        elif not is_array(value):
+            yield from _modules(value, (*above, id(tree)))
+
+
 def _with(layer: Any, values: Mapping[str, Any]) -> Any:
     """A copy of the layer with these values, of arrays wherever they lie."""
     own = _leaves(layer)
-    copied = copy.deepcopy(layer, {id(own[path]): value for path, value in values.items() if is_array(own[path])})
+    copied = _copied(layer, {id(own[path]): value for path, value in values.items() if is_array(own[path])})
     numbers = {path: value for path, value in values.items() if is_number(own[path])}
     for path, holder, key, _ in list(_slots(copied)) if numbers else ():
         if path in numbers:

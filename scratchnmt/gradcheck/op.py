@@ -298,7 +298,7 @@ def _items(tree: Any) -> Any:
         return tree.items()
     if isinstance(tree, (tuple, list)):
         return enumerate(tree)
-    if is_dataclass(tree) and not isinstance(tree, type):
+    if _is_record(tree):
         return [(f.name, getattr(tree, f.name)) for f in fields(tree)]
     if isinstance(tree, (type, ModuleType)) or callable(tree):
         return ()
@@ -306,14 +306,18 @@ def _items(tree: Any) -> Any:
 
 
 def is_container(value: Any) -> bool:
-    """A dict, list or tuple, whose arrays are arguments or gradients of their own."""
-    return isinstance(value, (Mapping, list, tuple))
+    """A dict, list, tuple or dataclass, whose arrays are arguments or gradients of their own."""
+    return isinstance(value, (Mapping, list, tuple)) or _is_record(value)
+
+
+def _is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def children(tree: Any, path: str) -> list[tuple[Any, str, Any]]:
     """(key, path, value) of what a container holds: params["Wh"], P[0], weights.b"""
-    if hasattr(tree, "_asdict"):
-        return [(name, f"{path}.{name}", value) for name, value in tree._asdict().items()]
+    if hasattr(tree, "_asdict") or _is_record(tree):
+        return [(name, f"{path}.{name}", value) for name, value in _items(tree)]
     if isinstance(tree, Mapping):
         return [(key, f"{path}[{_quoted(key)}]", value) for key, value in tree.items()]
     return [(i, f"{path}[{i}]", value) for i, value in enumerate(tree)]
@@ -333,7 +337,17 @@ def rebuilt(tree: Any, path: str, values: Mapping[str, Any]) -> Any:
     below = {key: rebuilt(value, inside, values) for key, inside, value in children(tree, path)}
     if hasattr(tree, "_asdict"):
         return type(tree)(**below)
+    if _is_record(tree):
+        record = copy.copy(tree)
+        for name, value in below.items():
+            object.__setattr__(record, name, value)  # it may be frozen
+        return record
     return below if isinstance(tree, Mapping) else type(tree)(below.values())
+
+
+def scaled(tree: Any, factor: Any) -> Any:
+    """What lies in it times a number; None stays."""
+    return rebuilt(tree, "", {path: None if leaf is None else leaf * factor for path, leaf in leaves(tree, "").items()})
 
 
 def matched(tree: Any, gradients: Any, path: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .api import check_gradients
 from .convention import is_float_array, is_number, kind, outputs
-from .op import by_position, is_container, leaves, matched, rebuilt
+from .op import by_position, is_container, leaves, matched, rebuilt, scaled
 from .report import Report, raise_if_wrong
 
 
@@ -41,7 +41,7 @@ def check_loss(fn: Callable[..., Any], params: Any, *args: Any, **options: Any) 
         return result[0], gradients
 
     def backward(dloss: Any, gradients: Any) -> Any:
-        return {name: _scaled(gradients.get(name), np.sum(dloss)) for name in given}
+        return {name: scaled(gradients.get(name), np.sum(dloss)) for name in given}
 
     return check_gradients(forward, backward, given, **options)
 
@@ -96,16 +96,6 @@ def assert_loss(*args: Any, **options: Any) -> Report:
     """`check_loss`, raising GradcheckError with the report if anything is wrong."""
     __tracebackhide__ = True
     return raise_if_wrong(check_loss(*args, **options))
-
-
-def _scaled(tree: Any, factor: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _scaled(value, factor) for key, value in tree.items()}
-    if hasattr(tree, "_fields"):
-        return type(tree)(*(_scaled(value, factor) for value in tree))
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_scaled(value, factor) for value in tree)
-    return None if tree is None else tree * factor
 
 
 PROBES = 3

@@ -135,6 +135,8 @@ def inner_complex(f: Callable[..., Any], z: Mapping[str, Any], dys: Sequence[Arr
             raise NotAnalyticError(
                 f"the forward pass casts complex numbers to real ones: {ADVICE}"
             ) from error
+        except NotAnalyticError:
+            raise
         except Exception as error:
             raise NotAnalyticError(f"the forward pass refuses complex numbers ({type(error).__name__}: {error}): "
                                    f"{ADVICE}") from error

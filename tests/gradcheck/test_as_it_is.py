@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from trees import CONTAINERS, W, X, mapped, names, weights
 
-from scratchnmt.gradcheck import check_contract, check_directional, check_hessian_vector, check_jvp, gradcheck
+from scratchnmt.gradcheck import (
+    check_contract,
+    check_directional,
+    check_hessian_vector,
+    check_jvp,
+    check_layer,
+    gradcheck,
+)
 
 # containers
 
@@ -54,17 +61,43 @@ def test_the_verdict_names_what_backward_says_none_for():
 
 
 def test_arrays_inside_of_an_object():
-    @dataclass
     class Model:
-        W: np.ndarray
-        seen: np.ndarray
-    model = Model(W, X)
+        def __init__(self):
+            self.W, self.unused = W, X
+    model = Model()
     hidden = gradcheck(lambda x, m: (x @ m.W, m), lambda dy, m: (dy @ m.W.T, None), (X, model))
     assert hidden.ok and hidden.unchecked == ("m.W",)
     for backward in (lambda dy, m: {"dx": dy @ m.W.T}, lambda dy, m: dy @ m.W.T):
         with pytest.raises(ValueError, match=r"depend on m.W, which .* inside of an object.* by wrt=\['x'\]"):
             gradcheck(lambda x, m: (x @ m.W, m), backward, (X, model))
         assert gradcheck(lambda x, m: (x @ m.W, m), backward, (X, model), wrt=["x"]).ok
+
+
+def test_a_dataclass_is_a_container():
+    @dataclass(frozen=True)
+    class Model:
+        W: np.ndarray
+        name: str = "affine"
+        b: float = 0.5
+
+    def backward(dy, cache, slip=1):
+        x, m = cache
+        return dy @ m.W.T, Model(slip * x.T @ dy, "", dy.sum())
+    args = X, Model(W)
+    report = gradcheck(lambda x, m: (x @ m.W + m.b, (x, m)), backward, args)
+    assert report.ok and names(report) == ["dx", "dm.W", "dm.b"]
+    wrong = gradcheck(lambda x, m: (x @ m.W + m.b, (x, m)), lambda dy, c: backward(dy, c, 1.001), args)
+    assert wrong.wrong == ("dm.W",)
+
+
+def test_functions_that_need_a_wrapper_are_told_which():
+    with pytest.raises(ValueError, match=r"got an array of float64; .* wrapped, lambda x: \(forward\(x\), x\)"):
+        gradcheck(lambda x: x * x, lambda dy, x: 2 * dy * x, X)
+
+    class Static:
+        forward = backward = staticmethod(lambda ctx, x: x)
+    with pytest.raises(TypeError, match="Static is a class: make an object of it"):
+        gradcheck(Static, (X,))
 
 
 @pytest.mark.parametrize("number", [0.7, np.float64(0.7)])
@@ -277,6 +310,32 @@ def test_a_missing_gradient_and_a_tensor_have_a_remedy():
     torch = pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"x is a Tensor of torch: pass NumPy arrays"):
         gradcheck(lambda x: (x, x), lambda dy, _: dy, {"x": torch.ones(3)})
+
+
+# torch
+
+
+def test_a_module_of_torch_is_checked_with_its_parameters_in_float64():
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4))
+    net[0].bias.requires_grad_(False)
+    report = gradcheck(net, torch.ones(5, 3, dtype=torch.float64).cumsum(0).sin())
+    assert report.ok and names(report) == ["dinput", "d0.weight", "d2.weight", "d2.bias"] and report.dtype == "float64"
+    assert report.notes[0].endswith("by richardson, not complex-step: a function of torch is run on real numbers")
+    assert net[0].weight.dtype == torch.float32 and not net[2].running_mean.any()
+
+
+def test_what_a_function_of_torch_cannot_be_checked_for():
+    torch = pytest.importorskip("torch")
+    net, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    for function, sentence in [
+            (lambda x: net(x), r"something inside is of float32; give a module itself, gradcheck\(module, inputs\)"),
+            (lambda x: x.detach(), r"returns a Tensor: expected a tensor .* \(is it detached\?\)"),
+            (lambda x: None, "returns None: expected a tensor of floats")]:
+        with pytest.raises(ValueError, match=sentence):
+            gradcheck(function, x)
+    with pytest.raises(ValueError, match=r"a module of torch, goes to gradcheck\(module, x\)"):
+        check_layer(net, x)
 
 
 # other directions

@@ -1,5 +1,7 @@
 """Layer objects: wherever weights and gradients are, whatever forward and backward take and return."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from trees import W, X, names
@@ -42,6 +44,36 @@ def test_a_layers_weight_whose_gradient_is_nowhere_is_named():
         check_layer(Half(), X)
     report = check_layer(Half(), X, wrt=["x", "w"])
     assert report.ok and names(report) == ["dx", "dw"] and not report.unchecked
+
+
+def test_a_layer_that_has_run_before():
+    class Tanh:
+        def __init__(self, slip=1):
+            self.W, self.slip = W.copy(), slip
+
+        def forward(self, x):
+            self.x, self.y = x, np.tanh(x @ self.W)
+            return self.y
+
+        def backward(self, dy):
+            self.dy = dy
+            dz = dy * (1 - self.y**2)
+            self.dW, self.dx = self.slip * self.x.T @ dz, dz @ self.W.T
+            return self.dx
+    for slip in (1, 1.001):
+        layer = Tanh(slip)
+        layer.backward(layer.forward(X))
+        report = check_layer(layer, X)
+        assert names(report) == ["dx", "dW"] and report.wrong == (() if slip == 1 else ("dW",))
+        assert not report.unchecked
+
+
+def test_a_gradient_of_a_weight_that_forward_ignores_is_wrong():
+    class Ignoring(Linear):
+        def forward(self, x):
+            return super().forward(x) - self.b
+    assert check_layer(Ignoring(PLACES["returned in a tuple and kept"]), X, wrt=["x", "W"]).ok
+    assert check_layer(Ignoring(PLACES["a dict"]), X).wrong == ("db",)
 
 
 def test_states_statistics_and_numbers_of_a_layer_are_named_as_not_checked():
@@ -221,3 +253,38 @@ def test_a_table_of_words_as_a_layer():
             np.add.at(self.dW, self.ids, self.slip * dy)
     assert names(check_layer(Embedding(), np.array([0, 2, 2]))) == ["dW"]
     assert not check_layer(Embedding(1.01), np.array([0, 2, 2])).ok
+
+
+@pytest.mark.parametrize("slip", [1, 1.001])
+def test_modules_settings_and_parallel_records_in_a_layer(slip):
+    class Gate:
+        def __init__(self):
+            self.xp, self.p, self.g = np, SimpleNamespace(W=W.copy(), U=W.copy()), SimpleNamespace()
+
+        def forward(self, x, *, scale):
+            self.x, self.scale = x, scale
+            return self.xp.tanh(x @ self.p.W) + scale * (x @ self.p.U)
+
+        def backward(self, dy):
+            dz = dy * (1 - self.xp.tanh(self.x @ self.p.W) ** 2)
+            self.g.W, self.g.U = self.x.T @ dz, slip * self.scale * self.x.T @ dy
+            return dz @ self.p.W.T + self.scale * dy @ self.p.U.T
+    report = check_layer(Gate(), X, scale=3)
+    assert names(report) == ["dx", "dp.W", "dp.U"] and report.wrong == (() if slip == 1 else ("dp.U",))
+
+
+@pytest.mark.parametrize("slip", [1, 1.001])
+def test_backward_of_a_loss_without_arguments(slip):
+    class Loss:
+        def forward(self, y, t):
+            self.y, self.t = y, t
+            return ((y - t) ** 2).sum()
+
+        def backward(self):
+            return 2 * slip * (self.y - self.t)
+    with pytest.raises(ValueError, match="no gradient was found for y, t of a Loss"):
+        check_layer(Loss(), X, 2 * X)
+    assert check_layer(Loss(), X, 2 * X, wrt="y").ok == (slip == 1)
+    Loss.forward = lambda self, y, t: y
+    with pytest.raises(ValueError, match="backward of a Loss takes no gradient"):
+        check_layer(Loss(), X, 2 * X)

@@ -1,5 +1,7 @@
 """Functions that return a loss with its gradients, in every form."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from trees import CONTAINERS, W, X, mapped, names, weights
@@ -55,3 +57,16 @@ def test_a_loss_without_a_gradient_for_each_parameter():
         with pytest.raises(ValueError, match=r'^fn returns no gradient for params\["b"\]; .* by wrt=\[\'params\["W"\]'):
             check_loss(fn, {"W": W, "b": b}, X)
         assert check_loss(fn, {"W": W, "b": b}, X, wrt=['params["W"]']).ok
+
+
+def test_parameters_in_a_dataclass():
+    @dataclass
+    class Params:
+        W: np.ndarray
+        b: np.ndarray
+
+    def fn(params, x, slip=1):
+        r = x @ params.W + params.b
+        return (r**2).sum(), Params(2 * x.T @ r, slip * 2 * r.sum(axis=0))
+    assert names(check_loss(fn, Params(W, W[0]), X)) == ["dparams.W", "dparams.b"]
+    assert check_loss(fn, Params(W, W[0]), X, 2).wrong == ("dparams.b",)
