@@ -200,7 +200,7 @@ def test_what_it_imports_may_lie_beside_it_and_it_may_hold_dataclasses(own, tmp_
 
 
 @pytest.mark.parametrize("text, names, options, parts", [
-    (OP, "", ["--arg", "x=3"], ["nothing could be checked: no argument for W"]),
+    (OP, "", ["--arg", "x=3"], ["could be checked: layer: no argument for W of layer_forward(x, W)"]),
     (OP, "", [], ["no function 'forward'", "did you mean 'layer_forward'", "it has layer_forward, layer_backward"]),
     (OP, ":layer_forward", [], ["layer_forward has no backward: expected a layer, or FORWARD,BACKWARD"]),
     (OP, ":a,b,c", [], ["expected FILE.py, FILE.py:FORWARD,BACKWARD or FILE.py:LAYER"]),
@@ -273,6 +273,13 @@ class Wide:
     def forward(self, x): pass
     def backward(self, dy): pass
 
+class Times:
+    def __init__(self, by): self.by = by
+    def forward(self, x): return self.by * x
+    def backward(self, dy): return self.by * dy
+
+twice = Times(2)
+
 def square_forward(x):
     return x * x, x
 
@@ -311,7 +318,9 @@ def test_a_layer_or_a_pair_of_a_package(call, package, place):
 def test_a_whole_file_and_json(call, package):
     status, out, _ = call("--module", f"{package}/layers.py", "--arg", "x=4,3")
     assert status == 0 and "square: gradient check ok" in out and "Scale: gradient check ok" in out
-    assert "other: skipped, no argument for q" in out and "Wide: skipped, its constructor wants width" in out
+    assert "other: skipped, no argument for q of other_forward(q)" in out
+    assert "Wide: skipped, its constructor wants width" in out
+    assert "twice: gradient check ok" in out and "Times" not in out
     status, out, _ = call("--module", f"{package}/layers.py", "--arg", "x=4,3", "--json")
     found = {one["name"]: one for one in json.loads(out)}
     assert status == 0 and found["Scale"]["ok"] and "skipped" in found["other"]

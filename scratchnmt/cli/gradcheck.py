@@ -86,7 +86,8 @@ def _own_op(args: argparse.Namespace) -> list[Report]:
                          seed=args.seed, wrt=args.wrt, method=args.method or "auto")
     reports = [one.report for one in checked if one.report]
     if not reports:
-        raise InputError(f"--module {args.module}: nothing could be checked: {checked[0].skipped}")
+        raise InputError(f"--module {args.module}: nothing could be checked: "
+                         + "; ".join(f"{one.name}: {one.skipped}" for one in checked))
     if args.json:
         print(json.dumps([{"name": one.name, **(one.report.to_dict() if one.report else {"skipped": one.skipped})}
                           for one in checked], indent=1, allow_nan=False))

@@ -38,7 +38,7 @@ def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dic
     """Check what "FILE.py:FORWARD,BACKWARD", "FILE.py:LAYER" or "FILE.py" names; options are `check_gradients`'s own.
 
     FILE.py may be a file of a package, or a module, pkg.mod.  Without names these are its forward and backward or, if
-    it has none, every pair X_forward, X_backward and every layer class for which there are arguments.
+    it has none, every pair X_forward, X_backward, every layer and every layer class for which there are arguments.
     The arguments are those of `argument_texts`, "x=3,4" or "ids=int:3,4<10", or, if there are none, those
     of the file's `args`; `prepare` may change them.  InputError for whatever keeps it from being checked.
     """
@@ -60,26 +60,31 @@ def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dic
 
 
 def _everything(module: ModuleType) -> dict[str, tuple[Any, ...]]:
-    """{name: (forward, backward) or (layer class,)} of what the module itself defines."""
+    """{name: (forward, backward), (layer,) or (layer class,)} of what the module itself defines."""
     own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
     pairs = {name.removesuffix("_forward"): (value, own[f"{name.removesuffix('_forward')}_backward"])
              for name, value in own.items() if name.endswith("_forward")
              and callable(own.get(f"{name.removesuffix('_forward')}_backward"))}
-    layers = {name: (value,) for name, value in own.items()
-              if isinstance(value, type) and hasattr(value, "forward") and hasattr(value, "backward")}
-    return {**pairs, **layers}
+    objects = {name: (value,) for name, value in vars(module).items() if not isinstance(value, type)
+               and callable(getattr(value, "forward", None)) and callable(getattr(value, "backward", None))}
+    made = {type(layer) for layer, in objects.values()}
+    layers = {name: (value,) for name, value in own.items() if isinstance(value, type) and value not in made
+              and hasattr(value, "forward") and hasattr(value, "backward")}
+    return {**pairs, **layers, **objects}
 
 
 def _one_of_many(name: str, parts: tuple[Any, ...], values: dict[str, Any], prepare: Callable[[dict], dict], path: Path,
                  options: dict[str, Any]) -> Checked:
     """The check of one pair or class with those of the arguments that it names; skipped if one is missing."""
-    if len(parts) == 1 and _required(parts[0]):
-        return Checked(name, None, f"its constructor wants {', '.join(_required(parts[0]))}: define an instance")
-    layer = parts[0]() if len(parts) == 1 else None
+    layer = parts[0] if len(parts) == 1 else None
+    if isinstance(layer, type):
+        if _required(layer):
+            return Checked(name, None, f"its constructor wants {', '.join(_required(layer))}: define an instance")
+        layer = layer()
     forward = parts[0] if layer is None else layer.forward
     wanted = [n for n in inspect.signature(forward).parameters if n in values]
     if missing := [n for n in _required(forward) if n not in values]:
-        return Checked(name, None, f"no argument for {', '.join(missing)}")
+        return Checked(name, None, f"no argument for {', '.join(missing)} of {_signature(forward, name)}")
     args = prepare({n: values[n] for n in wanted})
     try:
         if layer is None:
@@ -234,9 +239,10 @@ def _try(forward: Callable, args: dict[str, Any], path: Path) -> None:
         raise InputError(_raised(f"{path}: forward, given {shown},", error, path)) from error
 
 
-def _signature(function: Callable) -> str:
-    """"gelu(x, W)", or the name alone of what does not tell its arguments."""
+def _signature(function: Callable, layer: str = "") -> str:
+    """"gelu(x, W)", "Linear.forward(x)", or the name alone of what does not tell its arguments."""
     name = getattr(function, "__name__", "forward")
+    name = f"{layer}.{name}" if layer and inspect.ismethod(function) else name
     try:
         return f"{name}({', '.join(inspect.signature(function).parameters)})"
     except (TypeError, ValueError):

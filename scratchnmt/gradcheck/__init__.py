@@ -17,16 +17,8 @@ if TYPE_CHECKING:
     from .compare import assert_variant, check_variant
     from .contract import assert_contract, check_contract
     from .directional import assert_directional, check_directional
-    from .pairs import (
-        assert_hessian_vector,
-        assert_jvp,
-        assert_layer,
-        assert_loss,
-        check_hessian_vector,
-        check_jvp,
-        check_layer,
-        check_loss,
-    )
+    from .layers import assert_layer, check_layer
+    from .pairs import assert_hessian_vector, assert_jvp, assert_loss, check_hessian_vector, check_jvp, check_loss
     from .reference import NotAnalyticError, central, complex_step, gradient, richardson
     from .report import GradcheckError, Offender, Report, TensorReport
 
@@ -42,8 +34,8 @@ __getattr__, __dir__ = lazy_names(__name__, {
     "compare": "assert_variant check_variant",
     "contract": "assert_contract check_contract",
     "directional": "assert_directional check_directional",
-    "pairs": "assert_hessian_vector assert_jvp assert_layer assert_loss check_hessian_vector check_jvp check_layer "
-             "check_loss",
+    "layers": "assert_layer check_layer",
+    "pairs": "assert_hessian_vector assert_jvp assert_loss check_hessian_vector check_jvp check_loss",
     "reference": "NotAnalyticError central complex_step gradient richardson",
     "report": "GradcheckError Offender Report TensorReport",
 })

@@ -29,10 +29,11 @@ from .convention import (
     to_host,
     unchecked,
 )
+from .differences import jumps
 from .directional import check_directional
 from .measure import EPS, NOISE, noise_floors, rounding
 from .op import Op
-from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy, jumps
+from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
 from .report import Report, TensorReport, raise_if_wrong
 
 RTOL = {"complex": 1e-12, "richardson": 1e-8, "central": 1e-6}
@@ -68,17 +69,16 @@ def check_gradients(forward: Callable[..., Any], backward: Any = None, args: Any
     labels = labels or {}
     _check_options(op.args, method, max_elements, labels)
     allow = allow if contract else PROMISES
+    y, cache, promises, stop = run_twice(op, allow)
     dtype, device = describe(op.args, op.names)
     given = copied(op.args)  # should backward write into what it was given, the reference is still right
-    y, cache, promises, stop = run_twice(op, allow)
     if stop:
         return _report(op, promises, allow, method=method, dtype=dtype, device=device, rtol=rtol or _tolerance(
             method, dtype), seed=seed)
     f = _outputs_of(op)
     dys = choose_dys(f, given, op.names, y, dys, method=method, seed=seed)
     result = run_backward(op.backward, _copies(dys), cache)
-    names = [name for name in op.names if name not in op.left_out]
-    unchecked_arrays = (*op.left_out, *op.hidden())
+    names = op.names
     found = {name: to_host(g).copy() for name, g in named_gradients(result, op.args, names).items()}
     dtype = coarsest(dtype, (*outputs(y), *found.values()))
     if method == "auto":
@@ -110,7 +110,7 @@ def check_gradients(forward: Callable[..., Any], backward: Any = None, args: Any
     return replace(
         _report(op, promises, allow, method=used.pop() if len(used) == 1 else "auto", dtype=dtype, device=device,
                 rtol=rtol or max(rtols.values(), default=_tolerance(method, dtype)), seed=seed),
-        tensors=tensors, hints=hints, unchecked=unchecked_arrays,
+        tensors=tensors, hints=hints, unchecked=op.unchecked(y),
         notes=(*sorted_out(promises, allow)[1], *_on_methods(reasons), *_on_precision(f, dtype, op), *notes,
                *unchecked(result, op.args, names)))
 
@@ -224,7 +224,7 @@ def pair_of(forward: Any, backward: Any, args: Any) -> tuple[Callable[..., Any],
     """(forward, backward, args) of a pair, or of one function that brings its gradient: (function, args)."""
     if args is not None or callable(backward):
         return forward, backward, args
-    from .pairs import pair_of_one
+    from .frameworks import pair_of_one
 
     return pair_of_one(forward, backward)
 

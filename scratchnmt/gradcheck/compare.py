@@ -30,20 +30,11 @@ from .convention import (
     run_forward,
     to_host,
 )
+from .differences import at_kinks, coarse_derivatives, direction, element_lines, jointly, kink_at, size_at
 from .directional import draw_direction, halve
 from .hints import Mismatch, hints_for, said_once
-from .kinks import at_kinks, direction, jointly, kink_at, size_at
 from .measure import Floor, noise_floors, relative_errors, rms, tensor_report, with_doubt
-from .reference import (
-    DOUBTS,
-    NotAnalyticError,
-    central,
-    choose_dys,
-    coarse_derivatives,
-    complex_step,
-    derivatives,
-    element_lines,
-)
+from .reference import DOUBTS, NotAnalyticError, central, choose_dys, complex_step, derivatives
 from .report import Report, TensorReport, raise_if_wrong
 
 CONFIRMED = 8  # wrong elements that a real difference must confirm

@@ -86,22 +86,28 @@ def sorted_out(promises: Sequence[Promise], allow: Collection[str]) -> tuple[tup
 
 
 def run_twice(op: Op, allow: Collection[str]) -> tuple[Any, Any, list[Promise], bool]:
-    """(y, cache, the promises that forward breaks by itself, True if there is nothing to compare a gradient with)"""
-    (y, cache), (again, _) = (op.forward(**op.args) for _ in range(2))
+    """(y, cache, the promises that forward breaks by itself, True if there is nothing to compare a gradient with)
+
+    From then on the op knows which arguments have gradients.
+    """
+    (y, cache), (again, other) = (op.forward(**op.args) for _ in range(2))
     promises = [Promise("writes arguments", f"forward writes into its argument {path}") for path in op.written]
     stop = False
     if not same_bits(outputs(y), outputs(again)):
         sentence = "forward is random: two calls with the same arguments differ"
         op.seeded = "random" in allow
-        (y, cache), (again, _) = (op.forward(**op.args) for _ in range(2))
+        (y, cache), (again, other) = (op.forward(**op.args) for _ in range(2))
         stop = not same_bits(outputs(y), outputs(again))
         promises.append(Promise("" if stop else "random", f"{sentence} (pass the mask or a generator)" if stop else
                                 f"{sentence}; each call gets the same state of numpy.random and random"))
-    op.copies = bool(op.written)
     infinite = {name: ~np.isfinite(to_host(v)) for name, v in zip(output_names(y), outputs(y), strict=True)}
     promises += [Promise("", f"output {name} holds a value that is not finite at {first(where)}")
                  for name, where in infinite.items() if where.any()]
-    return y, cache, promises, stop or any(where.any() for where in infinite.values())
+    stop = stop or any(where.any() for where in infinite.values())
+    if not stop:
+        op.settle(again, other)
+    op.copies = bool(op.written)
+    return y, cache, promises, stop
 
 
 def broken_promises(op: Op, names: Sequence[str], dys: Sequence[Array], seed: int, dtype: str) -> list[Promise]:

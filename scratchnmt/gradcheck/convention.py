@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import re
 import traceback
@@ -23,6 +24,20 @@ def is_array(value: Any) -> bool:
 
 def is_float_array(value: Any) -> bool:
     return is_array(value) and value.dtype.kind == "f"
+
+
+def is_number(value: Any) -> bool:
+    """A Python float, or a NumPy one."""
+    return isinstance(value, (float, np.floating))
+
+
+def moved(value: Any) -> Any:
+    """Another value of the same kind, to see whether anything depends on it."""
+    if is_number(value):
+        return type(value)(1.01 * value + 0.01)
+    size = float(np.abs(to_host(value)).max(initial=0.0)) + 1.0
+    other = size * np.random.default_rng(0).standard_normal(value.shape)
+    return array_module(value).asarray(other.astype(value.dtype))
 
 
 def to_host(array: Any) -> np.ndarray:
@@ -107,7 +122,9 @@ def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[A
     if isinstance(result, tuple) and len(result) > 2 and not hasattr(result, "_fields"):
         result = result[:-1], result[-1]
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ValueError(f"forward must return (y, cache), got {kind(result)}")
+        missing = ": is a return missing?" if result is None else (
+            "; a function without a cache is wrapped, lambda x: (forward(x), x)")
+        raise ValueError(f"forward must return (y, cache), got {kind(result)}{missing}")
     if not outputs(result[0]):
         instead = ": return a tuple, or a NamedTuple, of outputs" if isinstance(result[0], Mapping) else ""
         raise ValueError(f"forward has no output of floats, so nothing to differentiate: y is {kind(result[0])}"
@@ -152,6 +169,24 @@ def output_names(y: Any) -> list[str]:
         return ["y"]
     names = getattr(y, "_fields", None) or [f"y[{i}]" for i in range(len(y))]
     return [name for name, v in zip(names, y, strict=False) if outputs(v)]
+
+
+def every_dy(backward: Callable[..., Any], y: Any, dys: Sequence[Any], more: int) -> list[Any]:
+    """The dys, with zeros for outputs that have none if backward has a place for each; more: its other arguments."""
+    ys = y if isinstance(y, (tuple, list)) else (y,)
+    if len(ys) == len(dys) or required(backward) != len(ys) + more:
+        return list(dys)
+    rest = iter(dys)
+    return [next(rest) if outputs((value,)) else np.zeros(np.shape(value)) for value in ys]
+
+
+def required(function: Callable[..., Any]) -> int:
+    """How many arguments it cannot do without; 0 of what does not tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
 def draw_dys(ys: Sequence[Array], seed: int) -> list[Array]:
@@ -253,15 +288,9 @@ def unchecked(result: Any, args: Mapping[str, Any], names: Sequence[str]) -> tup
     """A sentence for every gradient that backward returns for an argument that cannot be differentiated."""
     if is_array(result) or np.isscalar(result):
         return ()
-    return tuple(f"d{name} is not checked: {name} is {kind(args[name])}, {_instead(name, args[name])}"
+    return tuple(f"d{name} is not checked: {name} is {kind(args[name])}, only arrays of floats are"
                  for name, value in by_argument(result, args).items()
                  if value is not None and name not in names and not is_float_array(args[name]))
-
-
-def _instead(name: str, value: Any) -> str:
-    if isinstance(value, (float, np.floating)):
-        return f"not an array: pass np.array({name})"
-    return "only arrays of floats are"
 
 
 def _argument(key: str, args: Mapping[str, Any], bare: Collection[str]) -> str | None:

@@ -29,27 +29,11 @@ from .convention import (
     run_backward,
     to_host,
 )
+from .differences import Line, element_lines, extrapolated, kink_at, settled, size_of, slope, terms, widest_step
 from .hints import Mismatch, hints_for
-from .kinks import kink_at
 from .measure import rms
 from .op import changed, snapshot
-from .reference import (
-    METHODS,
-    STEP,
-    Line,
-    NotAnalyticError,
-    check_analytic,
-    check_method,
-    compared,
-    element_lines,
-    extrapolated,
-    inner_complex,
-    settled,
-    size_of,
-    slope,
-    terms,
-    widest_step,
-)
+from .reference import METHODS, STEP, NotAnalyticError, check_analytic, check_method, compared, inner_complex
 from .report import Offender, Report, TensorReport, raise_if_wrong
 
 RTOL = {"complex": 1e-11, "richardson": 1e-7, "central": 1e-5}

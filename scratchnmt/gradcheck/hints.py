@@ -329,10 +329,10 @@ def _factor_in_words(k: float, c: Mismatch) -> str | None:
             return f"{value:.6g}, which is {text}: is that factor missing, or one too many?"
     for n, where in _sizes(c):
         for sign, turned in ((1, ""), (-1, ", and the sign is turned round")):
-            if n > 1 and abs(k - sign / n) <= near:
-                return f"{Fraction(sign, n)}, and {n} is the size of {where}: a mean for a sum{turned}?"
-            if n > 1 and abs(k - sign * n) <= near:
-                return f"{sign * n}, and {n} is the size of {where}: a sum for a mean{turned}?"
+            for factor, slip in ((Fraction(sign, n), "a mean for a sum"), (Fraction(sign * n), "a sum for a mean")):
+                if n > 1 and abs(k - factor) <= near:
+                    square = "is the 2 of a square missing, or one too many, or is it " if n == 2 else ""
+                    return f"{factor}, and {n} is the size of {where}: {square}{slip}{turned}?"
     return None
 
 
@@ -356,6 +356,7 @@ def _sizes(c: Mismatch) -> Iterator[tuple[int, str]]:
         whose.setdefault(prod(shape), []).append(f"all of {name}")
     for size, places in whose.items():
         axes = [text for text in places if "axis" in text] or places
+        axes = axes if len(axes) <= 3 else [*axes[:2], f"{len(axes) - 2} more"]
         yield size, axes[0] if len(axes) == 1 else f"{', '.join(axes[:-1])} and {axes[-1]}"
 
 

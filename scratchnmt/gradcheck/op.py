@@ -27,9 +27,15 @@ from .convention import (
     by_argument,
     check_callable,
     differentiable,
+    draw_dys,
+    every_dy,
     is_array,
     is_float_array,
+    is_number,
     kind,
+    moved,
+    outputs,
+    run_backward,
     run_forward,
     to_host,
 )
@@ -38,7 +44,10 @@ _PLAIN = (int, float, complex, str, bytes, type(None), np.generic, type, ModuleT
 
 
 class Op:
-    """`forward(**args)` and `backward(*dys, cache)` around somebody's functions; `args` holds every leaf by path."""
+    """`forward(**args)` and `backward(*dys, cache)` around somebody's functions.
+
+    `args` holds every leaf by its path, `names` the leaves whose gradients are compared.
+    """
 
     def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any], inputs: Any,
                  wrt: Sequence[str] | str | None = None):
@@ -52,52 +61,104 @@ class Op:
         self.written: dict[str, None] = {}  # the arguments into which forward writes
         self.copies = True  # of the arguments, for each call
         self.seeded = False  # is every call given the same global random numbers?
-        self.left_out: list[str] = []  # arrays of floats for which backward returned nothing
-        self.names = differentiable(self.args, self._expanded(wrt))
-        self._without = False  # may backward leave gradients out?
+        self._numbers: set[str] = set()  # leaves that are floats for forward, and arrays in `args`
+        self._none: set[str] = set()  # leaves for which backward returned None
+        self._y: Any = None
+        self._wrt = self._expanded(wrt)
+        has_arrays = any(map(is_float_array, self.args.values()))
+        for path in self._wrt if self._wrt is not None else () if has_arrays else list(self.args):
+            self._as_array(path)
+        self.names = differentiable(self.args, self._wrt)
 
     def forward(self, **values: Any) -> tuple[Any, Any]:
         """(outputs, cache); the caller's arguments stay as they are."""
         own = {path: _copied(value) if self.copies or not is_array(value) else value for path, value in values.items()}
-        given = [rebuilt(value, name, own) for name, value in self.tree.items()]
         before = snapshot(own) if self.copies else {}
-        with _global_seed() if self.seeded else _nothing():
-            y, cache = run_forward(self._called, {"values": given})
+        numbers = {path: own[path][()] for path in self._numbers if is_array(own[path])}
+        given = [rebuilt(value, name, own | numbers) for name, value in self.tree.items()]
+        with global_seed() if self.seeded else _nothing():
+            self._y, cache = run_forward(self._called, {"values": given})
         self.written |= dict.fromkeys(changed(before, own))
         for name, old, new in zip(self.tree, self.tree.values(), given, strict=True):
             if self.copies and is_container(old) and is_container(new):
                 after = dict(arrays(new, name))
                 self.written |= dict.fromkeys(path for path, value in arrays(rebuilt(old, name, values), name)
-                                              if path not in after or after[path].shape != value.shape)
-        return y, cache
+                                              if path not in self._numbers
+                                              and (path not in after or after[path].shape != value.shape))
+        return self._y, cache
 
     def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
-        """{path: gradient}"""
-        gradients = self._by_name(self._backward(*dys_and_cache))
+        """{path: gradient}, without those that are None"""
+        *dys, cache = dys_and_cache
+        gradients = self._by_name(self._backward(*every_dy(self._backward, self._y, dys, 1), cache))
         found: dict[str, Any] = {}
         for name, gradient in gradients.items():
             try:
-                found |= matched(self.tree[name], gradient, name) if is_container(self.tree[name]) else {name: gradient}
+                found |= matched(self.tree[name], gradient, name)
             except ValueError as error:
                 raise ConventionError(str(error)) from error
-        optional = {path for name, value in self.tree.items() if is_container(value) for path in leaves(value, name)}
-        self.left_out = [path for path in self.names if path not in found and (path in optional or self._without)]
-        return found
+        self._none = {path for path, gradient in found.items() if gradient is None}
+        return {path: gradient for path, gradient in found.items() if gradient is not None}
+
+    def settle(self, y: Any, cache: Any) -> None:
+        """Learn from one backward pass which leaves have a gradient: numbers, too, but not what it returns None for.
+
+        ValueError: an argument hides arrays of floats in an object, where no gradient can be given for them.
+        """
+        found = run_backward(self.backward, draw_dys(outputs(y), 0), cache)
+        if self._wrt is not None:
+            return
+        for path in found:
+            self._as_array(path)
+        floats = [path for path, leaf in self.args.items() if is_float_array(leaf) and path not in self._none]
+        names = [path for path in floats if path in found or self._matters(y, path, moved(self.args[path]))]
+        if not names:
+            raise ValueError(f"backward returns a gradient for no argument of floats: {', '.join(self.args)}")
+        self.names = differentiable(self.args, names)
+        hidden = [path for path in self._hidden(y) if path.partition(".")[0] not in self._none]
+        if hidden:
+            raise ValueError(f"the outputs depend on {', '.join(hidden)}, which no gradient can be given for inside of "
+                             f"an object: hand it over in a dict, or leave it out by wrt={self.names}")
+
+    def unchecked(self, y: Any) -> tuple[str, ...]:
+        """The other leaves of floats, and arrays inside of objects, on which the outputs y depend."""
+        if self._wrt is not None:
+            return ()
+        floats = [path for path, leaf in self.args.items()
+                  if path not in self.names and (is_float_array(leaf) or is_number(leaf))]
+        return *(path for path in floats if self._matters(y, path, moved(self.args[path]))), *self._hidden(y)
+
+    def _as_array(self, path: str) -> None:
+        """Make a number an argument with a gradient."""
+        if is_number(self.args.get(path)):
+            self.args[path] = np.array(self.args[path])
+            self._numbers.add(path)
+
+    def _matters(self, y: Any, path: str, value: Any) -> bool:
+        """Do the outputs change where this argument is another?"""
+        try:
+            with np.errstate(all="ignore"):
+                other = self.forward(**{**self.args, path: value})[0]
+        except Exception:  # noqa: BLE001  a rate above 1, for example
+            return True
+        return not same_bits(outputs(y), outputs(other))
+
+    def _hidden(self, y: Any) -> list[str]:
+        """Arrays of floats inside of objects among the arguments."""
+        return [f"{name}.{path}" for name, value in self.args.items()
+                if not is_array(value) and not isinstance(value, (*_PLAIN, np.random.Generator)) and not callable(value)
+                for path, leaf in arrays(value)
+                if is_float_array(leaf) and self._matters(y, name, copy.deepcopy(value, {id(leaf): moved(leaf)}))]
 
     def _expanded(self, wrt: Sequence[str] | str | None) -> list[str] | None:
-        """The paths that `wrt` names: a container stands for all arrays of floats in it."""
+        """The paths that `wrt` names: a container stands for all floats in it."""
         names = [wrt] if isinstance(wrt, str) else wrt
         if names is None:
             return None
         return [path for name in names for path in
-                ([path for path, leaf in leaves(self.tree[name], name).items() if is_float_array(leaf)]
+                ([path for path, leaf in leaves(self.tree[name], name).items()
+                  if is_float_array(leaf) or is_number(leaf)]
                  if name in self.tree and is_container(self.tree[name]) else [name])]
-
-    def hidden(self) -> list[str]:
-        """Arrays of floats inside of objects among the arguments, which cannot be checked."""
-        return [f"{name}.{path}" for name, value in self.args.items()
-                if not is_array(value) and not isinstance(value, (*_PLAIN, np.random.Generator)) and not callable(value)
-                for path, leaf in arrays(value) if is_float_array(leaf)]
 
     def _gathered(self, result: Any) -> Mapping[str, Any]:
         """Gradients by name; those of a dict's entries, dWx beside dx, in a dict of their own."""
@@ -116,20 +177,20 @@ class Op:
 
     def _by_name(self, result: Any) -> dict[str, Any]:
         """{argument: what backward returned for it}"""
-        self._without = False
         floats = [name for name, value in self.tree.items() if any(path in self.names for path in leaves(value, name))]
         if isinstance(result, Mapping) or hasattr(result, "_asdict"):
             if len(floats) == 1 and is_container(self.tree[floats[0]]) and not _names_any(result, self.tree):
                 return {floats[0]: result}
             return by_argument(self._gathered(result), self.tree)
-        if len(floats) == 1 and not (isinstance(result, tuple) and not is_container(self.tree[floats[0]])):
+        several = isinstance(result, (tuple, list))
+        for names in self._orders(floats) if several else ():
+            if len(result) == len(names):
+                return dict(zip(names, result, strict=True))
+        if len(floats) == 1 and (not several or is_container(self.tree[floats[0]])):
             return {floats[0]: result}
-        if isinstance(result, (tuple, list)):
-            names = list(self.tree) if len(result) == len(self.tree) else floats
-            if len(result) > len(names):
-                raise ConventionError(f"backward returns {kind(result)} for {len(names)} arguments: {', '.join(names)}")
-            self._without = True
-            return {name: g for name, g in zip(names, result, strict=False) if g is not None}
+        if several:
+            raise ConventionError(f"backward returns {kind(result)} for {len(self.tree)} arguments: "
+                                  f"{', '.join(self.tree)}; None stands for what has no gradient")
         plain = [name for name in floats if not is_container(self.tree[name])]
         if is_array(result) or np.isscalar(result):
             if len(plain) == 1:
@@ -137,6 +198,17 @@ class Op:
             raise ConventionError(f"backward returns one array for {len(floats)} arguments: {', '.join(floats)}; "
                                   "return a gradient for each, or name by wrt those that have one")
         raise ConventionError(f"backward must return a NamedTuple, a dict, a tuple or an array, got {kind(result)}")
+
+    def _orders(self, floats: Sequence[str]) -> list[list[str]]:
+        """The arguments that a tuple of gradients may be for."""
+        tree = self.tree.items()
+        if len(floats) == 1 and is_container(self.tree[floats[0]]):
+            return []
+        of_floats = [name for name, value in tree if any(is_float_array(leaf) or is_number(leaf)
+                                                         for leaf in leaves(value, name).values())]
+        of_arrays = [name for name, value in tree if any(map(is_float_array, leaves(value, name).values()))]
+        alone = [name for name in of_arrays if not is_container(self.tree[name])]
+        return [list(self.tree), of_floats, of_arrays, list(floats), alone]
 
 
 def by_position(function: Callable[..., Any], inputs: Any) -> dict[str, Any]:
@@ -173,7 +245,7 @@ def deep_copy(value: Any) -> Any:
 
 
 @contextmanager
-def _global_seed() -> Iterator[None]:
+def global_seed() -> Iterator[None]:
     """The generators of numpy.random and random start from the same state, and go on afterwards as if unused."""
     states = np.random.get_state(), random.getstate()
     np.random.seed(0)
@@ -226,7 +298,7 @@ def _items(tree: Any) -> Any:
         return tree.items()
     if isinstance(tree, (tuple, list)):
         return enumerate(tree)
-    if is_dataclass(tree) and not isinstance(tree, type):
+    if _is_record(tree):
         return [(f.name, getattr(tree, f.name)) for f in fields(tree)]
     if isinstance(tree, (type, ModuleType)) or callable(tree):
         return ()
@@ -234,14 +306,18 @@ def _items(tree: Any) -> Any:
 
 
 def is_container(value: Any) -> bool:
-    """A dict, list or tuple, whose arrays are arguments or gradients of their own."""
-    return isinstance(value, (Mapping, list, tuple))
+    """A dict, list, tuple or dataclass, whose arrays are arguments or gradients of their own."""
+    return isinstance(value, (Mapping, list, tuple)) or _is_record(value)
+
+
+def _is_record(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
 
 
 def children(tree: Any, path: str) -> list[tuple[Any, str, Any]]:
     """(key, path, value) of what a container holds: params["Wh"], P[0], weights.b"""
-    if hasattr(tree, "_asdict"):
-        return [(name, f"{path}.{name}", value) for name, value in tree._asdict().items()]
+    if hasattr(tree, "_asdict") or _is_record(tree):
+        return [(name, f"{path}.{name}", value) for name, value in _items(tree)]
     if isinstance(tree, Mapping):
         return [(key, f"{path}[{_quoted(key)}]", value) for key, value in tree.items()]
     return [(i, f"{path}[{i}]", value) for i, value in enumerate(tree)]
@@ -261,17 +337,27 @@ def rebuilt(tree: Any, path: str, values: Mapping[str, Any]) -> Any:
     below = {key: rebuilt(value, inside, values) for key, inside, value in children(tree, path)}
     if hasattr(tree, "_asdict"):
         return type(tree)(**below)
+    if _is_record(tree):
+        record = copy.copy(tree)
+        for name, value in below.items():
+            object.__setattr__(record, name, value)  # it may be frozen
+        return record
     return below if isinstance(tree, Mapping) else type(tree)(below.values())
+
+
+def scaled(tree: Any, factor: Any) -> Any:
+    """What lies in it times a number; None stays."""
+    return rebuilt(tree, "", {path: None if leaf is None else leaf * factor for path, leaf in leaves(tree, "").items()})
 
 
 def matched(tree: Any, gradients: Any, path: str) -> dict[str, Any]:
     """{path: gradient} for every leaf of `tree` that has one in `gradients`, a tree of the same structure.
 
-    In a dict, or a NamedTuple, the gradient of W may be called W or dW.  None, and what is not there, is left out.
+    In a dict, or a NamedTuple, the gradient of W may be called W or dW.  None stands for all leaves below it.
     ValueError: a gradient that belongs to nothing.
     """
     if gradients is None:
-        return {}
+        return dict.fromkeys(leaves(tree, path))
     if not is_container(tree):
         return {path: gradients}
     if not is_container(gradients):

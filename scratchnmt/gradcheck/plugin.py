@@ -137,6 +137,7 @@ def _verdict(record: dict[str, Any]) -> str:
     return "exact" if record["margin"] == math.inf else f"{record['margin']:.3g}"
 
 
+_OF_GRADIENTS = ("gradients", "layer", "loss", "jvp", "hessian_vector")  # that take the options of check_gradients
 _RECORDER = pytest.StashKey[Recorder]()
 _RNG_SEED = pytest.StashKey[list[int]]()
 
@@ -217,9 +218,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def gradcheck(pytestconfig: pytest.Config) -> Checks:
-    """The checks assert_gradients, assert_layer, assert_loss, assert_directional, assert_variant and
-    assert_contract, whose reports
-    are summed up when pytest ends.  It may be used inside hypothesis' @given."""
+    """The checks: assert_gradients, assert_layer, assert_loss and so on, whose reports are summed up when pytest ends.
+    It may be used inside hypothesis' @given."""
     return Checks(pytestconfig)
 
 
@@ -246,6 +246,16 @@ def gradcheck_xp(request: pytest.FixtureRequest) -> Any:
         pytest.skip(str(error))
 
 
+def _assert(name: str, text: str) -> Callable[..., Report]:
+    """A method of `Checks` for the check of that name."""
+    def method(self: Checks, *args: Any, **options: Any) -> Report:
+        __tracebackhide__ = True
+        return self._run(name, args, options)
+
+    method.__name__, method.__doc__ = f"assert_{name}", text
+    return method
+
+
 class Checks:
     """What the fixture `gradcheck` is.  The methods take the arguments of the functions of the same name,
     return their Report and raise GradcheckError; whether right or wrong, the report is recorded, and so is
@@ -257,35 +267,15 @@ class Checks:
         self._strict = config.getini("gradcheck_strict")
         self._full_trace = config.getoption("--full-trace")
 
-    def assert_gradients(self, *args: Any, **options: Any) -> Report:
-        """Every element of every gradient of one op; with --gradcheck=directional a few directions."""
-        __tracebackhide__ = True
-        return self._run("gradients", args, options)
-
-    def assert_layer(self, *args: Any, **options: Any) -> Report:
-        """A layer object."""
-        __tracebackhide__ = True
-        return self._run("layer", args, options)
-
-    def assert_loss(self, *args: Any, **options: Any) -> Report:
-        """A function that returns a loss and its gradients."""
-        __tracebackhide__ = True
-        return self._run("loss", args, options)
-
-    def assert_directional(self, *args: Any, **options: Any) -> Report:
-        """A whole model along random directions."""
-        __tracebackhide__ = True
-        return self._run("directional", args, options)
-
-    def assert_variant(self, *args: Any, **options: Any) -> Report:
-        """Two implementations of one op."""
-        __tracebackhide__ = True
-        return self._run("variant", args, options)
-
-    def assert_contract(self, *args: Any, **options: Any) -> Report:
-        """What an op promises beside its numbers."""
-        __tracebackhide__ = True
-        return self._run("contract", args, options)
+    assert_gradients = _assert("gradients", "Every element of every gradient of one op; with --gradcheck=directional a "
+                                            "few directions.")
+    assert_layer = _assert("layer", "A layer object.")
+    assert_loss = _assert("loss", "A function that returns a loss and its gradients.")
+    assert_jvp = _assert("jvp", "Forward mode.")
+    assert_hessian_vector = _assert("hessian_vector", "A product with the Hessian.")
+    assert_directional = _assert("directional", "A whole model along random directions.")
+    assert_variant = _assert("variant", "Two implementations of one op.")
+    assert_contract = _assert("contract", "What an op promises beside its numbers.")
 
     def _run(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Report:
         __tracebackhide__ = True
@@ -308,7 +298,7 @@ class Checks:
         strict: dict[str, Any] = {"method": "complex", "allow": ()} if self._strict else {}
         if name == "directional":
             return {key: value for key, value in strict.items() if key == "method"}
-        return {**strict, **self._recorder.options} if name in ("gradients", "layer", "loss") else {}
+        return {**strict, **self._recorder.options} if name in _OF_GRADIENTS else {}
 
     def _function(self, name: str) -> Callable[..., Report]:
         from .. import gradcheck as checks

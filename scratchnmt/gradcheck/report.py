@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -58,7 +57,7 @@ class Report:
     broken_promises: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()  # guesses at why a gradient is wrong
     notes: tuple[str, ...] = ()  # what else to know: kinks, promises broken that are allowed
-    unchecked: tuple[str, ...] = ()  # arrays of floats for which no gradient was returned
+    unchecked: tuple[str, ...] = ()  # other floats on which the outputs depend: None was returned, or a number
 
     @property
     def ok(self) -> bool:
@@ -120,8 +119,6 @@ def raise_if_wrong(report: Report) -> Report:
     __tracebackhide__ = True
     if not report.ok:
         raise GradcheckError(report)
-    if report.unchecked:
-        warnings.warn(f"no gradient was returned, and none checked, for {', '.join(report.unchecked)}", stacklevel=3)
     return report
 
 
@@ -167,7 +164,7 @@ def _headline(report: Report, color: bool) -> str:
         verdict, found = paint("gradient check FAILED", "red", color), "a promise is broken"
     if report.wrong:
         found = f"{len(report.wrong)} of {gradients} {'is' if count == 1 else 'are'} wrong"
-    without = f", NOT CHECKED: {', '.join(report.unchecked)}" if report.unchecked else ""
+    without = f", not checked: {', '.join(report.unchecked)}" if report.unchecked else ""
     return f"{verdict}: {found}{margin}{without}  ({_conditions(report)})"
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from trees import CONTAINERS, W, X, mapped, names, weights
 
 from scratchnmt.gradcheck import (
     check_contract,
@@ -11,35 +12,10 @@ from scratchnmt.gradcheck import (
     check_hessian_vector,
     check_jvp,
     check_layer,
-    check_loss,
     gradcheck,
 )
 
-RNG = np.random.default_rng(0)
-X, W, V = RNG.standard_normal((4, 3)), RNG.standard_normal((3, 5)), RNG.standard_normal((3, 5))
-
-
-def names(report):
-    return [tensor.name for tensor in report.tensors]
-
-
 # containers
-
-
-CONTAINERS = {"a list": [W, V], "a tuple": (W, V), "a dict": {"a": W, 1: V}, "nested": {"a": [W, {"b": V}]}}
-
-
-def weights(tree):
-    return [tree] if isinstance(tree, np.ndarray) else [
-        leaf for value in (tree.values() if isinstance(tree, dict) else tree) for leaf in weights(value)]
-
-
-def mapped(function, tree):
-    if isinstance(tree, np.ndarray):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {key: mapped(function, value) for key, value in tree.items()}
-    return type(tree)(mapped(function, value) for value in tree)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -58,19 +34,86 @@ def test_weights_in_a_container_are_checked(container):
     assert len(wrong.wrong) == 2 and "dx" not in wrong.wrong
 
 
-def test_the_verdict_names_what_is_left_out():
+def test_what_has_no_gradient_is_refused_unless_wrt_says_so():
     forward, backward = lambda x, P: (x @ P[0], P), lambda dy, P: dy @ P[0].T
-    report = gradcheck(forward, backward, {"x": X, "P": [W]})
-    assert report.ok and report.unchecked == ("P[0]",) and "ok: 1 gradient" in str(report)
-    assert "NOT CHECKED: P[0]" in str(report).splitlines()[0]
+    for args in ({"x": X, "P": [W]}, (X, [W])):
+        with pytest.raises(ValueError, match=r"no gradient for P\[0\]: only x; .* left out by wrt=\['x'\]"):
+            gradcheck(forward, backward, args)
+        report = gradcheck(forward, backward, args, wrt=["x"])
+        assert report.ok and names(report) == ["dx"] and not report.unchecked
+    with pytest.raises(ValueError, match="no gradient for b: only x, W"):
+        gradcheck(lambda x, W, b: (x @ W + b, (x, W)), lambda dy, c: {"dx": dy @ c[1].T, "dW": c[0].T @ dy},
+                  {"x": X, "W": W, "b": W[0]})
+    with pytest.raises(ValueError, match="a tuple of 1 for 2 arguments: x, W; None stands for what has no gradient"):
+        gradcheck(lambda x, W: (x @ W, (x, W)), lambda dy, c: (dy @ c[1].T,), (X, W))
     chosen = gradcheck(forward, lambda dy, P: {"dP": [X.T @ dy]}, (X, [W]), wrt="P")
     assert names(chosen) == ["dP[0]"] and chosen.ok
 
-    @dataclass
+
+def test_the_verdict_names_what_backward_says_none_for():
+    forward = lambda x, t, unused: (x - t, None)
+    for backward in (lambda dy, _: (dy, None, None), lambda dy, _: {"dx": 1 * dy, "dt": None, "unused": None}):
+        report = gradcheck(forward, backward, {"x": X, "t": 2 * X, "unused": X})
+        assert report.ok and report.unchecked == ("t",)
+        assert "ok: 1 gradient, exact" not in str(report) and "not checked: t" in str(report).splitlines()[0]
+    with pytest.raises(ValueError, match="a gradient for no argument of floats: x, t, unused"):
+        gradcheck(forward, lambda dy, _: (None, None, None), (X, X, X))
+
+
+def test_arrays_inside_of_an_object():
+    class Model:
+        def __init__(self):
+            self.W, self.unused = W, X
+    model = Model()
+    hidden = gradcheck(lambda x, m: (x @ m.W, m), lambda dy, m: (dy @ m.W.T, None), (X, model))
+    assert hidden.ok and hidden.unchecked == ("m.W",)
+    for backward in (lambda dy, m: {"dx": dy @ m.W.T}, lambda dy, m: dy @ m.W.T):
+        with pytest.raises(ValueError, match=r"depend on m.W, which .* inside of an object.* by wrt=\['x'\]"):
+            gradcheck(lambda x, m: (x @ m.W, m), backward, (X, model))
+        assert gradcheck(lambda x, m: (x @ m.W, m), backward, (X, model), wrt=["x"]).ok
+
+
+def test_a_dataclass_is_a_container():
+    @dataclass(frozen=True)
     class Model:
         W: np.ndarray
-    hidden = gradcheck(lambda x, m: (x @ m.W, m), lambda dy, m: (dy @ m.W.T, None), (X, Model(W)))
-    assert hidden.unchecked == ("m.W",)
+        name: str = "affine"
+        b: float = 0.5
+
+    def backward(dy, cache, slip=1):
+        x, m = cache
+        return dy @ m.W.T, Model(slip * x.T @ dy, "", dy.sum())
+    args = X, Model(W)
+    report = gradcheck(lambda x, m: (x @ m.W + m.b, (x, m)), backward, args)
+    assert report.ok and names(report) == ["dx", "dm.W", "dm.b"]
+    wrong = gradcheck(lambda x, m: (x @ m.W + m.b, (x, m)), lambda dy, c: backward(dy, c, 1.001), args)
+    assert wrong.wrong == ("dm.W",)
+
+
+def test_functions_that_need_a_wrapper_are_told_which():
+    with pytest.raises(ValueError, match=r"got an array of float64; .* wrapped, lambda x: \(forward\(x\), x\)"):
+        gradcheck(lambda x: x * x, lambda dy, x: 2 * dy * x, X)
+
+    class Static:
+        forward = backward = staticmethod(lambda ctx, x: x)
+    with pytest.raises(TypeError, match="Static is a class: make an object of it"):
+        gradcheck(Static, (X,))
+
+
+@pytest.mark.parametrize("number", [0.7, np.float64(0.7)])
+def test_a_number_is_checked_where_it_has_a_gradient(number):
+    def forward(x, p):
+        assert isinstance(p["s"], (float, complex))
+        return p["s"] * x + p["eps"], (x, p)
+
+    def backward(dy, cache, slip=1):
+        x, p = cache
+        return p["s"] * dy, {"s": slip * (dy * x).sum()}
+    report = gradcheck(forward, backward, (X, {"s": number, "eps": 0.1, "momentum": 0.9}))
+    assert report.ok and names(report) == ["dx", 'dp["s"]'] and report.unchecked == ('p["eps"]',)
+    wrong = gradcheck(forward, lambda dy, c: backward(dy, c, 1.001), (X, {"s": number, "eps": 0.1}))
+    assert wrong.wrong == ('dp["s"]',)
+    assert check_contract(forward, backward, (X, {"s": number, "eps": 0.1})).ok
 
 
 @pytest.mark.parametrize("gradients, sentence", [
@@ -229,66 +272,7 @@ def test_an_object_as_cache_may_hold_gradients():
     assert check_contract(forward, backward, {"x": X}).ok
 
 
-# losses, layers, whole models
-
-
-def test_a_loss_of_every_structure():
-    def loss(tree):
-        return sum((w**2).sum() for w in weights(tree)), mapped(lambda w: 2 * w, tree)
-    for tree in (*CONTAINERS.values(), W):
-        assert check_loss(loss, tree).ok
-        assert not check_loss(lambda t: (loss(t)[0], mapped(lambda w: 2.001 * w, t)), tree).ok
-
-
-def test_a_layer_stays_as_it_is():
-    class Scale:
-        def __init__(self):
-            self.w, self.dw = np.ones(3), np.zeros(3)
-
-        def forward(self, x):
-            self.x = x
-            return x * self.w
-
-        def backward(self, dy):
-            self.dw += (dy * self.x).sum(axis=0)
-            return dy * self.w
-    layer = Scale()
-    assert names(check_layer(layer, X)) == ["dx", "dw"] and not layer.dw.any() and not hasattr(layer, "x")
-    with pytest.raises(ValueError, match="has no method backward"):
-        check_layer(object(), X)
-
-
-def test_a_layers_weight_whose_gradient_is_nowhere_is_named():
-    class Half:
-        def __init__(self):
-            self.w, self.b, self.dw, self.seen = np.ones(3), np.zeros(3), np.zeros(3), np.zeros(3)
-
-        def forward(self, x):
-            self.x = x
-            self.seen = self.seen + x.sum(axis=0)
-            return x * self.w + self.b, x.sum()
-
-        def backward(self, dy, dsum):
-            self.dw = (dy * self.x).sum(axis=0)
-            return dy * self.w + dsum
-    report = check_layer(Half(), X)
-    assert report.ok and names(report) == ["dx", "dw"] and report.unchecked == ("a Half's b",)
-
-
-def test_a_table_of_words_as_a_layer():
-    class Embedding:
-        def __init__(self, slip=1):
-            self.W, self.grads, self.slip = W.copy(), {}, slip
-
-        def forward(self, ids):
-            self.ids = ids
-            return self.W[ids]
-
-        def backward(self, dy):
-            self.dW = np.zeros_like(self.W)
-            np.add.at(self.dW, self.ids, self.slip * dy)
-    assert names(check_layer(Embedding(), np.array([0, 2, 2]))) == ["dW"]
-    assert not check_layer(Embedding(1.01), np.array([0, 2, 2])).ok
+# whole models
 
 
 def test_a_whole_model_that_complex_numbers_cannot_take():
@@ -326,6 +310,32 @@ def test_a_missing_gradient_and_a_tensor_have_a_remedy():
     torch = pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"x is a Tensor of torch: pass NumPy arrays"):
         gradcheck(lambda x: (x, x), lambda dy, _: dy, {"x": torch.ones(3)})
+
+
+# torch
+
+
+def test_a_module_of_torch_is_checked_with_its_parameters_in_float64():
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4))
+    net[0].bias.requires_grad_(False)
+    report = gradcheck(net, torch.ones(5, 3, dtype=torch.float64).cumsum(0).sin())
+    assert report.ok and names(report) == ["dinput", "d0.weight", "d2.weight", "d2.bias"] and report.dtype == "float64"
+    assert report.notes[0].endswith("by richardson, not complex-step: a function of torch is run on real numbers")
+    assert net[0].weight.dtype == torch.float32 and not net[2].running_mean.any()
+
+
+def test_what_a_function_of_torch_cannot_be_checked_for():
+    torch = pytest.importorskip("torch")
+    net, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    for function, sentence in [
+            (lambda x: net(x), r"something inside is of float32; give a module itself, gradcheck\(module, inputs\)"),
+            (lambda x: x.detach(), r"returns a Tensor: expected a tensor .* \(is it detached\?\)"),
+            (lambda x: None, "returns None: expected a tensor of floats")]:
+        with pytest.raises(ValueError, match=sentence):
+            gradcheck(function, x)
+    with pytest.raises(ValueError, match=r"a module of torch, goes to gradcheck\(module, x\)"):
+        check_layer(net, x)
 
 
 # other directions

@@ -220,15 +220,14 @@ def test_a_backward_that_writes_into_its_arguments_does_not_spoil_the_reference(
 
 def test_a_gradient_that_is_not_checked_is_noted():
     def backward(dy, cache):
-        return {**layer_backward(dy, cache)._asdict(), "dn": np.zeros(3), "dscale": 1.0, "dunused": None}
+        return {**layer_backward(dy, cache)._asdict(), "dn": np.zeros(3), "dscale": 0.0, "dunused": None}
 
     def forward(x, W, b, n, scale, unused):
         return layer_forward(x, W, b)
 
     args = {**ARGS, "n": np.arange(3), "scale": 1.0, "unused": None}
     report = assert_gradients(forward, backward, args)
-    assert report.notes == ("dn is not checked: n is an array of int64, only arrays of floats are",
-                            "dscale is not checked: scale is a float, not an array: pass np.array(scale)")
+    assert "dn is not checked: n is an array of int64, only arrays of floats are" in report.notes
     assert "note: dn is not checked" in str(report)
 
 

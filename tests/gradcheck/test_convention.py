@@ -10,7 +10,8 @@ from scratchnmt.gradcheck import assert_gradients, check_contract, check_gradien
 @pytest.mark.parametrize("change, sentence", [
     (dict(args={**ARGS, "b": np.full(5, np.inf)}), r"argument b holds a value that is not finite at \(0,\)"),
     (dict(args={**ARGS, "x": np.zeros((0, 4))}), r"argument x is empty, shape \(0, 4\)"),
-    (dict(args={**ARGS, "b": 1.0}, wrt="b"), "argument b is a float: only arrays of floats"),
+    (dict(args={**ARGS, "b": 1}, wrt="b"), "argument b is an int: only arrays of floats"),
+    (dict(args={**ARGS, "b": float("nan")}, wrt="b"), "argument b holds a value that is not finite"),
     (dict(args={"x": np.arange(3)}), "no argument is an array of floats: x"),
     (dict(wrt=["V"]), "wrt names 'V', which is no argument: x, W, b"),
     (dict(method="exact"), "method 'exact' is not known"),
@@ -32,7 +33,7 @@ from scratchnmt.gradcheck import assert_gradients, check_contract, check_gradien
     (dict(wrt=["W"], args={**ARGS, "W": np.arange(20).reshape(4, 5)}), "argument W is an array of int64: only"),
     (dict(labels={"V": ["one"]}), "labels name 'V', which is no argument: x, W, b"),
     (dict(max_elements=0), "max_elements is 0, expected at least 1"),
-    (dict(backward=lambda dy, cache: {"dx": dy, "dW": None, "db": dy}), "returns None as the gradient of W"),
+    (dict(backward=lambda dy, cache: {"dx": dy, "dW": None, "db": dy}, wrt="W"), "no gradient for W"),
     (dict(backward=lambda dy, cache: {"dx": dy, "dW": "dy", "db": dy}), "returns a str as the gradient of W"),
     (dict(backward=lambda dy, cache: None), "must return a NamedTuple, a dict, a tuple or an array, got None"),
     (dict(backward=lambda dy, cache: [dy, "dy", dy]), "returns a str as the gradient of W"),

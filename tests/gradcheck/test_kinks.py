@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import NotAnalyticError, assert_gradients, check_directional, check_gradients
-from scratchnmt.gradcheck.kinks import kink_at
+from scratchnmt.gradcheck.differences import kink_at
 
 METHODS = ("complex", "central", "richardson")
 every_method = pytest.mark.parametrize("method", METHODS)

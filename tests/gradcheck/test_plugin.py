@@ -43,7 +43,7 @@ def test_the_names_rng_and_xp_are_free(pytester):
     assert not any(line.startswith(("rng ", "xp ")) for line in result.outlines)
 
 
-def test_a_marker_allows_and_an_array_without_a_gradient_is_a_warning(run):
+def test_a_marker_allows_and_an_array_without_a_gradient_is_an_error(run):
     result = run("""
         import pytest
         from op import *
@@ -66,8 +66,8 @@ def test_a_marker_allows_and_an_array_without_a_gradient_is_a_warning(run):
             gradcheck.assert_gradients(lambda x, P: (x @ P[0], P), lambda dy, P: dy @ P[0].T,
                                        {"x": args()["x"], "P": [args()["W"]]})
     """, "--strict-markers", "-rA")
-    result.assert_outcomes(failed=1, passed=2, warnings=1)
-    result.stdout.fnmatch_lines(["*forward is random*", "*none checked, for P?0?"])
+    result.assert_outcomes(failed=2, passed=1)
+    result.stdout.fnmatch_lines(["*forward is random*", "*no gradient for P?0?*"])
 
 
 # gradcheck
@@ -89,6 +89,14 @@ def test_the_four_checks_return_their_reports_and_record_them(run, written):
     assert [r["check"] for r in found] == ["gradients", "variant", "contract", "directional"]
     assert {r["test"].split("::")[1] for r in found} == {"test_each"}
     assert all(r["ok"] and "tensors" in r and "hints" in r for r in found)
+
+
+def test_the_fixture_has_every_check():
+    from scratchnmt import gradcheck
+    from scratchnmt.gradcheck.plugin import Checks
+
+    checks = [name for name in gradcheck.__all__ if name.startswith("assert_")]
+    assert len(checks) == 8 and all(getattr(Checks, name).__name__ == name for name in checks)
 
 
 def test_a_failure_is_the_report_without_our_lines_and_is_recorded(run, written):

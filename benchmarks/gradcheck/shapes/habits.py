@@ -143,3 +143,104 @@ def mse_forward(y, target):
 def mse_backward(dloss, r):
     dy = dloss * 2 * r / r.size
     return dy, -dy
+
+
+# %% relu in place, the result of which is the cache
+# call: gradcheck(inplace_forward, inplace_backward, x)
+# wrong: dy * (x > 0) => dy * (x >= 0)
+def inplace_forward(x):
+    x[x < 0] = 0
+    return x, x
+
+
+def inplace_backward(dy, x):
+    return dy * (x > 0)
+
+
+# %% np.clip into its argument
+# call: gradcheck(out_forward, out_backward, 2 * x)
+# wrong: dy * (np.abs(x) < 1) => dy
+def out_forward(x):
+    np.clip(x, -1, 1, out=x)
+    return x, x
+
+
+def out_backward(dy, x):
+    return dy * (np.abs(x) < 1)
+
+
+# %% a number with a gradient
+# call: gradcheck(scale_forward, scale_backward, [x, 2.0])
+# wrong: (dy * x).sum() => dy.sum()
+def scale_forward(x, s):
+    return s * x, (x, s)
+
+
+def scale_backward(dy, cache):
+    x, s = cache
+    return s * dy, (dy * x).sum()
+
+
+# %% a NumPy number with a gradient, by name
+# call: gradcheck(temperature_forward, temperature_backward, {"x": x, "T": np.float64(0.7)})
+# wrong: -(dy * z / T).sum() => (dy * z / T).sum()
+def temperature_forward(x, T):
+    return np.exp(x / T), (x / T, T)
+
+
+def temperature_backward(dy, cache):
+    z, T = cache
+    dy = dy * np.exp(z)
+    return {"dx": dy / T, "dT": -(dy * z / T).sum()}
+
+
+# %% an output of whole numbers, for which backward has a place
+# call: gradcheck(top_forward, top_backward, x)
+# wrong: dx[np.arange(len(dx)), k] = dy => dx[np.arange(len(dx)), k] = 2 * dy
+def top_forward(x):
+    k = x.argmax(axis=1)
+    return x.max(axis=1), k, (x, k)
+
+
+def top_backward(dy, dk, cache):
+    x, k = cache
+    dx = np.zeros_like(x)
+    dx[np.arange(len(dx)), k] = dy
+    return dx
+
+
+# %% one gradient too few in a tuple
+# call: gradcheck(short_forward, short_backward, (x, W, W[0]))
+# wrong: return dy @ W.T, x.T @ dy, dy.sum(axis=0) => return dy @ W.T, x.T @ dy
+def short_forward(x, W, b):
+    return x @ W + b, (x, W)
+
+
+def short_backward(dy, cache):
+    x, W = cache
+    return dy @ W.T, x.T @ dy, dy.sum(axis=0)
+
+
+# %% one gradient too few in a dict
+# call: gradcheck(partial_forward, partial_backward, {"x": x, "P": {"W": W, "b": W[0]}})
+# wrong: {"W": x.T @ dy, "b": dy.sum(axis=0)} => {"W": x.T @ dy}
+def partial_forward(x, P):
+    return x @ P["W"] + P["b"], (x, P)
+
+
+def partial_backward(dy, cache):
+    x, P = cache
+    return {"dx": dy @ P["W"].T, "dP": {"W": x.T @ dy, "b": dy.sum(axis=0)}}
+
+
+# %% rates and an eps, which are no weights
+# call: gradcheck(rates_forward, rates_backward, (x, {"eps": 1e-5, "momentum": 0.9, "mode": "train"}, 0.5))
+# wrong: (dy - y * (dy * y).mean(axis=1, keepdims=True)) => (dy - y * (dy * y).sum(axis=1, keepdims=True))
+def rates_forward(x, config, rate):
+    rms = np.sqrt((x**2).mean(axis=1, keepdims=True) + config["eps"])
+    return rate * x / rms, (x / rms, rms, rate)
+
+
+def rates_backward(dy, cache):
+    y, rms, rate = cache
+    return rate * (dy - y * (dy * y).mean(axis=1, keepdims=True)) / rms

@@ -176,3 +176,53 @@ class Model:
         grads = {"W": X.T @ d}
         grads["b"] = d.sum(axis=0)
         return 0.5 * np.sum(d * d), grads
+
+
+# %% several arguments, the gradients one after another
+# call: check_loss(linear_loss, X, W[:, 0], np.ones(6))
+# wrong: 2 * np.outer(r, w), 2 * x.T @ r => 2 * np.outer(r, w), 5 * x.T @ r
+def linear_loss(x, w, t):
+    r = x @ w - t
+    return (r**2).sum(), 2 * np.outer(r, w), 2 * x.T @ r
+
+
+# %% several arguments, one of them a number, gradients in a tuple
+# call: check_loss(logistic, W[:, 0], 0.3, X, (y > 0).astype(float))
+# wrong: (X.T @ (p - t) / len(t), np.mean(p - t)) => (X.T @ (p - t) / len(t), np.sum(p - t))
+def logistic(w, b, X, t):
+    p = 1 / (1 + np.exp(-(X @ w + b)))
+    return -np.mean(t * np.log(p) + (1 - t) * np.log(1 - p)), (X.T @ (p - t) / len(t), np.mean(p - t))
+
+
+# %% several arguments, gradients by their names
+# call: check_loss(named_loss, X, W[:, 0], np.ones(6))
+# wrong: "dw": 2 * x.T @ r => "dw": x.T @ r
+def named_loss(x, w, t):
+    r = x @ w - t
+    return (r**2).sum(), {"dx": 2 * np.outer(r, w), "dw": 2 * x.T @ r}
+
+
+# %% a number among the parameters
+# call: check_loss(affine_loss, {"W": W, "scale": 0.5}, X)
+# wrong: "scale": (2 * r * (X @ params["W"])).sum() => "scale": (r * (X @ params["W"])).sum()
+def affine_loss(params, X):
+    r = params["scale"] * (X @ params["W"])
+    return (r**2).sum(), {"W": 2 * params["scale"] * X.T @ r, "scale": (2 * r * (X @ params["W"])).sum()}
+
+
+# %% the data are centred in place
+# call: check_loss(centred_loss, W, X, np.eye(3)[y])
+# wrong: X.T @ r * 2 => X.T @ r
+def centred_loss(W, X, Y):
+    X -= X.mean(axis=0)
+    X /= X.std(axis=0)
+    r = X @ W - Y
+    return np.sum(r**2), X.T @ r * 2
+
+
+# %% the gradient of one parameter was forgotten
+# call: check_loss(forgetful_loss, {"W": W, "b": b}, X)
+# wrong: {"W": 2 * X.T @ r, "b": 2 * r.sum(axis=0)} => {"W": 2 * X.T @ r}
+def forgetful_loss(params, X):
+    r = X @ params["W"] + params["b"]
+    return (r**2).sum(), {"W": 2 * X.T @ r, "b": 2 * r.sum(axis=0)}

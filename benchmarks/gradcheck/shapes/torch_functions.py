@@ -82,3 +82,43 @@ class HardTanh(torch.autograd.Function):
     def backward(ctx, dy):
         (x,) = ctx.saved_tensors
         return dy * (x.abs() < 1)
+
+
+# %% a scalar tensor
+# call: gradcheck(Scale, (x, torch.tensor(1.5)))
+# wrong: (dy * x).sum() => dy.sum()
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, s):
+        ctx.save_for_backward(x, s)
+        return x * s
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, s = ctx.saved_tensors
+        return dy * s, (dy * x).sum()
+
+
+# %% a module in float32, its inputs in float64
+# call: gradcheck(Module(), x)
+# wrong: return dy @ W, dy.t() @ x => return dy @ W, dy.t() @ x * 1.01
+class Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, W):
+        ctx.save_for_backward(x, W)
+        return x @ W.t()
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, W = ctx.saved_tensors
+        return dy @ W, dy.t() @ x
+
+
+class Module(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.W = torch.nn.Parameter(torch.randn(2, 3))
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return self.norm(Linear.apply(x, self.W))
