@@ -65,7 +65,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..data.encode import encode_parallel
     from ..data.segmented import joiner
-    from ..data.text import check_parallel, read_lines
+    from ..data.text import check_is_no_table, check_parallel, read_lines
     from ..translate import Translator
     from . import doubts
     from .output import check_output, write_lines
@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     check_tokenizer(args.tokenize)
     unknown = replacing(args)
     src, references = read_lines(args.src), [read_lines(path) for path in args.ref]
-    for path, lines in zip(args.ref, references, strict=True):
+    for path, lines in zip((args.src, *args.ref), (src, *references), strict=True):
+        check_is_no_table(path, lines)
         check_parallel(args.src, len(src), path, len(lines))
     translator, long = Translator.load(args.model, **computing(vars(args))), long_lines(args)
     vocabularies = translator.src_vocab, translator.tgt_vocab

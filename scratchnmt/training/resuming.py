@@ -17,8 +17,8 @@ _WITH_ITS_WEIGHTS = "start another run, to which --init-from {folder} gives the 
 _ANEW = "start another run"
 
 FIXED = (
-    Fixed("train_src train_tgt valid_src valid_tgt", "it goes on with the text that it began with, wherever that lies",
-          _WITH_ITS_WEIGHTS),
+    Fixed("train_src train_tgt valid_src valid_tgt train_tsv valid_tsv columns",
+          "it goes on with the text that it began with, wherever that lies", _WITH_ITS_WEIGHTS),
     Fixed("batch_size batch_by pool seed", "an epoch is laid out by it, and the run may be in the middle of one",
           _WITH_ITS_WEIGHTS),
     Fixed("optimizer momentum", "the state of the optimizer is of it", _WITH_ITS_WEIGHTS),

@@ -31,7 +31,7 @@ def test_words_that_are_there_have_their_vectors(tmp_path):
     ("cafe\u0301 1 2 3\n", [6]),  # an accent that follows its letter
     ("\ufeffcat 1 2 3  \r\n\r\ndog 1 2 3\r\n", [4, 5]),
     ("cat\t1\t2\t3\n", [5]),
-    (b"\xff\xfe 1 2 3\ncat 1 2 3\n", [5]),  # bytes that are no UTF-8, in a word that nobody wants
+    (b"caf\xe9 1 2 3\ncat 1 2 3\n", [5]),  # bytes that are no UTF-8, in a word that nobody wants
     ("<s> 1 2 3\n<unk> 1 2 3\ncat 1 2 3\n", [5]),  # special tokens keep their first vectors
 ], ids=lambda value: "" if isinstance(value, list) else repr(value)[:12])
 def test_what_files_hold(tmp_path, content, ids):

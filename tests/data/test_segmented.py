@@ -42,7 +42,7 @@ def test_a_vocabulary_without_parts_is_refused():
         joiner(WordVocabulary(["a", "b@@c"]))
     pytest.importorskip("sentencepiece")
     with pytest.raises(InputError, match="train --vocab word"):
-        joiner(SentencePieceVocabulary.train(["a b c d"] * 20, 12))
+        joiner(SentencePieceVocabulary.train(["a b c d"] * 20, 20))
 
 
 @pytest.fixture
