@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
+_HALVES = re.compile("[\ud800-\udfff]")  # byte NN of a name is \udcNN (PEP 383)
 
 
 class ScratchnmtError(Exception):
@@ -24,7 +26,7 @@ class InputError(ScratchnmtError, ValueError):
     """
 
     def __init__(self, message: str = ""):
-        half = _LONGEST // 2 - 3
+        message, half = encodable(message), _LONGEST // 2 - 3
         super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
@@ -98,6 +100,18 @@ def unknown_names(given: Iterable[str], known: Collection[str]) -> str:
     return listed(unknown) + did_you_mean(unknown[0], known) if unknown else ""
 
 
+def encodable(text: str) -> str:
+    """Text in which a byte of a file's name that is no UTF-8, to Python half a character, is written \\xNN.
+
+    No encoding has halves of characters, so that to print or write them would be an error.
+    """
+    def written(half: re.Match[str]) -> str:
+        code = ord(half[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+    return _HALVES.sub(written, text)
+
+
 def printable(text: str) -> str:
     """Text of a file that is not trusted, for one line of a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
@@ -114,8 +128,8 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        return encodable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return encodable(str(error))
 
 
 TOLD = (InputError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -30,6 +32,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
         self.given.clear()
+        for action in self._actions:
+            if str(action.metavar).startswith(("FILE", "DIR")):
+                action.type = _path
         return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:
@@ -37,12 +42,27 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(wrong[1], re.findall(r"[^\s',]+", wrong[2]))
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n" if speaks_first() else None)
 
+    def _print_message(self, message: str | None, file: Any = None) -> None:
+        """As argparse's own, which drops the error of a full disk in some versions."""
+        (file or sys.stderr).write(message or "")
+
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """The error for arguments that it does not know."""
         options = [option for action in self._actions for option in action.option_strings]
         name = unknown[0].partition("=")[0]
         hint = did_you_mean(name, options) if name.startswith("-") else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def _path(text: str) -> str:
+    """A path as it was typed; "~" and "~name" at its start, which no shell replaces in --out=~/x, are home folders."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty one")
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise argparse.ArgumentTypeError(f"{text}: nobody with such a home folder is known; ./{text} is a name that "
+                                         "begins with ~")
+    return found
 
 
 class _Once(argparse.Action):

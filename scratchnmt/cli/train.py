@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from contextlib import ExitStack
 
 import numpy as np
 
 from ..arrays import keep_freed_memory
-from ..errors import require
+from ..errors import encodable, require
 from ..files.run_folder import CURVES, RunFolder
 from ..parallel.ranks import Ranks, processes, together, world
+from ..streams import quoted
 from ..training import TrainingData, TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def resume_command(out: str, processes: int = 1) -> str:
-    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {shlex.quote(out)} --resume"
+    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {quoted(out)} --resume"
 
 
 def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> TrainingResult:
@@ -89,13 +89,13 @@ def describe(ready: Prepared) -> str:
 def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
-    folder, out = result.folder, shlex.quote(str(result.folder))
+    folder, out = result.folder, quoted(str(result.folder))
     if result.interrupted:
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
     if result.best:
         src, ref = (_as_typed(data.origin[name]) for name in DATA_FILES[2:])
-        print(f"learning curves: {folder / CURVES}\n\nnext:\n"
+        print(f"learning curves: {encodable(str(folder / CURVES))}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}")
     return 0
@@ -104,4 +104,4 @@ def finish(result: TrainingResult, data: TrainingData, processes: int = 1) -> in
 def _as_typed(path: str) -> str:
     """As one would type it: relative if it is below the present folder, quoted if need be."""
     relative = os.path.relpath(path)
-    return shlex.quote(path if relative.startswith("..") else relative)
+    return quoted(path if relative.startswith("..") else relative)

@@ -14,6 +14,7 @@ from zlib import crc32
 from ..arrays import to_device
 from ..errors import InputError
 from ..parallel.ranks import Ranks, together, world
+from ..streams import Stream
 from .dependent import TRANSLATE, check_parsed
 from .parser import (
     Parser,
@@ -95,7 +96,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     from ..translate import Translator
 
     shared = replacing(args)
-    interactive = args.input is None and sys.stdin.isatty()
+    interactive = args.input is None and Stream(sys.stdin).isatty()
     # the first one reads and writes; the others have its lines, and nothing to write
     lines = ranks.on_first(lambda: lines_of(sys.stdin.buffer, "standard input") if args.input is None
                            else stream_lines(args.input)) or ()

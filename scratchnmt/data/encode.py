@@ -26,6 +26,7 @@ import numpy as np
 
 from ..errors import InputError, require
 from ..files.atomic import replace_folder, write_atomically
+from ..streams import Messages
 from .corpus import (
     BLOCK,
     BLOCKS,
@@ -208,7 +209,7 @@ class _Bar:
 
     def __init__(self, size: int):
         self.bar = None
-        if sys.stderr.isatty():
+        if Messages(sys.stderr).isatty():
             self.bar = require("tqdm", extra="train").tqdm(total=size, unit="B", unit_scale=True, desc="encoding",
                                                            file=sys.stderr, dynamic_ncols=True)
 

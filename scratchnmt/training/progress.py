@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from ..errors import require
+from ..streams import Messages
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
 
     def __init__(self, *, total_steps: int | None, step: int = 0, minutes_left: float | None = None,
                  log_every: int = 100, stream: TextIO | None = None):
-        self.stream = stream or sys.stderr
+        self.stream = Messages(stream or sys.stderr)
         self.total_steps = total_steps
         self.log_every = log_every
         self.steps = 0  # since `started`, as are nats and tokens
