@@ -18,7 +18,7 @@ from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.text import decode_lines, lines_of
 from scratchnmt.data.toy import toy_corpus
-from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.run_folder import STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.training import TrainingOptions
@@ -277,18 +277,44 @@ def test_a_loss_that_overflows_names_the_step_and_keeps_the_last_good_state(call
     assert RunFolder(out).read().training["learning_rate"] == 1e-4
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP]])
+def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path, signals):
     out = tmp_path / "run"
     process = command("train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0,
-                      "--log-every", 2)
+                      "--log-every", 2, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     for line in process.stderr:
         if "step 4: loss" in line:
             break
-    process.send_signal(signal.SIGINT)
+    for number in signals:
+        process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
     assert f"scratchnmt train --out {out} --resume" in printed
     step = int(printed.partition("stopped at step ")[2].split()[0])
+    status, printed, _ = call("train", "--out", out, "--resume", "--max-steps", step + 3)
+    assert status == 0 and f"stopped at step {step + 3}" in printed
+
+
+def test_a_terminal_that_is_closed_saves_too(call, data, tmp_path):
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+
+    def take_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    out, (ours, theirs) = tmp_path / "run", pty.openpty()
+    words = ["train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0]
+    process = subprocess.Popen([sys.executable, "-m", "scratchnmt", *map(str, words)], stdin=theirs, stdout=theirs,
+                               stderr=theirs, start_new_session=True, preexec_fn=take_terminal)
+    os.close(theirs)
+    shown = b""
+    while b"BLEU" not in shown:  # of the first validation
+        shown += os.read(ours, 1000)
+    before = read_tensors(out / STATE)[1]["state"]["step"]
+    os.close(ours)
+    assert process.wait(timeout=60) >= 0  # it was not ended by the signal
+    step = read_tensors(out / STATE)[1]["state"]["step"]
+    assert step > before
     status, printed, _ = call("train", "--out", out, "--resume", "--max-steps", step + 3)
     assert status == 0 and f"stopped at step {step + 3}" in printed
 
