@@ -60,12 +60,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not known: "; did you mean 'adam'?", or nothing if none is near."""
+def did_you_mean(name: object, known: Iterable[str], most: int = 1) -> str:
+    """The end of a sentence about a name that is not known: "; did you mean 'adam'?", or nothing if none is near.
+
+    Of several that are near, `most` are named; if none is spelt alike, those of which it is a part.
+    """
     from difflib import get_close_matches  # only now, for an error
 
-    near = isinstance(name, str) and get_close_matches(name[:_SHOWN].lower(), list(known), n=1, cutoff=0.65)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    if not isinstance(name, str):
+        return ""
+    name, known = name[:_SHOWN].lower(), list(known)
+    near = get_close_matches(name, known, n=most, cutoff=0.65) or [
+        one for one in known if len(name) > 2 and name in one][:most]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def expected_one_of(value: object, known: Iterable[str]) -> str:

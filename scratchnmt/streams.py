@@ -69,10 +69,11 @@ class Messages(Stream):
             super().flush()
 
 
-def run_command(who: str, work: Callable[[], int]) -> int:
+def run_command(who: str, work: Callable[[], int], worded: Callable[[str], str] = str) -> int:
     """What `work` returns, which is an exit status, or that of an error, which is told in one sentence after `who`.
 
-    Meanwhile sys.stdin, sys.stdout and sys.stderr are as the head of this file says.
+    worded: that sentence in the words of the command.  Meanwhile sys.stdin, sys.stdout and sys.stderr are as the head
+    of this file says.
     """
     with _standard_streams():
         try:
@@ -92,7 +93,7 @@ def run_command(who: str, work: Callable[[], int]) -> int:
             if isinstance(error, OSError) and error.filename == _OUTPUT:
                 _discard_output()
             if speaks_first():
-                print(f"{who}: error: {sentence(error)}", file=sys.stderr)
+                print(f"{who}: error: {worded(sentence(error))}", file=sys.stderr)
             return 2
 
 

@@ -48,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
     if processes() > 1 and args.run.__module__.rpartition(".")[2] not in _IN_PROCESSES:
         args.parser.error(f"it runs in one process, and mpirun started {processes()}: leave mpirun out")
-    return run_command(args.parser.prog, lambda: args.run(args))
+    return run_command(args.parser.prog, lambda: args.run(args), args.parser.worded)
 
 
 def _parser() -> Parser:

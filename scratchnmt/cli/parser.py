@@ -13,6 +13,8 @@ from ..errors import did_you_mean
 from ..kernels import CHOICES, MATMULS
 from ..parallel.ranks import Ranks, speaks_first
 
+_ARGUMENTS = {"beam": "beam_size"}  # of options that have another name
+
 
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str):
@@ -45,6 +47,29 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str | None, file: Any = None) -> None:
         """As argparse's own, which drops the error of a full disk in some versions."""
         (file or sys.stderr).write(message or "")
+
+    def worded(self, message: str) -> str:
+        """A sentence of the library with its arguments as options: "--batch-size" for batch_size, "--one-direction" for
+        bidirectional=False.
+
+        An argument that is an English word, such as score, is one at the start, before its value, or beside another.
+        """
+        options = {_ARGUMENTS.get(action.dest, action.dest): action for action in self._actions
+                   if action.option_strings and action.type is not _path}
+
+        def option(found: re.Match[str]) -> str:
+            action, name, value = options[found["name"]], found["name"], found["value"]
+            flag, rest = action.option_strings[0], message[found.end():]
+            if value and action.nargs == 0:
+                return flag if value == str(action.const) else found[0]
+            if value:
+                return f"{flag} {value}"
+            begins = found.start() == 0 and rest.startswith((" is ", " must ", " needs "))
+            beside = re.search(r"_\w+,?(?: or| and)? $", message[: found.start()])
+            return flag if "_" in name or begins or beside or rest.startswith((" '", ' "')) else name
+
+        return re.sub(rf"(?<![\w/.-])(?P<name>{'|'.join(options)})\b(?:='?(?P<value>\w+(?:\.\d+)?)'?)?"
+                      r"(?![\w/(-]|\.\w)", option, message)
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """The error for arguments that it does not know."""
