@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
@@ -72,10 +73,18 @@ class Messages(Stream):
 def run_command(who: str, work: Callable[[], int], worded: Callable[[str], str] = str) -> int:
     """What `work` returns, which is an exit status, or that of an error, which is told in one sentence after `who`.
 
-    worded: that sentence in the words of the command.  Meanwhile sys.stdin, sys.stdout and sys.stderr are as the head
-    of this file says.
+    worded: that sentence in the words of the command.  Warnings are told so, too, each once.  Meanwhile sys.stdin,
+    sys.stdout and sys.stderr are as the head of this file says.
     """
-    with _standard_streams():
+    told = set()
+
+    def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+        if (line := f"{who}: warning: {worded(encodable(str(message)))}") not in told:
+            told.add(line)
+            print(line, file=sys.stderr)
+
+    with _standard_streams(), warnings.catch_warnings():
+        warnings.showwarning = warn
         try:
             try:
                 return work()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from scratchnmt.cli import _parser, main
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, encodable
 from scratchnmt.sequential import Dense, Sequential
-from scratchnmt.streams import Messages, Output, quoted
+from scratchnmt.streams import Messages, Output, quoted, run_command
 from scratchnmt.training.progress import Progress
 
 for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
@@ -244,3 +245,16 @@ def test_every_path_of_the_command_line_is_known_as_one():
     assert found >= {"--train-src", "--train-tgt", "--valid-src", "--valid-tgt", "--out", "--model", "--input",
                      "--output", "--attention", "--dictionary", "--src", "--ref", "--tgt", "--weights", "--vocab",
                      "--vocab-out", "--module"}
+
+
+def test_a_warning_is_one_line_and_told_once(capsys):
+    def work():
+        for text in (f"batch_size of {ODD}", f"batch_size of {ODD}", "another"):
+            warnings.warn(text, stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run_command("scratchnmt test", work, lambda text: text.replace("batch_size", "--batch-size")) == 0
+    assert capsys.readouterr().err == (r"scratchnmt test: warning: --batch-size of caf\xe9" "\n"
+                                       "scratchnmt test: warning: another\n")
