@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
+from .caches import find_room
 from .errors import TOLD, encodable, sentence
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports the signals SIGINT and SIGPIPE
@@ -83,6 +84,7 @@ def run_command(who: str, work: Callable[[], int], worded: Callable[[str], str] 
             told.add(line)
             print(line, file=sys.stderr)
 
+    find_room()
     with _standard_streams(), warnings.catch_warnings():
         warnings.showwarning = warn
         try:
