@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cached_property
 from typing import Any, TextIO, cast
 
 from .caches import find_room
@@ -44,6 +46,14 @@ class Stream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+class Input(Stream):
+    """Standard input of characters alone, as tests and notebooks put there, with the bytes that they are in a file."""
+
+    @cached_property
+    def buffer(self) -> io.BytesIO:
+        return io.BytesIO(self.stream.read().encode())
 
 
 class Output(Stream):
@@ -113,8 +123,14 @@ def _standard_streams() -> Iterator[None]:
     _replace_closed()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # UTF-8 whatever the locale
-    with redirect_stdout(cast(TextIO, Output(sys.stdout))), redirect_stderr(cast(TextIO, Messages(sys.stderr))):
-        yield
+    stdin = sys.stdin
+    if not hasattr(stdin, "buffer"):
+        sys.stdin = cast(TextIO, Input(stdin))
+    try:
+        with redirect_stdout(cast(TextIO, Output(sys.stdout))), redirect_stderr(cast(TextIO, Messages(sys.stderr))):
+            yield
+    finally:
+        sys.stdin = stdin
 
 
 def quoted(path: str) -> str:

@@ -110,7 +110,7 @@ class OnlyWrite:
 def test_a_standard_output_with_nothing_but_write_has_all_that_a_file_has(folder, tmp_path, monkeypatch, capsys,
                                                                          command):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n")))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a\n"))
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, OnlyWrite())
     assert status_of(words_of(command, tmp_path)) == 0

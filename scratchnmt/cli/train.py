@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         require(package, extra="train")
     ranks = world()
     resume_with = f"; resume it with\n  {resume_command(out, ranks.size)}"
-    with together(ranks, out, "training stopped on all ranks", resume_with):
+    with together(ranks, out, "training stopped on all ranks", resume_with, args.parser.worded):
         ranks.check_alike({"command": "train", "out": out, "resume": resume, "overwrite": overwrite, **given})
         folder = RunFolder(out, resume=resume, overwrite=overwrite)
         with ExitStack() as stack:

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from ..plots import check_picture
 
     ranks = world()
-    with together(ranks, tempfile.gettempdir(), "translation stopped on all ranks"):
+    with together(ranks, tempfile.gettempdir(), "translation stopped on all ranks", worded=args.parser.worded):
         ranks.check_alike({"command": "translate", **{name: value for name, value in vars(args).items()
                                                       if name not in ("run", "parser")}})
         ranks.on_first(lambda: check_output(args.output))
