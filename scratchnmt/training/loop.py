@@ -137,20 +137,7 @@ class Trainer:
         self.folder.write_metrics(state.history)
         if state.step == state.best_step and state.history:
             self._write_best()
-        self._tell_if_the_rate_jumps(TrainingOptions.from_dict(self.folder.read().training))
         self.folder.update_options(self.options.to_dict())
-
-    def _tell_if_the_rate_jumps(self, before: TrainingOptions) -> None:
-        """A schedule that ends at another step, or another learning_rate, changes the rate of the very next one."""
-        state, plan, now = self.state, self.plan, self.options
-        expected, next_rate = (options.learning_rate * state.decay * plan.schedule_of(options)(state.step)
-                               for options in (before, now))
-        if not state.step or next_rate == expected or self._reason_to_stop():
-            return
-        ends = plan.total_steps_of(before), plan.total_steps_of(now)
-        why = "" if ends[0] == ends[1] else f": the schedule {now.schedule} ends at step {ends[1]} now, not {ends[0]}"
-        self.progress.say(f"the learning rate goes from {self.optimizer.learning_rate:.3g} at step {state.step} to "
-                          f"{next_rate:.3g}{why}")
 
     def _train(self) -> str:
         """Take steps, validate and save when it is time; the reason to stop."""

@@ -150,9 +150,8 @@ class Plan:
         self.corpus, self.valid = data.train, data.valid
         self._epochs: dict[int, Epoch] = {}  # the last two
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
-        self.epoch_steps = len(self.batches(0))
-        self.total_steps = self.total_steps_of(options)
-        self.schedule = self.schedule_of(options)
+        self.total_steps = self._total_steps()
+        self.schedule = self._make_schedule()
 
     def batches(self, epoch: int) -> Epoch:
         """The batches of an epoch (from 0), as numbers of pairs, in the order of training.
@@ -184,18 +183,19 @@ class Plan:
         texts = {"the training text": self.corpus, "the validation text": self.valid}
         return texts[what].first_fingerprint() if what in texts else None
 
-    def total_steps_of(self, options: TrainingOptions) -> int | None:
+    def _total_steps(self) -> int | None:
         """As far as steps and epochs limit them; by tokens, later epochs have about as many as the first."""
+        options = self.options
+        self.epoch_steps = len(self.batches(0))
         limits = [options.max_steps, options.max_epochs and options.max_epochs * self.epoch_steps]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def schedule_of(self, options: TrainingOptions) -> optim.Schedule:
-        """With the same text and batches, but perhaps other limits."""
+    def _make_schedule(self) -> optim.Schedule:
+        options = self.options
         if options.schedule == "constant":
             return optim.constant(options.warmup)
         if options.schedule == "luong":
             return optim.luong(options.halve_after * self.epoch_steps, self.epoch_steps, options.warmup)
-        total = self.total_steps_of(options)
-        assert total is not None, "TrainingOptions wants max_epochs or max_steps beside these schedules"
+        assert self.total_steps is not None, "TrainingOptions wants max_epochs or max_steps beside these schedules"
         course = {"linear": optim.linear, "cosine": optim.cosine}[options.schedule]
-        return course(total, options.warmup)
+        return course(self.total_steps, options.warmup)

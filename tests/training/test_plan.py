@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, metrics, options, run
+from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, options, run
 
 from scratchnmt.data.corpus import Corpus
 from scratchnmt.data.epoch import Epoch
@@ -85,24 +85,3 @@ def test_an_epoch_is_laid_out_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Epoch, "__init__", lambda self, *args: made.append(args[-1][-1]) or first(self, *args))
     run(tmp_path, max_epochs=3)
     assert made == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("before, now, told", [
-    ({"schedule": "linear", "max_epochs": 2}, {"max_epochs": 4},
-     "goes from 0.000714 at step 14 to 0.005: the schedule linear ends at step 28 now, not 14"),
-    ({"schedule": "cosine", "max_epochs": 2}, {"max_steps": 70, "max_epochs": None}, "ends at step 70 now, not 14"),
-    ({"learning_rate": 0.01, "max_epochs": 1}, {"learning_rate": 0.002, "max_epochs": 2},
-     "goes from 0.01 at step 7 to 0.002"),
-    ({"max_epochs": 1}, {"max_epochs": 2}, None),
-    ({"schedule": "luong", "halve_after": 1, "max_epochs": 2}, {"max_epochs": 3}, None),
-    ({"schedule": "linear", "max_epochs": 2}, {}, None),
-    ({"schedule": "linear", "max_epochs": 2}, {"max_epochs": 1}, None),  # no step is left
-])
-def test_a_resume_that_makes_the_rate_jump_says_from_what_to_what(tmp_path, before, now, told):
-    run(tmp_path, **before)
-    progress = At(-1, kill)
-    run(tmp_path, resume=True, progress=progress, **{**before, **now})
-    lines = [line for line in progress.stream.getvalue().splitlines() if "rate" in line]
-    assert [told in line for line in lines] == [True] if told else not lines, lines
-    rates = [record["learning_rate"] for record in metrics(tmp_path)]
-    assert told is None or rates[-1] != rates[-2]
