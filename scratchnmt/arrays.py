@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .caches import find_room
 from .errors import ArgumentError, InputError
 
 Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
@@ -63,6 +64,7 @@ def device_module(device: str) -> ModuleType:
         return np
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise InputError(f'device {device!r} is not known: expected "cpu", "cuda" or "cuda:N"')
+    find_room()
     try:
         # cupy need not be there, and has no types
         import cupy  # type: ignore[import-not-found, import-untyped, unused-ignore]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
 _SHOWN = 100  # characters of a value in it
+_HALVES = re.compile("[\ud800-\udfff]")  # byte NN of a name is \udcNN (PEP 383)
 Thing = TypeVar("Thing")
 
 
@@ -26,7 +28,7 @@ class InputError(ScratchnmtError, ValueError):
     """
 
     def __init__(self, message: str = ""):
-        half = _LONGEST // 2 - 3
+        message, half = encodable(message), _LONGEST // 2 - 3
         super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
@@ -56,12 +58,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that is not known: "; did you mean 'adam'?", or nothing if none is near."""
+def did_you_mean(name: object, known: Iterable[str], most: int = 1) -> str:
+    """The end of a sentence about a name that is not known: "; did you mean 'adam'?", or nothing if none is near.
+
+    Of several that are near, `most` are named; if none is spelt alike, those of which it is a part.
+    """
     from difflib import get_close_matches  # only now, for an error
 
-    near = isinstance(name, str) and get_close_matches(name[:_SHOWN].lower(), list(known), n=1, cutoff=0.65)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    if not isinstance(name, str):
+        return ""
+    name, known = name[:_SHOWN].lower(), list(known)
+    near = get_close_matches(name, known, n=most, cutoff=0.65) or [
+        one for one in known if len(name) > 2 and name in one][:most]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def expected_one_of(value: object, known: Iterable[str]) -> str:
@@ -96,6 +105,18 @@ def unknown_names(given: Iterable[str], known: Collection[str]) -> str:
     return listed(unknown) + did_you_mean(unknown[0], known) if unknown else ""
 
 
+def encodable(text: str) -> str:
+    """Text in which a byte of a file's name that is no UTF-8, to Python half a character, is written \\xNN.
+
+    No encoding has halves of characters, so that to print or write them would be an error.
+    """
+    def written(half: re.Match[str]) -> str:
+        code = ord(half[0])
+        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+    return _HALVES.sub(written, text)
+
+
 def printable(text: str) -> str:
     """Text of a file that is not trusted, for one line of a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
@@ -112,8 +133,8 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        return encodable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return encodable(str(error))
 
 
 TOLD = (InputError, FloatingPointError, MemoryError, OSError)  # in a sentence, without a traceback

@@ -60,3 +60,11 @@ class Parameters(Mapping[str, Array]):
     def copy(self) -> Parameters:
         """The same names over a copy of the vector."""
         return self.like(self.flat.copy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy, deepcopy and pickle, which would make an array of its own of each view."""
+        return _over, (self.shapes, self.flat)
+
+
+def _over(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:
+    return Parameters(shapes, flat=flat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from math import exp, isnan, nan
 from pathlib import Path
@@ -15,6 +16,7 @@ from .data.text import decode_lines
 from .errors import ArgumentError, InputError, require
 from .files.atomic import replace_file
 from .files.reading import read_limited
+from .fonts import families_for
 
 _DOTS_PER_INCH = 150
 _COLUMNS = ("epoch", "seconds", "train_loss", "valid_ppl", "valid_bleu")
@@ -28,7 +30,8 @@ def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: 
     """Draw weights (T, S), a row for each target token, a column for each source token; darker is more.
 
     The extension of `path` says the kind of picture (.png, .svg, .pdf); InputError if it says none, or if matplotlib
-    is not installed.  ValueError if the weights are not (T, S).
+    is not installed.  Characters that matplotlib's own font lacks are drawn with installed ones; a warning tells of
+    those that none has.  ValueError if the weights are not (T, S).
     """
     matrix = np.asarray(matrix)
     expected = (len(tgt_tokens), len(src_tokens))
@@ -37,16 +40,18 @@ def attention_map(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: 
     figure = _figure(max(2.5, 0.42 * expected[1] + 1.5), max(2.0, 0.32 * expected[0] + 1.2))
     axes = figure.add_subplot()
     axes.imshow(matrix, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    names = [_literal(token) for token in src_tokens]
-    axes.set_xticks(range(expected[1]), names, rotation=45, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(expected[0]), [_literal(token) for token in tgt_tokens])
+    names, families = [_literal(token) for token in src_tokens], families_for((*src_tokens, *tgt_tokens))
+    axes.set_xticks(range(expected[1]), names, rotation=45, ha="left", rotation_mode="anchor", family=families)
+    axes.set_yticks(range(expected[0]), [_literal(token) for token in tgt_tokens], family=families)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.set_xticks(np.arange(expected[1] + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(expected[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="0.9", linewidth=0.5)
     axes.tick_params(which="minor", length=0)
-    _save(figure, path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it was told once, and with a remedy
+        _save(figure, path)
 
 
 def attention_text(src_tokens: Sequence[str], tgt_tokens: Sequence[str], matrix: np.ndarray) -> str:

@@ -233,4 +233,4 @@ def train(params: Params, pairs: Sequence[Pair], rate: float = 0.7) -> float:
 if __name__ == "__main__":
     from .textbook_demo import main
 
-    main()
+    raise SystemExit(main())

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from . import textbook
+from .streams import run_command
 from .textbook import BOS, EOS, backward, forward, new_params, train, translate
 from .trace import COLUMN, Line, traced
 
@@ -19,6 +20,10 @@ SIZE = 32  # E = H
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 1 if a gradient is wrong."""
+    return run_command("python -m scratchnmt.textbook", lambda: _main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scratchnmt.textbook", description=textbook.__doc__.splitlines()[0])
     parser.add_argument("--example", action="store_true",
                         help="print every number of one tiny example, forward and backward")

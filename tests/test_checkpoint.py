@@ -261,7 +261,7 @@ def test_a_run_is_not_overwritten_by_accident(folder, model, tmp_path):
         with pytest.raises(InputError, match=words), RunFolder(path, **choice):
             pass
     assert sorted(folder.iterdir()) == before and not (tmp_path / "new").exists()
-    with pytest.raises(InputError, match="--resume .*--overwrite"):
+    with pytest.raises(InputError, match="resume=True .*overwrite=True"):
         checkpoint.save_model(folder, model, SRC, TGT)
     checkpoint.save_model(folder, model, SRC, TGT, overwrite=True)
     for path, choice in (tmp_path / "new", {}), (folder, {"overwrite": True}):

@@ -18,7 +18,7 @@ from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
 from scratchnmt.data.text import decode_lines, lines_of
 from scratchnmt.data.toy import toy_corpus
-from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.run_folder import STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.training import TrainingOptions
@@ -250,24 +250,24 @@ def test_text_that_cannot_be_used_is_refused_before_anything_is_written(call, da
 
 
 @pytest.mark.parametrize("options, parts", [
-    (["--hidden-size", 0], ["hidden_size is 0", "at least 1"]),
-    (["--layers", -1], ["layers is -1"]),
-    (["--dropout", 1], ["dropout is 1.0", "< 1"]),
-    (["--learning-rate", 0], ["learning_rate is 0"]),
-    (["--learning-rate", "nan"], ["learning_rate is nan"]),
-    (["--batch-size", 0], ["batch_size is 0"]),
-    (["--schedule", "cosine", "--max-epochs", "none"], ["cosine", "max_epochs"]),
+    (["--hidden-size", 0], ["--hidden-size is 0", "at least 1"]),
+    (["--layers", -1], ["--layers is -1"]),
+    (["--dropout", 1], ["--dropout is 1.0", "< 1"]),
+    (["--learning-rate", 0], ["--learning-rate is 0"]),
+    (["--learning-rate", "nan"], ["--learning-rate is nan"]),
+    (["--batch-size", 0], ["--batch-size is 0"]),
+    (["--schedule", "cosine", "--max-epochs", "none"], ["cosine", "--max-epochs or --max-steps"]),
     (["--vocab-size", 4], ["vocabulary size 4 is too small"]),
-    (["--min-count", 0], ["min_count must be at least 1"]),
+    (["--min-count", 0], ["--min-count must be at least 1"]),
     (["--max-length", 1], ["no sentence pair is left", "120"]),
-    (["--max-length", 0], ["max_length must be at least 1"]),
-    (["--embed-size", 6, "--tie-embeddings"], ["tie_embeddings needs embed_size = hidden_size"]),
-    (["--device", "tpu"], ["device 'tpu' is not known"]),
-    (["--kernels", "fused"], ['kernels "fused" needs a GPU: choose device "cuda"']),
-    (["--matmul", "tf32"], ['matmul "tf32" is of kernels "fused" in float32 alone, not of plain in float32']),
-    (["--hidden-size", 10**9], ["takes", "GB to train", "hidden_size"]),
-    (["--seed", -1], ["seed is -1"]),
-    (["--seed", 2**32], ["seed is 4294967296", "below 4294967296"]),
+    (["--max-length", 0], ["--max-length must be at least 1"]),
+    (["--embed-size", 6, "--tie-embeddings"], ["--tie-embeddings needs --embed-size = --hidden-size"]),
+    (["--device", "tpu"], ["--device 'tpu' is not known"]),
+    (["--kernels", "fused"], ['--kernels "fused" needs a GPU: choose --device "cuda"']),
+    (["--matmul", "tf32"], ['--matmul "tf32" is of --kernels "fused" in float32 alone, not of plain in float32']),
+    (["--hidden-size", 10**9], ["takes", "GB to train", "--hidden-size"]),
+    (["--seed", -1], ["--seed is -1"]),
+    (["--seed", 2**32], ["--seed is 4294967296", "below 4294967296"]),
 ])
 def test_choices_out_of_range_are_refused_before_anything_is_written(call, data, tmp_path, options, parts):
     refused(call("train", *data, "--out", tmp_path / "out", *but(TINY, *options)), *parts)
@@ -292,7 +292,7 @@ def test_a_loss_that_overflows_names_the_step_and_keeps_the_last_good_state(call
     status, _, err = call("train", *data, "--out", out, *TINY, "--learning-rate", 1e38, "--clip", 0,
                           "--save-every", 1)
     assert status == 2 and "at step" in err and "the last good state is kept" in err
-    assert "Traceback" not in err and "lower learning_rate" in err
+    assert "Traceback" not in err and "a lower --learning-rate or --clip" in err
     tensors, _ = read_tensors(out / "training-state.safetensors")
     assert all(np.isfinite(tensor).all() for tensor in tensors.values())
     out = tmp_path / "two words"
@@ -303,18 +303,44 @@ def test_a_loss_that_overflows_names_the_step_and_keeps_the_last_good_state(call
     assert RunFolder(out).read().training["learning_rate"] == 1e-4
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP]])
+def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path, signals):
     out = tmp_path / "run"
     process = command("train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0,
-                      "--log-every", 2)
+                      "--log-every", 2, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     for line in process.stderr:
         if "step 4: loss" in line:
             break
-    process.send_signal(signal.SIGINT)
+    for number in signals:
+        process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
     assert f"scratchnmt train --out {out} --resume" in printed
     step = int(printed.partition("stopped at step ")[2].split()[0])
+    status, printed, _ = call("train", "--out", out, "--resume", "--max-steps", step + 3)
+    assert status == 0 and f"stopped at step {step + 3}" in printed
+
+
+def test_a_terminal_that_is_closed_saves_too(call, data, tmp_path):
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+
+    def take_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    out, (ours, theirs) = tmp_path / "run", pty.openpty()
+    words = ["train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0]
+    process = subprocess.Popen([sys.executable, "-m", "scratchnmt", *map(str, words)], stdin=theirs, stdout=theirs,
+                               stderr=theirs, start_new_session=True, preexec_fn=take_terminal)
+    os.close(theirs)
+    shown = b""
+    while b"BLEU" not in shown:  # of the first validation
+        shown += os.read(ours, 1000)
+    before = read_tensors(out / STATE)[1]["state"]["step"]
+    os.close(ours)
+    assert process.wait(timeout=60) >= 0  # it was not ended by the signal
+    step = read_tensors(out / STATE)[1]["state"]["step"]
+    assert step > before
     status, printed, _ = call("train", "--out", out, "--resume", "--max-steps", step + 3)
     assert status == 0 and f"stopped at step {step + 3}" in printed
 
@@ -327,7 +353,8 @@ BYTES = "\n".join(LINES).encode()  # no line end after the last
 
 def test_translate_keeps_lines_and_order(call, trained):
     status, out, err = call("translate", "--model", trained, stdin=BYTES)
-    assert status == 0 and err.startswith("warning: 27.78 % of the words of the input are unknown")
+    assert status == 0
+    assert err.startswith("scratchnmt translate: warning: 27.78 % of the words of the input are unknown")
     found = out.split("\n")
     assert found == [*Translator.load(trained).translate(LINES), ""]
     assert found[1] == found[3] == "" and found[0] == found[5]

@@ -56,7 +56,7 @@ def run(unit, tmp_path_factory):
 
 
 def warnings(err):
-    return [line for line in err.splitlines() if line.startswith("warning: ")]
+    return [line for line in err.splitlines() if ": warning: " in line]
 
 
 # train
@@ -87,7 +87,8 @@ def test_validation_files_in_each_others_place(call, unit, tmp_path):
     status, _, err = call("train", *but(DATA, "--valid-src", "valid.fr", "--valid-tgt", "valid.en"),
                           "--out", tmp_path / "run", *TINY, *VOCABULARIES[unit])
     assert status == 0 and warnings(err) == [
-        "warning: valid.fr and valid.en look swapped: the vocabulary of the other side covers each better"]
+        "scratchnmt train: warning: valid.fr and valid.en look swapped: the vocabulary of the other side covers each "
+        "better"]
 
 
 def test_training_text_with_many_rare_words_is_told(call, tmp_path):
@@ -141,7 +142,8 @@ def test_a_target_that_is_not_what_it_seems_and_files_in_each_others_place(call,
     err = call(*command(name, run, "test.en", "test.fr.up"))[2]
     assert len(warnings(err)) == 1 and f" of the {unit} of test.fr.up are unknown to the target vocabulary (" in err
     assert call(*command(name, run, "test.fr", "test.en"))[2] == (
-        "warning: test.fr and test.en look swapped: the vocabulary of the other side covers each better\n")
+        f"scratchnmt {name}: warning: test.fr and test.en look swapped: the vocabulary of the other side covers each "
+        "better\n")
 
 
 def test_text_that_is_not_tokenised(call, run, unit):

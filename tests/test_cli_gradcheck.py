@@ -246,9 +246,8 @@ def test_a_file_that_is_not_there_or_no_python(call, tmp_path):
     refused(call("--module", tmp_path / "absent.py"), "there is no file", "absent.py")
     (tmp_path / "op.txt").write_text(OP)
     refused(call("--module", f"{tmp_path / 'op.txt'}{BOTH}"), "is no Python file")
-    refused(call("--module", ""), "expected FILE.py")
-    refused(call("--module", "", "--arg", "x=3"), "expected FILE.py")
-    refused(call("--module", "", "lstm"), "NAME is for the package's own operations, not for --module")
+    refused(call("--module", ""), "expected a path")
+    refused(call("--module", ":f,g", "--arg", "x=3"), "expected FILE.py")
     refused(call("--module", "op.py", "lstm"), "NAME is for the package's own operations, not for --module")
 
 

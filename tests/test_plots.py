@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError
+from scratchnmt.fonts import families_for
 from scratchnmt.plots import attention_map, learning_curves
 
 pytest.importorskip("matplotlib")
@@ -67,3 +68,48 @@ def test_what_cannot_be_drawn_or_written_is_said(tmp_path):
         metrics.write_text(content)
         with pytest.raises(InputError, match=message):
             learning_curves(metrics, tmp_path / "a.png")
+
+
+@pytest.fixture
+def font(tmp_path, monkeypatch):
+    """A new font of the system with a black square for each of two Chinese characters, 猫 and 狗."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from matplotlib import font_manager
+
+    pen = TTGlyphPen(None)
+    for move, point in (("moveTo", (0, 0)), ("lineTo", (0, 900)), ("lineTo", (900, 900)), ("lineTo", (900, 0))):
+        getattr(pen, move)(point)
+    pen.closePath()
+    square, names = pen.glyph(), [".notdef", "cat", "dog"]
+    made = FontBuilder(1000)
+    made.setupGlyphOrder(names)
+    made.setupCharacterMap({ord("猫"): "cat", ord("狗"): "dog"})
+    made.setupGlyf(dict.fromkeys(names, square))
+    made.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    made.setupHorizontalHeader()
+    made.setupNameTable({"familyName": "Two Beasts", "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    made.save(tmp_path / "beasts.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda *_: [str(tmp_path / "beasts.ttf"), "/absent.ttf"])
+    return "Two Beasts"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_a_font_that_is_installed_is_found_for_words_that_the_own_one_lacks(tmp_path, font, kind):
+    assert families_for(["a", "猫"])[-1] == font and font not in families_for(["a", "é"])
+    attention_map(["猫", "a"], ["狗"], [[1, 0]], tmp_path / f"a.{kind}")
+
+
+def test_without_one_the_font_to_install_is_named_once(tmp_path, monkeypatch, recwarn):
+    from matplotlib import font_manager
+
+    ours = [one for one in font_manager.fontManager.ttflist if one.name.startswith(("DejaVu", "Last Resort"))]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", ours)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda *_: [])
+    attention_map(["猫", "ひ"], ["नमस्ते"], [[1, 0]], tmp_path / "a.png")
+    (warning,) = recwarn.list
+    assert str(warning.message).endswith("install Noto Sans CJK and Noto Sans Devanagari")

@@ -55,7 +55,7 @@ def test_a_name_chooses_the_lines_that_hold_all_of_its_words():
 
 @pytest.mark.parametrize("name, sentence", [
     ("capsule", "named 'capsule': expected words of a line's name, such as tanh, .*, lstm, encoder, decoder, .*, nmt"),
-    ("lsmt", "named 'lsmt': did you mean 'lstm'"),
+    ("lsmt", "named 'lsmt'; did you mean 'lstm'"),
     ("two direction lairs", "did you mean 'two directions'"),
     ("lstm gaets", "did you mean 'lstm_gates'"),
     ("setp", "did you mean 'step'"),

@@ -200,7 +200,8 @@ def test_the_command_line_replaces_what_the_library_does(call, run):
     plain = call(*translate)[1]
     for more, options in ([], {}), (["--dictionary", run / "words"], {"dictionary": dictionary}):
         status, out, err = call(*translate, "--replace-unknown", *more)
-        assert status == 0 and err.startswith("warning: 17.65 % of the words of ") and err.count("\n") == 1
+        assert status == 0 and err.count("\n") == 1
+        assert err.startswith("scratchnmt translate: warning: 17.65 % of the words of ")
         assert "<unk>" in plain and "<unk>" not in out
         assert out.splitlines() == translator.translate(LINES, replace_unknown=True, **options)
         assert ("!" in out) == bool(more)
@@ -223,7 +224,7 @@ def test_evaluate_scores_what_was_replaced(call, run):
 def test_the_command_line_refuses_what_it_cannot_replace(call, run):
     translate = ["translate", "--input", run / "src", "--model"]
     refused(call(*translate, run / "run", "--dictionary", run / "words"), "--dictionary needs --replace-unknown")
-    refused(call(*translate, run / "blind", "--replace-unknown"), "replace_unknown needs a model with attention")
+    refused(call(*translate, run / "blind", "--replace-unknown"), "--replace-unknown needs a model with attention")
     replace = [*translate, run / "run", "--replace-unknown", "--dictionary"]
     refused(call(*replace, run / "none"), "none does not exist")
     refused(call(*replace, run / "src"), "src, line 1: expected one source word, a tab and its translation")

@@ -6,13 +6,12 @@ What is heavy to import is imported in run, so that --help is quick.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..errors import TOLD, sentence
-from ..parallel.ranks import processes, speaks_first
+from ..parallel.ranks import processes
+from ..streams import run_command
 from .parser import Parser
 
 _COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum",
@@ -31,12 +30,15 @@ exit status:  0  all went well
               2  something that was given cannot be used, or the loss overflowed;
                  one sentence on standard error says what
             130  interrupted by Ctrl-C; a training run is saved and can be resumed"""
-INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports the signals SIGINT and SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (sys.argv[1:]); the exit status.  SystemExit after --help and for options
     that do not exist."""
+    return run_command("scratchnmt", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     args, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -46,22 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if processes() > 1 and args.run.__module__.rpartition(".")[2] not in _IN_PROCESSES:
         args.parser.error(f"it runs in one process, and mpirun started {processes()}: leave mpirun out")
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")  # text files are UTF-8 whatever the locale
-    try:
-        status = args.run(args)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain when it flushes at the end
-        return PIPE_CLOSED
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{args.parser.prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return INTERRUPTED
-    except TOLD as error:
-        if speaks_first():
-            print(f"{args.parser.prog}: error: {sentence(error)}", file=sys.stderr)
-        return 2
+    return run_command(args.parser.prog, lambda: args.run(args), args.parser.worded)
 
 
 def _parser() -> Parser:

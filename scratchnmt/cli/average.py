@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
+from ..errors import encodable
+from ..streams import quoted
 from .parser import Parser, add_models
 
 HELP = "average the weights of several states of one training run"
@@ -30,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
     from ..checkpoint import average
 
     average(args.model, args.out)
-    print(f"the mean of {len(args.model)} models is in {args.out}\n\nnext:\n"
-          f"  scratchnmt translate --model {shlex.quote(args.out)}")
+    print(f"the mean of {len(args.model)} models is in {encodable(args.out)}\n\nnext:\n"
+          f"  scratchnmt translate --model {quoted(args.out)}")
     return 0

@@ -97,7 +97,8 @@ MODEL = {
     "dropout": Option(0.2, "dropout rate, on the attentional output and between layers. NMT(...) in Python has 0, so "
                       "that its loss is a function of the weights alone; training on real text wants some"),
     "embed_dropout": Option(0.0, "dropout rate on the embeddings"),
-    "tie_embeddings": Option(False, "share target embeddings and output weights (needs embed_size = hidden_size)"),
+    "tie_embeddings": Option(False, "share target embeddings and output weights (needs --embed-size equal to "
+                             "--hidden-size)"),
     "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),
     "init": Option("uniform", "weight initialization: uniform in (-0.1, 0.1), Glorot uniform, or Glorot with "
                    "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, WriteError
+from ..errors import InputError, WriteError, encodable
+from ..streams import quoted
 from .parser import Parser, add_option
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _demo(args: argparse.Namespace) -> int:
         print(describe(ready))
         _head("Training, about a minute")
         result = start(ready, opened)
-    out = shlex.quote(args.out)
+    out = quoted(args.out)
     if result.interrupted:
         print(f"stopped; `scratchnmt demo --out {out}` starts again, or go on with\n"
               f"  scratchnmt train --out {out} --resume")
@@ -152,7 +152,7 @@ def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) 
         print(attention_text(*attended[1:]))
         if number == 0:
             attention_map(*attended[1:], folder / "attention.png")
-    print(f"\npictures: {folder / 'attention.png'} (the first of these), {folder / 'learning-curves.png'}")
+    print(encodable(f"\npictures: {folder / 'attention.png'} (the first of these), {folder / 'learning-curves.png'}"))
 
 
 def _example_sentences(sentences: list[str]) -> list[int]:
@@ -181,7 +181,7 @@ def _check_gradients(translator: Translator, corpus: ToyCorpus) -> bool:
 
 
 def _say_next(out: str, choices: dict[str, Any]) -> None:
-    options = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in choices.items()
+    options = [f"--{name.replace('_', '-')} {quoted(str(value))}" for name, value in choices.items()
                if name != "log_every"]
     lines = [""]
     for option in [*options, "--out runs/mine"]:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     for path, lines, coverage in zip(args.ref, references, covered, strict=True):
         for doubt in chain(doubts.of_pairs(coverage, (src, lines), vocabularies, (args.src, path), translator.usual),
                            doubts.of_tokenizer(args.tokenize, lines, path)):
-            warn(doubt)
+            warn(args, doubt)
     started = time.perf_counter()
     results = translator.stream(src, **search_options(args), **unknown, remove_bpe=args.remove_bpe, long=long)
     found: list[str] = []

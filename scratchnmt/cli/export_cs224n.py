@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ..errors import InputError
+from ..errors import InputError, encodable
 from .import_cs224n import add_combined
 from .parser import Parser
 
@@ -52,6 +52,6 @@ def run(args: argparse.Namespace) -> int:
     write_atomically(args.out, weights)
     write_cs224n_vocabularies(args.vocab_out, src_vocab, tgt_vocab)
     config = model.config
-    print(f"{args.out}, {args.vocab_out}: embed_size {config.embed_size}, hidden_size {config.hidden_size}, "
-          f"dropout_rate {config.dropout:g}, combined {args.combined}")
+    print(f"{encodable(f'{args.out}, {args.vocab_out}')}: embed_size {config.embed_size}, hidden_size "
+          f"{config.hidden_size}, dropout_rate {config.dropout:g}, combined {args.combined}")
     return 0

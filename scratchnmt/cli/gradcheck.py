@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, encodable
 from ..gradcheck.reference import METHODS
 from ..gradcheck.report import paint
 from .dependent import GRADCHECK, check_parsed
@@ -89,11 +89,12 @@ def _own_op(args: argparse.Namespace) -> list[Report]:
         raise InputError(f"--module {args.module}: nothing could be checked: "
                          + "; ".join(f"{one.name}: {one.skipped}" for one in checked))
     if args.json:
-        print(json.dumps([{"name": one.name, **(one.report.to_dict() if one.report else {"skipped": one.skipped})}
+        print(json.dumps([{"name": encodable(one.name),
+                           **(one.report.to_dict() if one.report else {"skipped": one.skipped})}
                           for one in checked], indent=1, allow_nan=False))
     else:
         for one in checked:
-            title = f"{one.name}: " if len(checked) > 1 else ""
+            title = f"{encodable(one.name)}: " if len(checked) > 1 else ""
             print(title + (one.report.text(color=in_color()) if one.report else f"skipped, {one.skipped}"))
     return reports
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, encodable
 from .parser import Parser, add_option
 
 HELP = "make a model of the weights that CS224N's assignment 4 trained in PyTorch"
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             some = ", ".join(f"{word!r} as {ours}" for word, ours in list(words.changed.items())[:3])
             print(f"{len(words.changed)} {side} words are written differently here: {some}", file=sys.stderr)
     config = model.config
-    print(f"{args.out}: {model.params.flat.size:,} weights, embed_size {config.embed_size}, hidden_size "
+    print(f"{encodable(args.out)}: {model.params.flat.size:,} weights, embed_size {config.embed_size}, hidden_size "
           f"{config.hidden_size}, {config.src_vocab_size:,} source and {config.tgt_vocab_size:,} target words, "
           f"combined {args.combined}")
     return 0

@@ -6,10 +6,9 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from .parser import Parser, add_option
 
 HELP = "real bugs of other projects, each with the check that catches it"
@@ -53,9 +52,8 @@ def _find(name: str, bugs: Sequence[Any]) -> Any:
     named = {bug.name: bug for bug in bugs}
     if name in named:
         return named[name]
-    near = get_close_matches(name, named) or [n for n in named if name in n][:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`scratchnmt museum` lists them"
-    raise InputError(f"{name!r} is not a bug of the museum: {hint}")
+    hint = did_you_mean(name, named, most=3) or ": `scratchnmt museum` lists them"
+    raise InputError(f"{name!r} is not a bug of the museum{hint}")
 
 
 def _listing() -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..errors import did_you_mean
+from ..errors import did_you_mean, encodable
 from ..kernels import CHOICES, MATMULS
 from ..long_lines import CHOICES as LONG
 from ..long_lines import LongLines
 from ..parallel.ranks import Ranks, speaks_first
+
+_ARGUMENTS = {"beam": "beam_size"}  # of options that have another name
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -33,6 +36,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, *arguments: Any, **more: Any) -> Any:
         self.given.clear()
+        for action in self._actions:
+            if str(action.metavar).startswith(("FILE", "DIR")):
+                action.type = _path
         return super().parse_known_args(*arguments, **more)
 
     def error(self, message: str) -> NoReturn:
@@ -40,12 +46,50 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(wrong[1], re.findall(r"[^\s',]+", wrong[2]))
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n" if speaks_first() else None)
 
+    def _print_message(self, message: str | None, file: Any = None) -> None:
+        """As argparse's own, which drops the error of a full disk in some versions."""
+        (file or sys.stderr).write(message or "")
+
+    def worded(self, message: str) -> str:
+        """A sentence of the library with its arguments as options: "--batch-size" for batch_size, "--one-direction" for
+        bidirectional=False.
+
+        An argument that is an English word, such as score, is one at the start, before its value, or beside another.
+        """
+        options = {_ARGUMENTS.get(action.dest, action.dest): action for action in self._actions
+                   if action.option_strings and action.type is not _path}
+
+        def option(found: re.Match[str]) -> str:
+            action, name, value = options[found["name"]], found["name"], found["value"]
+            flag, rest = action.option_strings[0], message[found.end():]
+            if value and action.nargs == 0:
+                return flag if value == str(action.const) else found[0]
+            if value:
+                return f"{flag} {value}"
+            begins = found.start() == 0 and rest.startswith((" is ", " must ", " needs "))
+            beside = re.search(r"_\w+,?(?: or| and)? $", message[: found.start()])
+            return flag if "_" in name or begins or beside or rest.startswith((" '", ' "')) else name
+
+        return re.sub(rf"(?<![\w/.-])(?P<name>{'|'.join(options)})\b(?:='?(?P<value>\w+(?:\.\d+)?)'?)?"
+                      r"(?![\w/(-]|\.\w)", option, message)
+
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """The error for arguments that it does not know."""
         options = [option for action in self._actions for option in action.option_strings]
         name = unknown[0].partition("=")[0]
         hint = did_you_mean(name, options) if name.startswith("-") else ""
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def _path(text: str) -> str:
+    """A path as it was typed; "~" and "~name" at its start, which no shell replaces in --out=~/x, are home folders."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty one")
+    found = os.path.expanduser(text)
+    if found.startswith("~"):
+        raise argparse.ArgumentTypeError(f"{text}: nobody with such a home folder is known; ./{text} is a name that "
+                                         "begins with ~")
+    return found
 
 
 class _Once(argparse.Action):
@@ -58,9 +102,9 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
-def warn(text: str) -> None:
-    """On standard error, on a line of its own."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+def warn(args: argparse.Namespace, text: str) -> None:
+    """On standard error, on a line of its own, after the command's name."""
+    print(f"{args.parser.prog}: warning: {encodable(text)}", file=sys.stderr, flush=True)
 
 
 def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -> None:
@@ -141,11 +185,11 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def long_lines(args: argparse.Namespace, default: str = "crop", warns: bool = True) -> LongLines:
     """What --long and --max-length say of long lines; a warning of each that is cropped or skipped, if it `warns`."""
-    def warn(told: str) -> None:
+    def tell(text: str) -> None:
         if warns:
-            print(f"{args.parser.prog}: warning: {told}", file=sys.stderr, flush=True)
+            warn(args, text)
 
-    return LongLines(args.long, args.max_length, warn) if args.long else LongLines(default, None, warn)
+    return LongLines(args.long, args.max_length, tell) if args.long else LongLines(default, None, tell)
 
 
 def add_remove_bpe(group: Any) -> None:

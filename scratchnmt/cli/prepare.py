@@ -122,8 +122,10 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
               "dtype": run.dtype}
     for name, value in given.items():
         if name not in (*DATA_FILES, *DATA_TABLES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
-            raise InputError(f"{flag(name)} is {value}, but the run in {folder} was started with "
-                             f"{before[name]}: {why_not(name, folder)}")
+            is_flag = isinstance(value, bool)
+            given_as, started = ("given", "out it") if is_flag else (value, f" {before[name]}")
+            raise InputError(f"{flag(name)} is {given_as}, but the run in {folder} was started with{started}: "
+                             f"{why_not(name, folder)}")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
     changed = {name: value for name, value in given.items() if name in CHANGEABLE}
     options = TrainingOptions(**{**started_with, **changed})

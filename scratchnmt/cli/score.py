@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         covered = translator.seen[0].coverage, translator.seen[1].coverage
         told = doubts.of_pairs(covered, (src, tgt), vocabularies, (args.src, args.tgt), translator.usual)
     for doubt in told:
-        warn(doubt)
+        warn(args, doubt)
     return 0
 
 

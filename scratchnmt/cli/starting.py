@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import Any
 
 from ..arrays import to_device_of
@@ -14,6 +13,7 @@ from ..data.vocab import Vocabulary
 from ..errors import InputError
 from ..files.run_folder import Run, RunFolder
 from ..models.nmt import NMT
+from ..streams import quoted
 from ..training.resuming import goes_with
 from .choices import FIRST, MODEL
 from .dependent import flag
@@ -28,7 +28,7 @@ def as_typed(path: TextPath) -> str:
     """As one would type it: relative if it is below the present folder, quoted if need be; a column cut out."""
     relative = os.path.relpath(path)
     name = os.fspath(path) if relative.startswith("..") else relative
-    return f"<({Column(name, path.name).command()})" if isinstance(path, Column) else shlex.quote(name)
+    return f"<({Column(name, path.name).command()})" if isinstance(path, Column) else quoted(name)
 
 
 def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any]) -> Run:

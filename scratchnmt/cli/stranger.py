@@ -8,7 +8,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..gradcheck import GradcheckError, NotAnalyticError, Report, check_gradients, check_layer
 from ..gradcheck.convention import call
 
@@ -126,8 +125,7 @@ def _reported(path: Path, check: Callable[[], Report]) -> Report:
         raise InputError(_raised(f"{path}: backward", error.__cause__ or error, path)) from error
     except NotAnalyticError as error:
         line = _line(error.__cause__ or error, path)
-        advice = re.sub(r"method='(\w+)'", r"--method \1", str(error))
-        raise InputError(f"{path}{f', line {line}' if line else ''}: {advice}") from error
+        raise InputError(f"{path}{f', line {line}' if line else ''}: {error}") from error
     except Exception as error:
         said = _raised(f"{path}: forward", error, path) if _line(error, path) else f"{path}: {error}"
         raise InputError(said) from error
@@ -181,9 +179,8 @@ def _function(module: ModuleType, name: str, path: Path) -> Callable:
     if callable(found):
         return _staying(found)
     functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
-    near = get_close_matches(name, functions, n=1)
-    asked = f", did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{path} has no function {name!r}{asked} (it has {', '.join(functions) or 'none'})")
+    raise InputError(f"{path} has no function {name!r} (it has {', '.join(functions) or 'none'})"
+                     f"{did_you_mean(name, functions)}")
 
 
 def _staying(function: Callable) -> Callable:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from contextlib import ExitStack
 
 import numpy as np
 
 from ..arrays import keep_freed_memory
-from ..errors import require
+from ..errors import encodable, require
 from ..files.run_folder import CURVES, RunFolder
 from ..metrics import tokenizer_for
 from ..parallel.ranks import Ranks, processes, together, world
+from ..streams import quoted
 from ..training import TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         require(package, extra="train")
     ranks = world()
     resume_with = f"; resume it with\n  {resume_command(out, ranks.size)}"
-    with together(ranks, out, "training stopped on all ranks", resume_with):
+    with together(ranks, out, "training stopped on all ranks", resume_with, args.parser.worded):
         ranks.check_alike({"command": "train", "out": out, "resume": resume, "overwrite": overwrite, **given})
         folder = RunFolder(out, resume=resume, overwrite=overwrite)
         with ExitStack() as stack:
@@ -54,13 +54,13 @@ def run(args: argparse.Namespace) -> int:
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
                 for doubt in ready.doubts:
-                    warn(doubt)
+                    warn(args, doubt)
             result = start(ready, folder, ranks)
     return finish(result, ready, ranks.size) if ranks.first else 0
 
 
 def resume_command(out: str, processes: int = 1) -> str:
-    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {shlex.quote(out)} --resume"
+    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {quoted(out)} --resume"
 
 
 def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> TrainingResult:
@@ -101,7 +101,7 @@ def describe(ready: Prepared) -> str:
 def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
-    folder, out = result.folder, shlex.quote(str(result.folder))
+    folder, out = result.folder, quoted(str(result.folder))
     if result.interrupted:
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
@@ -110,7 +110,7 @@ def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
         src, ref = (as_typed(texts[name]) for name in DATA_FILES[2:])
         tokenize = ready.options.tokenize
         chosen = f" --tokenize {tokenize}" if tokenize not in ("auto", "13a") else ""
-        print(f"learning curves: {folder / CURVES}\n\nnext:\n"
+        print(f"learning curves: {encodable(str(folder / CURVES))}\n\nnext:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}{chosen}")
     return 0

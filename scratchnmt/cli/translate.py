@@ -14,6 +14,7 @@ from zlib import crc32
 from ..arrays import to_device
 from ..errors import InputError
 from ..parallel.ranks import Ranks, together, world
+from ..streams import Stream
 from .dependent import TRANSLATE, check_parsed
 from .output import check_output, write_lines
 from .parser import (
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from ..plots import check_picture
 
     ranks = world()
-    with together(ranks, tempfile.gettempdir(), "translation stopped on all ranks"):
+    with together(ranks, tempfile.gettempdir(), "translation stopped on all ranks", worded=args.parser.worded):
         ranks.check_alike({"command": "translate", **{name: value for name, value in vars(args).items()
                                                       if name not in ("run", "parser")}})
         ranks.on_first(lambda: check_output(args.output))
@@ -105,7 +106,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     from . import doubts
 
     shared = {**replacing(args), "long": long_lines(args, warns=ranks.first)}
-    interactive = args.input == "-" and sys.stdin.isatty()
+    interactive = args.input == "-" and Stream(sys.stdin).isatty()
     # the first one reads and writes; the others have its lines, and nothing to write
     lines = ranks.on_first(lambda: stream_lines(args.input)) or ()
     translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
@@ -128,7 +129,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     if ranks.first:
         for doubt in doubts.of_side(translator.seen[0].coverage, translator.src_vocab,
                                     "the input" if args.input == "-" else args.input, translator.usual):
-            warn(doubt)
+            warn(args, doubt)
 
 
 def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args: argparse.Namespace) -> Iterator[Any]:

@@ -25,6 +25,7 @@ import numpy as np
 from ..arrays import own_cores
 from ..errors import InputError, require
 from ..files.atomic import replace_folder, write_atomically
+from ..streams import Messages
 from .columns import Column
 from .corpus import (
     BLOCK,
@@ -220,7 +221,7 @@ class _Bar:
 
     def __init__(self, size: int):
         self.bar = None
-        if sys.stderr.isatty():
+        if Messages(sys.stderr).isatty():
             self.bar = require("tqdm", extra="train").tqdm(total=size, unit="B", unit_scale=True, desc="encoding",
                                                            file=sys.stderr, dynamic_ncols=True)
 

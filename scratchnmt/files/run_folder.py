@@ -115,8 +115,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         here += [CHECKPOINTS] if self.checkpoints() else []
         if here and not self.resume and not self.overwrite:
             what = "a run already" if CONFIG in here else "files that a run would replace"
-            raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, --resume "
-                             "(resume=True) to go on, or --overwrite (overwrite=True) to replace it")
+            raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, resume=True "
+                             "to go on, or overwrite=True to replace it")
 
     def sweep(self) -> None:
         """Remove what killed writers have left; nobody may be writing."""

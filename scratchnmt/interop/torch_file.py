@@ -27,13 +27,15 @@ import numpy as np
 
 from ..errors import InputError, printable, require
 from ..files.reading import Archive, archive, check_tensor_header, opened
-from .unpickle import LIMIT, Storage, TensorView, unpickle
+from .unpickle import LIMIT, REMEDY, Namespace, Storage, TensorView, unpickle
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_VIEWS = 4  # numbers of all tensors for each that is stored: tied weights are several views of one storage
 _CONVERT = ("where it was written, safetensors.torch.save_file(model.state_dict(), 'weights.safetensors') "
             "makes a file that can be read")
+_WRAPPED = ("state_dict", "model_state_dict", "model")  # under which of these a checkpoint has the state_dict
+_PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 
 
 class StateDict(NamedTuple):
@@ -46,8 +48,9 @@ class StateDict(NamedTuple):
 def read_state_dict(path: str | os.PathLike) -> StateDict:
     """The tensors, read-only, of a state_dict or of {"args": ..., "state_dict": ...}, as CS224N's NMT.save writes it.
 
-    Raises InputError, naming the file, if it is missing, of an unknown format, damaged, or wants anything but tensors
-    and plain values ("model.bin wants posix.system, ...": see .unpickle); nothing of it has been run then.
+    It may also be under "model_state_dict" or "model", and the args a Namespace; "module." before every name is left
+    out.  Raises InputError, naming the file, if it is missing, of an unknown format, damaged, or wants anything but
+    tensors and plain values ("model.bin wants posix.system, ...": see .unpickle); nothing of it has been run then.
     """
     with opened(path) as file:
         start = file.read(9)
@@ -138,14 +141,18 @@ def _next_storage(file: BinaryIO, storage: Storage, order: str, path: str) -> np
 
 def _state_dict(content: Any, path: str) -> tuple[dict[str, TensorView], dict[str, Any]]:
     args: Any = {}
-    if isinstance(content, dict) and "state_dict" in content:
-        content, args = content["state_dict"], content.get("args", {})
+    if isinstance(content, dict) and (found := [key for key in _WRAPPED if isinstance(content.get(key), dict)]):
+        content, args = content[found[0]], content.get("args", {})
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds no state_dict")
+        raise InputError(f"{path} holds no state_dict: {REMEDY.format(path)}")
     for name, view in content.items():
         if not isinstance(name, str) or not isinstance(view, TensorView):
-            raise InputError(f"{path} holds no state_dict, which is tensors under names: "
-                             f"{printable(str(name)) if isinstance(name, str) else 'one'} is none")
+            which = printable(name) if isinstance(name, str) else "one"
+            raise InputError(f"{path} holds no state_dict, which is tensors under names: {which} is none; "
+                             f"{REMEDY.format(path)}")
+    if all(name.startswith(_PARALLEL) for name in content):
+        content = {name.removeprefix(_PARALLEL): view for name, view in content.items()}
+    args = args.attributes if isinstance(args, Namespace) else args
     return content, args if isinstance(args, dict) else {}
 
 

@@ -7,8 +7,11 @@ stands for one of a few things of this module, and any other name and any other 
 
     collections.OrderedDict          an empty dict; what attributes it is given are dropped
     torch._utils._rebuild_tensor_v2  makes a `TensorView`, which is a tuple
+    torch._utils._rebuild_parameter  the tensor that it is made of
     torch.FloatStorage and so on     a `StorageType`, a tuple
-    vocab.Vocab, vocab.VocabEntry    an `Ignored`: classes of the course, whose content is in its vocab.json
+    argparse.Namespace               a `Namespace`, whose attributes can be asked for
+    torch.device, torch.Size, paths  an `Ignored`, whatever it is made of
+    Vocab, VocabEntry, Vocabulary    the same, of any module: the course's classes, whose content is in its vocab.json
 
 What it costs is bounded by the length of the pickle.  Through the memo a few bytes can make a tuple of a tuple of a
 tuple ..., each twice in the next: small in memory, and 2^60 values for whoever walks through it.  So nothing here
@@ -54,16 +57,30 @@ class TensorView(NamedTuple):
 
 
 class Ignored:
-    """An object of the course's own classes, without its content."""
+    """An object without its content."""
 
 
-_DICT, _REBUILD, _CLASS = object(), object(), object()
-_STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2"}
+class Namespace:
+    """What options were when the file was written."""
+
+    attributes: Any = None  # a dict, if the file is right
+
+
+_DICT, _REBUILD, _PARAMETER, _NAMESPACE, _CLASS, _VALUE = (object() for _ in range(6))
+_STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "LongStorage": "i8", "IntStorage": "i4",
+             "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?"}
 _ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": _DICT, "torch._utils._rebuild_tensor_v2": _REBUILD,
+    "torch._utils._rebuild_parameter": _PARAMETER, "argparse.Namespace": _NAMESPACE,
     **{f"torch.{name}": StorageType(kind) for name, kind in _STORAGES.items()},
-    "vocab.Vocab": _CLASS, "vocab.VocabEntry": _CLASS,
+    **dict.fromkeys(("torch.device", "torch.Size", *(f"{module}.{kind}Path" for kind in ("Posix", "Windows")
+                                                       for module in ("pathlib", "pathlib._local"))), _VALUE),
 }
+_CLASSES = ("Vocab", "VocabEntry", "Vocabulary")
+
+REMEDY = ("if the file is your own, run this where it was written and read weights.bin: import torch; "
+          "saved = torch.load({!r}, map_location='cpu', weights_only=False); torch.save(saved['state_dict'], "
+          "'weights.bin'); of a file that is a whole model save saved.state_dict() instead")
 
 
 def unpickle(file: BinaryIO, path: str) -> tuple[Any, dict[str, Storage]]:
@@ -132,9 +149,11 @@ class _Machine:
                 arguments = _of_kind(tuple, pop())
                 push(_made(pop(), arguments))
             case "BUILD":
-                pop()
-                if type(self.top()) not in (dict, Ignored):
+                attributes = pop()
+                if type(self.top()) not in (dict, Ignored, Namespace):
                     raise ValueError("attributes are given to what has none")
+                if type(self.top()) is Namespace:
+                    self.top().attributes = attributes
             case "BINPERSID":
                 push(self.storage(pop()))
             case "PROTO" | "FRAME" | "STOP":
@@ -161,9 +180,11 @@ class _Machine:
         return items
 
     def allowed(self, name: str) -> Any:
+        if name.rpartition(".")[2] in _CLASSES:
+            return _CLASS
         if name not in _ALLOWED:
             raise InputError(f"{self.path} wants {printable(name)}, which weights do not need and which may run a "
-                             "program: refused")
+                             f"program: refused; {REMEDY.format(self.path)}")
         return _ALLOWED[name]
 
     def storage(self, pid: Any) -> Storage:
@@ -198,9 +219,13 @@ def _made(what: Any, arguments: tuple[Any, ...]) -> Any:
     """What the thing that a name stands for makes of its arguments."""
     if what is _REBUILD:
         return _tensor(*arguments[:4])
-    if arguments or (what is not _DICT and what is not _CLASS):
+    if what is _PARAMETER:
+        return _of_kind(TensorView, arguments[0])
+    if what is _VALUE:
+        return Ignored()
+    if arguments or not any(what is one for one in (_DICT, _NAMESPACE, _CLASS)):
         raise ValueError("a step of its pickle calls what cannot be called so")
-    return {} if what is _DICT else Ignored()
+    return {} if what is _DICT else Namespace() if what is _NAMESPACE else Ignored()
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> TensorView:

@@ -8,13 +8,13 @@ since it may compute a result.
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ..streams import run_command
 from . import KERNELS
 from .launch import source
 
@@ -125,12 +125,9 @@ def main(arguments: list[str]) -> int:
               file=sys.stderr)
         return 2
     pages = [page(name) if name in KERNELS else f"{PARTS[name][1]}\n\n{page(PARTS[name][0])}" for name in arguments]
-    try:
-        print("\n\n".join(pages), flush=True)
-    except BrokenPipeError:  # of a reader such as head, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush fails too
+    print("\n\n".join(pages))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command("python -m scratchnmt.kernels", lambda: main(sys.argv[1:])))

@@ -11,6 +11,8 @@ Next: kernels/lstm_gates.py, the twin of ops/lstm_gates.py.
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from ..arrays import Array
@@ -172,6 +174,15 @@ class Kernels(NamedTuple):
     dropout: Dropout
     rows: Rows
     local: LocalAttention
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For deepcopy and pickle, which know no modules: each goes by its name."""
+        return _backend, tuple(part.__name__ if isinstance(part, ModuleType) else part for part in self)
+
+
+def _backend(*parts: Any) -> Kernels:
+    made = Kernels(*(import_module(part) if isinstance(part, str) else part for part in parts))
+    return PLAIN if made == PLAIN else made  # there is one, which some ask for by `is`
 
 
 PLAIN = Kernels(product, lstm_gates, attention, tanh_dropout, cross_entropy, embedding, dropout, rows, local)

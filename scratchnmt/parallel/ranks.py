@@ -260,12 +260,13 @@ def _turns(count: int, size: int) -> np.ndarray:
 
 
 @contextmanager
-def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Iterator[None]:
+def together(ranks: Ranks, folder: str, stopped: str, resume: str = "",
+             worded: Callable[[str], str] = str) -> Iterator[None]:
     """Inside `with`, a rank that fails, dies or hangs takes all down, and one of them says who, why and how to go on.
 
     folder: on a disk that all ranks share.  stopped: what the sentence says then, if the rank itself cannot; resume:
-    its end once `ranks.begin()` was called, before which there is nothing to go on with.  An error that all ranks meet
-    ends them without a word of MPI's.
+    its end once `ranks.begin()` was called, before which there is nothing to go on with.  worded: an error's sentence
+    in the words of the command.  An error that all ranks meet ends them without a word of MPI's.
     """
     if ranks.comm is None:
         yield
@@ -283,7 +284,7 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Itera
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave the others behind
         all_fell = _all_fell(aside)
-        told = f"{name}: {_why(error)}{resume if watchdog and watchdog.begun else ''}"
+        told = f"{name}: {_why(error, worded)}{resume if watchdog and watchdog.begun else ''}"
         # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a watchdog
         if ranks.first if all_fell else speaks(mark, told):
             with suppress(OSError):
@@ -296,9 +297,9 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "") -> Itera
         raise SystemExit(status) from error
 
 
-def _why(error: BaseException) -> str:
+def _why(error: BaseException, worded: Callable[[str], str]) -> str:
     if isinstance(error, TOLD):
-        return sentence(error)
+        return worded(sentence(error))
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "interrupted"
     return "".join(traceback.format_exception(error)).strip()

@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..gradcheck import Report
 from .case import SIZES, Case, Sizes, placed
 from .layers import LAYERS
@@ -63,11 +62,10 @@ def _matches(name: str, every: Sequence[Case | ModelCase]) -> set[str]:
     if not found:
         parts = dict.fromkeys(part for case in every
                               for part in (*_words(case.name), *case.name.split(", "), case.name))
-        near = get_close_matches(name.lower(), [*parts, *_SYNONYMS], n=3)
         ops = dict.fromkeys(case.name.partition(",")[0] for case in every)
-        hint = (f"did you mean {' or '.join(map(repr, near))}?" if near else
-                f"expected words of a line's name, such as {', '.join(ops)}")
-        raise InputError(f"nothing to check is named {name!r}: {hint}")
+        hint = (did_you_mean(name, [*parts, *_SYNONYMS], most=3)
+                or f": expected words of a line's name, such as {', '.join(ops)}")
+        raise InputError(f"nothing to check is named {name!r}{hint}")
     return found
 
 

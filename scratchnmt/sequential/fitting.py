@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import Array, array_module
 from ..errors import InputError, listed
 from ..parameters import Parameters
+from ..streams import Output
 from . import losses
 from .callbacks import Callbacks, History
 from .given import class_weights
@@ -232,18 +233,19 @@ class _Line:
 
     def __init__(self, epoch: int, epochs: int, steps: int, verbose: int):
         self.steps, self.verbose, self.start = steps, verbose, time.perf_counter()
-        self.live, self.shown = verbose == 1 and sys.stdout.isatty(), 0.0
+        self.out = Output(sys.stdout)
+        self.live, self.shown = verbose == 1 and self.out.isatty(), 0.0
         if verbose:
-            print(f"Epoch {epoch + 1}/{epochs}")
+            print(f"Epoch {epoch + 1}/{epochs}", file=self.out)
 
     def step(self, done: int, logs: dict[str, float]) -> None:
         if self.live and time.perf_counter() - self.shown > 0.1:
             self.shown = time.perf_counter()
-            print("\r" + self._text(done, logs) + "\x1b[K", end="", flush=True)
+            print("\r" + self._text(done, logs) + "\x1b[K", end="", file=self.out, flush=True)
 
     def end(self, logs: dict[str, float]) -> None:
         if self.verbose:
-            print(("\r\x1b[K" if self.live else "") + self._text(self.steps, logs), flush=True)
+            print(("\r\x1b[K" if self.live else "") + self._text(self.steps, logs), file=self.out, flush=True)
 
     def _text(self, done: int, logs: dict[str, float]) -> str:
         seconds = time.perf_counter() - self.start
@@ -257,6 +259,6 @@ class _Line:
 def _shows(marks: str) -> bool:
     """Whether the terminal's encoding has these characters."""
     try:
-        return bool(marks.encode(sys.stdout.encoding or "ascii"))
+        return bool(marks.encode(getattr(sys.stdout, "encoding", None) or "ascii"))
     except UnicodeEncodeError:
         return False

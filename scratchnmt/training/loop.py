@@ -118,13 +118,13 @@ class Trainer:
         self.seconds_before, self.clock = state.seconds, time.perf_counter()
         self._begin()
         try:
-            try:
-                with self.interrupts:
+            with self.interrupts:
+                try:
                     self.save()
                     reason = self._train()
-            except Interrupted:
-                reason, interrupted = "interrupted", True
-                self.save()
+                except Interrupted:
+                    reason, interrupted = "interrupted", True
+                    self.save()
         except WriteError as error:
             raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
         finally:

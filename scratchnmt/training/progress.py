@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from ..errors import require
+from ..streams import Messages
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
 
     def __init__(self, *, total_steps: int | None, step: int = 0, minutes_left: float | None = None,
                  log_every: int = 100, stream: TextIO | None = None):
-        self.stream = stream or sys.stderr
+        self.stream = Messages(stream or sys.stderr)
         self.total_steps = total_steps
         self.log_every = log_every
         self.steps = 0  # since `started`, as are nats and tokens
@@ -95,6 +96,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+_HANGUP = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()  # none on Windows
+
+
 class Interrupted(Exception):
     """Somebody asked the program to stop, and now is a good moment."""
 
@@ -102,7 +106,9 @@ class Interrupted(Exception):
 class Interrupts(AbstractContextManager["Interrupts"]):
     """Inside `with`, a first Ctrl-C (or SIGTERM) only makes `check` raise Interrupted; a second ends at once.
 
-    In a thread other than the main one, which receives no signals, it does nothing.
+    So does SIGHUP, of a terminal that is closed; but that comes twice, from the system and from the shell, and only
+    asks.  Where it is ignored, as `nohup` has it, it stays so.  In a thread other than the main one, which receives no
+    signals, nothing is done.
     """
 
     def __init__(self) -> None:
@@ -112,12 +118,13 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def __enter__(self) -> Interrupts:
         self.requested = False
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP):
+                if number not in _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._restore()
+        self._restore(*self._previous)
 
     def check(self) -> None:
         """Raise Interrupted if it was asked for."""
@@ -126,9 +133,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
     def _note(self, *_: Any) -> None:
         self.requested = True
-        self._restore()
+        self._restore(*self._previous.keys() - _HANGUP)
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            signal.signal(number, self._previous.pop(number))

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import optim
 from ..arrays import Array, array_module
-from ..errors import InputError, listed, printable, shown
+from ..errors import InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
 from .plan import EARLIER, Plan, TrainingData, TrainingOptions
@@ -139,7 +139,7 @@ class TrainingResult:
                          f"{self.best['epoch']:g}; that model is saved in {self.folder / MODEL}")
         if self.interrupted:
             lines.append(f"everything is saved: the same command with --resume goes on from step {self.step}")
-        return "\n".join(lines)
+        return encodable("\n".join(lines))
 
 
 class Saving:

