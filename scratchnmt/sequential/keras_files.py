@@ -356,6 +356,8 @@ def hdf5(file: BinaryIO, path: str | os.PathLike) -> Iterator[Any]:
     except InputError as error:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
+        file.seek(0)
+        _check_strings(file.read())
         with h5py.File(file, "r") as content:
             yield content
     except InputError as error:
@@ -365,6 +367,28 @@ def hdf5(file: BinaryIO, path: str | os.PathLike) -> Iterator[Any]:
     except Exception as error:  # noqa: BLE001  the library does not document its kinds
         raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
                          f"{printable(str(error))}") from error
+
+
+def _check_strings(data: bytes) -> None:
+    """InputError for a heap of strings with an entry of no length, on which the library would go round without end.
+
+    A heap: GCOL, its version, at 8 its size; from 16 on entries: number, at 8 the length, at 16 the bytes, filled up
+    to a multiple of 8.  Number 0 is free space, whose length counts its own 16 bytes (HDF5's format, III.E).
+    """
+    sizes = data[13:15] if data[8:9] < b"\x02" else data[9:11]  # of addresses and lengths, by the header's version
+    if len(data) < 16 or sizes != b"\x08\x08":
+        raise InputError("it is damaged: its header is none that Keras writes")
+    whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
+    heap, most = data.find(b"GCOL\x01"), len(data) // 16  # entries, since heaps do not lie in one another
+    while heap >= 0:
+        place, end = heap + 16, heap + min(whole(heap + 8, 8), len(data))
+        while place + 16 <= end:
+            free, length = whole(place, 2) == 0, whole(place + 8, 8)
+            most -= 1
+            if length > len(data) or free and length < 16 or most < 0:
+                raise InputError("it is damaged: its strings have lengths that there cannot be")
+            place += length if free else 16 + -(-length // 8) * 8
+        heap = data.find(b"GCOL\x01", heap + 1)
 
 
 def _of(path: str | os.PathLike, error: InputError) -> InputError:

@@ -359,6 +359,19 @@ def test_an_h5_with_any_wrong_byte_is_read_or_refused(rng, tmp_path):
             ours.load_model(path)
 
 
+@pytest.mark.parametrize("length", [0, 8, (1 << 64) - 16])
+def test_a_heap_of_strings_that_the_library_would_walk_without_end(length, tmp_path):
+    keras2(tmp_path / "old.h5")
+    data = (tmp_path / "old.h5").read_bytes()
+    place = data.index(b"GCOL") + 16
+    while int.from_bytes(data[place : place + 2], "little"):
+        last, place = place, place + 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
+    at = 8 + (last if length > 100 else place)  # of the last string, or of the free space after it
+    (tmp_path / "old.h5").write_bytes(data[:at] + length.to_bytes(8, "little") + data[at + 8 :])
+    with pytest.raises(InputError, match="old.h5.* its strings have lengths that there cannot be"):
+        ours.load_model(tmp_path / "old.h5")
+
+
 def test_names_that_one_attribute_has_no_place_for(tmp_path):
     file = io.BytesIO()
     with h5py.File(file, "w") as content:
