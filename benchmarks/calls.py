@@ -42,16 +42,16 @@ def run(options: argparse.Namespace) -> int:
 
 def called(function: Any) -> list[str]:
     """The module of each function of the package that is called, in order."""
-    found: list[str] = []
+    modules: list[str] = []
 
     def profile(frame: FrameType, event: str, _: Any) -> None:
         name = frame.f_globals.get("__name__", "")
         if event == "call" and name.startswith("scratchnmt") and is_named(frame.f_code):
-            found.append(name.removeprefix("scratchnmt."))
+            modules.append(name.removeprefix("scratchnmt."))
 
     sys.setprofile(profile)
     try:
         function()
     finally:
         sys.setprofile(None)
-    return found
+    return modules

@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     model, sentences = trained(options) if options.model else random(options)
-    found = []
+    measured = []
     for beam, batch_size in product(options.beam or [5], options.batch_size or [64]):
         options.beam, options.batch_size = beam, batch_size
         print(f"\n{len(sentences):,} sentences, beam {options.beam}, {options.batch_size} at a time, at most "
               f"{options.max_steps} steps")
-        found += one_beam(model, sentences, options)
-    rows.save(found, options)
+        measured += one_beam(model, sentences, options)
+    rows.save(measured, options)
     return 0
 
 
@@ -66,11 +66,11 @@ def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace
         rates[theirs.name] = []
     for turn in range(-1, options.rounds):
         some = sample(sentences, options.sample, rng)
-        found = {"scratchnmt": timed(ours, model, sentences, options)}
+        this_turn = {"scratchnmt": timed(ours, model, sentences, options)}
         for theirs in peers:
-            found[theirs.name] = timed(one_by_one, theirs, some, options)
+            this_turn[theirs.name] = timed(one_by_one, theirs, some, options)
         if turn >= 0:
-            for name, rate in found.items():
+            for name, rate in this_turn.items():
                 rates[name].append(rate)
     fastest = np.median(rates["scratchnmt"])
     measure.print_table(
@@ -110,9 +110,9 @@ def ours(model: NMT, sentences: list[list[int]], options: argparse.Namespace) ->
     for start in range(0, len(order), options.batch_size):
         chosen = order[start : start + options.batch_size]
         batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
-        found = beam_search(model, batch.src, batch.src_lengths, beam_size=options.beam,
-                            max_steps=options.max_steps)
-        best.update((i, hypotheses[0]) for i, hypotheses in zip(chosen, found, strict=True))
+        translations = beam_search(model, batch.src, batch.src_lengths, beam_size=options.beam,
+                                   max_steps=options.max_steps)
+        best.update((i, hypotheses[0]) for i, hypotheses in zip(chosen, translations, strict=True))
     return [best[i] for i in range(len(sentences))]
 
 
@@ -124,10 +124,10 @@ def check(model: NMT, theirs, sentences: list[list[int]], options: argparse.Name
     """ValueError if the peer's best translation by our rule scores otherwise than ours."""
     same = 0
     expected = one_by_one(theirs, sentences, options, shrink=False)
-    for ids, found, (value, score) in zip(sentences, ours(model, sentences, options), expected, strict=True):
-        same += list(found.value) == value
-        if abs(found.score - score) > CLOSE * (len(value) + 1):
-            raise ValueError(f"{theirs.name} and scratchnmt disagree on {ids}: {score} and {found.score}")
+    for ids, hypothesis, (value, score) in zip(sentences, ours(model, sentences, options), expected, strict=True):
+        same += list(hypothesis.value) == value
+        if abs(hypothesis.score - score) > CLOSE * (len(value) + 1):
+            raise ValueError(f"{theirs.name} and scratchnmt disagree on {ids}: {score} and {hypothesis.score}")
     print(f"{same} of {len(sentences)} translations are those of {theirs.name} {theirs.version}, "
           f"and all scores (to {CLOSE} a token)")
 

@@ -52,12 +52,12 @@ def line(choices: dict[str, Any], dtype: str, steps: int) -> str:
         clip_global_norm(grads, 5.0)
         optimizer.step(grads)
     src, lengths, _ = example_batch(np.array([3, 7, 1, 5]), np.array([2, 2, 2, 2]), seed=99)
-    found = [*greedy_search(model, src, lengths, max_steps=12),
-             *(hypothesis for own in beam_search(model, src, lengths, beam_size=4, n_best=3, max_steps=12)
-               for hypothesis in own),
-             *sample(model, src, lengths, max_steps=12, rng=np.random.default_rng(0))]
+    hypotheses = [*greedy_search(model, src, lengths, max_steps=12),
+                  *(hypothesis for own in beam_search(model, src, lengths, beam_size=4, n_best=3, max_steps=12)
+                    for hypothesis in own),
+                  *sample(model, src, lengths, max_steps=12, rng=np.random.default_rng(0))]
     return (f"loss {float(loss)!r}, weights {checksum(model.params.flat)}, "
-            f"translations {checksum(*(part for hypothesis in found for part in hypothesis))}")
+            f"translations {checksum(*(part for hypothesis in hypotheses for part in hypothesis))}")
 
 
 def checksum(*values: Any) -> str:

@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()  # Keras' steps profit too
-    found = [row for text in options.size or ["128,32,50,27"]
-             for row in one_size(*measure.sizes("--size", text, "UNITS,B,T,FEATURES"), options)]
-    rows.save(found, options)
+    measured = [row for text in options.size or ["128,32,50,27"]
+                for row in one_size(*measure.sizes("--size", text, "UNITS,B,T,FEATURES"), options)]
+    rows.save(measured, options)
     return 0
 
 
@@ -59,12 +59,12 @@ def one_size(units: int, B: int, T: int, features: int, options: argparse.Namesp
                               options.rounds, device=options.device, warmup=1)
     sizes = f"H={units} B={B} T={T} I={features}"
     made = {name: [Seconds(*(s / STEPS for s in one)) for one in seconds] for name, seconds in times.items()}
-    found = [rows.row(seconds, command="fit", what="a step of fit", contestant=name, sizes=sizes, dtype="float32",
-                      device=measure.device_name(options.device)) for name, seconds in made.items()]
+    measured = [rows.row(seconds, command="fit", what="a step of fit", contestant=name, sizes=sizes, dtype="float32",
+                         device=measure.device_name(options.device)) for name, seconds in made.items()]
     measure.print_table(["", "ms a step", "quartiles", "scratchnmt is faster by"], [
         [row.contestant, f"{row.ms:.4g}", measure.spread(np.array([s.device for s in made[row.contestant]])),
-         "" if row is found[0] else f"{row.ms / found[0].ms:.2f}"] for row in found])
-    return found
+         "" if row is measured[0] else f"{row.ms / measured[0].ms:.2f}"] for row in measured])
+    return measured
 
 
 def network(layers, units: int, T: int, features: int) -> list:

@@ -36,21 +36,21 @@ def run(options: argparse.Namespace) -> int:
     print(measure.machine(options.threads, options.device))
     keep_freed_memory()
     H, B, T = measure.sizes("--sizes", options.sizes, "H,B,T")
-    found = {}
+    measured = {}
     for S in LENGTHS[: options.points]:
         calls = {(name, part): call for name in ATTENTIONS
                  for part, call in zip(PARTS, parts(name, S, H, B, T, options), strict=True)}
         times = measure.alternate(calls, options.rounds, device=options.device, warmup=2)
         for (name, part), seconds in times.items():
-            found[name, part, S] = rows.row(
+            measured[name, part, S] = rows.row(
                 seconds, command="local", what=f"attention, {part}", contestant=name, dtype="float32",
                 sizes=f"S={S} T={T} B={B} H={H} D={options.window}", device=measure.device_name(options.device))
     lengths = LENGTHS[: options.points]
     measure.print_table(["ms", "part", *(f"S {S}" for S in lengths), "grows as"], [
-        [name, part, *(f"{found[name, part, S].ms:.3g}" for S in lengths),
-         f"S^{exponent([(S, found[name, part, S].ms) for S in lengths]):.2f}"]
+        [name, part, *(f"{measured[name, part, S].ms:.3g}" for S in lengths),
+         f"S^{exponent([(S, measured[name, part, S].ms) for S in lengths]):.2f}"]
         for name in ATTENTIONS for part in PARTS])
-    rows.save(list(found.values()), options)
+    rows.save(list(measured.values()), options)
     return 0
 
 

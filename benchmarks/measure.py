@@ -24,12 +24,12 @@ def sizes(option: str, text: str, letters: str) -> tuple[int, ...]:
     """The numbers of an option, one for each of `letters`, as "8000,256" for "V,H"; InputError if it is not so."""
     count = len(letters.split(","))
     try:
-        found = tuple(map(int, text.split(",")))
+        numbers = tuple(map(int, text.split(",")))
     except ValueError:
-        found = ()
-    if len(found) != count:
+        numbers = ()
+    if len(numbers) != count:
         raise InputError(f"{option} is {text!r}, expected {COUNTS[count]} numbers, {letters}")
-    return found
+    return numbers
 
 
 def machine(threads: int, device: str = "cpu") -> str:

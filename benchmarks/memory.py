@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(peak(options.contestant, options, sizes)))
         return 0
     print(measure.machine(options.threads, options.device))
-    found = []
+    measured = []
     given = (options.vocab or [50_000], [options.hidden], options.batch or [32, 128], options.steps or [25])
     for sizes in itertools.starmap(Sizes, itertools.product(*given)):
         print(f"\nV {sizes.V:,}, E = H = {sizes.H}, B {sizes.B}, S = T = {sizes.T}")
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
             [[name, f"{row['total'] / MIB:.0f}", f"{row['beyond'] / MIB:.0f}",
               f"{ours['total'] / row['total']:.2f}", f"{ours['beyond'] / row['beyond']:.2f}"]
              for name, row in results.items()])
-        found += [rows.Row("memory", "peak of a step", name, measure.device_name(options.device), "float32",
-                           f"V={sizes.V} H={sizes.H} B={sizes.B} T={sizes.T}", "", "", "",
-                           gbyte=round(row["total"] / 1e9, 4)) for name, row in results.items()]
-    rows.save(found, options)
+        measured += [rows.Row("memory", "peak of a step", name, measure.device_name(options.device), "float32",
+                              f"V={sizes.V} H={sizes.H} B={sizes.B} T={sizes.T}", "", "", "",
+                              gbyte=round(row["total"] / 1e9, 4)) for name, row in results.items()]
+    rows.save(measured, options)
     return 0
 
 

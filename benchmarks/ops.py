@@ -110,18 +110,18 @@ def one_case(case: Case, sizes: Mapping[str, int], options: argparse.Namespace,
     times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=in_a_row)
     forward, backward = operations(case.op, args)
     flop = {"forward": forward, "backward": backward, "both": forward + backward}
-    found = []
+    measured = []
     for (name, part), seconds in times.items():
-        found.append(rows.row(seconds, command="ops", what=f"{case.name}, {part}", contestant=name, sizes=shown,
-                              device=measure.device_name(options.device), dtype=options.dtype, flop=flop[part],
-                              bytes=moved[part], limits=bounds if options.dtype == "float32" else None,
-                              matmul=options.matmul))
+        measured.append(rows.row(seconds, command="ops", what=f"{case.name}, {part}", contestant=name, sizes=shown,
+                                 device=measure.device_name(options.device), dtype=options.dtype, flop=flop[part],
+                                 bytes=moved[part], limits=bounds if options.dtype == "float32" else None,
+                                 matmul=options.matmul))
     measure.print_table(["", *[f"{part} ms" for part in PARTS], *[f"{part} GB/s" for part in PARTS], "of the bound"],
                         [[way.name, *_three(f"{row.ms:.4g}" for row in own),
                           *_three(f"{row.gbyte_per_s:.3g}" for row in own),
                           ", ".join(f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "-" for row in own)]
-                         for way in ways if (own := [row for row in found if row.contestant == way.name])])
-    return found
+                         for way in ways if (own := [row for row in measured if row.contestant == way.name])])
+    return measured
 
 
 def tame(args: dict[str, Any]) -> dict[str, Any]:
@@ -141,12 +141,12 @@ def _three(cells: Iterable[str]) -> list[str]:
 def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Namespace) -> list[Op]:
     """The plain operation, on a GPU its kernel, and whoever runs beside."""
     plain = "NumPy" if options.device == "cpu" else "CuPy, plain"
-    found = [Op(plain, case.forward, case.own_backward)]
+    ways = [Op(plain, case.forward, case.own_backward)]
     if options.device != "cpu" and (fused := kernel_of(case, options)) is not None:
-        found += [fused, recordable(fused, case)]
+        ways += [fused, recordable(fused, case)]
     if case.forward is lstm_forward:
-        found += [Op(*way) for name in options.peers for way in lstm_peers.ways(name, args, options)]
-    return found
+        ways += [Op(*way) for name in options.peers for way in lstm_peers.ways(name, args, options)]
+    return ways
 
 
 def kernel_of(case: Case, options: argparse.Namespace) -> Op | None:
@@ -193,13 +193,13 @@ def parts(way: Op, copies: list[Mapping[str, Any]]) -> dict[str, Callable[[], ob
     rng = np.random.default_rng(1)
     xp = array_module(*arrays(results[0]))
     dys = [xp.asarray(rng.standard_normal(y.shape).astype(y.dtype)) for y in flat(results[0])]
-    found = {"forward": [partial(way.forward, **args) for args in copies]}
+    by_part = {"forward": [partial(way.forward, **args) for args in copies]}
     if way.backward:
-        found["backward"] = [partial(way.backward, *dys, cache) for cache in caches]
-        found["both"] = [lambda run=run: way.backward(*dys, run()[1]) for run in found["forward"]]
+        by_part["backward"] = [partial(way.backward, *dys, cache) for cache in caches]
+        by_part["both"] = [lambda run=run: way.backward(*dys, run()[1]) for run in by_part["forward"]]
     if way.recorded:
-        found = {part: graphs for part, calls in found.items() if (graphs := recorded(calls))}
-    return {part: in_turn(calls) for part, calls in found.items()}
+        by_part = {part: graphs for part, calls in by_part.items() if (graphs := recorded(calls))}
+    return {part: in_turn(calls) for part, calls in by_part.items()}
 
 
 def in_turn(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
@@ -217,11 +217,11 @@ def recorded(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]
         with graphs.turn():
             graphs.run(number, calls[number])
 
-    found = [partial(repeat, number) for number in range(len(calls))]
+    repeats = [partial(repeat, number) for number in range(len(calls))]
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        for call in [*found, *found]:  # as it is, then recorded
+        for call in [*repeats, *repeats]:  # as it is, then recorded
             call()
-    return found if len(graphs.graphs) == len(calls) else []
+    return repeats if len(graphs.graphs) == len(calls) else []
 
 
 def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -> None:
@@ -234,11 +234,11 @@ def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -
         xp = array_module(*arrays(result))
         dys = [xp.asarray(dy.astype(y.dtype)) for dy, y in zip(dys, flat(result), strict=True)]
         grads = way.backward(*dys, cache) if way.backward else ()
-        found = [np.asarray(to_device(array, "cpu"), "float64") for array in (*arrays(result), *arrays(grads))]
+        computed = [np.asarray(to_device(array, "cpu"), "float64") for array in (*arrays(result), *arrays(grads))]
         if expected is None:
-            expected = found
+            expected = computed
             continue
-        for a, b in zip(found, expected, strict=False):  # a peer may have fewer gradients: of the first states, say
+        for a, b in zip(computed, expected, strict=False):  # a peer may have fewer gradients: of the first states, say
             if not np.linalg.norm(a - b) <= AGREEMENT * max(np.linalg.norm(b), 1e-30):
                 raise ValueError(f"{way.name} disagrees with the plain operation in float64 by "
                                  f"{np.linalg.norm(a - b) / np.linalg.norm(b):.1e}; nothing is timed")

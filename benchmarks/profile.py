@@ -96,17 +96,17 @@ def run(options: argparse.Namespace) -> int:
     keep_freed_memory()
     bounds = limits.measure("cpu")
     print(bounds)
-    found = {}
+    by_size = {}
     for text in options.size or SIZES:
         V, H, B, T = measure.sizes("--size", text, "V,H,B,T")
         title = f"V {V:,}, E = H = {H}, B {B}, S = T = {T}"
-        found[title] = parts = profile(V, H, B, T, options.rounds)
+        by_size[title] = parts = profile(V, H, B, T, options.rounds)
         total = sum(part.ms for part in parts)
         print(f"\n{title}: {total:.0f} ms")
         measure.print_table(["", "ms", "of the step", "GFLOP/s", "of sgemm"], [
             [part.name, f"{part.ms:.1f}", f"{part.ms / total:.0%}", *_rate(part, bounds)] for part in parts])
     if options.out:
-        write(found, Path(options.out), bounds)
+        write(by_size, Path(options.out), bounds)
     return 0
 
 
@@ -139,20 +139,21 @@ def _rate(part: Part, bounds: limits.Limits) -> list[str]:
     return [f"{rate / 1e9:.0f}", f"{rate / bounds.sgemm:.0%}"]
 
 
-def write(found: dict[str, list[Part]], folder: Path, bounds: limits.Limits) -> None:
+def write(by_size: dict[str, list[Part]], folder: Path, bounds: limits.Limits) -> None:
     """profile.csv and the picture: a bar for each part, its share of the product's limit written beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "profile.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["size", "part", "part_ms", "gflop"])
-        writer.writerows([title, part.name, round(part.ms, 3), part.flop / 1e9] for title, parts in found.items()
+        writer.writerows([title, part.name, round(part.ms, 3), part.flop / 1e9] for title, parts in by_size.items()
                          for part in parts)
     require("matplotlib", extra="train").use("Agg")
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "scratchnmt"  # the same picture is the same file
-    figure, panels = plt.subplots(1, len(found), figsize=(5.6 * len(found), 4.2), squeeze=False, layout="constrained")
-    for axes, (title, parts) in zip(panels[0], found.items(), strict=True):
+    figure, panels = plt.subplots(1, len(by_size), figsize=(5.6 * len(by_size), 4.2), squeeze=False,
+                                  layout="constrained")
+    for axes, (title, parts) in zip(panels[0], by_size.items(), strict=True):
         products = [bool(part.flop) for part in parts]
         bars = axes.barh([part.name for part in parts], [part.ms for part in parts], edgecolor="black",
                          color=["0.75" if product else "white" for product in products])

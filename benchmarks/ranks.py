@@ -46,21 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     V, H = measure.sizes("--sizes", options.sizes, "V,H")
     print(measure.machine(1))
-    found: dict[tuple[int, int], dict[str, list[float]]] = {}  # ranks, sentences -> part -> seconds
+    all_times: dict[tuple[int, int], dict[str, list[float]]] = {}  # ranks, sentences -> part -> seconds
     for _ in range(options.rounds):
         for count, sizes in ((1, SENTENCES), (2, TOGETHER)):
             for case in _in_ranks(count, sizes, options):
-                times = found.setdefault((count, case["sentences"]), {part: [] for part in (*PARTS, "tokens")})
+                times = all_times.setdefault((count, case["sentences"]), {part: [] for part in (*PARTS, "tokens")})
                 for part, seconds in case["times"].items():
                     times[part] += seconds
     bytes = 4 * NMT(V, V, H, H).params.flat.size
-    middle = {key: {part: median(values) for part, values in times.items()} for key, times in found.items()}
+    middle = {key: {part: median(values) for part, values in times.items()} for key, times in all_times.items()}
     costs = _costs(middle, bytes)
     _print(middle, costs)
     workers.print_forecast(costs)
     if options.out:
         rows.save([_row(count, part, times, f"V={V} H={H} B={sentences} multi30k")
-                   for (count, sentences), times in found.items() for part in PARTS], options)
+                   for (count, sentences), times in all_times.items() for part in PARTS], options)
         _draw(middle, costs, [Path(options.out) / f"ranks.{kind}" for kind in ("png", "svg")])
     return 0
 
@@ -159,17 +159,17 @@ def _measure(case: Mapping[str, Any]) -> None:
     ranks = world()
     keep_freed_memory()
     V, H = measure.sizes("--sizes", case["sizes"], "V,H")
-    steps, found = _Timed(NMT(V, V, H, H, dropout=0.2, seed=0), ranks), []
+    steps, timings = _Timed(NMT(V, V, H, H, dropout=0.2, seed=0), ranks), []
     for sentences in case["sentences"]:
         steps.times, tokens = {part: [] for part in PARTS}, []
         for number, batch in enumerate(islice(cycle(multi30k_batches(V, sentences, 8)), case["steps"] + 2)):
             tokens.append(int(batch.tgt_lengths.sum()))
             part = Part(ranks.rank, _share(batch, ranks))
             steps.take([part], sentences, Place(number + 1, 1, tokens[-1]), 1e-3)
-        found.append({"sentences": sentences, "times": {part: seconds[2:] for part, seconds in steps.times.items()}
-                      | {"tokens": tokens[2:]}})
+        timings.append({"sentences": sentences, "times": {part: seconds[2:] for part, seconds in steps.times.items()}
+                        | {"tokens": tokens[2:]}})
     if ranks.first:
-        print(json.dumps(found))
+        print(json.dumps(timings))
 
 
 def _share(batch: Batch, ranks: Ranks) -> Batch:

@@ -28,7 +28,7 @@ def read(path: str | Path) -> Table:
     """The rows of a CSV file, or of all in a folder; InputError if there are none, or the file is of another kind."""
     path = Path(path)
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    found: Table = {}
+    rows: Table = {}
     for file in files:
         try:
             with file.open(encoding="utf-8", newline="") as lines:
@@ -39,10 +39,10 @@ def read(path: str | Path) -> Table:
             if path.is_dir():  # a file of another kind beside them, such as a timeline
                 continue
             raise InputError(f"{file} holds no rows of benchmarks: expected the columns {', '.join(Key._fields)}, ms")
-        found |= {key(row): row for row in table}
-    if not found:
+        rows |= {key(row): row for row in table}
+    if not rows:
         raise InputError(f"{path} holds no rows: write some with --out")
-    return found
+    return rows
 
 
 def key(row: Mapping[str, str]) -> Key:

@@ -34,19 +34,19 @@ def run(options: argparse.Namespace) -> int:
     base = dict(zip(BASE, measure.sizes("--base", options.base, ",".join(BASE)), strict=True))
     bounds = limits.measure(options.device)
     print(bounds)
-    found = []
+    measured = []
     for letter in options.letter or SWEEPS:
         sizes = SWEEPS[letter][: options.points]
         own = [(n, row) for n in sizes for row in step.one_size(**(base | {letter: n}), options=options, bounds=bounds)]
         for _, row in own:
             row.command, row.what = "scaling", f"training step by {letter}"
-        found += [row for _, row in own]
+        measured += [row for _, row in own]
         print()
         for name in dict.fromkeys(row.contestant for _, row in own):
             points = [(n, row.ms) for n, row in own if row.contestant == name]
             print(f"{name}: time grows as {letter}^{exponent(points):.2f} from {letter} = {points[0][0]} to "
                   f"{points[-1][0]}")
-    rows.save(found, options, bounds)
+    rows.save(measured, options, bounds)
     return 0
 
 

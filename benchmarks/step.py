@@ -48,9 +48,9 @@ def run(options: argparse.Namespace) -> int:
         keep_freed_memory()  # as `scratchnmt train` does; PyTorch's steps profit too
     bounds = limits.measure(options.device, options.sgemm_size)
     print(bounds)
-    found = [row for text in options.size or SIZES[options.device.partition(":")[0]]
-             for row in one_size(*measure.sizes("--size", text, "V,H,B,T"), options, bounds)]
-    rows.save(found, options, bounds)
+    measured = [row for text in options.size or SIZES[options.device.partition(":")[0]]
+                for row in one_size(*measure.sizes("--size", text, "V,H,B,T"), options, bounds)]
+    rows.save(measured, options, bounds)
     return 0
 
 
@@ -69,13 +69,13 @@ def one_size(V: int, H: int, B: int, T: int, options: argparse.Namespace, bounds
             who.close()
     flop = np.mean([training_step_flop(b.src_lengths, b.tgt_lengths, V, H, H) for b in batches])
     tokens = np.mean([b.tgt_lengths.sum() for b in batches])
-    found = [rows.row(seconds, command="step", what="training step", contestant=name, sizes=sizes,
-                      device=measure.device_name(options.device), dtype=options.dtype, flop=flop, tokens=tokens,
-                      limits=bounds if options.dtype == "float32" else None, matmul=options.matmul)
+    measured = [rows.row(seconds, command="step", what="training step", contestant=name, sizes=sizes,
+                         device=measure.device_name(options.device), dtype=options.dtype, flop=flop, tokens=tokens,
+                         limits=bounds if options.dtype == "float32" else None, matmul=options.matmul)
              for name, seconds in times.items()]
     print(f"{flop / 1e9:.1f} GFLOP of matrix products, {tokens:,.0f} target tokens")
-    measure.print_rows(found, times)
-    return found
+    measure.print_rows(measured, times)
+    return measured
 
 
 def enter(V: int, H: int, options: argparse.Namespace, batch: Batch) -> dict[str, object]:
@@ -83,15 +83,15 @@ def enter(V: int, H: int, options: argparse.Namespace, batch: Batch) -> dict[str
     make = lambda **how: Contestant(NMT(V, V, H, H, dtype=options.dtype, seed=0, **computing(vars(options)) | how),
                                     graphs=options.graphs)
     ours = make()
-    found = {"scratchnmt": ours}
+    contestants = {"scratchnmt": ours}
     if options.device != "cpu" and options.kernels is None and options.matmul != "tf32":
-        found["scratchnmt, plain kernels"] = make(kernels="plain")
+        contestants["scratchnmt, plain kernels"] = make(kernels="plain")
     for name in options.peers:
         theirs = peer(name).Contestant(ours.model, options.threads)
         worst = check_agreement(ours, theirs, batch)
         print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
-        found[theirs.name] = theirs
-    return found
+        contestants[theirs.name] = theirs
+    return contestants
 
 
 def turns(contestant, batches: list[Batch]):

@@ -66,19 +66,19 @@ def run(options: argparse.Namespace) -> int:
         if name not in SYSTEMS:
             raise InputError(f"no system is called {name!r}: expected one of {'; '.join(SYSTEMS)}")
     corpus = toy_corpus(train=options.train, valid=300, test=options.test)
-    found = {}
+    by_system = {}
     for name in names:
         start = time.perf_counter()
-        found[name] = by_length(trained(SYSTEMS[name], corpus, options), corpus)
-        print(f"{name}: BLEU {found[name][WHOLE][1]:.1f}, {time.perf_counter() - start:.0f} s", flush=True)
-    lengths = [length for length in map(label, LENGTHS) if any(length in scores for scores in found.values())]
+        by_system[name] = by_length(trained(SYSTEMS[name], corpus, options), corpus)
+        print(f"{name}: BLEU {by_system[name][WHOLE][1]:.1f}, {time.perf_counter() - start:.0f} s", flush=True)
+    lengths = [length for length in map(label, LENGTHS) if any(length in scores for scores in by_system.values())]
     measure.print_table(["BLEU by words of the source", WHOLE, *lengths], [
         [name, *(f"{scores[length][1]:.1f}" if length in scores else "-" for length in (WHOLE, *lengths))]
-        for name, scores in found.items()])
+        for name, scores in by_system.items()])
     folder = Path(options.out or rows.RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
-    write(found, folder / "systems.csv", options.epochs)
-    draw(found, [folder / "systems.png", folder / "systems.svg"], options.epochs)
+    write(by_system, folder / "systems.csv", options.epochs)
+    draw(by_system, [folder / "systems.png", folder / "systems.svg"], options.epochs)
     return 0
 
 
@@ -111,20 +111,20 @@ def label(lengths: tuple[int, int]) -> str:
     return str(low) if low == high else f"{low}-{high}" if high < 99 else f"{low}+"
 
 
-def write(found: Mapping[str, Mapping[str, tuple[int, float]]], path: Path, epochs: int) -> None:
+def write(by_system: Mapping[str, Mapping[str, tuple[int, float]]], path: Path, epochs: int) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["system", "epochs", "words", "sentences", "bleu"])
-        writer.writerows([name, epochs, length, count, round(bleu, 2)] for name, scores in found.items()
+        writer.writerows([name, epochs, length, count, round(bleu, 2)] for name, scores in by_system.items()
                          for length, (count, bleu) in scores.items())
 
 
-def draw(found: Mapping[str, Mapping[str, tuple[int, float]]], paths: Sequence[Path], epochs: int) -> None:
+def draw(by_system: Mapping[str, Mapping[str, tuple[int, float]]], paths: Sequence[Path], epochs: int) -> None:
     """BLEU against the length, a line for each of SHOWN."""
     require("matplotlib", extra="train").use("Agg")
     with picture(paths) as (place, *_):
-        for k, name in enumerate([name for name in SHOWN if name in found] or found):
-            points = [(i, found[name][label(l)][1]) for i, l in enumerate(LENGTHS) if label(l) in found[name]]
+        for k, name in enumerate([name for name in SHOWN if name in by_system] or by_system):
+            points = [(i, by_system[name][label(l)][1]) for i, l in enumerate(LENGTHS) if label(l) in by_system[name]]
             place.plot(*zip(*points, strict=True), label=name, **style(k))
         place.set_xticks(range(len(LENGTHS)), list(map(label, LENGTHS)))
         place.set_xlabel("words of the English sentence")

@@ -37,8 +37,8 @@ class Op(NamedTuple):
 
     def gradients(self, dys: Arrays, cache: Any) -> list[np.ndarray]:
         """backward's gradients, in the order of `inputs`."""
-        found = convention.named_gradients(self.backward(*dys, cache), self.args, self.names)
-        return [np.asarray(found[name]) for name in self.names]
+        gradients = convention.named_gradients(self.backward(*dys, cache), self.args, self.names)
+        return [np.asarray(gradients[name]) for name in self.names]
 
     def recomputed(self, inputs: Arrays, dys: Arrays) -> list[np.ndarray]:
         """`gradients` for frameworks that keep arrays between the passes, but not a cache of any type."""

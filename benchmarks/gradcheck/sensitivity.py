@@ -26,8 +26,8 @@ def measured(checkers: Sequence[Checker], options: argparse.Namespace, printer: 
                   f"T {SIZES['T']}, B {SIZES['B']}, I {SIZES['I']}; the element is of median size")
     rows = []
     for checker in checkers:
-        found = [smallest_error(checker, seed) for seed in SEEDS]
-        rows.append([checker.name, *map(in_words, (float(np.median(found)), min(found), max(found)))])
+        errors = [smallest_error(checker, seed) for seed in SEEDS]
+        rows.append([checker.name, *map(in_words, (float(np.median(errors)), min(errors), max(errors)))])
     printer.table(["", f"smallest e noticed, median of {len(SEEDS)} draws", "smallest", "largest"], rows)
 
 

@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 def measured(steps: int | None) -> list[Point]:
     train, valid, sizes = corpora()
-    found, norms, quality = [], [], []
+    points, norms, quality = [], [], []
     for name, (make, rate) in WAYS.items():
         runs = {threshold: trained(train, valid, sizes, make, rate, threshold, steps) for threshold in THRESHOLDS}
         best = min(runs, key=lambda threshold: runs[threshold].perplexity)
@@ -54,14 +54,14 @@ def measured(steps: int | None) -> list[Point]:
         parts = runs[best].norms[:tenth], runs[best].norms[tenth:]
         norms.append([line, *(f"{np.percentile(part, share):.1f}" for part in parts for share in SHARES)])
         quality.append([name, *(run.text(threshold) for threshold, run in runs.items())])
-        found += [Point(NORM, line, step, float(norm)) for step, norm in enumerate(runs[best].norms, start=1)]
-        found += [Point(PERPLEXITY, name, threshold, run.perplexity) for threshold, run in runs.items()]
+        points += [Point(NORM, line, step, float(norm)) for step, norm in enumerate(runs[best].norms, start=1)]
+        points += [Point(PERPLEXITY, name, threshold, run.perplexity) for threshold, run in runs.items()]
         print(name, flush=True)
     measure.print_table(["perplexity (steps that were clipped)", *map(threshold_text, THRESHOLDS)], quality)
     shares = [f"{share} %" if share < 100 else "largest" for share in SHARES]
     measure.print_table(["norm, of the best of these", *(f"first tenth: {share}" for share in shares),
                          *(f"later: {share}" for share in shares)], norms)
-    return found
+    return points
 
 
 def threshold_text(threshold: float) -> str:

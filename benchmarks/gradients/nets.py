@@ -88,8 +88,8 @@ class Net:
         """The share of targets that are the most probable word."""
         words, targets = batch
         _, (_, h, _, _) = self.forward(words, targets)
-        found = (h[: len(words)] @ self.params["W"]).argmax(axis=-1)
-        return float((found == targets)[targets != 0].mean())
+        predicted = (h[: len(words)] @ self.params["W"]).argmax(axis=-1)
+        return float((predicted == targets)[targets != 0].mean())
 
 
 def train(net: Net, batches: Iterator[Batch], steps: int, learning_rate: float) -> None:

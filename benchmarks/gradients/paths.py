@@ -54,7 +54,7 @@ OF_ALL, OF_ONE = "loss of all words", "loss of one word"
 def measured(steps: int | None) -> list[Point]:
     pairs, looked_at, sizes = sentences()
     looked_at = looked_at[:steps]
-    found = []
+    points = []
     for name, cuts in CUTS.items():
         model = changed(cuts)
         params = model.new_params(*sizes, SIZE, SIZE, np.random.default_rng(0))
@@ -64,10 +64,10 @@ def measured(steps: int | None) -> list[Point]:
                 words = sum(len(tgt) - 1 for _, tgt in some)
                 losses = [model.train(params, some) / words for _ in range(passes)]
                 print(f"{name}: {', '.join(f'{nats:.2f}' for nats in losses)} nats a word", flush=True)
-            found += by_path(model, params, looked_at, f"{name}, {when}")
-            found += back(model, params, looked_at, f"{name}, {when}")
-    show(found)
-    return found
+            points += by_path(model, params, looked_at, f"{name}, {when}")
+            points += back(model, params, looked_at, f"{name}, {when}")
+    show(points)
+    return points
 
 
 def sentences() -> tuple[Pairs, Pairs, tuple[int, int]]:
@@ -104,26 +104,26 @@ def by_path(model: ModuleType, params: Any, pairs: Pairs, name: str) -> list[Poi
 
 def summands(model: ModuleType, params: Any, cache: Any) -> dict[tuple[str, str], dict[tuple[str, int], np.ndarray]]:
     """(value, path) -> position -> all that the path has added there, over a backward pass."""
-    found: dict[tuple[str, str], dict[tuple[str, int], np.ndarray]] = defaultdict(dict)
+    sums: dict[tuple[str, str], dict[tuple[str, int], np.ndarray]] = defaultdict(dict)
     for line, caller in of_the_decoder(traced(textbook, model.backward, params, cache)[1]):
         path = PATHS.get(line.code.strip())
         if path and line.values:
             place = (line.values[0].name, caller)
-            found[path][place] = found[path].get(place, 0) + line.values[0].added
-    return found
+            sums[path][place] = sums[path].get(place, 0) + line.values[0].added
+    return sums
 
 
 def of_the_decoder(lines: Sequence[Line]) -> list[tuple[Line, int]]:
     """Each line with its step, but for those of the encoder's cells."""
-    step, decoder, found = -1, True, []
+    step, decoder, numbered = -1, True, []
     for line in lines:
         if line.depth == 0:
             decoder = "lstm_cell_backward" not in line.code or line.code.strip().startswith("dy, ")
             if line.values and line.values[0].name == "t":
                 step = line.values[0].value
         if decoder:
-            found.append((line, step if line.depth else -1))
-    return found
+            numbered.append((line, step if line.depth else -1))
+    return numbered
 
 
 def back(model: ModuleType, params: Any, pairs: Pairs, name: str) -> list[Point]:

@@ -25,7 +25,7 @@ UNTRAINED, TRAINED = "untrained", "trained"
 
 
 def measured(limit: int | None) -> list[Point]:
-    found, table = [], []
+    points, table = [], []
     test = next(recall(STEPS, 512, seed=100))
     for name, (bias, factor) in NETS.items():
         nets = [Net(SYMBOLS + 1, H, bias, seed) for seed in range(SEEDS)]
@@ -34,13 +34,13 @@ def measured(limit: int | None) -> list[Point]:
         untrained = norms(nets, test, name, UNTRAINED)
         steps = [train_until_right(net, test, limit or LIMIT) for net in nets]
         trained = norms(nets, test, name, TRAINED)
-        found += untrained + trained
+        points += untrained + trained
         table.append([name, f"{median(steps):,.0f}", f"{median(net.accuracy(test) for net in nets):.2f}",
                       f"{per_step(untrained):.2f}", f"{per_step(trained):.2f}"])
         print(f"{name}: steps {steps}", flush=True)
     measure.print_table(["network", "steps", "right", "a step back, untrained", "trained"], table)
     print(f"a step back: the factor of the norm of dh or dc, the geometric mean over {STEPS - 2} steps")
-    return found
+    return points
 
 
 def train_until_right(net: Net, test: tuple, limit: int) -> int:

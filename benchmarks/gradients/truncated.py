@@ -28,23 +28,23 @@ ERROR, COSINE = "relative error", "cosine"
 def measured(steps: int | None) -> list[Point]:
     vocabulary, text = sentences()
     batches = lambda seed: pieces(text, np.random.default_rng(seed))
-    found = []
+    points = []
     net = Net(len(vocabulary), H, forget_bias=1.0)
-    found += errors(net, next(batches(1)), "next word, untrained")
+    points += errors(net, next(batches(1)), "next word, untrained")
     train(net, batches(2), steps or 1500, learning_rate=0.003)
     words, targets = next(batches(1))
     print(f"next word: {net.forward(words, targets)[0] / targets.size:.2f} nats a word after {steps or 1500:,} steps")
-    found += errors(net, next(batches(1)), "next word, trained")
+    points += errors(net, next(batches(1)), "next word, trained")
 
     net, test = Net(SYMBOLS + 1, 32, forget_bias=1.0), next(recall(20, 512, seed=100))
-    found += errors(net, test, "first of 20 symbols, untrained")
+    points += errors(net, test, "first of 20 symbols, untrained")
     train_until_right(net, test, steps or 4000)
-    found += errors(net, test, "first of 20 symbols, trained")
-    table = {point.line: [point.line] for point in found}
-    for point in found:
+    points += errors(net, test, "first of 20 symbols, trained")
+    table = {point.line: [point.line] for point in points}
+    for point in points:
         table[point.line].append(f"{point.y:.3f}")
     measure.print_table(["", *(f"{what} {k}" for k in KEPT for what in ("error", "cosine"))], list(table.values()))
-    return found
+    return points
 
 
 def sentences() -> tuple[WordVocabulary, np.ndarray]:
@@ -65,12 +65,12 @@ def errors(net: Net, batch: Batch, line: str) -> list[Point]:
     """|truncated - true| / |true| of the weights in the loop, and the cosine of the two, for each number of steps."""
     _, cache = net.forward(*batch)
     loop = lambda keep: np.concatenate([net.backward(cache, keep)[0][name].ravel() for name in ("Wx", "Wh", "b")])
-    true, found = loop(None), []
+    true, points = loop(None), []
     for k in KEPT:
         g = loop(k)
-        found.append(Point(ERROR, line, k, float(np.linalg.norm(g - true) / np.linalg.norm(true))))
-        found.append(Point(COSINE, line, k, float(g @ true / np.linalg.norm(g) / np.linalg.norm(true))))
-    return found
+        points.append(Point(ERROR, line, k, float(np.linalg.norm(g - true) / np.linalg.norm(true))))
+        points.append(Point(COSINE, line, k, float(g @ true / np.linalg.norm(g) / np.linalg.norm(true))))
+    return points
 
 
 def draw(points: Sequence[Point], paths: Sequence[Path]) -> None:

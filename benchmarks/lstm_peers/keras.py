@@ -43,9 +43,9 @@ def lstm(args: Mapping[str, Any], options: argparse.Namespace) -> Iterator[tuple
     def backward(dy, dh, dc, cache):
         network, inputs, outputs = cache
         weights = [variable.value for variable in network.trainable_weights]
-        dx, *found = torch.autograd.grad(outputs, (inputs, *weights), tuple(map(torch.from_numpy, (dy, dh, dc))),
-                                         retain_graph=True)
-        stacked = [torch.stack(found[k::3]).numpy() for k in range(3)]
+        dx, *dweights = torch.autograd.grad(outputs, (inputs, *weights), tuple(map(torch.from_numpy, (dy, dh, dc))),
+                                            retain_graph=True)
+        stacked = [torch.stack(dweights[k::3]).numpy() for k in range(3)]
         return dict(zip(("dx", "dWx", "dWh", "db"), (dx.transpose(0, 1).numpy(), *stacked), strict=True))
 
     yield f"Keras {keras.__version__} on torch", forward, backward

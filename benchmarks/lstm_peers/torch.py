@@ -52,8 +52,8 @@ def _cells(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Callab
         dx, dh0, dc0, dWx, dWh, db = torch.autograd.grad(
             outputs, (*inputs, cell.weight_ih, cell.weight_hh, cell.bias_ih), tuple(map(_tensor, (dy, dh, dc))),
             retain_graph=True)
-        found = dx, dWx.T[None], dWh.T[None], db[None], dh0[None], dc0[None]
-        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, found), strict=True))
+        gradients = dx, dWx.T[None], dWh.T[None], db[None], dh0[None], dc0[None]
+        return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(_array, gradients), strict=True))
 
     return forward, backward
 
@@ -87,9 +87,9 @@ def _packed(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Calla
     def backward(dy, dh, dc, cache):
         network, inputs, outputs = cache
         names, weights = zip(*network.named_parameters(), strict=True)
-        dx, dh0, dc0, *found = torch.autograd.grad(outputs, (*inputs, *weights), tuple(map(_tensor, (dy, dh, dc))),
-                                                   retain_graph=True)
-        grads = dict(zip(names, found, strict=True))
+        dx, dh0, dc0, *dweights = torch.autograd.grad(outputs, (*inputs, *weights), tuple(map(_tensor, (dy, dh, dc))),
+                                                      retain_graph=True)
+        grads = dict(zip(names, dweights, strict=True))
         both = lambda name: [grads[f"{name}_l0{suffix}"] for suffix in ["", "_reverse"][:D]]
         stacked = [torch.stack([g.T if g.ndim == 2 else g for g in both(name)])
                    for name in ("weight_ih", "weight_hh", "bias_ih")]

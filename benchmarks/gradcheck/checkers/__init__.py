@@ -28,16 +28,16 @@ class Checker(NamedTuple):
 
 def load(peers: Sequence[str]) -> tuple[list[Checker], list[str]]:
     """The checkers of ours, the peers and CS231n; a line for each peer that is not installed."""
-    found, skipped = [], []
+    checkers, skipped = [], []
     for name in ("ours", *peers, "cs231n"):
         module = f"{__name__}.{name}"
         if not importlib.util.find_spec(module):
             raise InputError(f"peer {name!r} is not known: expected torch, jax, autograd or scipy")
         try:
-            found += importlib.import_module(module).CHECKERS
+            checkers += importlib.import_module(module).CHECKERS
         except ImportError as error:
             skipped.append(f"{name} is left out: {error} (pip install {name})")
-    return found, skipped
+    return checkers, skipped
 
 
 def lines_of_code(*where: ModuleType | type | Callable) -> int:

@@ -31,8 +31,8 @@ def function(op: Op):
 
     def vjp(argnums, y, inputs, kwargs):
         def backward(dys):
-            found = op.recomputed(inputs, dys if isinstance(dys, tuple) else (dys,))
-            return [found[i] for i in argnums]
+            gradients = op.recomputed(inputs, dys if isinstance(dys, tuple) else (dys,))
+            return [gradients[i] for i in argnums]
         return backward
 
     defvjp_argnums(f, vjp)
