@@ -54,11 +54,11 @@ def a_sentence_alone_is_what_it_is_in_a_batch(package: ModuleType) -> None:
     for b, other in product(range(len(lengths)), repeat=2):
         if b != other:
             pair = [b, other]
-            found = model.nll(src[:, pair], lengths[pair], tgt[:, pair])
+            together = model.nll(src[:, pair], lengths[pair], tgt[:, pair])
             expected = singly[b] + singly[other]
-            if not np.isclose(found, expected, rtol=1e-12, atol=0):
+            if not np.isclose(together, expected, rtol=1e-12, atol=0):
                 raise AssertionError(f"sentences {b} and {other} have a loss of {singly[b]:.2f} and "
-                                     f"{singly[other]:.2f} alone, but of {found:.2f} together in a padded batch, "
+                                     f"{singly[other]:.2f} alone, but of {together:.2f} together in a padded batch, "
                                      f"expected {expected:.2f}")
 
 
@@ -67,10 +67,10 @@ def the_order_of_the_sentences_changes_nothing(package: ModuleType) -> None:
     model, (src, lengths, tgt) = example(package)
     expected = model.nll(src, lengths, tgt)
     for order in ([3, 0, 2, 1], [1, 2, 3, 0]):
-        found = model.nll(src[:, order], lengths[order], tgt[:, order])
-        if not np.isclose(found, expected, rtol=1e-12, atol=0):
+        loss = model.nll(src[:, order], lengths[order], tgt[:, order])
+        if not np.isclose(loss, expected, rtol=1e-12, atol=0):
             raise AssertionError(f"the loss of a batch is {expected:.2f}, with its sentences in the order {order} "
-                                 f"it is {found:.2f}")
+                                 f"it is {loss:.2f}")
 
 
 def the_sequence_is_a_loop_of_cells(package: ModuleType) -> None:
@@ -78,9 +78,9 @@ def the_sequence_is_a_loop_of_cells(package: ModuleType) -> None:
     selfcheck, lstm = part(package, "selfcheck"), part(package, "ops.lstm")
     case = next(c for c in selfcheck.CASES if c.name == "lstm, two directions, initial states")
     args = {**case.arguments(selfcheck.SIZES, np.random.default_rng(0)), "lengths": np.array([2, 4, 1])}
-    found, _ = lstm.lstm_forward(**args)
+    outputs, _ = lstm.lstm_forward(**args)
     expected = _plain_lstm(part(package, "ops.lstm_cell").lstm_cell_forward, **args)
-    for name, a, b in zip(("y", "h_last", "c_last"), found, expected, strict=True):
+    for name, a, b in zip(("y", "h_last", "c_last"), outputs, expected, strict=True):
         off = ~np.isclose(a, b, rtol=1e-10, atol=1e-12)
         if off.any():
             raise AssertionError(f"{name} of the sequence differs from that of a loop of cells in {off.sum()} of "
@@ -149,10 +149,10 @@ def the_validation_loss_is_without_dropout_and_smoothing(package: ModuleType) ->
     model, batch = example(package, dropout=0.5, embed_dropout=0.5, label_smoothing=0.1)
     plain, _ = example(package)
     expected = float(plain.with_params(model.params).forward(*batch)[0])
-    found = model.nll(*batch)
-    if not np.isclose(found, expected, rtol=1e-12, atol=0):
+    loss = model.nll(*batch)
+    if not np.isclose(loss, expected, rtol=1e-12, atol=0):
         raise AssertionError(f"-log p of a batch is {expected:.2f}; a model that is trained with dropout and "
-                             f"label smoothing reports {found:.2f} in validation")
+                             f"label smoothing reports {loss:.2f} in validation")
 
 
 def perplexity_does_not_depend_on_the_batches(package: ModuleType) -> None:
@@ -199,9 +199,9 @@ def a_full_beam_is_exhaustive_search(package: ModuleType) -> None:
     """A beam wide enough for everything finds the best five of all translations."""
     model = tiny_model(package)
     every = [list(words) for n in range(MOST) for words in product([3, 4, 5], repeat=n)]
-    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=100, n_best=5), strict=True):
+    for sentence, hypotheses in zip(SENTENCES, search(package, model, SENTENCES, beam_size=100, n_best=5), strict=True):
         scored = [(log_probability(model, sentence, [*words, EOS]), words) for words in every]
-        for rank, (hypothesis, best) in enumerate(zip(found, sorted(scored, reverse=True), strict=False), 1):
+        for rank, (hypothesis, best) in enumerate(zip(hypotheses, sorted(scored, reverse=True), strict=False), 1):
             (value, score), (expected, words) = hypothesis, best
             if value != words:
                 raise AssertionError(f"the translation of rank {rank} of the sentence {sentence} is {words}, of "
@@ -212,9 +212,9 @@ def a_full_beam_is_exhaustive_search(package: ModuleType) -> None:
 def a_search_does_not_depend_on_its_batch(package: ModuleType) -> None:
     """Sentences translated together and one by one."""
     model = tiny_model(package)
-    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=3), strict=True):
+    for sentence, together in zip(SENTENCES, search(package, model, SENTENCES, beam_size=3), strict=True):
         (expected,) = search(package, model, [sentence], beam_size=3)
-        for a, b in zip(found, expected, strict=False):
+        for a, b in zip(together, expected, strict=False):
             if not (a.value == b.value and np.isclose(a.score, b.score, rtol=1e-10, atol=0)):
                 raise AssertionError(f"alone, the sentence {sentence} is translated as {b.value} ({b.score:.2f}), "
                                      f"in a batch with others as {a.value} ({a.score:.2f})")
@@ -223,8 +223,8 @@ def a_search_does_not_depend_on_its_batch(package: ModuleType) -> None:
 def a_score_is_that_of_forced_decoding(package: ModuleType) -> None:
     """The score that the search gives a translation is the loss that training would give it, negated."""
     model = tiny_model(package)
-    for sentence, found in zip(SENTENCES, search(package, model, SENTENCES, beam_size=4, n_best=4), strict=True):
-        for value, score in found:
+    for sentence, hypotheses in zip(SENTENCES, search(package, model, SENTENCES, beam_size=4, n_best=4), strict=True):
+        for value, score in hypotheses:
             expected = log_probability(model, sentence, [*value, EOS])
             if not np.isclose(score, expected, rtol=1e-10, atol=0):
                 raise AssertionError(f"the search gives {value} for {sentence} the score {score:.2f}, forced "

@@ -68,11 +68,11 @@ def line_number(bug: Bug) -> int:
     """The line, from 1, at which the right lines begin; InputError if they are not there exactly once."""
     path, lines = _source(bug)
     wanted = bug.right.split("\n")
-    found = [i for i in range(len(lines)) if lines[i : i + len(wanted)] == wanted]
-    if len(found) != 1:
-        raise InputError(f"museum: the patch {bug.name} does not fit: {path} holds these lines {len(found)} "
+    places = [i for i in range(len(lines)) if lines[i : i + len(wanted)] == wanted]
+    if len(places) != 1:
+        raise InputError(f"museum: the patch {bug.name} does not fit: {path} holds these lines {len(places)} "
                          f"times, expected exactly once; if our code has changed, so must the patch:\n{bug.right}")
-    return found[0] + 1
+    return places[0] + 1
 
 
 def broken_source(bug: Bug) -> str:

@@ -58,15 +58,15 @@ def rows(names: Sequence[str] = (), *, device: str = "cpu", dtype: str = "float6
 
 def _matches(name: str, every: Sequence[Case | ModelCase]) -> set[str]:
     words = _words(" ".join(_SYNONYMS.get(word, word) for word in _words(name)))
-    found = {case.name for case in every if words and all(word in case.name for word in words)}
-    if not found:
+    matching = {case.name for case in every if words and all(word in case.name for word in words)}
+    if not matching:
         parts = dict.fromkeys(part for case in every
                               for part in (*_words(case.name), *case.name.split(", "), case.name))
         ops = dict.fromkeys(case.name.partition(",")[0] for case in every)
         hint = (did_you_mean(name, [*parts, *_SYNONYMS], most=3)
                 or f": expected words of a line's name, such as {', '.join(ops)}")
         raise InputError(f"nothing to check is named {name!r}{hint}")
-    return found
+    return matching
 
 
 def _words(name: str) -> list[str]:

@@ -109,12 +109,12 @@ class Case(NamedTuple):
 
 def placed(args: Mapping[str, Any], device: str, dtype: str) -> dict[str, Any]:
     """The arguments with float arrays in `dtype`, and all arrays but lengths on `device`."""
-    found = dict(args)
+    moved = dict(args)
     for name, value in args.items():
         if isinstance(value, np.ndarray) and not name.endswith("lengths"):
             value = value.astype(dtype) if value.dtype.kind == "f" else value
-            found[name] = to_device(value, device)
-    return found
+            moved[name] = to_device(value, device)
+    return moved
 
 
 def cases(op: str, forward: Callable, backward: Callable, configurations: Mapping[str, tuple[str, Draw]],
