@@ -1,15 +1,18 @@
-"""The bugs, a file for each part of the library."""
+"""The bugs, a tuple for each part of the library."""
 
 from ..patch import Bug
-from . import attention, cells, embedding, loss, search, sequences, training
+from .decoder import ATTENTION, SEARCH
+from .layers import EMBEDDING, LOSS
+from .lstm import CELLS, SEQUENCES
+from .training import TRAINING
 
 SECTIONS: dict[str, tuple[Bug, ...]] = {
-    "Cells": cells.BUGS,
-    "Sequences": sequences.BUGS,
-    "Attention and decoder": attention.BUGS,
-    "Softmax and loss": loss.BUGS,
-    "Embedding, dropout, linear": embedding.BUGS,
-    "Search": search.BUGS,
-    "Training": training.BUGS,
+    "Cells": CELLS,
+    "Sequences": SEQUENCES,
+    "Attention and decoder": ATTENTION,
+    "Softmax and loss": LOSS,
+    "Embedding, dropout, linear": EMBEDDING,
+    "Search": SEARCH,
+    "Training": TRAINING,
 }
 BUGS: tuple[Bug, ...] = tuple(bug for bugs in SECTIONS.values() for bug in bugs)

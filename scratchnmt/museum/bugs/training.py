@@ -2,7 +2,7 @@
 
 from ..patch import Bug
 
-BUGS = (
+TRAINING = (
     Bug(
         name="smoothing-in-validation",
         title="perplexity is measured with label smoothing",
