@@ -1,4 +1,4 @@
-"""What the decoder attends to, and how: a class for each way, each in a file of its own.
+"""What the decoder attends to, and how: a class for each way.
 
 An attention is made for one batch of sources and holds what does not change from step to step.  All have the same
 methods (`Attention`); the decoder calls them and knows nothing else.  A further way is a further class and a line of
@@ -14,9 +14,8 @@ from ...arrays import Array
 from ...ops.packing import Packing
 from ...ops.plain import Kernels
 from .global_attention import GlobalAttention
-from .monotonic import MonotonicAttention
+from .local_attention import MonotonicAttention, PredictiveAttention
 from .no_attention import NoAttention
-from .predictive import PredictiveAttention
 
 if TYPE_CHECKING:
     from ..config import NMTConfig
