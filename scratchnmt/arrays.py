@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .caches import find_room
 from .errors import ArgumentError, InputError
+from .streams import find_room
 
 Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
 

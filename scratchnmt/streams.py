@@ -1,29 +1,34 @@
-"""Standard input, output and error of a command, whatever it is started with.
+"""Standard input, output and error of a command, whatever it is started with, and the home folder.
 
     closed (`<&-`, `>&-`, `2>&-`)       as /dev/null, so that no file that is opened later takes its number
     a wrapper's or a notebook's own     what it lacks beside `write` is there
     output that cannot be written       one error, which says that it is standard output
     messages that cannot be written     are dropped: a full disk or a closed terminal ends no training run
     names that are no UTF-8             \\xNN for each byte that is none, see `encodable` of errors.py
+    a home folder not to be written     libraries that keep files there for their next start do without
 """
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cached_property
 from typing import Any, TextIO, cast
 
-from .caches import find_room
 from .errors import TOLD, encodable, sentence
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports the signals SIGINT and SIGPIPE
 _OUTPUT = "standard output"  # its name in an OSError
+_MATPLOTLIB = ("~/.config/matplotlib", "~/.cache/matplotlib") if sys.platform == "linux" else ("~/.matplotlib",)
+_CUPY = ("~/.cupy/kernel_cache",)
 
 
 class Stream:
@@ -163,3 +168,24 @@ def _discard_output() -> None:
     """What waits to be written would fail again at the end of the process."""
     with suppress(OSError, AttributeError):  # of a stream that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def find_room() -> None:
+    """Before CuPy or matplotlib is imported: what the environment says stays as it is.
+
+    CuPy would end with an error when the first kernel is compiled, and matplotlib print several lines.
+    """
+    if "CUPY_CACHE_DIR" not in os.environ and not all(map(_can_be_written, _CUPY)):
+        os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")
+    if "MPLCONFIGDIR" not in os.environ and not all(map(_can_be_written, _MATPLOTLIB)):
+        with suppress(OSError):  # nor is there a folder for temporary files: matplotlib says so
+            folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="scratchnmt-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _can_be_written(folder: str) -> bool:
+    """Whether the folder, or else the nearest one above it that is there, can be written."""
+    folder = os.path.abspath(os.path.expanduser(folder))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)

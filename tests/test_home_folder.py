@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from scratchnmt.caches import find_room
+from scratchnmt.streams import find_room
 
 VARIABLES = ("CUPY_CACHE_IN_MEMORY", "MPLCONFIGDIR")
 
