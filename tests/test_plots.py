@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError
-from scratchnmt.fonts import families_for
-from scratchnmt.plots import attention_map, learning_curves
+from scratchnmt.plots import attention_map, families_for, learning_curves
 
 pytest.importorskip("matplotlib")
 
