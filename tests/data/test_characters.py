@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scratchnmt.data.characters import rare_characters
 from scratchnmt.data.toy import toy_corpus
-from scratchnmt.data.vocab import UNK, SentencePieceVocabulary
+from scratchnmt.data.vocab import UNK, SentencePieceVocabulary, rare_characters
 
 IDEOGRAPHS = [chr(0x4E00 + n) for n in range(5000)]
 
