@@ -181,7 +181,7 @@ class StepAhead(Steps):
         self.optimizer.update(total, there["course"].view("float64"), norm, self.recipe.clip or np.inf)
 
     def _gradient(self, there: dict[str, Array], bucket: Bucket) -> Array:
-        from ..kernels.philox import Masks
+        from ..kernels.dropout import Masks
 
         masks = Masks(self.recipe.seed, there["step"].view("uint64"))
         loss, cache = self.model.forward_inputs(inputs.read_inputs(there, bucket), masks, out=self.grads)

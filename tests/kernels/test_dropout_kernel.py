@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from scratchnmt.kernels.dropout import by_four, dropout_backward, dropout_forward, dropout_mask
-from scratchnmt.kernels.philox import Masks, philox, random_words
+from scratchnmt.kernels.dropout import (
+    Masks,
+    by_four,
+    dropout_backward,
+    dropout_forward,
+    dropout_mask,
+    philox,
+    random_words,
+)
 from scratchnmt.ops import dropout as plain
 
 SIZES = [(1,), (3, 5), (2, 64), (7, 3, 50), (1025,)]
