@@ -14,7 +14,7 @@ from ..models.config import FEEDS, NO_ATTENTION, QUERIES
 from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
 from ..training import TrainingOptions
-from ..training.resuming import may_change
+from ..training.plan import may_change
 from .parser import TOKENIZE, Parser, add_computing, add_option
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")

@@ -30,7 +30,7 @@ from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..training import TrainingData, TrainingOptions
-from ..training.resuming import why_not
+from ..training.plan import why_not
 from ..training.saving import check_saved
 from . import doubts
 from .choices import (
@@ -111,7 +111,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
     """The run in the folder, as it was started; InputError for a choice that would change it.
 
-    What may change is in training/resuming.py; how it is computed may, too, and so may the places of the files, if
+    What may change is in training/plan.py; how it is computed may, too, and so may the places of the files, if
     they hold the same.  Nothing is written if anything is refused.
     """
     ranks = ranks or Ranks()

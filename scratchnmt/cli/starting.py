@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files.run_folder import Run, RunFolder
 from ..models.nmt import NMT
 from ..streams import quoted
-from ..training.resuming import goes_with
+from ..training.plan import goes_with
 from .choices import FIRST, MODEL
 from .dependent import flag
 

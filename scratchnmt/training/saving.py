@@ -14,9 +14,8 @@ from ..arrays import Array, array_module
 from ..errors import InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import EARLIER, Plan, TrainingData, TrainingOptions
+from .plan import EARLIER, Plan, TrainingData, TrainingOptions, why_not
 from .progress import duration
-from .resuming import why_not
 
 _LATER = {"skipped", "skipped_in_a_row", "left_out"}  # fields that the first versions did not have
 _EARLIER = "best_score"  # one that they had, which stands in the record of the best validation, too

@@ -9,7 +9,7 @@ from tiny_run import files
 from scratchnmt.cli.choices import add_arguments
 from scratchnmt.cli.parser import Parser
 from scratchnmt.files.run_folder import FolderLock
-from scratchnmt.training.resuming import FIXED
+from scratchnmt.training.plan import FIXED
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(package)

@@ -12,7 +12,7 @@ from scratchnmt.errors import InputError
 from scratchnmt.files.run_folder import BEST_STATE, STATE
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.training import TrainingOptions
-from scratchnmt.training.resuming import FIXED, may_change
+from scratchnmt.training.plan import FIXED, may_change
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("safetensors")

@@ -17,7 +17,7 @@ from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError
 from scratchnmt.files import run_folder
 from scratchnmt.files.run_folder import RunFolder
-from scratchnmt.training.resuming import FIXED, goes_with
+from scratchnmt.training.plan import FIXED, goes_with
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(package)
