@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .toy_phrases import (
+from .toy_grammar import (
+    ADJECTIVES,
     HE,
     HER,
     HIM,
     ME,
     NOTHING,
+    NOUNS,
     PRONOUNS,
     SHE,
     THEM,
@@ -28,17 +30,18 @@ from .toy_phrases import (
     TO_HIM,
     TO_THEM,
     US,
+    VERBS,
     WAS,
     WHO,
     Phrase,
     PhraseBook,
+    Verb,
     be,
     clause,
     pronoun_for,
     spell_english,
     spell_french,
 )  # fmt: skip
-from .toy_words import ADJECTIVES, NOUNS, VERBS, Verb
 
 FEELINGS = ("tired", "sad", "happy", "sick")
 SAME_FOR_BOTH_GENDERS = ("sad", "sick", "young")

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 
 from scratchnmt.data.toy import LONGEST, Grammar, toy_corpus
-from scratchnmt.data.toy_words import ADJECTIVES, NOUNS, VERBS
+from scratchnmt.data.toy_grammar import ADJECTIVES, NOUNS, VERBS
 
 # Translated by hand; every one of them is drawn below.
 BY_HAND = """
