@@ -1,6 +1,7 @@
 """From what was given on the command line to a model, data and options, all checked.
 
-Nothing is written but the training text as ids, into the folder of the run.
+Besides its seed and its text a new run may start from another model, or from pretrained embeddings.  Nothing is
+written but the training text as ids, into the folder of the run.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import device_module
+from ..arrays import device_module, to_device_of
 from ..data.columns import Column
 from ..data.corpus import Corpus, LeftOut
+from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError
-from ..files.run_folder import CORPUS, STATE, RunFolder
+from ..files.run_folder import CORPUS, STATE, Run, RunFolder
 from ..kernels import choose
 from ..metrics import check_tokenizer
 from ..models.config import NMTConfig
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
+from ..streams import quoted
 from ..training import TrainingData, TrainingOptions
-from ..training.plan import why_not
+from ..training.plan import goes_with, why_not
 from ..training.saving import check_saved
 from . import doubts
 from .choices import (
@@ -49,7 +52,6 @@ from .choices import (
 )
 from .dependent import TRAIN, check_dependent, flag
 from .parser import COMPUTING, computing
-from .starting import check_begun, choices_of, set_first_weights, started_from
 
 _LEARN_FROM = 1_000_000  # lines
 # what runs were started with when it could not be chosen
@@ -248,3 +250,59 @@ def _check_memory(config: NMTConfig, dtype: str) -> None:
         raise InputError(f"a model of {size:,} weights takes {needed / 1e9:,.0f} GB to train, and this "
                          f"machine has {present / 1e9:,.0f} GB: choose a smaller hidden_size, embed_size "
                          "or vocab_size")
+
+
+def started_from(given: dict[str, Any]) -> dict[str, str]:
+    """The files and folders among the choices that a run starts from, as they are found from anywhere."""
+    return {name: os.path.abspath(given[name]) for name in FIRST if given.get(name) is not None}
+
+
+def as_typed(path: TextPath) -> str:
+    """As one would type it: relative if it is below the present folder, quoted if need be; a column cut out."""
+    relative = os.path.relpath(path)
+    name = os.fspath(path) if relative.startswith("..") else relative
+    return f"<({Column(name, path.name).command()})" if isinstance(path, Column) else quoted(name)
+
+
+def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any]) -> Run:
+    """The run whose weights a new one starts with; InputError for a choice that these do not allow."""
+    if os.path.realpath(first["init_from"]) == os.path.realpath(folder.path):
+        raise InputError(f"--init-from {folder} is the folder of the new run itself: choose another --out")
+    run = RunFolder(first["init_from"]).read()
+    before = {**run.config.to_dict(), "dtype": run.dtype}
+    for name in MODEL:
+        if not goes_with(name) and given.get(name, before[name]) != before[name]:
+            raise InputError(f"{flag(name)} is {given[name]}, but the model in {first['init_from']} has "
+                             f"{before[name]}: leave it out, or start without --init-from")
+    return run
+
+
+def choices_of(run: Run, given: dict[str, Any]) -> dict[str, Any]:
+    """Those of a run's model, but for what is given."""
+    return {name: given.get(name, value) for name, value in {**run.config.to_dict(), "dtype": run.dtype}.items()
+            if name in MODEL}
+
+
+def set_first_weights(model: NMT, first: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> str:
+    """Put the weights of another model, or pretrained embeddings, in the place of those from the seed; what they are.
+
+    first: the choices that say from where, which may be among others.
+    """
+    told = []
+    if path := first.get("init_from"):
+        folder = RunFolder(path)
+        run = folder.read()
+        digests = [vocabulary.digest() for vocabulary in (run.src_vocab, run.tgt_vocab)]
+        if run.config.shapes() != model.config.shapes() or digests != [src_vocab.digest(), tgt_vocab.digest()]:
+            raise InputError(f"{path} holds another model than when it was read first: start the run again")
+        for name, tensor in folder.read_weights(run).items():
+            model.params[name][...] = to_device_of(tensor, model.params.flat)
+        told.append(f"with the weights of {as_typed(path)}")
+    for side, name, vocabulary in (("src", "source", src_vocab), ("tgt", "target", tgt_vocab)):
+        if path := first.get(f"{side}_embeddings"):
+            ids, vectors = read_embeddings(path, vocabulary, model.config.embed_size)
+            table = model.params[f"embed.{side}"]
+            table[to_device_of(ids, table)] = to_device_of(vectors.astype(table.dtype), table)
+            told.append(f"with {len(ids):,} of {len(vocabulary):,} {name} embeddings from "
+                        f"{as_typed(path)}")
+    return ", ".join(told)

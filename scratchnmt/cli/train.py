@@ -17,8 +17,7 @@ from ..training import TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
 from .parser import warn
-from .prepare import Prepared, prepare, prepare_resumed, text_files
-from .starting import as_typed
+from .prepare import Prepared, as_typed, prepare, prepare_resumed, text_files
 
 HELP = "train a model on two files of sentences that are translations of each other"
 USAGE = """scratchnmt train --train-src FILE --train-tgt FILE --valid-src FILE --valid-tgt FILE
