@@ -86,11 +86,11 @@ def _epoch(model: Sequential, data: Data, valid: Data | None, epoch: int, plan: 
             told("on_train_batch_end", step, mean.logs())
             if model.stop_training:
                 break
-    found = mean.logs()
+    epoch_logs = mean.logs()
     if valid is not None:
-        found |= {f"val_{name}": value for name, value in evaluate(model, valid, plan.batch_size, told).items()}
-    line.end(found)
-    return found
+        epoch_logs |= {f"val_{name}": value for name, value in evaluate(model, valid, plan.batch_size, told).items()}
+    line.end(epoch_logs)
+    return epoch_logs
 
 
 def evaluate(model: Sequential, data: Data, batch_size: int, told: Callbacks) -> dict[str, float]:

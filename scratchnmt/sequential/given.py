@@ -50,10 +50,10 @@ def class_weights(given: Any, labels: np.ndarray, classes: int) -> np.ndarray:
     if not isinstance(given, Mapping):
         raise InputError(f"class_weight is {shown(given)}, expected a dictionary of numbers, {{0: 1.0, 1: 5.0}}; "
                          "dict(enumerate(weights)) makes one of a list")
-    found = np.ones(labels.shape)
+    weights = np.ones(labels.shape)
     for label, weight in given.items():
         if label not in range(classes):
             raise InputError(f"class_weight holds class {shown(label)}, expected whole numbers from 0 to {classes - 1}")
-        found[labels == label] = number(f"class_weight of class {label}", weight, lambda weight: 0 <= weight < np.inf,
-                                        "a number of at least 0")
-    return found
+        weights[labels == label] = number(f"class_weight of class {label}", weight, lambda weight: 0 <= weight < np.inf,
+                                          "a number of at least 0")
+    return weights

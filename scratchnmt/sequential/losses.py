@@ -128,14 +128,14 @@ def doubts(name: str, activation: str | None, K: int) -> list[str]:
     """Why a network that ends with this activation and K numbers may never learn with loss `name`, in sentences."""
     if "crossentropy" not in name:
         return []
-    found = []
+    sentences = []
     if K == 1 and name != "binary_crossentropy":
-        found.append(f"{name} of a single output is always 0, so that nothing is learnt: for yes or no choose "
-                     "binary_crossentropy")
+        sentences.append(f"{name} of a single output is always 0, so that nothing is learnt: for yes or no choose "
+                         "binary_crossentropy")
     if activation not in ("softmax", "sigmoid"):
-        found.append(f"{name} wants probabilities, but the network does not end with "
-                     f"{'sigmoid' if name == 'binary_crossentropy' else 'softmax'}")
-    return found
+        sentences.append(f"{name} wants probabilities, but the network does not end with "
+                         f"{'sigmoid' if name == 'binary_crossentropy' else 'softmax'}")
+    return sentences
 
 
 def check_targets(name: str, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

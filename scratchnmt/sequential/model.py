@@ -159,9 +159,9 @@ class Sequential(Trained):
         of_each = list(zip(self.inner, weights, self.views(grads), caches, strict=True))
         first = next((n for n, layer in enumerate(self.inner) if layer.shapes and self._trains(layer)), len(of_each))
         for layer, own, into, kept in reversed(of_each[first:]):
-            found: dict[str, Array] = {}
-            dy = layer.backward(dy, own, kept, found)
-            for name, gradient in found.items() if self._trains(layer) else ():
+            gradients: dict[str, Array] = {}
+            dy = layer.backward(dy, own, kept, gradients)
+            for name, gradient in gradients.items() if self._trains(layer) else ():
                 into[name][...] = gradient
         return grads
 
@@ -243,11 +243,11 @@ class Sequential(Trained):
         """The loss, or with metrics [loss, accuracy], on these examples."""
         data = self._ready("evaluate", x, y, sample_weight)
         told, size = self._callbacks(callbacks, batch_size, len(data.x), verbose)
-        found = fitting.evaluate(self, data, size, told)
+        logs = fitting.evaluate(self, data, size, told)
         if _verbose(verbose):
-            print(" - ".join(f"{name}: {value:.4f}" for name, value in sorted(found.items())))
-        values = list(found.values())
-        return found if return_dict else values if len(values) > 1 else values[0]
+            print(" - ".join(f"{name}: {value:.4f}" for name, value in sorted(logs.items())))
+        values = list(logs.values())
+        return logs if return_dict else values if len(values) > 1 else values[0]
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0, *,
                 callbacks: Any = ()) -> np.ndarray:

@@ -85,12 +85,12 @@ def read_back(dy: Array, dh: Array, dc: Array, cache: ReadCache) -> ReadGradient
         dh_last, dc_last = dh * where.some, dc * where.some
         # in the forward pass this was (3): a token is shown at several steps
         dy = (where.shown.transpose(0, 1, 3, 2) @ dy.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
-    found = lstm_backward(dy.transpose(1, 0, 2, 3).reshape(T, B, D * H), dh_last, dc_last, lstm)
-    dx, dh0, dc0 = found.dx.transpose(1, 0, 2), found.dh0, found.dc0
+    gradients = lstm_backward(dy.transpose(1, 0, 2, 3).reshape(T, B, D * H), dh_last, dc_last, lstm)
+    dx, dh0, dc0 = gradients.dx.transpose(1, 0, 2), gradients.dh0, gradients.dc0
     if where is not None:
         dx = xp.take_along_axis(dx, where.back[:, :, None], axis=1)  # (1)
         dh0, dc0 = dh0 + dh * (1 - where.some), dc0 + dc * (1 - where.some)
-    return ReadGradients(dx=dx, dWx=found.dWx, dWh=found.dWh, db=found.db, dh0=dh0, dc0=dc0)
+    return ReadGradients(dx=dx, dWx=gradients.dWx, dWh=gradients.dWh, db=gradients.db, dh0=dh0, dc0=dc0)
 
 
 class LSTM(Layer):
@@ -153,9 +153,9 @@ class LSTM(Layer):
 
     def run_back(self, dy: Array, dh: Array, dc: Array, cache: ReadCache, grads) -> tuple[Array, Array, Array]:
         """dx, dh0, dc0; the weights' gradients are put into `grads`."""
-        found = read_back(dy[:, :, None], dh[None], dc[None], cache)
-        grads["Wx"], grads["Wh"], grads["b"] = found.dWx[0], found.dWh[0], found.db[0]
-        return (found.dx[:, ::-1] if self.go_backwards else found.dx), found.dh0[0], found.dc0[0]
+        read_grads = read_back(dy[:, :, None], dh[None], dc[None], cache)
+        grads["Wx"], grads["Wh"], grads["b"] = read_grads.dWx[0], read_grads.dWh[0], read_grads.db[0]
+        return (read_grads.dx[:, ::-1] if self.go_backwards else read_grads.dx), read_grads.dh0[0], read_grads.dc0[0]
 
     def __call__(self, x, *, mask=None, initial_state=None, training=False, seed=0):
         (y, h, c), _ = self.run(x, self._weights(x, seed), mask, *(initial_state or ()))

@@ -134,11 +134,11 @@ def _ours(path: Path_) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: Path_) -> None:
-    found = {name: array.shape for name, array in tensors.items() if not name.startswith(STATE)}
+    stored = {name: array.shape for name, array in tensors.items() if not name.startswith(STATE)}
     expected = model.shapes  # and nothing is made of these sizes before
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            raise InputError(f"{path} does not fit the network: {printable(name)} is {found.get(name, 'missing')}, "
+    for name in sorted(stored.keys() | expected.keys()):
+        if stored.get(name) != expected.get(name):
+            raise InputError(f"{path} does not fit the network: {printable(name)} is {stored.get(name, 'missing')}, "
                              f"expected {expected.get(name, 'nothing of this name')}")
         if (kind := tensors[name].dtype).kind != "f":
             raise InputError(f"{path} does not fit the network: {name} is of {kind}, expected floating-point numbers")

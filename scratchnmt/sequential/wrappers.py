@@ -117,9 +117,9 @@ class Bidirectional(Layer):
             dy, dh = dboth, zeros
         else:
             dy, dh = xp.zeros((B, T, 2, H), dy.dtype), dboth.transpose(1, 0, 2)
-        found = read_back(dy, dh, zeros, inner)
-        grads["Wx"], grads["Wh"], grads["b"] = found.dWx, found.dWh, found.db
-        return found.dx
+        read_grads = read_back(dy, dh, zeros, inner)
+        grads["Wx"], grads["Wh"], grads["b"] = read_grads.dWx, read_grads.dWh, read_grads.db
+        return read_grads.dx
 
     def keras_weights(self, weights):
         both = [self.layer.keras_weights({name: array[d] for name, array in weights.items()}) for d in range(2)]
