@@ -1,22 +1,22 @@
-"""The loop of `fit` and its progress line."""
+"""What a program gives to `fit`, `evaluate` and `predict`, the loop of `fit`, and its progress line."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, array_module
-from ..errors import InputError, listed
+from ..arrays import Array, array_module, to_device
+from ..errors import InputError, listed, shown
 from ..parameters import Parameters
 from ..streams import Output
 from . import losses
 from .callbacks import Callbacks, History
-from .given import class_weights
 from .layer import number
 
 if TYPE_CHECKING:
@@ -25,6 +25,52 @@ if TYPE_CHECKING:
 VERBOSE = {"auto": 1, "0": 0, "1": 1, "2": 2, "False": 0, "True": 1}
 ON_NONFINITE, MOST_SKIPPED = ("stop", "skip"), 20  # as in `scratchnmt train`
 BAR, MARKS = 20, "━─"  # characters
+
+
+def host_array(what: str, given: Any) -> np.ndarray:
+    """The numbers on the host; InputError if there are others, or rows of several lengths.
+
+    NumPy, CuPy, pandas, lists: whatever has `to_numpy`, as a DataFrame or a Series, is asked for its array.  A list of
+    one batch is that batch, since Keras takes a list of inputs.
+    """
+    if isinstance(given, (list, tuple)) and len(given) == 1 and len(getattr(given[0], "shape", ())) > 1:
+        given = given[0]
+    if isinstance(given, Mapping) or hasattr(given, "__next__"):
+        raise InputError(f"{what} is a {type(given).__name__}, expected an array")
+    if np.ma.is_masked(given):
+        raise InputError(f"{what} is an array with masked numbers, expected one without: filled(...) makes one")
+    try:
+        array = (given.to_numpy() if hasattr(given, "to_numpy") else to_device(given, "cpu") if hasattr(given, "dtype")
+                 else np.asarray(given))
+    except ValueError as error:
+        raise InputError(f"{what} holds arrays or lists of several lengths, expected one array: pad them, or if they "
+                         "are several inputs, join them: a network here takes one") from error
+    if array.dtype.kind == "O" and array.size and all(isinstance(one, Real) for one in array.flat):
+        array = array.astype("float64")  # columns of several kinds
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{what} is {array.dtype} {array.shape}, expected numbers{_other_columns(given)}")
+    return array
+
+
+def _other_columns(table: Any) -> str:
+    """The columns of a DataFrame that hold no numbers."""
+    kinds = zip(getattr(table, "columns", ()), getattr(table, "dtypes", ()), strict=False)
+    others = [f"{name} ({kind})" for name, kind in kinds if getattr(kind, "kind", "O") not in "fiub"]
+    return f": these columns hold others: {listed(others)}" if others else ""
+
+
+def class_weights(given: Any, labels: np.ndarray, classes: int) -> np.ndarray:
+    """What each example, or step of it, counts: given[its class], 1 for a class that is not named."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"class_weight is {shown(given)}, expected a dictionary of numbers, {{0: 1.0, 1: 5.0}}; "
+                         "dict(enumerate(weights)) makes one of a list")
+    weights = np.ones(labels.shape)
+    for label, weight in given.items():
+        if label not in range(classes):
+            raise InputError(f"class_weight holds class {shown(label)}, expected whole numbers from 0 to {classes - 1}")
+        weights[labels == label] = number(f"class_weight of class {label}", weight, lambda weight: 0 <= weight < np.inf,
+                                          "a number of at least 0")
+    return weights
 
 
 class Data(NamedTuple):

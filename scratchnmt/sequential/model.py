@@ -22,7 +22,6 @@ from ..parameters import Parameters
 from . import fitting, losses
 from .callbacks import Callbacks, History
 from .core import Dropout, Embedding, Input
-from .given import host_array
 from .layer import (
     Layer,
     Shape,
@@ -273,14 +272,14 @@ class Sequential(Trained):
         x = self.inputs(x, f"{prefix}x")
         if isinstance(y, (list, tuple)) and len(y) == 1 != len(x):
             y = y[0]  # a list of all targets, of which there is one
-        y = host_array(f"{prefix}y", y)
+        y = fitting.host_array(f"{prefix}y", y)
         (p, _), _ = self.forward(self.there(x[:1]))
         if not y.ndim or len(y) != len(x):
             raise InputError(f"{prefix}x holds {len(x)} examples and y {len(y) if y.ndim else 'a single number'}, "
                              "expected as many")
         y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]))
         weight = (np.ones(len(x), self.dtype) if sample_weight is None
-                  else host_array("sample_weight", sample_weight).astype(self.dtype))
+                  else fitting.host_array("sample_weight", sample_weight).astype(self.dtype))
         if not (np.isfinite(weight) & (weight >= 0)).all():
             wrong = weight[~(np.isfinite(weight) & (weight >= 0))][0]
             raise InputError(f"sample_weight holds {wrong}, expected numbers of at least 0")
@@ -296,7 +295,7 @@ class Sequential(Trained):
                 len(getattr(one, "shape", ())) == len(self.input_shape) + 1 for one in given):
             raise InputError(f"{what} is a list of {len(given)} arrays, but the network takes one input, "
                              f"{shape_text(self.input_shape)}")
-        x = host_array(what, given)
+        x = fitting.host_array(what, given)
         if x.ndim == 1 and self.input_shape == (1,):
             x = x[:, None]
         if x.ndim < 2 or not len(x):
