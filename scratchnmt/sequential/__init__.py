@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from .core import Activation, Dense, Dropout, Embedding, Input, Masking, RepeatVector
     from .layer import Layer
     from .model import SGD, Adam, RMSprop, Sequential
-    from .recurrent import LSTM
+    from .recurrent import LSTM, Bidirectional, TimeDistributed
     from .saving import load_model
-    from .wrappers import Bidirectional, TimeDistributed
 
 __all__ = ["CSVLogger", "LSTM", "SGD", "Activation", "Adam", "Bidirectional", "Callback", "Dense", "Dropout",
            "EarlyStopping", "Embedding", "History", "Input", "LambdaCallback", "Layer", "LearningRateScheduler",
@@ -35,7 +34,6 @@ __getattr__, __dir__ = lazy_names(__name__, {
     "core": "Activation Dense Dropout Embedding Input Masking RepeatVector",
     "layer": "Layer",
     "model": "Adam RMSprop SGD Sequential",
-    "recurrent": "LSTM",
+    "recurrent": "Bidirectional LSTM TimeDistributed",
     "saving": "load_model",
-    "wrappers": "Bidirectional TimeDistributed",
 })

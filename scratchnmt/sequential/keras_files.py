@@ -32,14 +32,14 @@ import numpy as np
 from ..arrays import array_module, to_device
 from ..errors import InputError, look_up, printable, require, shown
 from ..files.reading import Archive, parse_json
-from . import core, recurrent, wrappers
+from . import core, recurrent
 from .layer import Layer, from_zero, number, snake_case
 from .losses import LOSSES, METRICS
 from .model import OPTIMIZERS, Sequential
 
 KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Dropout, core.Embedding, core.Input,
-                                          core.Masking, core.RepeatVector, recurrent.LSTM, wrappers.Bidirectional,
-                                          wrappers.TimeDistributed)}
+                                          core.Masking, core.RepeatVector, recurrent.LSTM, recurrent.Bidirectional,
+                                          recurrent.TimeDistributed)}
 # what Keras says of a layer and we need not, because it has this value in all of ours
 ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None}
 KEPT = ("activation", "recurrent_activation", "use_bias", "trainable")
@@ -239,12 +239,12 @@ def _sequential_config(model: Sequential) -> dict[str, Any]:
 def _config(layer: Layer, dtype: str, **other: Any) -> dict[str, Any]:
     config = {"name": layer.name, "trainable": layer.trainable, "dtype": dtype,
               **{name: getattr(layer, name) for name in layer.choices}, **other}
-    if isinstance(layer, wrappers.Bidirectional):
+    if isinstance(layer, recurrent.Bidirectional):
         name = layer.layer.name.removeprefix("forward_")
         both = [_config(layer.layer, dtype, name=f"{way}_{name}", go_backwards=way == "backward")
                 for way in ("forward", "backward")]
         config |= {"layer": both[0], "backward_layer": both[1]}
-    elif isinstance(layer, wrappers.TimeDistributed):
+    elif isinstance(layer, recurrent.TimeDistributed):
         config["layer"] = _config(layer.layer, dtype)
     return _entry(layer.kind, config)
 

@@ -37,7 +37,7 @@ from .layer import (
     start,
     whole_shape,
 )
-from .wrappers import TimeDistributed
+from .recurrent import TimeDistributed
 
 
 class Sequential(Trained):
