@@ -16,8 +16,7 @@ from typing import NamedTuple
 from ..errors import InputError, did_you_mean
 from ..gradcheck import Report
 from .case import SIZES, Case, Sizes, placed
-from .layers import LAYERS
-from .models import MODELS, ModelCase, check_model, example_batch
+from .models import LAYERS, MODELS, ModelCase, check_model, example_batch
 from .ops import CASES
 from .sequential import SEQUENTIAL
 
