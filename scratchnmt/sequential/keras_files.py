@@ -513,8 +513,13 @@ def _fill_group(group: Any, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _attribute(group: Any, name: str) -> Any:
-    """An attribute that is no larger than Keras writes them."""
+    """An attribute of text, no larger than Keras writes them; an empty one may be of anything."""
+    h5py = require("h5py", extra="keras")
     told = group.attrs.get_id(name)
-    if prod(told.shape) * told.get_type().get_size() > CONFIG_LIMIT:
+    if not (size := prod(told.shape)):
+        return np.zeros(0, "S1")
+    if told.get_type().get_class() != h5py.h5t.STRING:  # the library may fall over others that it is told of
+        raise InputError(f"it is damaged: its attribute {name} is no text")
+    if size * told.get_type().get_size() > CONFIG_LIMIT:
         raise InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
     return group.attrs[name]

@@ -311,6 +311,12 @@ def no_json(file):
     file.attrs["model_config"] = b"{"
 
 
+def no_text(file):
+    value = np.empty(1, object)
+    value[0] = np.arange(3, dtype="i4")
+    file.attrs.create("scratchnmt", value, dtype=h5py.vlen_dtype("i4"))
+
+
 def a_number(file):
     file.attrs["model_config"] = 3
 
@@ -332,7 +338,7 @@ def test_an_optimizers_state_that_there_cannot_be(place, value, words, rng, tmp_
         saving.load_model(tmp_path / "a.keras")
 
 
-@pytest.mark.parametrize("spoil", [names_elsewhere, names_itself, packed, many_names, no_json, a_number])
+@pytest.mark.parametrize("spoil", [names_elsewhere, names_itself, packed, many_names, no_json, no_text, a_number])
 def test_a_spoilt_h5_is_refused(spoil, tmp_path):
     keras2(tmp_path / "old.h5")
     with h5py.File(tmp_path / "old.h5", "a") as file:
