@@ -45,9 +45,9 @@ def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dic
     rng = np.random.default_rng(seed)
     options["seed"] = seed
     if names is None and not hasattr(module, "forward") and (argument_texts or hasattr(module, "args")) and (
-            found := _everything(module)):
+            checkable := _everything(module)):
         values = _arguments(module, None, argument_texts, path, rng)
-        return [_one_of_many(name, parts, values, prepare, path, options) for name, parts in found.items()]
+        return [_one_of_many(name, parts, values, prepare, path, options) for name, parts in checkable.items()]
     if names is not None and len(names) == 1:
         layer = _instance(module, names[0], path)
         args = prepare(_arguments(module, getattr(layer, "forward", layer), argument_texts, path, rng))
@@ -105,17 +105,17 @@ def _of_layers(options: dict[str, Any]) -> dict[str, Any]:
 
 def _instance(module: ModuleType, name: str, path: Path) -> Any:
     """The layer of that name, made without arguments if it is a class."""
-    found = getattr(module, name, None)
-    if found is None:
+    layer = getattr(module, name, None)
+    if layer is None:
         raise InputError(f"{path} has no {name!r}")
-    if isinstance(found, type):
-        if _required(found):
-            raise InputError(f"{path}: {name} wants {', '.join(_required(found))}: define an instance in the file, "
+    if isinstance(layer, type):
+        if _required(layer):
+            raise InputError(f"{path}: {name} wants {', '.join(_required(layer))}: define an instance in the file, "
                              f"such as layer = {name}(...), and name that")
-        found = found()
-    if not hasattr(found, "backward"):
+        layer = layer()
+    if not hasattr(layer, "backward"):
         raise InputError(f"{path}: {name} has no backward: expected a layer, or FORWARD,BACKWARD")
-    return found
+    return layer
 
 
 def _reported(path: Path, check: Callable[[], Report]) -> Report:
@@ -175,9 +175,9 @@ def _imported(name: str, folder: Path, path: Path) -> ModuleType:
 
 
 def _function(module: ModuleType, name: str, path: Path) -> Callable:
-    found = getattr(module, name, None)
-    if callable(found):
-        return _staying(found)
+    function = getattr(module, name, None)
+    if callable(function):
+        return _staying(function)
     functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
     raise InputError(f"{path} has no function {name!r} (it has {', '.join(functions) or 'none'})"
                      f"{did_you_mean(name, functions)}")
@@ -198,33 +198,33 @@ def _staying(function: Callable) -> Callable:
 def _arguments(module: ModuleType, forward: Callable | None, texts: Sequence[str], path: Path,
                rng: np.random.Generator) -> dict[str, Any]:
     if texts:
-        found = [_argument(text, rng) for text in texts]
-        names = [name for name, _ in found]
+        args = [_argument(text, rng) for text in texts]
+        names = [name for name, _ in args]
         if twice := [name for name in names if names.count(name) > 1]:
             raise InputError(f"--arg {twice[0]}=... is given twice: each argument has one shape")
-        return dict(found)
+        return dict(args)
     if not hasattr(module, "args"):
         raise InputError(f"{path}: no arguments for {_signature(forward) if forward else 'it'}: give each by --arg "
                          "NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
                          "args(rng) that returns one")
     try:
-        found = _staying(module.args)(rng) if callable(module.args) else module.args
+        args = _staying(module.args)(rng) if callable(module.args) else module.args
     except Exception as error:
         raise InputError(_raised(f"{path}: args(rng)", error, path)) from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: args is a {type(found).__name__}, expected a dict of arguments or a function "
+    if not isinstance(args, dict):
+        raise InputError(f"{path}: args is a {type(args).__name__}, expected a dict of arguments or a function "
                          "args(rng) that returns one")
-    return dict(found)
+    return dict(args)
 
 
 def _argument(text: str, rng: np.random.Generator) -> tuple[str, np.ndarray]:
-    found = _ARGUMENT.fullmatch(text.replace(" ", ""))
-    if not found or bool(found["integer"]) != bool(found["upper"]) or found["upper"] == "0":
+    match = _ARGUMENT.fullmatch(text.replace(" ", ""))
+    if not match or bool(match["integer"]) != bool(match["upper"]) or match["upper"] == "0":
         raise InputError(f"--arg {text}: expected NAME=SHAPE for normal values, such as x=3,4, or "
                          "NAME=int:SHAPE<N for whole numbers below N, such as 'ids=int:3,4<10'")
-    shape = [int(size) for size in found["shape"].split(",")]
-    values = rng.integers(0, int(found["upper"]), shape) if found["integer"] else rng.standard_normal(shape)
-    return found["name"], values
+    shape = [int(size) for size in match["shape"].split(",")]
+    values = rng.integers(0, int(match["upper"]), shape) if match["integer"] else rng.standard_normal(shape)
+    return match["name"], values
 
 
 def _try(forward: Callable, args: dict[str, Any], path: Path) -> None:

@@ -449,7 +449,7 @@ class Validation:
 
     def perplexity(self, model: Any) -> float:
         """Of the references, teacher-forced."""
-        return perplexity_of(found for _, found in self._each(lambda batch: loss(model, batch)))
+        return perplexity_of(measured for _, measured in self._each(lambda batch: loss(model, batch)))
 
     def bleu(self, model: Any) -> float:
         """Of greedy translations, at most 2 S + 10 tokens long, detokenised, against the raw references."""
@@ -458,11 +458,11 @@ class Validation:
             hypotheses = greedy_search(model, batch.src, batch.src_lengths, max_steps=limits, keep_attention=False)
             return [self.data.tgt_vocab.decode(hypothesis.value) for hypothesis in hypotheses]
 
-        found: dict[int, str] = {}
+        decoded: dict[int, str] = {}
         for indices, translations in self._each(translate):
-            found.update(zip(indices.tolist(), translations, strict=True))
-        order = sorted(found)
-        translations, references = ([lines[pair] for pair in order] for lines in (found, self.data.valid_references))
+            decoded.update(zip(indices.tolist(), translations, strict=True))
+        order = sorted(decoded)
+        translations, references = ([lines[pair] for pair in order] for lines in (decoded, self.data.valid_references))
         score: float = self.ranks.from_first(
             lambda: corpus_bleu(translations, references, tokenize=self.tokenize).score)
         return score
@@ -479,12 +479,12 @@ class Validation:
             except MemoryError as error:
                 if len(indices) == 1:
                     return [(indices, MemoryError(str(error)))]
-            return [found for half in np.array_split(indices, 2) for found in work(half)]
+            return [result for half in np.array_split(indices, 2) for result in work(half)]
 
-        found = [one for some in self.ranks.each(self.indices, work) for one in some]
-        failed = {int(indices[0]): result for indices, result in found if isinstance(result, MemoryError)}
-        if len(failed) == len(found):
+        results = [one for some in self.ranks.each(self.indices, work) for one in some]
+        failed = {int(indices[0]): result for indices, result in results if isinstance(result, MemoryError)}
+        if len(failed) == len(results):
             raise next(iter(failed.values()))
         self._tell(failed, "it does not fit into memory")
         self.leave_out(failed)
-        return [(indices, result) for indices, result in found if not isinstance(result, MemoryError)]
+        return [(indices, result) for indices, result in results if not isinstance(result, MemoryError)]
