@@ -80,7 +80,7 @@ def parts(attention: str, S: int, H: int, B: int, T: int, options: argparse.Name
         for t, now in steps:
             sources.training_step(kept, h[now], t, now, context[now])
         for t, now in reversed(steps):
-            sources.step_backward(t, now, kept, dkept, h[now], dcontext[now], dh[now])
+            sources.step_backward(kept, dkept, h[now], t, now, dcontext[now], dh[now])
 
     every_step()  # fills the rows that `once` reads
     return once, every_step
