@@ -20,7 +20,7 @@ from scratchnmt.files import tensors
 from scratchnmt.models import nmt
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import beam
-from scratchnmt.training import loop
+from scratchnmt.training import validation
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(package)
@@ -125,7 +125,7 @@ def a_step_that_is_not_finite(box):
 @tries("the validation perplexity is {}")
 def a_validation_that_is_not_finite(box):
     with box.patch.context() as patch:
-        patch.setattr(loop.Validation, "perplexity", lambda self, model: float("nan"))
+        patch.setattr(validation.Validation, "perplexity", lambda self, model: float("nan"))
         err = box.fails(*box.new())
     box.works(*box.resume("--learning-rate", 0.0001))
     return err
@@ -189,7 +189,7 @@ def a_sentence_without_memory(box):
 @tries("no pair of the validation fits")
 def a_validation_without_memory(box):
     with box.patch.context() as patch:
-        patch.setattr(loop, "greedy_search", without_memory)
+        patch.setattr(validation, "greedy_search", without_memory)
         err = box.fails(*box.new())
     box.works(*box.resume("--device", "cpu"))
     return err
