@@ -138,8 +138,8 @@ def _evaluate(term: str, sizes: dict[str, int]) -> int | str:
 @lru_cache
 def _summands(term: str) -> list[tuple[int, str]]:
     """Factor and letter, "" for a number, of each summand of a term."""
-    found = re.findall(r"(\d*)([A-Za-z]?)(?:\+|$)", term)[: term.count("+") + 1]
-    return [(int(factor or 1), letter) for factor, letter in found]
+    summands = re.findall(r"(\d*)([A-Za-z]?)(?:\+|$)", term)[: term.count("+") + 1]
+    return [(int(factor or 1), letter) for factor, letter in summands]
 
 
 def _shape_message(op, name, terms, shape, expected, sizes, origin) -> str:

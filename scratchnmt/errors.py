@@ -154,8 +154,8 @@ def require(name: str, extra: str) -> ModuleType:
 
     Raises InputError naming the package and what brings it; if it is installed, why it cannot be imported.
     """
-    if found := sys.modules.get(name):  # at once: this is asked at every launch
-        return found
+    if module := sys.modules.get(name):  # at once: this is asked at every launch
+        return module
     package = name.partition(".")[0]
     try:
         return importlib.import_module(name)

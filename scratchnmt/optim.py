@@ -325,9 +325,9 @@ def _load(optimizer: Any, state: dict[str, Any], arrays: dict[str, Array]) -> No
     rate = _in_range("learning_rate", float(rate), 0.0, float("inf"))
     for name, array in arrays.items():
         value, expected = state[name], f"{array.dtype} {array.shape}"
-        found = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else shown(value)
-        if found != expected:
-            raise InputError(f"the optimizer's {name} is {found}, expected {expected}")
+        given = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else shown(value)
+        if given != expected:
+            raise InputError(f"the optimizer's {name} is {given}, expected {expected}")
     for name, array in arrays.items():
         array[...] = array_module(array).asarray(state[name])
     optimizer.learning_rate = rate

@@ -58,9 +58,9 @@ def run(passes: int) -> int:
         loss = train(params, pairs)
         print(f"pass {number}: {loss / words:.3f} nats a target word, {time.perf_counter() - start:.0f} s", flush=True)
 
-    found = [french.decode(translate(params, english.encode(en))) for en, _ in unseen]
-    exact = sum(text == fr for text, (_, fr) in zip(found, unseen, strict=True))
-    for text, (en, fr) in list(zip(found, unseen, strict=True))[:3]:
+    translations = [french.decode(translate(params, english.encode(en))) for en, _ in unseen]
+    exact = sum(text == fr for text, (_, fr) in zip(translations, unseen, strict=True))
+    for text, (en, fr) in list(zip(translations, unseen, strict=True))[:3]:
         print(f"\n  {en}\n  {text}" + ("" if text == fr else f"   (expected: {fr})"))
     print(f"\n{exact} of {TEST} sentences that it was not trained on come out exactly")
 

@@ -178,8 +178,8 @@ class Translator:
 
         def find(batch: Batch, limits: Any, numbers: list[int]) -> list[list[Hypothesis]]:
             rng = [np.random.default_rng([seed, n]) for n in numbers]
-            found = sample(self.model, batch.src, batch.src_lengths, max_steps=limits, rng=rng, **options)
-            return [[hypothesis] for hypothesis in found]
+            drawn = sample(self.model, batch.src, batch.src_lengths, max_steps=limits, rng=rng, **options)
+            return [[hypothesis] for hypothesis in drawn]
 
         return _Search(1, find)
 
@@ -207,16 +207,16 @@ class Translator:
             batches = list(chain.from_iterable(cut))
 
             def translate(batch: list[_Line]) -> list[list[tuple[str, float]]]:
-                found = self._search([line.ids for line in batch], batch_size, max_length, search,
-                                     [line.number for line in batch])
-                return [[(write(line.text, one), one.score) for one in hypotheses]
-                        for line, hypotheses in zip(batch, found, strict=True)]
+                hypotheses = self._search([line.ids for line in batch], batch_size, max_length, search,
+                                          [line.number for line in batch])
+                return [[(write(line.text, one), one.score) for one in some]
+                        for line, some in zip(batch, hypotheses, strict=True)]
 
             results = self.ranks.each(batches, translate)
-            found = {line.number: result for batch, some in zip(batches, results, strict=True)
-                     for line, result in zip(batch, some, strict=True)}
+            translations = {line.number: result for batch, some in zip(batches, results, strict=True)
+                            for line, result in zip(batch, some, strict=True)}
             for line in encoded:
-                yield found.get(line.number) or [("", 0.0)]
+                yield translations.get(line.number) or [("", 0.0)]
 
     def _cut(self, lines: list[_Line], batch_size, max_length, search) -> Iterator[list[_Line]]:
         """Batches of those that are not blank, ascending in length."""
@@ -303,14 +303,14 @@ class Translator:
         pairs = (self._encode_pairs(list(src_lines), list(tgt_lines), pieces=False) for tgt_lines in references)
         fitting = [self._fit_pair(n, *pair, long) for some in pairs for n, pair in enumerate(some, start=1)
                    if all(pair)]
-        return perplexity_of((-found.score, len(found.tokens)) for found in self._scored(fitting, batch_size)
-                             if found.tokens)
+        return perplexity_of((-scored.score, len(scored.tokens)) for scored in self._scored(fitting, batch_size)
+                             if scored.tokens)
 
     def _scored(self, pairs: list[tuple[list[int], list[int]] | None], batch_size: int) -> Iterator[ScoredTranslation]:
         """The scores of encoded pairs, in order; None is one that is skipped."""
         for start in range(0, len(pairs), _WINDOW * batch_size):
             window = pairs[start : start + _WINDOW * batch_size]
-            found = [ScoredTranslation(0.0 if pair else nan, [], []) for pair in window]
+            results = [ScoredTranslation(0.0 if pair else nan, [], []) for pair in window]
             some = {i: pair for i, pair in enumerate(window) if pair and pair[0]}
             order = sorted(some, key=lambda i: len(some[i][1]))
             longest = accumulate((len(some[i][0]) for i in order), max)  # so that these sizes ascend, too
@@ -318,8 +318,8 @@ class Translator:
             for chosen in _batches(order, sizes, batch_size):
                 for i, scores in zip(chosen, self._token_scores([some[i] for i in chosen], batch_size), strict=True):
                     tokens = [*map(self.tgt_vocab.token, some[i][1]), SPECIALS[EOS]]
-                    found[i] = ScoredTranslation(sum(scores), tokens, scores)
-            yield from found
+                    results[i] = ScoredTranslation(sum(scores), tokens, scores)
+            yield from results
 
     def _encode_pairs(self, src_lines: list[str], tgt_lines: list[str], pieces: bool
                       ) -> list[tuple[list[int], list[int]]]:

@@ -30,7 +30,7 @@ from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, split_words
 from .errors import ArgumentError, InputError
 from .search import Ensemble, Hypothesis
 
-Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and what was found for it
+Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and the hypothesis for it
 
 
 def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unknown: bool,
@@ -46,22 +46,22 @@ def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unk
         if pieces:
             raise InputError("pieces and remove_bpe exclude each other: what is joined is no token")
         write, join = writer(model, src_vocab, tgt_vocab, replace_unknown, dictionary), joiner(tgt_vocab)
-        return lambda line, found: join(write(line, found))
+        return lambda line, hypothesis: join(write(line, hypothesis))
     if pieces and replace_unknown:
         raise InputError("pieces and replace_unknown exclude each other: what replaces an <unk> is no token")
     if not replace_unknown:
         if dictionary is not None:
             raise InputError("dictionary needs replace_unknown: it is for the words that replace <unk>")
         if pieces:
-            return lambda line, found: " ".join(map(tgt_vocab.token, found.value))
-        return lambda line, found: tgt_vocab.decode(found.value)
+            return lambda line, hypothesis: " ".join(map(tgt_vocab.token, hypothesis.value))
+        return lambda line, hypothesis: tgt_vocab.decode(hypothesis.value)
     if not _attends(model):
         raise InputError("replace_unknown needs a model with attention: with score 'none' nothing tells which source "
                          "word an <unk> stands for")
     if any(isinstance(vocab, SentencePieceVocabulary) for vocab in (src_vocab, tgt_vocab)):
         raise InputError("replace_unknown needs vocabularies of words (train --vocab word): SentencePiece spells rare "
                          "words in pieces, without <unk>, and a piece is no word to look up")
-    return lambda line, found: " ".join(replaced(found, src_vocab.tokens(line), tgt_vocab, dictionary or {}))
+    return lambda line, hypothesis: " ".join(replaced(hypothesis, src_vocab.tokens(line), tgt_vocab, dictionary or {}))
 
 
 def replaced(found: Hypothesis, src_tokens: list[str], tgt_vocab: Vocabulary,

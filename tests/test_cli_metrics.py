@@ -67,7 +67,7 @@ def test_train_takes_the_tokenizer_that_fits_the_target(call, text, tmp_path, mo
         taken.append(tokenize)
         return corpus_bleu(*lines, tokenize=tokenize)
 
-    monkeypatch.setattr("scratchnmt.training.loop.corpus_bleu", noted)
+    monkeypatch.setattr("scratchnmt.training.validation.corpus_bleu", noted)
     status, out, err = call("train", *files(text, "en", language), "--out", tmp_path / "run", *TINY, *SUBWORDS)
     assert status == 0 and "--tokenize" not in out + err
     assert ("BLEU with tokenizer" in out) == (tokenizer is not None)

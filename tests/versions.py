@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = "[keras,test]"
-TESTS = ("tests/test_smoke.py", "tests/data/test_vocab.py", "tests/gradcheck/test_plugin.py",
+TESTS = ("tests/test_end_to_end.py", "tests/data/test_vocab.py", "tests/gradcheck/test_plugin.py",
          "tests/gradcheck/test_strategies.py")
 ENVIRONMENTS = {"3.10": ("--constraint", ROOT / "tests" / "oldest-requirements.txt"), "3.13": ()}
 

@@ -132,9 +132,9 @@ def _score(translator: Translator, corpus: ToyCorpus) -> None:
     from ..metrics import corpus_bleu
 
     src, ref = corpus.test
-    found = translator.translate(src)
-    bleu = corpus_bleu(found, ref)
-    exact = sum(a == b for a, b in zip(found, ref, strict=True))
+    translations = translator.translate(src)
+    bleu = corpus_bleu(translations, ref)
+    exact = sum(a == b for a, b in zip(translations, ref, strict=True))
     _head(f"{len(src)} sentences that it has never seen, by beam search")
     print(f"BLEU {bleu.score:.1f} ({bleu.signature})\n"
           f"{exact} of {len(src)} translations are exactly the reference")

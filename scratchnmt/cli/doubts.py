@@ -15,20 +15,20 @@ _SIDES = ("source", "target")
 _MAY_BE = "is it in upper case, not tokenised as in training, in another language or domain, or of the other side?"
 
 
-def of_side(found: Coverage, vocabulary: Vocabulary, name: Any, usual: BothSides | None, side: str = "source"
+def of_side(coverage: Coverage, vocabulary: Vocabulary, name: Any, usual: BothSides | None, side: str = "source"
             ) -> Iterator[str]:
     """A text that the vocabulary of a side covers badly; usual: as the vocabularies cover the training text."""
-    if fact := doubt(found, vocabulary, name, side, usual[_SIDES.index(side)] if usual else None):
+    if fact := doubt(coverage, vocabulary, name, side, usual[_SIDES.index(side)] if usual else None):
         yield f"{fact}: {_MAY_BE}"
 
 
-def of_pairs(found: BothSides | None, lines: Lines, vocabularies: tuple[Vocabulary, Vocabulary], names: Sequence[Any],
-             usual: BothSides | None) -> Iterator[str]:
-    """The same of both sides, of which `found` is the coverage; or that they are in each other's place."""
+def of_pairs(coverage: BothSides | None, lines: Lines, vocabularies: tuple[Vocabulary, Vocabulary],
+             names: Sequence[Any], usual: BothSides | None) -> Iterator[str]:
+    """The same of both sides, by the coverage of each; or that they are in each other's place."""
     if looks_swapped(*lines, *vocabularies):
         yield f"{names[0]} and {names[1]} look swapped: the vocabulary of the other side covers each better"
         return
-    for one, vocabulary, name, side in zip(found or (), vocabularies, names, _SIDES, strict=False):
+    for one, vocabulary, name, side in zip(coverage or (), vocabularies, names, _SIDES, strict=False):
         yield from of_side(one, vocabulary, name, usual, side)
 
 

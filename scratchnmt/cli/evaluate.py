@@ -87,17 +87,17 @@ def run(args: argparse.Namespace) -> int:
             warn(args, doubt)
     started = time.perf_counter()
     results = translator.stream(src, **search_options(args), **unknown, remove_bpe=args.remove_bpe, long=long)
-    found: list[str] = []
+    translations: list[str] = []
     if args.output:
-        write_lines(args.output, _noted(results, found))
+        write_lines(args.output, _noted(results, translations))
     else:
-        found.extend(results)
+        translations.extend(results)
     seconds = time.perf_counter() - started
     perplexity = translator.perplexity(src, *references, batch_size=args.batch_size, long=long)
     if args.remove_bpe:
         references = [list(map(joiner(translator.tgt_vocab), lines)) for lines in references]
     unknown_src, unknown_ref = (reduce(Coverage.plus, sides).share for sides in zip(*covered, strict=True))
-    scores = {**_scores(found, references, args.tokenize), "perplexity": perplexity, "unknown_src": unknown_src,
+    scores = {**_scores(translations, references, args.tokenize), "perplexity": perplexity, "unknown_src": unknown_src,
               "unknown_ref": unknown_ref, "unknown_of": translator.tgt_vocab.UNIT, "beam_size": args.beam,
               "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
               "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
@@ -105,17 +105,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _noted(lines: Iterable[str], found: list[str]) -> Iterator[str]:
-    """The lines, which are also kept in `found`."""
+def _noted(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """The lines, which are also appended to `kept`."""
     for line in lines:
-        found.append(line)
+        kept.append(line)
         yield line
 
 
-def _scores(found: list[str], references: list[list[str]], tokenize: str) -> dict[str, Any]:
+def _scores(translations: list[str], references: list[list[str]], tokenize: str) -> dict[str, Any]:
     from ..metrics import chrf, corpus_bleu
 
-    bleu, characters = corpus_bleu(found, *references, tokenize=tokenize), chrf(found, *references)
+    bleu, characters = corpus_bleu(translations, *references, tokenize=tokenize), chrf(translations, *references)
     return {"bleu": bleu.score, "bleu_signature": bleu.signature, "chrf": characters.score,
             "chrf_signature": characters.signature}
 

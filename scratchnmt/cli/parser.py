@@ -59,15 +59,15 @@ class Parser(argparse.ArgumentParser):
         options = {_ARGUMENTS.get(action.dest, action.dest): action for action in self._actions
                    if action.option_strings and action.type is not _path}
 
-        def option(found: re.Match[str]) -> str:
-            action, name, value = options[found["name"]], found["name"], found["value"]
-            flag, rest = action.option_strings[0], message[found.end():]
+        def option(match: re.Match[str]) -> str:
+            action, name, value = options[match["name"]], match["name"], match["value"]
+            flag, rest = action.option_strings[0], message[match.end():]
             if value and action.nargs == 0:
-                return flag if value == str(action.const) else found[0]
+                return flag if value == str(action.const) else match[0]
             if value:
                 return f"{flag} {value}"
-            begins = found.start() == 0 and rest.startswith((" is ", " must ", " needs "))
-            beside = re.search(r"_\w+,?(?: or| and)? $", message[: found.start()])
+            begins = match.start() == 0 and rest.startswith((" is ", " must ", " needs "))
+            beside = re.search(r"_\w+,?(?: or| and)? $", message[: match.start()])
             return flag if "_" in name or begins or beside or rest.startswith((" '", ' "')) else name
 
         return re.sub(rf"(?<![\w/.-])(?P<name>{'|'.join(options)})\b(?:='?(?P<value>\w+(?:\.\d+)?)'?)?"
@@ -85,11 +85,11 @@ def _path(text: str) -> str:
     """A path as it was typed; "~" and "~name" at its start, which no shell replaces in --out=~/x, are home folders."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, got an empty one")
-    found = os.path.expanduser(text)
-    if found.startswith("~"):
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
         raise argparse.ArgumentTypeError(f"{text}: nobody with such a home folder is known; ./{text} is a name that "
                                          "begins with ~")
-    return found
+    return expanded
 
 
 class _Once(argparse.Action):

@@ -63,16 +63,16 @@ class Column(os.PathLike):
         if not line.lstrip().startswith("{"):
             raise InputError(f"{where} is not a JSON object with the key {self.name}; columns separated by tabs are "
                              "named by their numbers, such as 1,2")
-        found: Any = parse_json(line, where)
-        for key in [self.name] if self.name in found else self.name.split("."):
-            if not isinstance(found, dict) or key not in found:
-                known = list(found) if isinstance(found, dict) else []
+        value: Any = parse_json(line, where)
+        for key in [self.name] if self.name in value else self.name.split("."):
+            if not isinstance(value, dict) or key not in value:
+                known = list(value) if isinstance(value, dict) else []
                 only = f", only {listed(known)}{did_you_mean(key, known)}" if known else ""
                 raise InputError(f"{where} has no key {self.name}{only}")
-            found = found[key]
-        if not isinstance(found, str) or any("\ud800" <= letter <= "\udfff" for letter in found):
+            value = value[key]
+        if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise InputError(f"{where}: the value of {self.name} is not text")
-        return found.replace("\n", " ")  # it has to be one line
+        return value.replace("\n", " ")  # it has to be one line
 
 
 def check_is_no_table(path: os.PathLike | str, lines: Sequence[str]) -> None:

@@ -106,6 +106,6 @@ def looks_swapped(src_lines: Sequence[str], tgt_lines: Sequence[str], src_vocab:
     src, tgt = src_lines[:_LOOK_AT], tgt_lines[:_LOOK_AT]
 
     def badness(*texts: tuple[Sequence[str], Vocabulary]) -> float:
-        return sum(found.share + found.cut for found in (coverage_of(*text) for text in texts))
+        return sum(coverage.share + coverage.cut for coverage in (coverage_of(*text) for text in texts))
 
     return badness((src, src_vocab), (tgt, tgt_vocab)) > _SWAPPED * badness((tgt, src_vocab), (src, tgt_vocab))

@@ -46,15 +46,15 @@ def read_embeddings(path: str | os.PathLike, vocabulary: Vocabulary, size: int) 
 
 
 def _embeddings(path: str | os.PathLike, vectors: dict[str, np.ndarray], ids: dict[str, int]) -> Embeddings:
-    found = sorted((ids[word], word) for word in vectors if word in ids)
-    if not found:
+    known = sorted((ids[word], word) for word in vectors if word in ids)
+    if not known:
         raise InputError(f"{path} has no vector for any of the {len(ids):,} words of the vocabulary")
-    return Embeddings(np.array([i for i, _ in found]), np.stack([vectors[word] for _, word in found]))
+    return Embeddings(np.array([i for i, _ in known]), np.stack([vectors[word] for _, word in known]))
 
 
 def _vectors(path: str | os.PathLike, wanted: AbstractSet[str], size: int) -> dict[str, np.ndarray]:
     """Word -> its vector, of the words that are wanted."""
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     for number, line in enumerate(_lines(path), start=1):
         if number == 1:
             columns = line.split()
@@ -68,9 +68,9 @@ def _vectors(path: str | os.PathLike, wanted: AbstractSet[str], size: int) -> di
             continue
         first, *numbers = line.rsplit(b" ", size)  # there are words with spaces in them
         word = _word(first)
-        if word in wanted and word not in found:
-            found[word] = _vector(numbers, size, f"{path}, line {number}")
-    return found
+        if word in wanted and word not in vectors:
+            vectors[word] = _vector(numbers, size, f"{path}, line {number}")
+    return vectors
 
 
 _EXPECTED = "expected a word and its numbers, with spaces between, the text format of GloVe and word2vec"

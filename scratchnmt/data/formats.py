@@ -162,15 +162,15 @@ _OTHERS = (
 
 def _check_text(head: bytes, path: Any, packed: _Packed | None = None) -> None:
     """InputError if a file that begins so, when it is unpacked, is known not to be text."""
-    if found := _what(head):
+    if other := _what(head):
         within = f", packed by {packed.name}" if packed else ""
-        raise InputError(f"{path} is {found.name}{within}, expected UTF-8 text, a sentence a line"
-                         + _remedy(found, path, packed))
+        raise InputError(f"{path} is {other.name}{within}, expected UTF-8 text, a sentence a line"
+                         + _remedy(other, path, packed))
 
 
 def _what(head: bytes) -> _Other | None:
-    if found := next((one for one in _OTHERS if head.startswith(one.begins)), None):
-        return found
+    if other := next((one for one in _OTHERS if head.startswith(one.begins)), None):
+        return other
     if inner := next((one for one in _PACKED if one.begins.match(head)), None):  # of a file that is packed twice
         return _Other(f"a {inner.name} file", b"", inner.command + " > {1}")
     even, odd = head[::2].count(0), head[1::2].count(0)
@@ -190,11 +190,11 @@ def _is_tar(header: bytes) -> bool:
         return False
 
 
-def _remedy(found: _Other, path: Any, packed: _Packed | None) -> str:
+def _remedy(other: _Other, path: Any, packed: _Packed | None) -> str:
     """The end of the sentence: the command that makes text of the file."""
     name = "FILE" if path == STANDARD_INPUT else os.fspath(path)
     file, new = shlex.quote(name), shlex.quote(f"{name}.txt")
-    command = found.command.format(file, new)
-    if packed and found is not _TAR:  # only a filter can stand behind the command that unpacks
-        command = f"{packed.command.format(file)} | {found.command.format('-', new)}" if "{1}" in found.command else ""
+    command = other.command.format(file, new)
+    if packed and other is not _TAR:  # only a filter can stand behind the command that unpacks
+        command = f"{packed.command.format(file)} | {other.command.format('-', new)}" if "{1}" in other.command else ""
     return f": {command}" if command else ""

@@ -309,14 +309,14 @@ def ids_of_pieces(vocabulary: Vocabulary, lines: Iterable[str]) -> list[list[int
     Raises InputError, with the number of the line, for what is no token of a sentence.
     """
     ids = {vocabulary.token(i): i for i in range(UNK, len(vocabulary))}
-    found = []
+    encoded = []
     for number, line in enumerate(lines, start=1):
         pieces = [piece for piece in line.split(" ") if piece]
         if unknown := next((piece for piece in pieces if piece not in ids), None):
             raise InputError(f"line {number}: {shown(unknown)} is no token of the target vocabulary; expected tokens "
                              "as `translate --pieces` (pieces=True) gives them")
-        found.append([ids[piece] for piece in pieces])
-    return found
+        encoded.append([ids[piece] for piece in pieces])
+    return encoded
 
 
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:

@@ -196,8 +196,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def checkpoints(self) -> list[Path]:
         """The folders of the models that are kept, oldest first."""
-        found = [path for path in (self / CHECKPOINTS).glob("step-*") if path.name[len("step-"):].isdigit()]
-        return sorted(found, key=lambda path: int(path.name[len("step-"):]))
+        folders = [path for path in (self / CHECKPOINTS).glob("step-*") if path.name[len("step-"):].isdigit()]
+        return sorted(folders, key=lambda path: int(path.name[len("step-"):]))
 
     def keep_model(self, step: int, params: Mapping[str, Array], most: int) -> None:
         """Write the weights of a step into a folder of their own, and leave the `most` newest of such folders."""

@@ -192,8 +192,8 @@ def _refuse(arrays: Mapping[str, np.ndarray], expected: Collection[str], unlike:
     lists = (("missing", [name for name in expected if name not in arrays]),
              ("unknown", [f"{name} {array.shape}" for name, array in arrays.items() if name not in expected]),
              ("of another shape", unlike))
-    if any(found for _, found in lists):
-        told = "; ".join(f"{what}: {listed(found)}" for what, found in lists if found)
+    if any(names for _, names in lists):
+        told = "; ".join(f"{what}: {listed(names)}" for what, names in lists if names)
         convolution = any(name.startswith(_CONVOLUTION) for name in arrays)
         raise InputError(f"the state_dict does not fit CS224N's model: {told}" + _NO_CONVOLUTION * convolution)
 
@@ -218,9 +218,9 @@ def _taken(ours: Mapping[str, Array], config: NMTConfig, combined: str, second_b
     """Their arrays made of ours; second_bias(bias_ih) is bias_hh."""
     _check_nameable(config)
     host = {name: to_device(array, "cpu") for name, array in ours.items()}
-    found = {name: array.shape for name, array in host.items()}
-    if found != config.shapes():
-        raise InputError(f"arrays of the shapes {found} are not those of the config, {config.shapes()}")
+    shapes = {name: array.shape for name, array in host.items()}
+    if shapes != config.shapes():
+        raise InputError(f"arrays of the shapes {shapes} are not those of the config, {config.shapes()}")
     layout = _layout(config, combined)
     theirs = {}
     for name, parts in layout.items():

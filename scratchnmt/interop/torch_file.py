@@ -92,10 +92,10 @@ def _from_zip(file: BinaryIO, path: str) -> tuple[dict[str, np.ndarray], dict[st
 
 
 def _folder(parts: Archive) -> str:
-    found = [name for name in parts.names if re.fullmatch(r"[^/]+/data\.pkl", name)]
-    if len(found) != 1:
-        raise InputError(f"{parts.path} is an archive, but not one of torch.save: it holds {len(found)} data.pkl")
-    return found[0].partition("/")[0]
+    pickles = [name for name in parts.names if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(pickles) != 1:
+        raise InputError(f"{parts.path} is an archive, but not one of torch.save: it holds {len(pickles)} data.pkl")
+    return pickles[0].partition("/")[0]
 
 
 def _byte_order(parts: Archive, folder: str) -> str:
@@ -141,8 +141,8 @@ def _next_storage(file: BinaryIO, storage: Storage, order: str, path: str) -> np
 
 def _state_dict(content: Any, path: str) -> tuple[dict[str, TensorView], dict[str, Any]]:
     args: Any = {}
-    if isinstance(content, dict) and (found := [key for key in _WRAPPED if isinstance(content.get(key), dict)]):
-        content, args = content[found[0]], content.get("args", {})
+    if isinstance(content, dict) and (wrapped := [key for key in _WRAPPED if isinstance(content.get(key), dict)]):
+        content, args = content[wrapped[0]], content.get("args", {})
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} holds no state_dict: {REMEDY.format(path)}")
     for name, view in content.items():

@@ -44,11 +44,11 @@ def page(name: str) -> str:
         backward = kernel.endswith("backward")
         lines += ["", kernel + (", from the last equation to the first" if backward else "")]
         for number in sorted(formulas, reverse=backward):
-            found = [(language, _code(parts, number)) for language, parts in
+            codes = [(language, _code(parts, number)) for language, parts in
                      (("array", array_parts(plain)), ("CUDA", cuda_parts(name, kernel)))]
-            if any(code for _, code in found):
+            if any(code for _, code in codes):
                 lines += ["", *(f"  {line}" for line in formulas[number])]
-                lines += [line for language, code in found for line in _block(language, code)]
+                lines += [line for language, code in codes for line in _block(language, code)]
         if not numbers(cuda_parts(name, kernel)):  # no equation of its own: all of it
             lines += ["", *_block("CUDA", _kernel_text(name, kernel).split("\n"))]
     return "\n".join(lines)
@@ -56,18 +56,18 @@ def page(name: str) -> str:
 
 def equations(text: str) -> dict[int, list[str]]:
     """{number: its lines} of a docstring: those that begin with (number), or end with it, in an indented block."""
-    found: dict[int, list[str]] = {}
+    formulas: dict[int, list[str]] = {}
     number = None
     for line in text.split("\n"):
         match = re.match(r" +\((\d+)\)|  .* \((\d+)\)$", line)
         if match:
             number = int(match[1] or match[2])
-            found[number] = [line.strip()]
+            formulas[number] = [line.strip()]
         elif number is not None and re.match(r" {6,}\S", line):
-            found[number].append(line[4:].rstrip())
+            formulas[number].append(line[4:].rstrip())
         else:
             number = None
-    return found
+    return formulas
 
 
 def array_parts(function: Callable) -> list[Excerpt]:
@@ -85,19 +85,19 @@ def numbers(parts: Iterable[Excerpt]) -> set[int]:
 
 
 def _kernel_text(file: str, kernel: str) -> str:
-    found = re.search(_FUNCTION.format(kernel), source(file), re.MULTILINE | re.DOTALL)
-    if found is None:
+    match = re.search(_FUNCTION.format(kernel), source(file), re.MULTILINE | re.DOTALL)
+    if match is None:
         raise ValueError(f"{file}.cu has no kernel {kernel}")
-    return found[0]
+    return match[0]
 
 
 def _parts(lines: list[str], comment: str) -> list[Excerpt]:
     parts: list[Excerpt] = []
     margin = None  # of the part that goes on; None: none does
     for line in lines:
-        found, indent = _NUMBERS.findall(line.partition(comment)[2]), len(line) - len(line.lstrip())
-        if found:
-            parts.append(Excerpt(tuple(map(int, found)), []))
+        labels, indent = _NUMBERS.findall(line.partition(comment)[2]), len(line) - len(line.lstrip())
+        if labels:
+            parts.append(Excerpt(tuple(map(int, labels)), []))
             margin = indent
         elif not line.strip() or margin is None or indent < margin:
             margin = None

@@ -61,11 +61,11 @@ class Products:
             if not add:
                 out[...] = 0
             return out
-        found = matrix(out)
-        if found is None:
+        layout = matrix(out)
+        if layout is None:
             raise ArgumentError(f"product: out has strides {out.strides}, expected one of its last two axes contiguous")
         a, b = (_readable(array.astype(dtype, copy=False)) for array in (a, b))
-        if found.transposed:  # out.T = b.T a.T has contiguous rows
+        if layout.transposed:  # out.T = b.T a.T has contiguous rows
             self._gemm(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2), add)
         else:
             self._gemm(a, b, out, add)
@@ -79,7 +79,7 @@ class Products:
         """out (+)= a b, all three readable, rows of `out` contiguous."""
         (m, n), k = out.shape[-2:], a.shape[-1]
         first, second, result = _lies(b), _lies(a), _lies(out)
-        operand = lambda array, found: Operand(address(array), found.step, found.stack)
+        operand = lambda array, layout: Operand(address(array), layout.step, layout.stack)
         library().gemm(self.matmul, out.dtype, (first.transposed, second.transposed), (n, m, k),
                               operand(b, first), operand(a, second), add, operand(out, result),
                               count=out.shape[0] if out.ndim == 3 else 1)
@@ -99,9 +99,9 @@ def matrix(array: Array) -> Matrix | None:
 
 def _lies(array: Array) -> Matrix:
     """How a readable array lies in memory."""
-    if (found := matrix(array)) is None:
+    if (layout := matrix(array)) is None:
         raise ArgumentError(f"product: strides {array.strides} of shape {array.shape} are no matrix's")
-    return found
+    return layout
 
 
 def _readable(array: Array) -> Array:

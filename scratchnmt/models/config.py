@@ -93,8 +93,7 @@ class NMTConfig:
             raise InputError("tie_embeddings needs embed_size = hidden_size, "
                              f"not {self.embed_size} and {self.hidden_size}")
         if self.reverse_source and self.bidirectional:
-            raise InputError("reverse_source is for an encoder of one direction: choose bidirectional=False with it "
-                             "(--one-direction)")
+            raise InputError("reverse_source is for an encoder of one direction: choose bidirectional=False with it")
         for name, without in (("feed", {"output", "start", "none"}), ("attention", {"global"}), ("query", {"state"})):
             if (value := getattr(self, name)) not in without and not self.attends:
                 raise InputError(f"{name} {shown(value)} needs attention: choose another score than 'none'")

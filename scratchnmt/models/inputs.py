@@ -99,11 +99,11 @@ def fields(bucket: Bucket) -> dict[str, tuple[int, ...]]:
 
 def views(vector: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     """Arrays of these shapes that lie one behind the other in a vector."""
-    found, start = {}, 0
+    arrays, start = {}, 0
     for name, shape in shapes.items():
-        found[name] = vector[start : start + prod(shape)].reshape(shape)
+        arrays[name] = vector[start : start + prod(shape)].reshape(shape)
         start += prod(shape)
-    return found
+    return arrays
 
 
 def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int, int], src: Array,

@@ -151,9 +151,9 @@ class NMT:
         inputs = prepare_inputs(src, src_lengths, tgt, self.config.longest)
         losses, _ = self._forward(inputs, None, gradients=False, row_losses=True)
         xp = array_module(losses)
-        found = xp.zeros(inputs.tgt.size, losses.dtype)
-        found[to_device_of(inputs.tgt_packing.rows, losses)] = -losses
-        return found.reshape(inputs.tgt.shape)
+        log_probs = xp.zeros(inputs.tgt.size, losses.dtype)
+        log_probs[to_device_of(inputs.tgt_packing.rows, losses)] = -losses
+        return log_probs.reshape(inputs.tgt.shape)
 
     def _forward(self, inputs: Inputs, rng: Any, **options: Any) -> tuple[Array, NMTCache]:
         params, config, kernels = self.params, self.config, self.kernels

@@ -53,8 +53,8 @@ def next_state(params: Mapping[str, Array], config: NMTConfig, state: SearchStat
     seen: list[Array] = []
 
     def attend(h: Array, t: int, now: slice, context: Array) -> None:
-        found, cache = state.attention.step(h.reshape(B, K, -1), t)
-        context[...] = found.reshape(B * K, -1)
+        attended, cache = state.attention.step(h.reshape(B, K, -1), t)
+        context[...] = attended.reshape(B * K, -1)
         seen.append(state.attention.map(t, cache))
 
     step_forward(rows, state.t, step, attend, kernels)

@@ -75,16 +75,16 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
     # in the forward pass this was (1)
     dkeys = dv = None
     if v is None:
-        found = dscore @ keys
+        step_dquery = dscore @ keys
     else:
         tanh = np.tanh(query[:, :, None] + keys[:, None])  # (B, Q, S, A): cheaper to compute again than to keep
         dv = np.tensordot(dscore, tanh, axes=3)
         dsum = dscore[..., None] * v * (1 - tanh * tanh)
-        found, dkeys = dsum.sum(axis=2), dsum.sum(axis=1)
+        step_dquery, dkeys = dsum.sum(axis=2), dsum.sum(axis=1)
     if dquery is None:
-        dquery = found
+        dquery = step_dquery
     else:
-        dquery += found
+        dquery += step_dquery
     return AttentionStepGradients(dquery, dscore, dkeys, dv)
 
 

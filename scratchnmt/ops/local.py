@@ -147,12 +147,12 @@ def gaussian_backward(dcontext: Array, weights: Array, values: Array, slope: Arr
 
 
 def spread(rows: Array, first: Array, P: int) -> Array:
-    """What was found in windows (..., 2D + 1) that begin at first (...), in P columns, zeros elsewhere."""
+    """The values of windows (..., 2D + 1) that begin at first (...), in P columns, zeros elsewhere."""
     xp = array_module(rows)
-    found = xp.zeros((rows[..., 0].size, P), rows.dtype)
+    out = xp.zeros((rows[..., 0].size, P), rows.dtype)
     place = first.reshape(-1, 1) + xp.arange(rows.shape[-1])
-    found[xp.arange(len(found))[:, None], place] = rows.reshape(len(found), -1)
-    return found.reshape(*rows.shape[:-1], P)
+    out[xp.arange(len(out))[:, None], place] = rows.reshape(len(out), -1)
+    return out.reshape(*rows.shape[:-1], P)
 
 
 class LocalAttentionCache(NamedTuple):

@@ -110,12 +110,12 @@ def place(packing: Packing, xp: ModuleType) -> Packing:
 
 def steps(packing: Packing) -> list[Step]:
     """The rows of every step, from the first to the last."""
-    B, start, found = packing.sentences, 0, []
+    B, start, rows = packing.sentences, 0, []
     for count, offset in zip(packing.counts, packing.offsets[:-1], strict=True):
-        found.append(Step(now=slice(offset, offset + count), before=slice(start, start + count),
-                          after=slice(B + offset, B + offset + count)))
+        rows.append(Step(now=slice(offset, offset + count), before=slice(start, start + count),
+                         after=slice(B + offset, B + offset + count)))
         start = B + offset
-    return found
+    return rows
 
 
 def steps_back(packing: Packing) -> list[Step]:

@@ -104,18 +104,18 @@ class Ranks:
         """What the first rank returns or raises, on all."""
         if self.comm is None:
             return work()
-        found = error = None
+        result = error = None
         if self.first:
             try:
                 with self.waiting():
-                    found = work()
+                    result = work()
             except Exception as raised:  # noqa: BLE001  all ranks raise it
                 error = raised
         self._wait_idly()
-        found, error = self.comm.bcast((found, error))
+        result, error = self.comm.bcast((result, error))
         if error is not None:
             raise error
-        return found
+        return result
 
     def each(self, items: Sequence[Any], work: Callable[[Any], Any]) -> list[Any]:
         """What `work` returns for each item, on all ranks, each of which did some; or what one of them raised.
@@ -171,8 +171,8 @@ class Ranks:
 
     def in_turn(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, on each rank, the first one before the others, who find what it has written."""
-        found = self.on_first(work)
-        return found if self.first else work()
+        result = self.on_first(work)
+        return result if self.first else work()
 
     def check_alike(self, what: Mapping[str, Any]) -> None:
         """InputError on all ranks, naming the first thing that differs and where, unless all have the same."""
@@ -181,9 +181,9 @@ class Ranks:
         told = self.comm.allgather(dict(what))
         for rank, theirs in enumerate(told):
             for name in {**told[0], **theirs}:
-                found = [one.get(name, _LEFT_OUT) for one in (told[0], theirs)]
-                if found[0] != found[1]:
-                    first, other = (value if value is _LEFT_OUT else shown(value) for value in found)
+                values = [one.get(name, _LEFT_OUT) for one in (told[0], theirs)]
+                if values[0] != values[1]:
+                    first, other = (value if value is _LEFT_OUT else shown(value) for value in values)
                     raise InputError(f"{name} is {first} on rank 0 and {other} on rank {rank}: all ranks need the same "
                                      "files and options")
 

@@ -43,18 +43,18 @@ def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: Trai
             "sentences": sentences}
 
 
-def sentence(found: dict[str, Any]) -> str:
+def sentence(report: dict[str, Any]) -> str:
     """The report in a sentence, for people."""
-    what = "loss" if isinstance(found["loss"], str) else "gradient's norm"
-    value = found["loss"] if what == "loss" else found["norm"]
-    names = found["weights"] or found["tensors"]
-    kind = "are the weights in" if found["weights"] else "is the gradient of"
+    what = "loss" if isinstance(report["loss"], str) else "gradient's norm"
+    value = report["loss"] if what == "loss" else report["norm"]
+    names = report["weights"] or report["tensors"]
+    kind = "are the weights in" if report["weights"] else "is the gradient of"
     where = f"; not finite {kind} {listed(names, 3)}" if names else ""
-    broken = [s for s in found["sentences"] if s["nats"] is None] or found["sentences"]
+    broken = [s for s in report["sentences"] if s["nats"] is None] or report["sentences"]
     worst = max(broken, key=lambda s: s["nats"] or 0)
-    count = len(found["sentences"])
+    count = len(report["sentences"])
     some = f"{len(broken)} of the {count}" if len(broken) < count else f"the {count}"
-    return (f"the {what} is {value} at step {found['step']}, epoch {found['epoch']}{where}; it is of {some} sentence "
+    return (f"the {what} is {value} at step {report['step']}, epoch {report['epoch']}{where}; it is of {some} sentence "
             f"pairs of its batch, among them line {worst['line']} of the training text, {worst['source'][:_SHOWN]!r}")
 
 

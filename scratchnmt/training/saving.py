@@ -22,7 +22,7 @@ _EARLIER = "best_score"  # one that they had, which stands in the record of the 
 _MEASURED = ("epoch", "seconds", "tokens", "valid_ppl", "valid_bleu", "learning_rate")  # by each validation
 _MOST = 1 << 63  # above all whole numbers
 _REMEDIES = {STATE: f"put {BEST_STATE}, if there is one, in its place to go on from the best validation, or begin "
-                    "again with --overwrite (overwrite=True)",
+                    "again with overwrite=True",
              BEST_STATE: "remove it, and the run goes on from its last state"}
 
 

@@ -109,7 +109,7 @@ class StepAtOnce(Steps):
         self.optimizer = optimizer(optim)
         self.grads = model.params.like()
         self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
-        self.found: list[Result] = []
+        self.done: list[Result] = []
 
     def take(self, parts: Sequence[Part], sentences: int, place: Place, rate: float) -> None:
         """Move the weights along the gradient of a batch of `sentences`, of which `parts` are this rank's."""
@@ -117,7 +117,7 @@ class StepAtOnce(Steps):
         nats = self._add_up(parts, place)
         norm = optim.norm_by_parts(self.grads, self.part, self.machine.add_up)
         result = Result(place, nats, norm / sentences)
-        self.found.append(result)
+        self.done.append(result)
         self.optimizer.learning_rate = rate
         if result.finite:
             factor = optim.clip_factor(result.norm, clip) if clip else 1.0
@@ -156,8 +156,8 @@ class StepAtOnce(Steps):
 
     def results(self, wait: bool = False) -> list[Result]:
         """Those of the steps since the last call."""
-        found, self.found = self.found, []
-        return found
+        results, self.done = self.done, []
+        return results
 
     def drain(self) -> None:
         """Nothing is on the way."""

@@ -32,7 +32,7 @@ class _Slot:
     def __init__(self, cupy: Any):
         self.cupy, self.memory = cupy, np.empty(0, "int64")
         self.event = cupy.cuda.Event(disable_timing=True)
-        self.found = self._pinned(2, "float64")  # loss, norm
+        self.loss_norm = self._pinned(2, "float64")  # loss, norm
 
     def vector(self, size: int) -> np.ndarray:
         """Room for `size` whole numbers."""
@@ -59,7 +59,7 @@ class StepAhead(Steps):
         self.graphs = Graphs(recipe.graphs if recordable else 0)
         model.warm_up()
         self.there: dict[Bucket | None, Array] = {}  # where on the GPU a bucket's batch lies
-        self.found = self.xp.zeros(2, "float64")  # loss, norm of the gradient
+        self.loss_norm = self.xp.zeros(2, "float64")  # loss, norm of the gradient
         self.stopped = self.xp.zeros(1, "float64")  # with `stop`, not finite from the first such step on
         self.free = deque(_Slot(self.xp) for _ in range(AHEAD))
         # on the way; None: a part before the last; of how many sentences
@@ -89,7 +89,7 @@ class StepAhead(Steps):
             self.there[bucket].set(host)
             self.graphs.run((bucket, first, last), lambda: self._work(there, bucket, first, last))
             if last:
-                self.found.get(out=slot.found, blocking=False)
+                self.loss_norm.get(out=slot.loss_norm, blocking=False)
             slot.event.record()
         self.sent.append((slot, place if last else None, sentences))
 
@@ -128,8 +128,8 @@ class StepAhead(Steps):
         alone = self.ranks.size == 1
         while self.sent and (wait or (alone and self.sent[0][0].event.done)):
             self._receive()
-        found, self.done = self.done, []
-        return found
+        results, self.done = self.done, []
+        return results
 
     def drain(self) -> None:
         """Wait for all steps that are on the way, whose results come with the next ones."""
@@ -151,9 +151,9 @@ class StepAhead(Steps):
         else:
             loss, self.grads.flat[...] = 0.0, 0
         if first:
-            self.found[0] = loss
+            self.loss_norm[0] = loss
         else:
-            self.found[0] += loss
+            self.loss_norm[0] += loss
         total = self.grads
         if not (first and last):
             assert self.sum is not None  # made by `take`, before anything is recorded
@@ -170,10 +170,10 @@ class StepAhead(Steps):
         from ..kernels.optim import global_norm
 
         self.ranks.add_up(total.flat)
-        self.ranks.add_up(self.found[:1])
+        self.ranks.add_up(self.loss_norm[:1])
         norm = global_norm(total)
-        self.found[1:] = norm
-        norm = norm + 0 * self.found[:1]  # not finite if one of the two is not
+        self.loss_norm[1:] = norm
+        norm = norm + 0 * self.loss_norm[:1]  # not finite if one of the two is not
         if self.recipe.stop:  # the norm, or NaN for good
             self.stopped *= 0
             self.stopped += norm
@@ -194,5 +194,5 @@ class StepAhead(Steps):
         slot.event.synchronize()
         self.free.append(slot)
         if place:
-            loss, norm = map(float, slot.found)
+            loss, norm = map(float, slot.loss_norm)
             self.done.append(Result(place, loss, norm / sentences))

@@ -15,9 +15,10 @@ from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.metrics import perplexity
 from scratchnmt.training import NotFiniteError, train
-from scratchnmt.training.loop import Trainer, Validation
+from scratchnmt.training.loop import Trainer
 from scratchnmt.training.plan import Plan
 from scratchnmt.training.saving import Saving
+from scratchnmt.training.validation import Validation
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("safetensors")

@@ -20,7 +20,7 @@ from scratchnmt.files import tensors
 from scratchnmt.models import nmt
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import beam
-from scratchnmt.training import loop
+from scratchnmt.training import validation
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(package)
@@ -37,11 +37,20 @@ ELSEWHERE = {  # part of a sentence -> the test that tries it
 }
 
 
-def option_names():
-    """How sentences name the options of train: as they are typed, or as Python has them, if that is no plain word."""
+def train_parser():
     parser = Parser(prog="train")
     add_arguments(parser)
-    return [action.dest for action in parser._actions if "_" in action.dest]
+    return parser
+
+
+def option_names():
+    """How sentences name the options of train: as they are typed, or as Python has them, if that is no plain word."""
+    return [action.dest for action in train_parser()._actions if "_" in action.dest]
+
+
+def worded(sentence):
+    """A sentence of the library as the command line says it."""
+    return train_parser().worded(sentence)
 
 
 def sentences(path):
@@ -58,7 +67,7 @@ def sentences(path):
 
 def advice():
     """Where and what: every sentence that advises an option."""
-    option = re.compile(rf"--[a-z][a-z-]+|\b({'|'.join(option_names())})\b")
+    option = re.compile(rf"--[a-z][a-z-]+|\b({'|'.join(option_names())})\b|\b(resume|overwrite)=True")
     paths = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in APART]
     return [(path.name, sentence) for path in sorted({*paths} - HELP) for sentence in sentences(path)
             if "\n" not in sentence and option.search(sentence) and ADVICE.search(sentence)]
@@ -116,7 +125,7 @@ def a_step_that_is_not_finite(box):
 @tries("the validation perplexity is {}")
 def a_validation_that_is_not_finite(box):
     with box.patch.context() as patch:
-        patch.setattr(loop.Validation, "perplexity", lambda self, model: float("nan"))
+        patch.setattr(validation.Validation, "perplexity", lambda self, model: float("nan"))
         err = box.fails(*box.new())
     box.works(*box.resume("--learning-rate", 0.0001))
     return err
@@ -180,7 +189,7 @@ def a_sentence_without_memory(box):
 @tries("no pair of the validation fits")
 def a_validation_without_memory(box):
     with box.patch.context() as patch:
-        patch.setattr(loop, "greedy_search", without_memory)
+        patch.setattr(validation, "greedy_search", without_memory)
         err = box.fails(*box.new())
     box.works(*box.resume("--device", "cpu"))
     return err
@@ -210,7 +219,7 @@ def weights_that_no_machine_has_room_for(box):
     box.works(*box.new("--hidden-size", 4, "--embed-size", 4, "--vocab-size", 9))
     with box.patch.context() as patch:
         patch.setattr(prepare.os, "sysconf", lambda name: 1)
-        assert "choose a smaller hidden_size" in box.fails(*box.new(out="another"))
+        assert "choose a smaller --hidden-size" in box.fails(*box.new(out="another"))
     return err
 
 
@@ -228,7 +237,7 @@ def an_option_that_may_not_change(box):
     return err.replace(str(box.here / "run"), "{folder}")
 
 
-@tries("choose another folder, --resume (resume=True) to go on, or --overwrite")
+@tries("choose another folder, resume=True to go on, or overwrite=True")
 def a_folder_that_holds_a_run(box):
     box.works(*box.new())
     err = box.fails(*box.new())
@@ -361,8 +370,8 @@ def a_folder_that_is_no_demo(box):
 def test_advice_works(part, call, tmp_path, monkeypatch):
     with np.errstate(all="ignore"):
         err = TRIED[part](Box(call, tmp_path, monkeypatch))
-    pattern = re.escape(part).replace(r"\{\}", ".*?")
-    assert re.search(pattern, err), err
+    pattern, as_typed = (re.escape(text).replace(r"\{\}", ".*?") for text in (part, worded(part)))
+    assert re.search(f"{pattern}|{as_typed}", err), err
 
 
 def test_every_sentence_that_advises_an_option_is_tried():

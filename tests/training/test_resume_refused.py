@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from tiny_run import files
+from tiny_run import of, two_texts
 
 from scratchnmt.cli.choices import add_arguments
 from scratchnmt.cli.parser import Parser
@@ -20,16 +20,7 @@ TINY = ["--vocab", "word", "--min-count", "1", "--embed-size", "8", "--hidden-si
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """Text of a run, and other text."""
-    here = tmp_path_factory.mktemp("text")
-    for name, count in (("own", 40), ("other", 30)):
-        (here / name).mkdir()
-        files(here / name, count)
-    return here
-
-
-def of(text, which="own"):
-    return [f"--{part}-{side}={text}/{which}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+    return two_texts(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +80,7 @@ def test_an_option_that_may_not_change(call, run, name):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--patience", "-1"], "patience is -1"),
-    (["--valid-batch-size", "0"], "valid_batch_size is 0"),
+    (["--valid-batch-size", "0"], "--valid-batch-size is 0"),
     (["--max-epochs", "none"], "ends at a known step"),
     (["--momentum", "0.5"], "momentum"),
     (["--halve-after", "3"], "--halve-after is for --schedule luong"),

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_run import LETTERS, Killed, essence, files, metrics
+from tiny_run import LETTERS, Killed, essence, metrics, of, two_texts
 from tiny_run import run as train_by_hand
 
 from scratchnmt import checkpoint
@@ -32,16 +32,7 @@ def pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """Text of a general model, and other text."""
-    here = tmp_path_factory.mktemp("text")
-    for name, count in (("own", 40), ("other", 30)):
-        (here / name).mkdir()
-        files(here / name, count)
-    return here
-
-
-def of(text, which="own"):
-    return [f"--{part}-{side}={text}/{which}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+    return two_texts(tmp_path_factory.mktemp("text"))
 
 
 def train(*arguments):

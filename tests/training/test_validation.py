@@ -10,8 +10,9 @@ from scratchnmt.files.run_folder import STATE
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.metrics import corpus_bleu, perplexity
 from scratchnmt.search import greedy_search
-from scratchnmt.training import OutOfMemoryError, TrainingData, loop, train
-from scratchnmt.training.loop import Validation
+from scratchnmt.training import OutOfMemoryError, TrainingData, train
+from scratchnmt.training import validation as module
+from scratchnmt.training.validation import Validation
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def with_lines(*lengths):
 
 def in_little_memory(monkeypatch, name, most):
     """A batch of more than `most` tokens, padding included, is too large for the memory; the sizes that were asked."""
-    asked, function = [], getattr(loop, name)
+    asked, function = [], getattr(module, name)
 
     def limited(model, *rest, **options):
         src = rest[0] if name == "greedy_search" else rest[0].src
@@ -66,7 +67,7 @@ def in_little_memory(monkeypatch, name, most):
             raise MemoryError("Unable to allocate 1 GiB")
         return function(model, *rest, **options)
 
-    monkeypatch.setattr(loop, name, limited)
+    monkeypatch.setattr(module, name, limited)
     return asked
 
 
@@ -113,7 +114,7 @@ def test_a_line_longer_than_the_model_knows_is_left_out_by_name(tmp_path):
 
 
 def test_a_batch_of_long_lines_is_cut_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr(loop, "_WEIGHTS", 60 * 61 * 2)
+    monkeypatch.setattr(module, "_WEIGHTS", 60 * 61 * 2)
     validation = Validation(with_lines(60, 60, 60, 60, 99), 128, lambda: None)
     assert "line 6 of the validation text, of 99 and 100 tokens, is left out" in validation.news()[0]
     lengths = validation.lengths[:, 0]
@@ -123,13 +124,13 @@ def test_a_batch_of_long_lines_is_cut_before_it_fills_the_memory(monkeypatch):
 
 
 def test_no_attention_is_kept_that_nobody_reads(monkeypatch):
-    found, search = [], loop.greedy_search
+    found, search = [], module.greedy_search
 
     def noted(*args, **options):
         found.extend(search(*args, **options))
         return found[-args[1].shape[1]:]
 
-    monkeypatch.setattr(loop, "greedy_search", noted)
+    monkeypatch.setattr(module, "greedy_search", noted)
     Validation(data(), 128, lambda: None).bleu(model())
     assert len(found) == 20 and all(hypothesis.attention is None for hypothesis in found)
 

@@ -55,6 +55,19 @@ def files(folder, count):
     return [f"--{part}-{side}={folder}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
 
 
+def two_texts(folder):
+    """The text of a run, "own", and another, "other"."""
+    for name, count in (("own", 40), ("other", 30)):
+        (folder / name).mkdir()
+        files(folder / name, count)
+    return folder
+
+
+def of(text, which="own"):
+    """The options that name the files of one of `two_texts`."""
+    return [f"--{part}-{side}={text}/{which}/{part}.{side}" for part in ("train", "valid") for side in ("src", "tgt")]
+
+
 def data():
     return TrainingData.from_text(pairs(PER_EPOCH * 16 - 3, 0), pairs(20, 1), VOCAB, VOCAB)
 
