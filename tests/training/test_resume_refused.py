@@ -89,7 +89,7 @@ def test_an_option_that_may_not_change(call, run, name):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--patience", "-1"], "patience is -1"),
-    (["--valid-batch-size", "0"], "valid_batch_size is 0"),
+    (["--valid-batch-size", "0"], "--valid-batch-size is 0"),
     (["--max-epochs", "none"], "ends at a known step"),
     (["--momentum", "0.5"], "momentum"),
     (["--halve-after", "3"], "--halve-after is for --schedule luong"),
