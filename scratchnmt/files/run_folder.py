@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -222,6 +223,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self / MODEL} is not there: the run in {self} has had no validation yet; resume it")
         shapes = {name: (run.dtype, shape) for name, shape in run.config.shapes().items()}
         return self._read_tensors(MODEL, shapes)[0]
+
+    def check_room(self, name: str, run: Run) -> None:
+        """InputError if a tensor file is too small for the weights that config.json tells, before these are made."""
+        weights = sum(map(prod, run.config.shapes().values()))
+        if self.has(name) and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
+            raise InputError(f"{self / name} does not belong to the {CONFIG} beside it, which tells of {weights:,} "
+                             "weights: it has no room for them")
 
     def save_state(self, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
         """Write everything that the next step depends on."""
