@@ -11,6 +11,7 @@ from ..data.embeddings import read_embeddings
 from ..data.text import TextPath
 from ..data.vocab import Vocabulary
 from ..errors import InputError
+from ..files.run_folder import MODEL as WEIGHTS
 from ..files.run_folder import Run, RunFolder
 from ..models.nmt import NMT
 from ..streams import quoted
@@ -35,7 +36,9 @@ def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any])
     """The run whose weights a new one starts with; InputError for a choice that these do not allow."""
     if os.path.realpath(first["init_from"]) == os.path.realpath(folder.path):
         raise InputError(f"--init-from {folder} is the folder of the new run itself: choose another --out")
-    run = RunFolder(first["init_from"]).read()
+    begun = RunFolder(first["init_from"])
+    run = begun.read()
+    begun.check_room(WEIGHTS, run)
     before = {**run.config.to_dict(), "dtype": run.dtype}
     for name in MODEL:
         if not goes_with(name) and given.get(name, before[name]) != before[name]:
