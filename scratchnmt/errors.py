@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
 _SHOWN = 100  # characters of a value in it
-_HALVES = re.compile("[\ud800-\udfff]")  # byte NN of a name is \udcNN (PEP 383)
+# halves of characters, of which byte NN of a name is \udcNN (PEP 383), and what a terminal obeys but \t and \n
+_NOT_WRITTEN = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Thing = TypeVar("Thing")
 
 
@@ -108,13 +109,15 @@ def unknown_names(given: Iterable[str], known: Collection[str]) -> str:
 def encodable(text: str) -> str:
     """Text in which a byte of a file's name that is no UTF-8, to Python half a character, is written \\xNN.
 
-    No encoding has halves of characters, so that to print or write them would be an error.
+    No encoding has halves of characters, so that to print or write them would be an error.  So are control characters,
+    lest a name that a file tells moves the cursor, or worse.
     """
-    def written(half: re.Match[str]) -> str:
-        code = ord(half[0])
-        return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+    def written(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        code -= 0xDC00 if 0xDC80 <= code <= 0xDCFF else 0
+        return f"\\x{code:02x}" if code < 0x80 or code != ord(found[0]) else f"\\u{code:04x}"
 
-    return _HALVES.sub(written, text)
+    return _NOT_WRITTEN.sub(written, text)
 
 
 def printable(text: str) -> str:

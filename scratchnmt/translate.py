@@ -19,7 +19,7 @@ from .errors import InputError
 from .long_lines import REFUSED, LongLines
 from .metrics import perplexity_of
 from .parallel.ranks import Ranks
-from .search import Hypothesis, beam_search, check_options, check_sampling, sample
+from .search import Hypothesis, beam_search, check_constraints, check_options, check_sampling, sample
 from .search.model import longest_source, vocabulary_sizes
 from .unknown import Writer, writer
 
@@ -48,6 +48,7 @@ class _Search(NamedTuple):
     """How the translations of a batch are found."""
 
     beam_size: int  # hypotheses of each sentence
+    limit: Callable[[Any], Any]  # most tokens, </s> included, of the translation of a source of S tokens, or of many S
     find: Callable[..., list[list[Hypothesis]]]  # of a Batch, the limits of steps and the numbers of the lines
 
 
@@ -109,6 +110,8 @@ class Translator:
         n_best: int | None = None,
         length_penalty: float = 0.0,
         max_length: int | None = None,
+        min_length: int = 0,
+        no_repeat_ngram_size: int = 0,
         batch_size: int = 64,
         window: int | None = None,
         replace_unknown: bool = False,
@@ -122,7 +125,9 @@ class Translator:
         A result is the best translation, a str; with n_best, a list of up to n_best (text, score), best
         first, score being the log-probability.  length_penalty is the alpha of scratchnmt.search, and
         beam_size 1 without it is greedy search.  max_length bounds the tokens of a translation, </s>
-        included; None: twice those of its source, and 10.  At most `window` lines are read ahead of the
+        included; None: twice those of its source, or min_length if that is more, and 10.  min_length and
+        no_repeat_ngram_size leave out translations with fewer tokens before </s>, and with an n-gram of that size
+        twice (see scratchnmt.search.constraints); 0 leaves out none.  At most `window` lines are read ahead of the
         results (None: 16 batches for each process), which are translated in batches of `batch_size` sentences
         of like length; window=1 answers each line before it reads the next.  replace_unknown puts the source
         word with the most attention in the place of <unk>, or what the dictionary has for that word (see
@@ -132,13 +137,15 @@ class Translator:
         tokens than it allows, than the model knows places for (score "location") or than a search that fits
         into memory (see scratchnmt.long_lines); skipped, it gives what a blank line gives.
 
-        Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty, a model whose
-        unknown words cannot be replaced; with its number, for a line that is too long, if such lines are refused.
+        Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty or constraint, a
+        min_length that max_length leaves no room for, a model whose unknown words cannot be replaced; with its number,
+        for a line that is too long, if such lines are refused.
         """
         n = 1 if n_best is None else n_best
-        search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=n)
+        search = self._beam(max_length, beam_size=beam_size, length_penalty=length_penalty, n_best=n,
+                            min_length=min_length, no_repeat_ngram_size=no_repeat_ngram_size)
         write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces, remove_bpe)
-        results = self._stream(lines, window, batch_size, max_length, search, write, long)
+        results = self._stream(lines, window, batch_size, search, write, long)
         return (scored[0][0] for scored in results) if n_best is None else results
 
     def sample(
@@ -149,6 +156,8 @@ class Translator:
         top_k: int = 0,
         seed: int = 0,
         max_length: int | None = None,
+        min_length: int = 0,
+        no_repeat_ngram_size: int = 0,
         batch_size: int = 64,
         window: int | None = None,
         replace_unknown: bool = False,
@@ -162,52 +171,54 @@ class Translator:
         The score is the log-probability.  temperature and top_k as in scratchnmt.search.sample; the rest and the
         errors as in `stream`.  What line n gives depends on the seed and on n, but for rounding not on other lines.
         """
-        search = self._sampling(seed, temperature=temperature, top_k=top_k)
+        search = self._sampling(max_length, seed, temperature=temperature, top_k=top_k, min_length=min_length,
+                                no_repeat_ngram_size=no_repeat_ngram_size)
         write = writer(self.model, self.src_vocab, self.tgt_vocab, replace_unknown, dictionary, pieces, remove_bpe)
-        return (drawn for (drawn,) in self._stream(lines, window, batch_size, max_length, search, write, long))
+        return (drawn for (drawn,) in self._stream(lines, window, batch_size, search, write, long))
 
-    def _beam(self, **options: Any) -> _Search:
-        check_options(max_steps=1, **options)
-        return _Search(options["beam_size"], lambda batch, limits, _: beam_search(
-            self.model, batch.src, batch.src_lengths, max_steps=limits, **options))
+    def _beam(self, max_length: int | None, *, beam_size: int, length_penalty: float, n_best: int, **constraints: Any
+              ) -> _Search:
+        check_options(1, beam_size, length_penalty, n_best)
+        return _Search(beam_size, _limit(max_length, **constraints), lambda batch, limits, _: beam_search(
+            self.model, batch.src, batch.src_lengths, max_steps=limits, beam_size=beam_size,
+            length_penalty=length_penalty, n_best=n_best, **constraints))
 
-    def _sampling(self, seed: int, **options: Any) -> _Search:
-        check_sampling(**options)
+    def _sampling(self, max_length: int | None, seed: int, *, temperature: float, top_k: int, **constraints: Any
+                  ) -> _Search:
+        check_sampling(temperature, top_k)
         if seed < 0:
             raise InputError(f"seed must be at least 0, not {seed}")
 
         def find(batch: Batch, limits: Any, numbers: list[int]) -> list[list[Hypothesis]]:
             rng = [np.random.default_rng([seed, n]) for n in numbers]
-            drawn = sample(self.model, batch.src, batch.src_lengths, max_steps=limits, rng=rng, **options)
+            drawn = sample(self.model, batch.src, batch.src_lengths, max_steps=limits, rng=rng,
+                           temperature=temperature, top_k=top_k, **constraints)
             return [[hypothesis] for hypothesis in drawn]
 
-        return _Search(1, find)
+        return _Search(1, _limit(max_length, **constraints), find)
 
-    def _stream(self, lines, window, batch_size, max_length, search, write, long
-                ) -> Iterator[list[tuple[str, float]]]:
+    def _stream(self, lines, window, batch_size, search, write, long) -> Iterator[list[tuple[str, float]]]:
         """(text, score) of what is found for each line; everything is checked before a line is read."""
         if isinstance(lines, str):
             raise TypeError("lines must be a list of sentences, not one string")
         for name, value in ("batch_size", batch_size), ("window", window):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
-        _check_max_length(max_length)
-        return self._by_windows(enumerate(lines, start=1), window, batch_size, max_length, search, write, long)
+        return self._by_windows(enumerate(lines, start=1), window, batch_size, search, write, long)
 
-    def _by_windows(self, lines, window, batch_size, max_length, search, write: Writer, long
+    def _by_windows(self, lines, window, batch_size, search, write: Writer, long
                     ) -> Iterator[list[tuple[str, float]]]:
         """Several processes read a window each at once, so that the batches are those of one process."""
         window, at_once = (window, 1) if window else (_WINDOW * batch_size, self.ranks.size)
         while taken := list(islice(lines, window * at_once)):
-            encoded = [_Line(n, line, self._encode(line, f"line {n}", max_length, search, long)) for n, line in taken]
+            encoded = [_Line(n, line, self._encode(line, f"line {n}", search, long)) for n, line in taken]
             for line in encoded:
                 self.seen[0].add(line.text, line.ids)
-            cut = (self._cut(encoded[at : at + window], batch_size, max_length, search)
-                   for at in range(0, len(encoded), window))
+            cut = (self._cut(encoded[at : at + window], batch_size, search) for at in range(0, len(encoded), window))
             batches = list(chain.from_iterable(cut))
 
             def translate(batch: list[_Line]) -> list[list[tuple[str, float]]]:
-                hypotheses = self._search([line.ids for line in batch], batch_size, max_length, search,
+                hypotheses = self._search([line.ids for line in batch], batch_size, search,
                                           [line.number for line in batch])
                 return [[(write(line.text, one), one.score) for one in some]
                         for line, some in zip(batch, hypotheses, strict=True)]
@@ -218,32 +229,32 @@ class Translator:
             for line in encoded:
                 yield translations.get(line.number) or [("", 0.0)]
 
-    def _cut(self, lines: list[_Line], batch_size, max_length, search) -> Iterator[list[_Line]]:
+    def _cut(self, lines: list[_Line], batch_size, search) -> Iterator[list[_Line]]:
         """Batches of those that are not blank, ascending in length."""
         order = sorted((i for i, line in enumerate(lines) if line.ids), key=lambda i: len(lines[i].ids))
-        sizes = [self._search_size(len(line.ids), max_length, search) for line in lines]
+        sizes = [self._search_size(len(line.ids), search) for line in lines]
         return ([lines[i] for i in chosen] for chosen in _batches(order, sizes, batch_size))
 
-    def _search(self, sentences, batch_size, max_length, search, numbers=(1,)) -> list[list[Hypothesis]]:
+    def _search(self, sentences, batch_size, search, numbers=(1,)) -> list[list[Hypothesis]]:
         """What is found for each sentence of a batch."""
         batch = make_batch(sentences, [[] for _ in sentences])
         try:
-            return search.find(batch, _limit(batch.src_lengths, max_length), numbers)
+            return search.find(batch, search.limit(batch.src_lengths), numbers)
         except MemoryError as error:
             beam = f", or beam_size, now {search.beam_size}" if search.beam_size > 1 else ""
             raise InputError(f"out of memory ({error}) in the search of {len(sentences)} sentences of up to "
                              f"{batch.src_lengths.max()} tokens; lower batch_size, now {batch_size}{beam}"
                              ) from error
 
-    def _encode(self, line, name, max_length, search, long: LongLines) -> list[int]:
+    def _encode(self, line, name, search, long: LongLines) -> list[int]:
         """The ids of a line, none if it is skipped; an error or a warning calls it `name`."""
         ids = self.src_vocab.encode(line)
         most, why = self._most_source(len(ids), long)
-        fits = bisect_right(range(most + 1), _MEMORY, key=lambda S: self._search_size(S, max_length, search)) - 1
+        fits = bisect_right(range(most + 1), _MEMORY, key=lambda S: self._search_size(S, search)) - 1
         if fits < most:
             most, why = fits, (
-                f"a search with beam_size {search.beam_size} and max_length {_limit(len(ids), max_length):,} may keep "
-                f"{self._search_size(len(ids), max_length, search) / 2**20:,.0f} MB of attention weights, the limit is "
+                f"a search with beam_size {search.beam_size} and max_length {search.limit(len(ids)):,} may keep "
+                f"{self._search_size(len(ids), search) / 2**20:,.0f} MB of attention weights, the limit is "
                 f"{_MEMORY >> 20} MB")
         return ids if len(ids) <= most else ids[: long.decide(f"{name} has {len(ids):,} tokens: {why}", most) or 0]
 
@@ -256,9 +267,9 @@ class Translator:
             limits.append((places, f"score 'location' knows {places:,} places"))
         return min(limits, key=lambda limit: limit[0])
 
-    def _search_size(self, S: int, max_length, search) -> int:
+    def _search_size(self, S: int, search) -> int:
         """Bytes of the attention weights (T, K, S) that the search of a sentence of S tokens keeps, at most."""
-        return search.beam_size * S * _limit(S, max_length) * self.model.params.flat.itemsize
+        return search.beam_size * S * int(search.limit(S)) * self.model.params.flat.itemsize
 
     def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], **options: Any) -> list[ScoredTranslation]:
         """How probable each line of tgt_lines is as the translation of the same line of src_lines.
@@ -366,13 +377,13 @@ class Translator:
 
     def translate_with_attention(
         self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None,
-        long: LongLines = REFUSED,
+        min_length: int = 0, no_repeat_ngram_size: int = 0, long: LongLines = REFUSED,
     ) -> AttendedTranslation:
         """Translate one line and keep which source tokens each target token looked at; options as in `stream`."""
-        search = self._beam(beam_size=beam_size, length_penalty=length_penalty, n_best=1)
-        _check_max_length(max_length)
-        ids = self._encode(line, "the sentence", max_length, search, long)
-        ((best,),) = self._search([ids], 1, max_length, search) if ids else [[Hypothesis([], 0.0)]]
+        search = self._beam(max_length, beam_size=beam_size, length_penalty=length_penalty, n_best=1,
+                            min_length=min_length, no_repeat_ngram_size=no_repeat_ngram_size)
+        ids = self._encode(line, "the sentence", search, long)
+        ((best,),) = self._search([ids], 1, search) if ids else [[Hypothesis([], 0.0)]]
         tokens = [self.tgt_vocab.token(i) for i in best.value]
         attention = np.zeros((0, 0)) if best.attention is None else best.attention
         if len(attention) > len(tokens):
@@ -393,10 +404,12 @@ def _batches(order: list[int], sizes: Any, batch_size: int) -> Iterator[list[int
         yield batch
 
 
-def _limit(length: Any, max_length: int | None) -> Any:
-    return 2 * length + 10 if max_length is None else max_length
-
-
-def _check_max_length(max_length: int | None) -> None:
-    if max_length is not None and max_length < 1:
+def _limit(max_length: int | None, min_length: int, no_repeat_ngram_size: int) -> Callable[[Any], Any]:
+    """The most tokens of a translation, by the length of its source; InputError for constraints that cannot be met."""
+    if max_length is None:
+        check_constraints(min_length, no_repeat_ngram_size)
+        return lambda S: np.maximum(2 * S, min_length) + 10
+    if max_length < 1:
         raise InputError(f"max_length must be at least 1, not {max_length}")
+    check_constraints(min_length, no_repeat_ngram_size, max_length=max_length)
+    return lambda S: max_length

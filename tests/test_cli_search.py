@@ -98,6 +98,28 @@ def test_sampling_is_repeatable_and_by_line(call, runs):
     assert call(*sample, "--top-k", 1)[1] == greedy == call(*sample, "--temperature", 1e-6)[1] != out
 
 
+def test_constraints_on_the_command_line(call, runs):
+    translate = ["translate", "--model", runs / "one", runs / "two", "--input", runs / "src", "--max-length", 12]
+    constraints = ["--min-length", 4, "--no-repeat-ngram", 2]
+    for more in [], ["--beam", 1], ["--sample", "--seed", 3]:
+        status, out, err = call(*translate, *more, *constraints)
+        assert status == 0 and err == "" and out != call(*translate, *more)[1]
+        for line, text in zip(LINES, out.split("\n")[:-1], strict=True):
+            words = text.split()
+            pairs = list(zip(words, words[1:], strict=False))
+            assert len(words) >= 4 and len(set(pairs)) == len(pairs) if line else not words
+    pieces = call(*translate, *constraints, "--pieces", "--n-best", 1)[1].splitlines()
+    (runs / "tgt").write_text("".join(row.split("\t")[2] + "\n" for row in pieces))
+    scored = call("score", "--model", runs / "one", runs / "two", *files(runs), "--pieces")[1].splitlines()
+    ended = [n for n, row in enumerate(pieces) if len(row.split("\t")[2].split()) < 12]
+    assert len(ended) > 1 and [scored[n].split("\t")[0] for n in ended] == [pieces[n].split("\t")[1] for n in ended]
+
+    evaluate = ["evaluate", "--model", runs / "one", "--src", runs / "src", "--ref", runs / "src", "--json"]
+    found = json.loads(call(*evaluate, *constraints, "--output", runs / "found")[1])
+    assert found["min_length"] == 4 and found["no_repeat_ngram_size"] == 2
+    assert [len(text.split()) >= 4 for text in (runs / "found").read_text().splitlines()] == list(map(bool, LINES))
+
+
 def test_samples_come_with_their_scores(runs):
     translator = Translator.load(runs / "one")
     drawn = list(translator.sample(LINES * 10, seed=1, max_length=60))

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from scratchnmt.checkpoint import save_model
 from scratchnmt.cli.output import write_lines
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError
+from scratchnmt.files import atomic
 from scratchnmt.files.atomic import remove_temporaries
 from scratchnmt.long_lines import LongLines
 from scratchnmt.metrics import perplexity
@@ -263,6 +265,28 @@ def test_what_is_written_before_an_error_stays_beside_the_file(tmp_path, capsys)
     with pytest.raises(InputError, match="^bad; the first 2 lines are written$"):
         write_lines(None, lines(InputError("bad")))
     assert capsys.readouterr().out == "first\nsecond\n"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_all_lines_stay_if_the_whole_file_cannot_take_its_place(tmp_path, monkeypatch, error):
+    def fails(path):
+        raise error
+
+    monkeypatch.setattr(atomic, "flush_to_disk", fails)
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    with pytest.raises((InputError, KeyboardInterrupt), match="; the first 2 lines are in .*out.partial$"):
+        write_lines(str(out), lines())
+    assert os.listdir(tmp_path) == ["out.partial"] and partial.read_text() == "first\nsecond\n"
+
+
+def test_no_place_is_named_that_the_lines_do_not_have(tmp_path):
+    def vanishes():
+        yield "first"
+        shutil.rmtree(tmp_path / "folder")
+
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="cannot be written: No such file or directory$"):
+        write_lines(str(tmp_path / "folder" / "out"), vanishes())
 
 
 def test_nothing_is_said_or_left_where_nothing_was_written(tmp_path):

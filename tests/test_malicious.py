@@ -230,6 +230,24 @@ def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
         bounded(model.load_weights, path)
 
 
+def test_hdf5_that_begins_later_than_its_strings_are_looked_at(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    model.save(tmp_path / "right.keras")
+    with zipfile.ZipFile(tmp_path / "right.keras") as right:
+        parts = {name: right.read(name) for name in right.namelist()}
+    with h5py.File(tmp_path / "later", "w", userblock_size=512) as later:
+        later["layers/dense/vars/0"], later["layers/dense/vars/1"] = model.get_weights()
+    weights = bytearray((tmp_path / "later").read_bytes())
+    weights[8:16] = parts["model.weights.h5"][8:16]  # not what the library reads
+    with zipfile.ZipFile(tmp_path / "f.keras", "w") as file:
+        for name, content in (parts | {"model.weights.h5": bytes(weights)}).items():
+            file.writestr(name, content)
+    for load in (load_model, model.load_weights):
+        with pytest.raises(InputError, match="its header is none that Keras writes"):
+            load(tmp_path / "f.keras")
+
+
 @pytest.mark.parametrize("at", [40, 48, 55, 64])
 def test_hdf5_whose_first_addresses_are_wrong(at, tmp_path):
     """Of which the library raises OverflowError, among others."""

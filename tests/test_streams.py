@@ -182,9 +182,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(folder, line):
 def test_what_no_encoding_has_is_written_out():
     assert encodable(f"x/{ODD} é \ud800") == r"x/caf\xe9 é \ud800"
     assert str(InputError(f"{ODD} is empty")) == r"caf\xe9 is empty"
+    assert encodable("a\x1b[2J\r\x7f\x9b é\n\t") == "a\\x1b[2J\\x0d\\x7f\\u009b é\n\t"
 
 
-@pytest.mark.parametrize("name", [ODD, f"it's {ODD}\\n$HOME", "plain", "two words", "~x", "-é'"])
+@pytest.mark.parametrize("name", [ODD, f"it's {ODD}\\n$HOME", "plain", "two words", "~x", "-é'", "\x1b[2J"])
 def test_a_quoted_path_is_the_path_to_a_shell(tmp_path, name):
     found = subprocess.run(["bash", "-c", f"printf %s {quoted(name)}"], capture_output=True, check=True)
     assert found.stdout == os.fsencode(name)

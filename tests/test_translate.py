@@ -52,6 +52,31 @@ def test_options_reach_the_search(translator):
     assert len(translator.translate(["w01"], max_length=4)[0].split()) == 4
 
 
+def test_constraints_reach_search_sampling_and_attention(translator):
+    translator.model.table[..., 2] += 4.0
+    options = dict(min_length=3, no_repeat_ngram_size=1)
+    found = translator.translate(LINES, n_best=3, **options)
+    drawn = list(translator.sample(LINES, **options))
+    assert [text for ((text, _), *_) in found] == [
+        " ".join(translator.translate_with_attention(line, **options).text.split()) for line in LINES]
+    for line, some, one in zip(LINES, found, drawn, strict=True):
+        for text, _ in (*some, one):
+            words = text.split()
+            assert len(words) == len(set(words)) >= 3 if line.strip() else text == ""
+    assert min(len(text.split()) for text, line in zip(translator.translate(LINES), LINES, strict=True) if line) < 3
+
+
+def test_the_usual_limit_leaves_room_for_the_minimum(translator):
+    translator.model.table[..., 2] = 60.0  # ends at once
+    for S, least in (1, 0), (1, 20), (9, 3):
+        (text,) = translator.translate(["w01 " * S], min_length=least)
+        assert len(text.split()) == least
+    translator.model.table[..., 2] = -60.0  # never ends
+    for S, least, most in (1, 20, 30), (9, 3, 28), (1, 2, 12):
+        (text,) = translator.translate(["w01 " * S], min_length=least)
+        assert len(text.split()) == most
+
+
 def test_stream_reads_no_more_than_a_window_ahead(translator):
     read = []
 
@@ -96,6 +121,9 @@ def test_attention_comes_with_the_tokens_it_is_about(translator):
         (dict(n_best=0), "n_best"),
         (dict(n_best=6), "n_best"),
         (dict(length_penalty=-1.0), "length_penalty"),
+        (dict(min_length=-1), "min_length must be at least 0"),
+        (dict(min_length=4, max_length=4), "min_length must be below max_length, 4, which counts </s>, not 4"),
+        (dict(no_repeat_ngram_size=-1), "no_repeat_ngram_size must be at least 0"),
     ],
 )
 def test_bad_options_are_named_before_a_line_is_read(translator, options, name):

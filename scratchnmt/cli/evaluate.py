@@ -99,8 +99,9 @@ def run(args: argparse.Namespace) -> int:
     unknown_src, unknown_ref = (reduce(Coverage.plus, sides).share for sides in zip(*covered, strict=True))
     scores = {**_scores(translations, references, args.tokenize), "perplexity": perplexity, "unknown_src": unknown_src,
               "unknown_ref": unknown_ref, "unknown_of": translator.tgt_vocab.UNIT, "beam_size": args.beam,
-              "length_penalty": args.length_penalty, "replace_unknown": args.replace_unknown, "sentences": len(src),
-              "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
+              "length_penalty": args.length_penalty, "min_length": args.min_length,
+              "no_repeat_ngram_size": args.no_repeat_ngram, "replace_unknown": args.replace_unknown,
+              "sentences": len(src), "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
     print(json.dumps(scores) if args.json else _table(scores))
     return 0
 

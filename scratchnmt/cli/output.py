@@ -34,16 +34,13 @@ def write_lines(path: str | None, lines: Iterable[str]) -> None:
                 print(line, flush=True)
                 kept.count += 1
         return
-    with _telling() as kept, replace_file(path) as new, open(new, "wb") as file:
-        try:
-            for line in lines:
-                file.write((line + "\n").encode())
-                file.flush()
-                kept.count += 1
-        except BaseException:
-            if kept.count and new != Path(path):  # else it is a pipe or a device, which has them
-                kept.move(new, f"{os.path.realpath(path) if os.path.islink(path) else path}.partial")
-            raise
+    partial = f"{os.path.realpath(path) if os.path.islink(path) else path}.partial"
+    with (_telling() as kept, replace_file(path, salvage=lambda new: kept.move(new, partial)) as new,
+          open(new, "wb") as file):
+        for line in lines:
+            file.write((line + "\n").encode())
+            file.flush()
+            kept.count += 1
 
 
 class _Kept:
@@ -53,6 +50,8 @@ class _Kept:
         self.count, self.place = 0, ""
 
     def move(self, path: Path, place: str) -> None:
+        if not self.count:
+            return
         try:
             os.replace(path, place)
             self.place = place

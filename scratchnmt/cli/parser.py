@@ -15,7 +15,7 @@ from ..long_lines import CHOICES as LONG
 from ..long_lines import LongLines
 from ..parallel.ranks import Ranks, speaks_first
 
-_ARGUMENTS = {"beam": "beam_size"}  # of options that have another name
+_ARGUMENTS = {"beam": "beam_size", "no_repeat_ngram": "no_repeat_ngram_size"}  # of options that have another name
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -169,8 +169,11 @@ def add_search_options(group: Any) -> None:
     add_option(group, "beam", 5, "beam size; 1, without a length penalty, is greedy search")
     add_option(group, "length_penalty", 0.0, "alpha of the length penalty (Wu et al. 2016: 0.6 to 1); 0: none, "
                "larger favours longer translations")
-    add_option(group, "max_length", None, "maximum length of a translation in tokens (default: 2 S + 10, of a source "
-               "of S tokens); with --long, of a source, too", type=int)
+    add_option(group, "max_length", None, "maximum length of a translation in tokens, </s> included (default: 2 S + 10 "
+               "of a source of S tokens, but at least --min-length + 10); with --long, of a source, too", type=int)
+    add_option(group, "min_length", 0, "minimum length of a translation in tokens before </s>")
+    add_option(group, "no_repeat_ngram", 0, "leave out translations in which N tokens (words, or pieces of words) in a "
+               "row come twice; 0: none")
     add_option(group, "long", None, "what to do with a source line of more than --max-length tokens, or of more than "
                "fit into memory or than the model knows: crop it, skip it (an empty line), or stop (default: crop, but "
                "only what does not fit)", choices=LONG)
@@ -179,7 +182,12 @@ def add_search_options(group: Any) -> None:
 
 def search_options(args: argparse.Namespace) -> dict[str, Any]:
     """The values of `add_search_options`, as Translator.translate takes them."""
-    return {"beam_size": args.beam, "length_penalty": args.length_penalty, "max_length": args.max_length,
+    return {"beam_size": args.beam, "length_penalty": args.length_penalty, **sampling_options(args)}
+
+
+def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of them that are not of a beam."""
+    return {"max_length": args.max_length, "min_length": args.min_length, "no_repeat_ngram_size": args.no_repeat_ngram,
             "batch_size": args.batch_size}
 
 

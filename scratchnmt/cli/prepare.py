@@ -23,8 +23,9 @@ from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
-from ..errors import InputError
-from ..files.run_folder import CORPUS, STATE, Run, RunFolder
+from ..errors import InputError, shown
+from ..files.run_folder import CONFIG, CORPUS, STATE, Run, RunFolder
+from ..files.run_folder import MODEL as WEIGHTS
 from ..kernels import choose
 from ..metrics import check_tokenizer
 from ..models.config import NMTConfig
@@ -119,6 +120,9 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     """
     ranks = ranks or Ranks()
     run = folder.read()
+    _check_noted(folder, run.data)
+    folder.check_room(STATE, run)
+    _check_memory(run.config, run.dtype)
     given = {**given, **started_from(given)}
     started_with = TrainingOptions.from_dict(run.training).to_dict()
     before = {**_SUBWORDS_BEFORE, **defaults(FIRST), **run.data, **run.config.to_dict(), **started_with,
@@ -149,6 +153,17 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options,
                     doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize)))
+
+
+def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:
+    """InputError if config.json tells of a file or a limit what no command line can have told."""
+    for name in {*DATA_FILES, *DATA_TABLES, *FIRST, "columns", "max_length"} & told.keys():
+        value = told[name]
+        right = value is None and name != "columns" or isinstance(value, str) and "\0" not in value
+        if name == "max_length":
+            right = value is None or type(value) is int and value > 0
+        if not right:
+            raise InputError(f"{folder / CONFIG} is damaged: {name} is {shown(value)}")
 
 
 def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
@@ -270,7 +285,9 @@ def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any])
     """The run whose weights a new one starts with; InputError for a choice that these do not allow."""
     if os.path.realpath(first["init_from"]) == os.path.realpath(folder.path):
         raise InputError(f"--init-from {folder} is the folder of the new run itself: choose another --out")
-    run = RunFolder(first["init_from"]).read()
+    begun = RunFolder(first["init_from"])
+    run = begun.read()
+    begun.check_room(WEIGHTS, run)
     before = {**run.config.to_dict(), "dtype": run.dtype}
     for name in MODEL:
         if not goes_with(name) and given.get(name, before[name]) != before[name]:

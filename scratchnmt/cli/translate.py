@@ -28,6 +28,7 @@ from .parser import (
     computing,
     long_lines,
     replacing,
+    sampling_options,
     search_options,
     warn,
 )
@@ -137,7 +138,7 @@ def _results(translator: Any, lines: Iterable[str], shared: dict[str, Any], args
     if not args.sample:
         return translator.stream(lines, n_best=args.n_best, **search_options(args), **shared)
     drawn = translator.sample(lines, temperature=args.temperature, top_k=args.top_k, seed=args.seed,
-                              max_length=args.max_length, batch_size=args.batch_size, **shared)
+                              **sampling_options(args), **shared)
     return (text for text, _ in drawn)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError, did_you_mean, listed
+from ..errors import InputError, did_you_mean, listed, printable
 from ..files.reading import parse_json
 
 LOOKED_AT = 20  # lines that tell whether a file is a table
@@ -41,14 +41,17 @@ class Column(os.PathLike):
         """The column's text in line `number`; InputError, naming both, if there is none.  Of a blank line it is ""."""
         if not line.strip():
             return ""
-        return self._cell(line, number) if self.name.isdigit() else self._value(line, number)
+        return self._cell(line, number) if self._is_number() else self._value(line, number)
 
     def command(self) -> str:
         """What one types to have the column alone."""
-        if self.name.isdigit():
+        if self._is_number():
             return f"cut -f{self.name} {shlex.quote(self.path)}"
         key = self.name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", self.name) else json.dumps(self.name)
         return f"jq -r {shlex.quote(f'.{key}')} {shlex.quote(self.path)}"
+
+    def _is_number(self) -> bool:
+        return re.fullmatch("0*[1-9][0-9]{,8}", self.name) is not None
 
     def _cell(self, line: str, number: int) -> str:
         cells = line.split("\t")
@@ -86,7 +89,7 @@ def check_is_no_table(path: os.PathLike | str, lines: Sequence[str]) -> None:
         what, example = f"{tabs.pop() + 1} columns separated by tabs", "1,2"
     elif all(line.startswith('{"') and line.rstrip().endswith("}") for line in lines):
         keys = list(parse_json(lines[0], f"{name}, line 1"))
-        what, example = f"JSON lines with the keys {listed(keys)}", ",".join(keys[:2])
+        what, example = f"JSON lines with the keys {listed(keys)}", shlex.quote(printable(",".join(keys[:2])))
         first = Column(first.path, keys[0])
     else:
         return

@@ -7,6 +7,7 @@ Mikolov et al. 2013; Pennington, Socher & Manning 2014.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -15,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .text import open_text, raw_lines, unreadable
+from .text import file_status, open_text, raw_lines, unreadable
 from .vocab import SPECIALS, SentencePieceVocabulary, Vocabulary, composed
 
+_NUMBER = re.compile(rb"\d{1,9}")
 _BEGINS_A_WORD = "\u2581"  # the first letter of a piece that does
 
 
@@ -36,6 +38,7 @@ def read_embeddings(path: str | os.PathLike, vocabulary: Vocabulary, size: int) 
     of its words begin with U+2581).  Raises InputError, naming the file and the line, if its vectors have another
     size or are none, and if it has no token of the vocabulary.
     """
+    file_status(path)  # no pipe, which several processes would share
     tokens = {vocabulary.token(i): i for i in range(len(SPECIALS), len(vocabulary))}
     if not isinstance(vocabulary, SentencePieceVocabulary):
         return _embeddings(path, _vectors(path, tokens.keys(), size), tokens)
@@ -58,7 +61,7 @@ def _vectors(path: str | os.PathLike, wanted: AbstractSet[str], size: int) -> di
     for number, line in enumerate(_lines(path), start=1):
         if number == 1:
             columns = line.split()
-            told = int(columns[1]) if len(columns) == 2 and columns[1].isdigit() else len(columns) - 1
+            told = int(columns[1]) if len(columns) == 2 and _NUMBER.fullmatch(columns[1]) else len(columns) - 1
             if told != size:
                 raise InputError(f"{path} has vectors of {told} numbers, expected {size}: choose --embed-size {told}"
                                  if told > 1 else f"{path}, line 1: {_EXPECTED}")

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -24,13 +24,15 @@ _NAME = 50  # characters of a name that a temporary name repeats: names of 255 b
 
 
 @contextmanager
-def replace_file(path: AnyPath, *, like: AnyPath | None = None) -> Iterator[Path]:
+def replace_file(path: AnyPath, *, like: AnyPath | None = None,
+                 salvage: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Inside `with`, the path of a new empty file, which takes the place of `path` at the end.
 
     Mode and owner are those of the file that is replaced; if there is none, those of `like`.  Meanwhile nobody can read
     the new file who cannot read it in the end.  A link stays one: the file that it leads to is replaced.  What is no
     regular file, such as a device or a pipe, is written directly.  Raises WriteError if the file cannot be written.
-    After an error nothing has changed.
+    After an error nothing has changed; `salvage` is called with the new file before that is removed, also if it was
+    whole and could not take its place.
     """
     path = Path(path)
     if path.parent == Path("/dev") or os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout may be a file
@@ -42,9 +44,14 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None) -> Iterator[Path
         access = _access(path) or (like and _access(like))
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, access.mode & 0o777 | 0o200 if access else 0o666))
         access = access or _access(new)  # a library may put a file of its own in its place
-        yield new
-        _give(new, access)
-        _move(new, path)
+        try:
+            yield new
+            _give(new, access)
+            _move(new, path)
+        except BaseException:
+            if salvage:
+                salvage(new)
+            raise
 
 
 def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:

@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -74,7 +75,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         if resume and overwrite:
             raise InputError("resume and overwrite exclude each other")
         self.path, self.resume, self.overwrite = Path(path), resume, overwrite
-        self._digest: str | None = None
+        self._known: dict[str, Any] | None = None
         self._lock = ExitStack()
 
     def __str__(self) -> str:
@@ -146,7 +147,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                             "dtype": str(model.params.flat.dtype), "vocabularies": names,
                             "checksums": {name: _file_checksum(self / name) for name in names.values()},
                             "training": dict(training or {}), "data": dict(data or {})})
-        self._digest = None
 
     def update_options(self, training: Mapping[str, Any]) -> None:
         """Write the training options that a resumed run goes on with into config.json."""
@@ -181,12 +181,15 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def digest(self) -> str:
         """What tells one model from another: a SHA-256 of its configuration and vocabularies, as config.json has them.
 
-        It is asked for once, so that whoever edits config.json meanwhile stops no run.
         """
-        if self._digest is None:
-            content = self._read_config()
-            self._digest = checksum_of({name: content[name] for name in _OF_THE_MODEL})
-        return self._digest
+        return checksum_of({name: self._config[name] for name in _OF_THE_MODEL})
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """config.json, read once, so that whoever edits it meanwhile stops no run."""
+        if self._known is None:
+            self._known = self._read_config()
+        return self._known
 
     # weights and states
 
@@ -196,19 +199,23 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def checkpoints(self) -> list[Path]:
         """The folders of the models that are kept, oldest first."""
-        folders = [path for path in (self / CHECKPOINTS).glob("step-*") if path.name[len("step-"):].isdigit()]
-        return sorted(folders, key=lambda path: int(path.name[len("step-"):]))
+        return sorted((path for path in (self / CHECKPOINTS).glob("step-*") if _step(path) >= 0), key=_step)
 
     def keep_model(self, step: int, params: Mapping[str, Array], most: int) -> None:
         """Write the weights of a step into a folder of their own, and leave the `most` newest of such folders."""
-        folder = self / CHECKPOINTS / f"step-{step}"
-        if not folder.exists():
-            with replace_folder(folder) as new:
-                for name in {CONFIG, *self._read_config()["vocabularies"].values()}:
-                    copy_file(self / name, new / name)
-                write_tensors(new / MODEL, params, {"config": self.digest()})
+        with replace_folder(self / CHECKPOINTS / f"step-{step}", overwrite=True) as new:
+            write_atomically(new / CONFIG, bytes_with_checksum(self._config))
+            for name in set(self._config["vocabularies"].values()):
+                copy_file(self / name, new / name)
+            write_tensors(new / MODEL, params, {"config": self.digest()})
         for old in self.checkpoints()[:-most]:
             remove_folder(old)
+
+    def forget_models(self, after: int) -> None:
+        """Remove the models of later steps than `after`, to which a run that went back may never come again."""
+        for folder in self.checkpoints():
+            if _step(folder) > after:
+                remove_folder(folder)
 
     def read_weights(self, run: Run) -> dict[str, np.ndarray]:
         """The weights of the run that was read, by name; InputError if they are missing, damaged or another model's."""
@@ -216,6 +223,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self / MODEL} is not there: the run in {self} has had no validation yet; resume it")
         shapes = {name: (run.dtype, shape) for name, shape in run.config.shapes().items()}
         return self._read_tensors(MODEL, shapes)[0]
+
+    def check_room(self, name: str, run: Run) -> None:
+        """InputError if a tensor file is too small for the weights that config.json tells, before these are made."""
+        weights = sum(map(prod, run.config.shapes().values()))
+        if self.has(name) and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
+            raise InputError(f"{self / name} does not belong to the {CONFIG} beside it, which tells of {weights:,} "
+                             "weights: it has no room for them")
 
     def save_state(self, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
         """Write everything that the next step depends on."""
@@ -261,6 +275,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         if len(data) > _CONFIG_LIMIT:
             raise WriteError(f"{self / CONFIG} would be too long to be read again: {len(data):,} bytes")
         write_atomically(self / CONFIG, data)
+        self._known = dict(content)
 
     def _read_config(self) -> dict[str, Any]:
         path = self / CONFIG
@@ -301,6 +316,12 @@ def _check_content(path: Path, content: Any) -> None:
             raise InputError(f"{path} is damaged: {name} is {shown(content[name]) if name in content else 'missing'}")
     if content["dtype"] not in ("float32", "float64"):
         raise InputError(f"{path} is damaged: dtype is {shown(content['dtype'])}, expected float32 or float64")
+
+
+def _step(folder: Path) -> int:
+    """Of a folder of CHECKPOINTS; -1 if it is somebody else's."""
+    number = folder.name.removeprefix("step-")
+    return int(number) if number.isdecimal() and len(number) < 20 else -1
 
 
 def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:

@@ -75,7 +75,7 @@ class NMTConfig:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
                      "window"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
             if value > (most := _MOST.get(name, value)):
                 raise InputError(f"{name} is {value}, expected at most {most}")

@@ -28,18 +28,21 @@ import numpy as np
 from ..arrays import Array, array_module, to_device
 from ..data.vocab import BOS, EOS
 from ..errors import InputError
+from .constraints import constrained
 from .model import SearchedModel, State
 from .rows import reduce_rows, top_k
 from .trellis import RANK, Ended, Hypothesis, Trellis
 
 
 def greedy_search(model: SearchedModel[State], src: Array, src_lengths: Array, *,
-                  max_steps: Any = 70, keep_attention: bool = True) -> list[Hypothesis]:
+                  max_steps: Any = 70, min_length: int = 0, no_repeat_ngram_size: int = 0,
+                  keep_attention: bool = True) -> list[Hypothesis]:
     """For each of B sentences the translation that takes the most probable token at every step.
 
     Arguments as in `beam_search`, of which this is the case of beam_size 1 and length_penalty 0.
     """
-    found = beam_search(model, src, src_lengths, beam_size=1, max_steps=max_steps, keep_attention=keep_attention)
+    found = beam_search(model, src, src_lengths, beam_size=1, max_steps=max_steps, min_length=min_length,
+                        no_repeat_ngram_size=no_repeat_ngram_size, keep_attention=keep_attention)
     return [hypotheses[0] for hypotheses in found]
 
 
@@ -52,6 +55,8 @@ def beam_search(
     max_steps: Any = 70,
     length_penalty: float = 0.0,
     n_best: int = 1,
+    min_length: int = 0,
+    no_repeat_ngram_size: int = 0,
     keep_attention: bool = True,
 ) -> list[list[Hypothesis]]:
     """The (up to) n_best translations of each of B sentences, best first.
@@ -59,16 +64,19 @@ def beam_search(
     src (S, B) token ids, best on the host, src_lengths (B,) in any order.  max_steps bounds the
     tokens of a translation, </s> included: one number, or one for each sentence.  Translations without
     </s> are returned only for a sentence of which none has ended within max_steps.  length_penalty is
-    the alpha of (3); the scores returned are without it.  keep_attention: False leaves the attention out of
-    the hypotheses, which takes most of the memory, beam_size S numbers a token.
+    the alpha of (3); the scores returned are without it.  min_length and no_repeat_ngram_size leave out
+    translations with fewer tokens before </s>, and with an n-gram of that size twice (see constraints.py);
+    0 leaves out none.  keep_attention: False leaves the attention out of the hypotheses, which takes most of the
+    memory, beam_size S numbers a token.
 
     model: see SearchedModel.  It encodes once; the logits of its steps are overwritten here.
 
-    Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty;
-    FloatingPointError if the logits of a sentence are not finite.
+    Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty or constraint, a
+    min_length that max_steps leaves no room for; FloatingPointError if the logits of a sentence are not finite.
     """
     check_options(max_steps, beam_size, length_penalty, n_best)
     limits = np.broadcast_to(to_device(max_steps, "cpu"), src.shape[1])
+    model = constrained(model, limits, min_length, no_repeat_ngram_size)
     most, last_steps = int(limits.max()), set(limits.tolist())
     xp = array_module(model.params.flat)
     limits = xp.asarray(limits)

@@ -27,6 +27,7 @@ import numpy as np
 from ..arrays import Array, array_module, to_device
 from ..data.vocab import BOS, EOS
 from ..errors import InputError
+from .constraints import constrained
 from .model import SearchedModel, State
 from .rows import reduce_rows
 from .rows import top_k as k_highest
@@ -42,20 +43,24 @@ def sample(
     temperature: float = 1.0,
     top_k: int = 0,
     max_steps: Any = 70,
+    min_length: int = 0,
+    no_repeat_ngram_size: int = 0,
 ) -> list[Hypothesis]:
     """For each of B sentences a translation drawn by (1); its score is its log-probability under the model.
 
     That is the model's own, whatever temperature and top_k (0: all words) drew it.  rng, of the host: one
-    generator, which gives each sentence a child of its own, or a list of one for each.  model, src, src_lengths and
-    max_steps as in `beam_search`; a translation that has not ended within max_steps is returned without </s>.
+    generator, which gives each sentence a child of its own, or a list of one for each.  The rest as in `beam_search`:
+    what min_length and no_repeat_ngram_size forbid is not drawn from, and a translation that has not ended within
+    max_steps is returned without </s>.
 
-    Raises InputError for a temperature that is not above 0, a negative top_k, max_steps below 1, and another number
-    of generators than of sentences; FloatingPointError if logits are not finite.
+    Raises InputError for a temperature that is not above 0, a negative top_k or constraint, max_steps below 1 or not
+    above min_length, and another number of generators than of sentences; FloatingPointError if logits are not finite.
     """
     check_sampling(temperature, top_k)
     limits = np.broadcast_to(to_device(max_steps, "cpu"), src.shape[1])
     if limits.min() < 1:
         raise InputError(f"max_steps must be at least 1, not {limits.min()}")
+    model = constrained(model, limits, min_length, no_repeat_ngram_size)
     xp = array_module(model.params.flat)
     uniform = xp.asarray(_uniform(rng, limits))
     limits = xp.asarray(limits)

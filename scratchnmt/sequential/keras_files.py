@@ -376,7 +376,7 @@ def _check_strings(data: bytes) -> None:
     to a multiple of 8.  Number 0 is free space, whose length counts its own 16 bytes (HDF5's format, III.E).
     """
     sizes = data[13:15] if data[8:9] < b"\x02" else data[9:11]  # of addresses and lengths, by the header's version
-    if len(data) < 16 or sizes != b"\x08\x08":
+    if not data.startswith(HDF5) or sizes != b"\x08\x08":
         raise InputError("it is damaged: its header is none that Keras writes")
     whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
     heap, most = data.find(b"GCOL\x01"), len(data) // 16  # entries, since heaps do not lie in one another

@@ -146,6 +146,7 @@ class Trainer:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
         self.folder.sweep()
+        self.folder.forget_models(after=state.step)
         self.folder.write_metrics(state.history)
         if state.step == state.best_step and state.history:
             self._write_best()

@@ -50,6 +50,13 @@ def test_what_a_line_lacks_is_told(tmp_path, content, column, sentence):
         read_lines(Column(str(tmp_path / "f"), column))
 
 
+@pytest.mark.parametrize("name", ["0", "00", "\u00b2", "\u0663", "-1", "1.0", "9" * 5000])
+def test_what_is_no_number_of_a_column_is_refused(tmp_path, name):
+    (tmp_path / "f").write_text("a\tb\n")
+    with pytest.raises(InputError, match="f, line 1 is not a JSON object with the key"):
+        read_lines(Column(str(tmp_path / "f"), name))
+
+
 def test_a_line_feed_in_json_ends_no_line(tmp_path):
     (tmp_path / "f").write_text('{"en": "a\\nb"}\n')
     assert read_lines(Column(str(tmp_path / "f"), "en")) == ["a b"]
@@ -59,7 +66,8 @@ def test_a_line_feed_in_json_ends_no_line(tmp_path):
     ("a b\tc\n" * 3, "2 columns separated by tabs", "1,2", ["a b"] * 3),
     ("a b\tc\td\n" * 50, "3 columns", "1,2", ["a b"] * 50),
     ('{"en": "a b", "de": "c"}\n' * 30, "JSON lines with the keys en, de", "en,de", ["a b"] * 30),
-    ('{"my key": "a b", "de": "c"}\n' * 3, "JSON lines", "my key,de", ["a b"] * 3),
+    ('{"my key": "a b", "de": "c"}\n' * 3, "JSON lines", "'my key,de'", ["a b"] * 3),
+    ('{"\\u001b[2J": "a b", "$(ls)": "c"}\n' * 3, "JSON lines", r"'\?\[2J,\$\(ls\)'", ["a b"] * 3),
 ])
 def test_a_table_is_no_text_and_the_command_that_is_advised_makes_one(tmp_path, content, what, columns, first):
     path = tmp_path / "the pairs"

@@ -1,6 +1,7 @@
 """Vectors in the text format of GloVe and word2vec, and what such files hold in practice."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ def test_gzip(tmp_path):
     ("cat 1 2 x\n", "line 1: expected a word and its numbers"),
     ("cat 1 nan 3\n", "line 1 has a number that is not finite"),
     ("house 1 2 3\n", "has no vector for any of the 5 words"),
+    ("9 " + "9" * 5000 + "\ncat 1 2 3\n", "line 1: expected a word and its numbers"),
     ("", "has no vector for any"), ("cat\n", "line 1: expected a word and its numbers"),
     (b"3 3\ncat \x00\x00\x80?\x00\x00\x80?\x00\x00\x80?\n", "vectors.txt, line 2"),  # word2vec's binary form
     (b"\x1f\x8b\x08\x00", "damaged gzip"),
@@ -63,6 +65,12 @@ def test_what_is_wrong_is_named(tmp_path, content, words):
         read(tmp_path, content)
     with pytest.raises(InputError, match="absent does not exist"):
         read_embeddings(tmp_path / "absent", WORDS, 3)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is not a regular file"):
+        read_embeddings(tmp_path / "pipe", WORDS, 3)
 
 
 def test_subwords_have_the_vectors_of_whole_words_or_of_pieces(tmp_path):

@@ -39,6 +39,21 @@ def test_search_finds_the_same_on_both(case):
         same(other, expected)
 
 
+@pytest.mark.parametrize("constraints", [dict(min_length=4), dict(no_repeat_ngram_size=1),
+                                         dict(min_length=3, no_repeat_ngram_size=2)], ids=str)
+def test_constraints_forbid_the_same_on_both(constraints):
+    src, src_lengths, _ = batch()
+    found, options = [], dict(max_steps=[5, 8, 6, 5], **constraints)
+    for device in ("cpu", "cuda"):
+        searched = model(device=device, seed=2, dtype="float64")
+        found.append(beam_search(searched, src, src_lengths, beam_size=3, n_best=3, **options) + [
+            [h] for h in sample(searched, src, src_lengths, rng=np.random.default_rng(3), **options)])
+    same(found[1], found[0])
+    assert [h.value for some in found[0] for h in some] != [
+        h.value for some in beam_search(searched, src, src_lengths, beam_size=3, n_best=3, max_steps=[5, 8, 6, 5])
+        for h in some]
+
+
 @pytest.mark.parametrize("beam_size", [1, 5])
 def test_translations_are_the_same_on_both(tmp_path, beam_size):
     saved = model(seed=1)
@@ -63,12 +78,13 @@ def test_a_search_that_runs_out_of_memory_says_what_to_lower(machine):
         translator.translate(LINES)
 
 
-def test_a_step_of_a_search_waits_once_for_the_device(machine):
+@pytest.mark.parametrize("constraints", [{}, dict(min_length=2, no_repeat_ngram_size=2)], ids=str)
+def test_a_step_of_a_search_waits_once_for_the_device(machine, constraints):
     src, src_lengths, _ = batch()
     searched, waits = model(device="cuda"), {}
     for steps in (4, 9):
         machine.waits.clear()
-        found = beam_search(searched, src, src_lengths, beam_size=3, max_steps=steps)
+        found = beam_search(searched, src, src_lengths, beam_size=3, max_steps=steps, **constraints)
         assert max(len(h.attention) for some in found for h in some) == steps
         waits[steps] = len(machine.waits)
     assert waits[9] - waits[4] == 5, "\n".join(machine.waits)

@@ -1,13 +1,17 @@
 """A --resume that is refused, for whatever reason, leaves every file of the folder as it was."""
 
+import json
 import os
+import re
 import shutil
 
 import pytest
 from tiny_run import of, two_texts
 
+from scratchnmt.cli import prepare
 from scratchnmt.cli.choices import add_arguments
 from scratchnmt.cli.parser import Parser
+from scratchnmt.files.reading import bytes_with_checksum
 from scratchnmt.files.run_folder import FolderLock
 from scratchnmt.training.plan import FIXED
 
@@ -128,6 +132,28 @@ def test_a_damaged_or_missing_file(call, run, text, name, moved):
         refused(call, run, *place)
     (run / name).unlink()
     refused(call, run, *place)
+
+
+@pytest.mark.parametrize("section, name, value", [
+    ("data", "columns", 5), ("data", "columns", None), ("data", "valid_src", 0), ("data", "train_src", ["a"]),
+    ("data", "train_tgt", "a\0b"), ("data", "train_tsv", {}), ("data", "init_from", 1), ("data", "max_length", "9"),
+    ("data", "max_length", 0), ("model", "embed_size", 10**30), ("model", "layers", True),
+    ("model", "hidden_size", 4000),  # 500 MB
+])
+def test_a_config_with_the_right_checksum_and_content_that_is_not(call, run, section, name, value, monkeypatch):
+    content = json.loads((run / "config.json").read_bytes())
+    content[section][name] = value
+    (run / "config.json").write_bytes(bytes_with_checksum(content))
+    monkeypatch.setattr(prepare, "NMT", None)  # nothing may be made of such sizes
+    err = refused(call, run)
+    assert re.search(f"{name.replace('_', '[-_]')} is|no room", err) and len(err) < 3000
+
+
+def test_what_a_config_tells_does_not_reach_the_terminal_as_it_is(call, run):
+    content = json.loads((run / "config.json").read_bytes())
+    content["data"]["valid_src"] = "\x1b[2J"
+    (run / "config.json").write_bytes(bytes_with_checksum(content))
+    assert "\\x1b[2J does not exist" in refused(call, run)
 
 
 def test_a_state_of_another_model(call, run, text, tmp_path, main):

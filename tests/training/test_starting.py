@@ -285,6 +285,30 @@ def test_a_killed_run_keeps_what_the_uninterrupted_one_keeps(tmp_path, monkeypat
         assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
+def test_a_run_that_goes_back_keeps_no_models_of_the_way_that_it_left(tmp_path):
+    train_by_hand(tmp_path / "run", valid_every=2, max_steps=4)
+    (tmp_path / "run" / run_folder.STATE).rename(tmp_path / "earlier")
+    train_by_hand(tmp_path / "run", valid_every=2, max_steps=10, keep=3, overwrite=True)
+    (tmp_path / "earlier").rename(tmp_path / "run" / run_folder.STATE)  # with another rate
+    train_by_hand(tmp_path / "run", valid_every=2, max_steps=8, keep=3, learning_rate=0.001, resume=True)
+    assert [path.name for path in RunFolder(tmp_path / "run").checkpoints()] == ["step-4", "step-6", "step-8"]
+    kept = weights(tmp_path / "run" / "checkpoints" / "step-8")
+    assert np.array_equal(kept, weights_at(tmp_path / "run"))
+
+
+def test_whoever_edits_the_config_meanwhile_stops_no_run_and_spoils_no_model(tmp_path, monkeypatch):
+    keep = RunFolder.keep_model
+
+    def edited(self, step, *rest):
+        config.write_text("{}")
+        keep(self, step, *rest)
+
+    config = tmp_path / "run" / "config.json"
+    monkeypatch.setattr(RunFolder, "keep_model", edited)
+    train_by_hand(tmp_path / "run", valid_every=2, max_steps=4, keep=2)
+    assert np.array_equal(weights(tmp_path / "run" / "checkpoints" / "step-4"), weights_at(tmp_path / "run"))
+
+
 def test_a_new_run_does_not_mix_with_what_another_kept(tmp_path):
     train_by_hand(tmp_path, valid_every=2, max_steps=6, keep=9)
     train_by_hand(tmp_path, valid_every=3, max_steps=6, overwrite=True)
