@@ -133,7 +133,7 @@ class Translator:
         word with the most attention in the place of <unk>, or what the dictionary has for that word (see
         scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found,
         with spaces between, for `score`.  remove_bpe: the words are parts of words, of a text that was segmented
-        before training, and are joined (see scratchnmt.data.segmented).  long: what becomes of a source of more
+        before training, and are joined (see scratchnmt.data.vocab).  long: what becomes of a source of more
         tokens than it allows, than the model knows places for (score "location") or than a search that fits
         into memory (see scratchnmt.long_lines); skipped, it gives what a blank line gives.
 

@@ -24,9 +24,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .data.segmented import joiner
 from .data.text import read_lines
-from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, split_words
+from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, joiner, split_words
 from .errors import ArgumentError, InputError
 from .search import Ensemble, Hypothesis
 
@@ -37,7 +36,7 @@ def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unk
            dictionary: Mapping[str, str] | None, pieces: bool = False, remove_bpe: bool = False) -> Writer:
     """How a translation becomes text: as the vocabulary decodes it, with its unknown words replaced, or as its tokens.
 
-    remove_bpe: then its words, which are parts of words, are joined (see data/segmented.py).
+    remove_bpe: then its words, which are parts of words, are joined (see data/vocab.py).
 
     Raises InputError for a dictionary that would not be used, a model without attention, vocabularies of pieces, words
     that are no parts, and tokens with their unknown words replaced or joined.

@@ -15,9 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from scratchnmt import NMT
-from scratchnmt.data.corpus import Corpus
+from scratchnmt.data.corpus import Corpus, Epoch
 from scratchnmt.data.encode import encode_parallel
-from scratchnmt.data.epoch import Epoch
 from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.optim import SGD, Adam, clip_factor, global_norm

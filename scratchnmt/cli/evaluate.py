@@ -64,8 +64,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data.encode import encode_parallel
-    from ..data.segmented import joiner
     from ..data.text import check_is_no_table, check_parallel, read_lines
+    from ..data.vocab import joiner
     from ..translate import Translator
     from . import doubts
     from .output import check_output, write_lines

@@ -29,7 +29,8 @@ NORMALIZATIONS = ("identity", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf")  # S
 VOCABULARY_LIMIT = 1 << 27  # bytes of a file: some million words; a larger one is neither written nor read
 _FORMAT, _VERSION = "scratchnmt words", 1
 _MOST_COMPOSED = 1000  # characters
-_SPACE = "\u2581"  # as SentencePiece writes it
+_SPACE = "\u2581"  # as SentencePiece writes it, before a word
+_GOES_ON = "@@"  # as subword-nmt writes at the end of a part that is not the last of a word
 _NEVER_PIECES = "\0\t\r\n\x1f\u2585"  # SentencePiece has uses of its own for them, or leaves out lines with them
 _FEW = 256  # characters: an alphabet or two with digits and punctuation
 _CLUSTER = re.compile("\\S[\u0300-\u036f]*|[^\\S ]")  # a character and the accents upon it, or an odd space
@@ -390,3 +391,32 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         return WordVocabulary(word for word in words if word not in SPECIALS)
     except ArgumentError as error:
         raise InputError(f"{path} is not a list of words: {error}") from error
+
+
+def joined_by_end(text: str) -> str:
+    """A line without the marks of subword-nmt; one at its end is dropped, too."""
+    return re.sub(f"{_GOES_ON}( |$)", "", text)
+
+
+def joined_by_begin(text: str) -> str:
+    """A line without the marks of SentencePiece."""
+    return text.replace(" ", "").replace(_SPACE, " ").strip(" ")
+
+
+def joiner(vocab: Vocabulary) -> Callable[[str], str]:
+    """The function that joins the parts that a vocabulary's words are, of a text that was segmented before training.
+
+    subword-nmt (Sennrich et al. 2016) ends each part but a word's last in "@@", "low@@ er c@@ ost"; SentencePiece (Kudo
+    & Richardson 2018) writes U+2581 in the place of spaces, and a space between all parts, "▁low er ▁c ost".
+    InputError if the words are no parts.
+    """
+    if isinstance(vocab, SentencePieceVocabulary):
+        raise InputError("remove_bpe is for text that was segmented elsewhere (train --vocab word): the pieces of this "
+                         "model's own vocabulary are joined anyhow")
+    words = [vocab.token(id) for id in range(len(vocab))]
+    if any(word.startswith(_SPACE) for word in words):
+        return joined_by_begin
+    if any(word.endswith(_GOES_ON) for word in words):
+        return joined_by_end
+    raise InputError(f'remove_bpe: no word of the target vocabulary ends in "{_GOES_ON}" or begins with '
+                     f'"{_SPACE}": this model\'s text was not segmented, leave it out')

@@ -11,12 +11,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 from .. import optim
-from ..data.corpus import Corpus, LeftOut
+from ..data.corpus import Corpus, Epoch, LeftOut
 from ..data.encode import encode_parallel
-from ..data.epoch import Epoch
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
+from ..models.config import NMTConfig
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
@@ -49,6 +49,9 @@ class Fixed(NamedTuple):
 _WITH_ITS_WEIGHTS = "start another run, to which --init-from {folder} gives the weights of this one"
 _ANEW = "start another run"
 
+_OF_THE_LOSS = "dropout embed_dropout label_smoothing"
+_OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_OF_THE_LOSS.split()}
+                                - {"src_vocab_size", "tgt_vocab_size", "init"}))
 FIXED = (
     Fixed("train_src train_tgt valid_src valid_tgt train_tsv valid_tsv columns",
           "it goes on with the text that it began with, wherever that lies", _WITH_ITS_WEIGHTS),
@@ -58,11 +61,10 @@ FIXED = (
     Fixed("average", "the moving average so far is of it", _WITH_ITS_WEIGHTS),
     Fixed("metric tokenize", "the best model so far was chosen by it", _WITH_ITS_WEIGHTS),
     Fixed("max_length", "the training text would be another one", _WITH_ITS_WEIGHTS),
-    Fixed("dropout embed_dropout label_smoothing", "the loss would be another one", _WITH_ITS_WEIGHTS),
+    Fixed(_OF_THE_LOSS, "the loss would be another one", _WITH_ITS_WEIGHTS),
     Fixed("vocab vocab_size min_count joint_vocab normalization character_coverage user_symbol src_vocab tgt_vocab",
           "the embeddings are those of the tokens of its vocabularies", _ANEW),
-    Fixed("embed_size hidden_size layers bidirectional score attention window query feed readout max_source "
-          "reverse_source tie_embeddings dtype", "the weights are those of such a model", _ANEW),
+    Fixed(_OF_THE_MODEL, "the weights are those of such a model", _ANEW),
     Fixed("init init_from src_embeddings tgt_embeddings", "only a new run has first weights", _ANEW),
 )
 _ROWS = {name: row for row in FIXED for name in row.options.split()}

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from scratchnmt.data import encode, epoch
-from scratchnmt.data.corpus import BLOCK, Corpus, header_bytes
+from scratchnmt.data.corpus import BLOCK, Corpus, Epoch, header_bytes
 from scratchnmt.data.encode import encode_parallel, open_or_build
-from scratchnmt.data.epoch import Epoch
 from scratchnmt.data.text import Text
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError, WriteError

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from scratchnmt.data.corpus import Epoch
 from scratchnmt.data.encode import open_or_build
-from scratchnmt.data.epoch import Epoch
 from scratchnmt.data.text import Text
 from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary

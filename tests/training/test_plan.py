@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from tiny_run import PER_EPOCH, At, Killed, data, essence, kill, options, run
 
-from scratchnmt.data.corpus import Corpus
-from scratchnmt.data.epoch import Epoch
+from scratchnmt.data.corpus import Corpus, Epoch
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.training.plan import Plan
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.checkpoint import save_model
-from scratchnmt.data.segmented import joined_by_begin, joined_by_end, joiner
-from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
+from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary, joined_by_begin, joined_by_end, joiner
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
 from scratchnmt.translate import Translator

@@ -1,7 +1,8 @@
-"""Local attention: a step looks at the D words on each side of one place in the source, and at nothing else.
+"""Local attention, predictive ("local-p"): a step predicts where it looks.
 
-Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  The source stands in the middle of zeros, so
-that every window lies inside it.  All else is global attention, on windows.
+Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  The Gaussian around the predicted place is
+what it is learnt by.  Each query has a window of its own, which is copied out of the padded source; on the way back
+it is taken again, so that it need not be kept.
 """
 
 from __future__ import annotations
@@ -16,45 +17,11 @@ from ...ops.attention import AttentionStepCache
 from ...ops.local import PredictPlaceCache
 from ...ops.packing import Packing
 from ...ops.plain import Kernels
-from .global_attention import GlobalAttention
+from .monotonic import LocalAttention
 from .scores import SCORES, Concat
 
 if TYPE_CHECKING:
     from ..config import NMTConfig
-
-
-class LocalAttention(GlobalAttention):
-    """keys (B, P, A), values (B, P, M), mask (B, P) of the padded source, P = S + 3D + 1."""
-
-    def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
-        super().__init__(config, params, h_enc, mask, kernels)
-        self.D, self.columns = config.window, 2 * config.window + 1
-        padded = kernels.local.padded
-        self.keys, self.values, self.mask = (padded(array, self.D) for array in (self.keys, self.values, self.mask))
-
-    def _inside(self, array: Array) -> Array:
-        return self.kernels.rows.contiguous(self.kernels.local.inside(array, self.D))
-
-
-class MonotonicAttention(LocalAttention):
-    """Monotonic ("local-m"): step t looks around source word t, so that every window is a slice of the source."""
-
-    def _window(self, t: int, n: int) -> Any:
-        return self.kernels.local.window_at(t, n, self.mask.shape[1], self.D)
-
-    def map(self, t: int, cache: AttentionStepCache) -> Array:
-        first = array_module(cache.weights).full(cache.weights.shape[:2], self._window(t, 1)[1].start)
-        local = self.kernels.local
-        return local.inside(local.spread(cache.weights, first, self.mask.shape[1]), self.D, axis=-1)
-
-    def backward(self, rows: Any, drows: Any, h: Array, dcontext: Array, packing: Packing,
-                 grads: Mapping[str, Array]) -> Array:
-        xp, P, by_sentence = array_module(dcontext), self.mask.shape[1], self.kernels.rows.by_sentence
-        T, B = len(packing.counts), packing.sentences
-        first = xp.minimum(xp.arange(B * T) % T, P - 2 * self.D - 1)
-        spread = self.kernels.local.spread
-        weights, dscore = (spread(by_sentence(array, packing), first, P) for array in (rows.weights, drows.dscore))
-        return self._sums(weights, dscore, drows, h, dcontext, packing, grads)
 
 
 class PredictiveCache(NamedTuple):
@@ -78,11 +45,7 @@ class PredictiveGradientRows(NamedTuple):
 
 
 class PredictiveAttention(LocalAttention):
-    """Predictive ("local-p"): a step predicts where it looks, and the Gaussian around that place is what it learns by.
-
-    Each query has a window of its own, which is copied out of the padded source; on the way back it is taken again, so
-    that it need not be kept.
-    """
+    """See `Attention` and `LocalAttention`."""
 
     def __init__(self, config: NMTConfig, params: Mapping[str, Array], h_enc: Array, mask: Array, kernels: Kernels):
         super().__init__(config, params, h_enc, mask, kernels)
