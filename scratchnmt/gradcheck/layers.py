@@ -32,6 +32,7 @@ _LISTS = {"params": ("grads", "dparams"), "parameters": ("gradients", "grads"), 
 _OPTIONS = frozenset(inspect.signature(check_gradients).parameters)
 _STATISTICS = re.compile(r"(.*\.)?(running|moving)_\w+")
 _GRADIENTS = r"_?grad(s|ients?)?"  # where a layer keeps all of them
+_TARGET = re.compile(r"t|(y_?)?true|targets?|labels?|truth|gt|ground_truth|actual|expected|wanted|real|desired")
 _RETURNED = "backward()"
 
 
@@ -69,8 +70,9 @@ class Layer:
 
     def __init__(self, layer: Any, inputs: tuple[Any, ...], settings: Mapping[str, Any],
                  wrt: Sequence[str] | str | None, update: float | None):
-        self._layer, self._settings, self._update = layer, settings, update
+        self._settings, self._update = settings, update
         self._inputs = by_position(layer.forward if hasattr(layer, "forward") else layer, inputs)
+        self._layer = layer = self._built(layer)
         self._own = _leaves(layer)
         self._sources: dict[str, str] = {}
         chosen = [wrt] if isinstance(wrt, str) else wrt
@@ -100,6 +102,21 @@ class Layer:
             gradients |= {path: (old - found[path]) / self._update for path, old in before.items()}
         return {f"d{name}" if f"d{name}" not in gradients else name: g if is_container(g) else np.array(g)
                 for name, g in gradients.items()}
+
+    def _built(self, layer: Any) -> Any:
+        """The layer, or a copy with the weights that it makes when it first runs: what later runs keep is no cache."""
+        own, running = _leaves(layer), _copied(layer)
+        self._run_on_copies(running)
+        first, built = _leaves(running), _copied(running)
+        made = [path for path, value in first.items() if path not in own and is_array(value)]
+        if made:
+            self._run_on_copies(running)
+            later = _leaves(running)
+        return _with(built, own) if any(later.get(path) is first[path] for path in made) else layer
+
+    def _run_on_copies(self, layer: Any) -> tuple[Any, Any]:
+        with global_seed():
+            return self._run(layer, copy.deepcopy(list(self._inputs.values())))
 
     def _copy(self, weights: Mapping[str, Any]) -> Any:
         """The layer with these weights, and zeros where it keeps their gradients."""
@@ -137,13 +154,14 @@ class Layer:
         """One run, and where it leaves its gradients."""
         layer = _copied(self._layer)
         before = _leaves(layer)
+        y, cache = self._run_on_copies(layer)
+        after = _leaves(layer)
         with global_seed():
-            y, cache = self._run(layer, copy.deepcopy(list(self._inputs.values())))
-            after = _leaves(layer)
             state = {path for path, value in self._own.items() if not same_bits([value], [after.get(path)])
                      or (is_array(value) and after[path] is not before[path])}
             returned = self._run_back(layer, [np.ones(np.shape(v)) for v in outputs(y)], y, cache)
-        search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters)
+        search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters,
+                        is_loss=[np.ndim(v) for v in outputs(y)] == [0])
         if self._update is not None:
             moving = _leaves(layer)
             search.sources = {path: path for path in search.own if path not in state
@@ -181,9 +199,9 @@ class Search:
     """
 
     def __init__(self, inputs: Mapping[str, Any], own: Mapping[str, Any], state: set[str], returned: Any,
-                 found: Mapping[str, Any], matters: Callable[[str], bool]):
+                 found: Mapping[str, Any], matters: Callable[[str], bool], *, is_loss: bool):
         self.inputs, self.own, self.state = inputs, _once(own), state
-        self.returned, self.found, self._does_matter = returned, found, matters
+        self.returned, self.found, self._does_matter, self._is_loss = returned, found, matters, is_loss
         self.sources: dict[str, str] = {}
         self._none: set[str] = set()  # inputs for which None was returned
         self._known: dict[str, bool] = {}
@@ -199,9 +217,9 @@ class Search:
     def by_methods(self, layer: Any) -> None:
         """The weights of params() and the gradients of grads(), in their order."""
         for weights, gradients in (("params", "grads"), ("parameters", "gradients")):
-            for i, weight in enumerate(_called(layer, weights)):
+            for key, weight in _called(layer, weights):
                 for path in [path for path, own in self.own.items() if own is weight and path not in self.sources]:
-                    where = f"{gradients}()[{i}]"
+                    where = f"{gradients}()[{key}]"
                     if where in self.found and np.shape(self.found[where]) == np.shape(weight):
                         self.sources[path] = where
 
@@ -245,6 +263,7 @@ class Search:
         """ValueError unless every weight, and every input of floats, has a gradient."""
         missing = [name for name, value in self.inputs.items() if name not in self.sources and name not in self._none
                    and any(map(is_float_array, leaves(value, name).values())) and self._matters(name)]
+        missing = [] if self._is_loss and set(self.inputs) & set(self.sources) else missing  # the rest is its data
         missing += self._unplaced()
         if missing:
             raise ValueError(
@@ -270,6 +289,8 @@ class Search:
             yield list(self.inputs) + some
         if not floats:
             yield unplaced
+        if self._is_loss and floats:
+            yield [_predicted(floats)]
 
     def _paired(self, names: Sequence[str], items: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """In order; by shape where the order does not fit, and every shape is there once."""
@@ -313,12 +334,20 @@ class Search:
 
 def _attributes(path: str) -> Iterator[str]:
     """Names of the gradient beside the value itself."""
-    *above, name = path.split(".")
-    if name in ("data", "value"):
-        yield ".".join([*above, "grad"])
-    elif not re.fullmatch(r"d?grad\w*", name):
-        for other in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}", f"g{name}", f"{name}_gradient"):
-            yield ".".join([*above, other])
+    parts = path.split(".")
+    if parts[-1] in ("data", "value"):
+        yield ".".join([*parts[:-1], "grad"])
+        return
+    for i, name in reversed(list(enumerate(parts))):  # Ws.0 has dWs.0
+        if not re.fullmatch(r"d?grad\w*|\d+", name):
+            for other in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}", f"g{name}", f"{name}_gradient"):
+                yield ".".join([*parts[:i], other, *parts[i + 1:]])
+
+
+def _predicted(names: Sequence[str]) -> str:
+    """Which input of a loss has a gradient, if one has: by its name, else the first that is not named as the target."""
+    others = [name for name in names if not _TARGET.fullmatch(name)] or names
+    return next((name for name in others if re.search("pred|hat|logit|score|out", name)), others[0])
 
 
 def _has_cache(result: Any, backward: Callable[..., Any], moves: bool) -> bool:
@@ -346,7 +375,7 @@ def _most(function: Callable[..., Any]) -> float:
 
 def _found(layer: Any, returned: Any) -> dict[str, Any]:
     """All that may be a gradient after backward, by where it lies."""
-    called = {f"{name}()[{i}]": g for name in ("grads", "gradients") for i, g in enumerate(_called(layer, name))}
+    called = {f"{name}()[{key}]": g for name in ("grads", "gradients") for key, g in _called(layer, name)}
     return _leaves(layer) | called | dict(_nodes(returned, _RETURNED))
 
 
@@ -366,9 +395,11 @@ def _in_order(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def _called(layer: Any, name: str) -> list[Any]:
+def _called(layer: Any, name: str) -> list[tuple[Any, Any]]:
+    """(key, value) of what a method returns, a dict, or anything that can be looped over."""
     method = getattr(layer, name, None)
-    return list(method()) if callable(method) else []
+    values: Any = method() if callable(method) else ()
+    return [*(values.items() if isinstance(values, Mapping) else enumerate(values))]
 
 
 def _is_value(value: Any) -> bool:
@@ -410,8 +441,7 @@ def _is_open(tree: Any) -> bool:
 
 
 def _items(tree: Any) -> Iterable[tuple[Any, Any]]:
-    if hasattr(tree, "_asdict"):
-        return tree._asdict().items()
+    tree = tree._asdict() if hasattr(tree, "_asdict") else tree
     if isinstance(tree, Mapping):
         return tree.items()
     if isinstance(tree, (list, tuple)):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .api import check_gradients
-from .convention import is_float_array, is_number, kind, outputs
+from .convention import is_array, is_float_array, is_number, kind, outputs
 from .op import by_position, is_container, leaves, matched, rebuilt, scaled
 from .report import Report, raise_if_wrong
 
@@ -26,47 +26,56 @@ def check_loss(fn: Callable[..., Any], params: Any, *args: Any, **options: Any) 
 
     params: an array, or arrays and numbers in a dict, list or tuple, whose gradients have the same structure; each has
     one, or is left out by `wrt`.  Of fn(x, w, t) -> (loss, dx, dw), (loss, (dx, dw)) or (loss, {"dx": ..., "dw": ...})
-    every argument is checked that has a gradient.  options: those of `check_gradients`.
+    every argument is checked that has a gradient.  Beside the gradients of params in a container fn may return
+    other results, an accuracy or a state, which are noted.  options: those of `check_gradients`.
     ValueError: fn returns something else, or no gradient for some parameter.
     """
     given, who = by_position(fn, (params, *args)), getattr(fn, "__name__", kind(fn))
+    others: list[Any] = []
 
     def forward(**values: Any) -> tuple[Any, Any]:
         result = fn(*values.values())
         if not isinstance(result, (tuple, list)) or len(result) < 2 or np.size(result[0]) != 1:
             raise ValueError(f"{who} returns {kind(result)}: expected (loss, gradients), the loss a number")
-        gradients = _by_argument(who, given, list(result[1:]))
+        gradients, others[:] = _by_argument(who, given, list(result[1:]))
         if options.get("wrt") is None:
+            _check_others(who, given, gradients, others)
             _check_complete(who, given, gradients)
         return result[0], gradients
 
     def backward(dloss: Any, gradients: Any) -> Any:
         return {name: scaled(gradients.get(name), np.sum(dloss)) for name in given}
 
-    return check_gradients(forward, backward, given, **options)
+    report = check_gradients(forward, backward, given, **options)
+    if options.get("wrt") is None and is_container(params):
+        _check_states(who, given, report)
+    return replace(report, notes=(*report.notes, *(f"no gradient: {_described(other)}, which {who} returns as well"
+                                                   for other in others)))
 
 
-def _by_argument(who: str, given: Mapping[str, Any], gradients: list[Any]) -> dict[str, Any]:
-    """{argument: its gradient}: of params alone, by the arguments' names, or in their order."""
+def _by_argument(who: str, given: Mapping[str, Any], gradients: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """({argument: its gradient}, what else is there): of params alone, by the arguments' names, or in their order."""
     (first, params), [one, *more] = next(iter(given.items())), gradients
     if not more and (is_container(params) or not is_container(one)):
-        return {first: one if is_container(one) or not isinstance(params, (list, tuple)) else [one]}
+        return {first: one if is_container(one) or not isinstance(params, (list, tuple)) else [one]}, []
     if not more and isinstance(one, Mapping):
         named = {name: key for name in given for key in (name, f"d{name}") if key in one}
         if len(named) < len(one):
             raise ValueError(f"{who} returns gradients {', '.join(map(str, one))} for the arguments "
                              f"{', '.join(given)}: expected the same names, or those with a d before")
-        return {name: one[key] for name, key in named.items()}
+        return {name: one[key] for name, key in named.items()}, []
     if isinstance(params, (list, tuple)) and not is_container(one):
         count = len(params)
         rest = {name: value for name, value in given.items() if name != first}
-        return {first: gradients[:count], **_in_order(who, rest, gradients[count:])}
-    return _in_order(who, given, gradients if more else list(one))
+        found, others = _in_order(rest, gradients[count:])
+        return {first: gradients[:count], **found}, others
+    return _in_order(given, gradients if more else list(one))
 
 
-def _in_order(who: str, given: Mapping[str, Any], gradients: Sequence[Any]) -> dict[str, Any]:
-    """Each gradient to the next argument of its shape, or of its kind of container."""
+def _in_order(given: Mapping[str, Any], gradients: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Each gradient to the next argument of its shape, or of its kind of container; and those that fit none."""
     found: dict[str, Any] = {}
+    others: list[Any] = []
     left = [(name, value) for name, value in given.items() if is_float_array(value) or is_number(value)
             or is_container(value)]
     for gradient in gradients:
@@ -74,12 +83,43 @@ def _in_order(who: str, given: Mapping[str, Any], gradients: Sequence[Any]) -> d
             is_container(gradient) == is_container(value)
             and (is_container(value) or np.shape(gradient) == np.shape(value)))]
         if not fitting:
-            shape = "" if is_container(gradient) else f" of shape {np.shape(gradient)}"
-            raise ValueError(f"{who} returns {kind(gradient)}{shape} beside the loss, which is the gradient of none of "
-                             f"{', '.join(given)}: expected (loss, gradients), the gradients in the arguments' order")
+            others.append(gradient)
+            continue
         found[left[fitting[0]][0]] = gradient
         left = left[fitting[0] + 1:]
-    return found
+    return found, others
+
+
+def _check_others(who: str, given: Mapping[str, Any], gradients: Mapping[str, Any], others: Sequence[Any]) -> None:
+    """ValueError where something that fits no argument may be a gradient of the wrong shape."""
+    first, *rest = given
+    for other in others:
+        if not is_container(given[first]) or any(_like(other, given[name]) for name in rest if name not in gradients):
+            raise ValueError(f"{who} returns {_described(other)} beside the loss, which is the gradient of none of "
+                             f"{', '.join(given)}: expected (loss, gradients), the gradients in the arguments' order; "
+                             f"what is no gradient is left out by wrt={list(gradients)}")
+
+
+def _check_states(who: str, given: Mapping[str, Any], report: Report) -> None:
+    """ValueError where only what was taken for the gradient of a later argument is wrong: it may be a state."""
+    first, *rest = given
+    states = [name for name in rest if f"d{name}" in report.wrong]
+    if states and len(states) == len(report.wrong):
+        raise ValueError(
+            f"{who} returns an array of the shape of {', '.join(states)} that is not its gradient: if it is meant as "
+            f"one, wrt={[first, *states]} shows where it is wrong; if not, as a state, wrt={[first]} leaves it out")
+
+
+def _like(gradient: Any, value: Any) -> bool:
+    """May one be the gradient of the other, transposed, or summed along an axis?"""
+    if is_container(gradient) or not is_array(gradient) or not is_float_array(value):
+        return False
+    pairs = zip(reversed(gradient.shape), reversed(value.shape), strict=False)
+    return bool(gradient.size == value.size or all(size in (1, whole) for size, whole in pairs))
+
+
+def _described(value: Any) -> str:
+    return kind(value) + (f" of shape {np.shape(value)}" if is_array(value) else "")
 
 
 def _check_complete(who: str, given: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from .differences import (
     Indices,
     Line,
     check_count,
+    coarse,
     element_lines,
     extrapolated,
     flattened,
@@ -81,17 +82,23 @@ def gradient(f: Callable[..., Any], args: Mapping[str, Any], name: str, *, dys: 
 
 
 def derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: Indices, *,
-                dys: Sequence[Array], method: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) by each of the elements at these indices, and (n,) how far a real difference may be off."""
+                dys: Sequence[Array], method: str, dtype: str = "float64") -> tuple[np.ndarray, np.ndarray]:
+    """(n,) by each of the elements at these indices, and (n,) how far a real difference may be off.
+
+    dtype: to which f rounds, whatever its arguments are.
+    """
     if method == "complex":
         return _complex_elements(f, args, name, dys, indices), np.zeros(len(indices))
     along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
-    found = [settled(along(i), abs(float(flat[i])), method) for i in indices]
+    if dtype != "float64":
+        found = [coarse(along(i), abs(float(flat[i])), dtype) for i in indices]
+    else:
+        found = [settled(along(i), abs(float(flat[i])), method) for i in indices]
     for i, difference in zip(indices, found, strict=True):
         if not math.isfinite(difference.doubt):
             index = tuple(int(k) for k in np.unravel_index(i, args[name].shape))
-            raise ValueError(f"{method}: the forward pass is not finite on both sides of {name}{list(index)} = "
-                             f"{flat[i]:.6g}, however short the step, so no real difference can be taken there: "
+            raise ValueError(f"{method}: the forward pass is not finite, or raises, on one side of {name}{list(index)} "
+                             f"= {flat[i]:.6g}, however short the step, so no real difference can be taken there: "
                              "check at other arguments, or with method='complex'")
     return np.array([d.value for d in found]), np.array([d.doubt for d in found])
 
