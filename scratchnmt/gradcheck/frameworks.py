@@ -66,7 +66,8 @@ def _torch(function: Any, inputs: Any) -> Pair:
         if any(is_array(value) and value.dtype.kind == "c" for value in _flat(args).values()):
             raise NotAnalyticError("a function of torch is run on real numbers")
         flat = {path: to_torch(path, value) for path, value in _flat(args).items()}
-        given = {name: rebuilt(tree, name, flat) for name, tree in args.items()}
+        own = {path: value.clone() if path in tensors else value for path, value in flat.items()}  # it may be written to
+        given = {name: rebuilt(tree, name, own) for name, tree in args.items()}
         with torch.enable_grad(), torch.random.fork_rng(devices=seeds):
             torch.manual_seed(0)
             result = _in_double(lambda: apply(given))
