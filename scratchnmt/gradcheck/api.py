@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .analytic import Carried
 from .compare import compare
-from .contract import HABITS, PROMISES, Promise, broken_promises, check_allow, misshapen, run_twice, sorted_out
 from .convention import (
     call,
     cast,
@@ -32,8 +30,8 @@ from .convention import (
 from .differences import jumps
 from .directional import check_directional
 from .measure import EPS, NOISE, noise_floors, rounding
-from .op import Op
-from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
+from .op import HABITS, PROMISES, Op, Promise, broken_promises, check_allow, misshapen, run_twice, sorted_out
+from .reference import METHODS, Carried, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
 from .report import Report, TensorReport, raise_if_wrong
 
 RTOL = {"complex": 1e-12, "richardson": 1e-8, "central": 1e-6}
@@ -224,7 +222,7 @@ def pair_of(forward: Any, backward: Any, args: Any) -> tuple[Callable[..., Any],
     """(forward, backward, args) of a pair, or of one function that brings its gradient: (function, args)."""
     if args is not None or callable(backward):
         return forward, backward, args
-    from .frameworks import pair_of_one
+    from .pairs import pair_of_one
 
     return pair_of_one(forward, backward)
 

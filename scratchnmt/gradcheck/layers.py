@@ -15,17 +15,38 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from .api import check_gradients
-from .convention import every_dy, is_array, is_float_array, is_number, kind, moved, outputs, required
-from .op import by_position, global_seed, is_container, leaves, rebuilt, same_bits, scaled
+from .convention import (
+    by_position,
+    every_dy,
+    global_seed,
+    is_array,
+    is_float_array,
+    is_number,
+    kind,
+    moved,
+    outputs,
+    required,
+)
 from .report import Report, raise_if_wrong
+from .trees import (
+    copy_object,
+    each_once,
+    is_container,
+    leaves,
+    members,
+    object_leaves,
+    rebuilt,
+    same_bits,
+    scaled,
+    with_values,
+)
 
 _LISTS = {"params": ("grads", "dparams"), "parameters": ("gradients", "grads"), "weights": ("gradients", "dweights"),
           "trainable_weights": ("gradients",), "_params": ("_grads",), "p": ("g", "dp")}
@@ -73,7 +94,7 @@ class Layer:
         self._settings, self._update = settings, update
         self._inputs = by_position(layer.forward if hasattr(layer, "forward") else layer, inputs)
         self._layer = layer = self._built(layer)
-        self._own = _leaves(layer)
+        self._own = object_leaves(layer)
         self._sources: dict[str, str] = {}
         chosen = [wrt] if isinstance(wrt, str) else wrt
         search = self._searched(chosen)
@@ -94,7 +115,7 @@ class Layer:
 
     def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
         *dys, kept = dys_and_cache
-        layer, before, y, cache = _copied(kept)
+        layer, before, y, cache = copy_object(kept)
         found = _found(layer, self._run_back(layer, [np.array(dy) for dy in dys], y, cache))
         scale = 1.0 if _most(layer.backward) else dys[0].sum()  # backward() of a loss has no place for dy
         gradients = {name: scaled(found[where], scale) for name, where in self._sources.items()}
@@ -105,14 +126,14 @@ class Layer:
 
     def _built(self, layer: Any) -> Any:
         """The layer, or a copy with the weights that it makes when it first runs: what later runs keep is no cache."""
-        own, running = _leaves(layer), _copied(layer)
+        own, running = object_leaves(layer), copy_object(layer)
         self._run_on_copies(running)
-        first, built = _leaves(running), _copied(running)
-        made = [path for path, value in first.items() if path not in own and is_array(value)]
+        after, built = object_leaves(running), copy_object(running)
+        made = {path: value for path, value in after.items() if path not in own and is_array(value)}
         if made:
             self._run_on_copies(running)
-            later = _leaves(running)
-        return _with(built, own) if any(later.get(path) is first[path] for path in made) else layer
+            after = object_leaves(running)
+        return with_values(built, own) if any(after.get(path) is value for path, value in made.items()) else layer
 
     def _run_on_copies(self, layer: Any) -> tuple[Any, Any]:
         with global_seed():
@@ -126,7 +147,7 @@ class Layer:
                 changed[path] = np.zeros(np.shape(self._own[path]), np.result_type(float, *weights.values()))
         if self._update is not None:  # they are moved where they are
             changed = {path: np.array(value) for path, value in changed.items()}
-        return _with(self._layer, changed)
+        return with_values(self._layer, changed)
 
     def _run(self, layer: Any, inputs: Sequence[Any]) -> tuple[Any, Any]:
         """(y, cache); a layer that returns nothing keeps its `output`."""
@@ -152,10 +173,10 @@ class Layer:
 
     def _searched(self, chosen: Sequence[str] | None) -> Search:
         """One run, and where it leaves its gradients."""
-        layer = _copied(self._layer)
-        before = _leaves(layer)
+        layer = copy_object(self._layer)
+        before = object_leaves(layer)
         y, cache = self._run_on_copies(layer)
-        after = _leaves(layer)
+        after = object_leaves(layer)
         with global_seed():
             state = {path for path, value in self._own.items() if not same_bits([value], [after.get(path)])
                      or (is_array(value) and after[path] is not before[path])}
@@ -163,7 +184,7 @@ class Layer:
         search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters,
                         is_loss=[np.ndim(v) for v in outputs(y)] == [0])
         if self._update is not None:
-            moving = _leaves(layer)
+            moving = object_leaves(layer)
             search.sources = {path: path for path in search.own if path not in state
                               and not same_bits([self._own[path]], [moving[path]])}
         else:
@@ -181,13 +202,13 @@ class Layer:
         def ran(layer: Any, inputs: Sequence[Any]) -> list[Any]:
             with global_seed(), np.errstate(all="ignore"):
                 return list(outputs(self._run(layer, copy.deepcopy(inputs))[0]))
-        before = ran(_copied(self._layer), values)
+        before = ran(copy_object(self._layer), values)
         if name in self._inputs:
             flat = {path: moved(leaf) if is_float_array(leaf) or is_number(leaf) else leaf
                     for path, leaf in leaves(self._inputs[name], name).items()}
             values = [rebuilt(value, key, flat) if key == name else value for key, value in self._inputs.items()]
         try:
-            return not same_bits(before, ran(_with(self._layer, changed), values))
+            return not same_bits(before, ran(with_values(self._layer, changed), values))
         except Exception:  # noqa: BLE001  a rate above 1, for example
             return True
 
@@ -200,7 +221,7 @@ class Search:
 
     def __init__(self, inputs: Mapping[str, Any], own: Mapping[str, Any], state: set[str], returned: Any,
                  found: Mapping[str, Any], matters: Callable[[str], bool], *, is_loss: bool):
-        self.inputs, self.own, self.state = inputs, _once(own), state
+        self.inputs, self.own, self.state = inputs, each_once(own), state
         self.returned, self.found, self._does_matter, self._is_loss = returned, found, matters, is_loss
         self.sources: dict[str, str] = {}
         self._none: set[str] = set()  # inputs for which None was returned
@@ -376,13 +397,13 @@ def _most(function: Callable[..., Any]) -> float:
 def _found(layer: Any, returned: Any) -> dict[str, Any]:
     """All that may be a gradient after backward, by where it lies."""
     called = {f"{name}()[{key}]": g for name in ("grads", "gradients") for key, g in _called(layer, name)}
-    return _leaves(layer) | called | dict(_nodes(returned, _RETURNED))
+    return object_leaves(layer) | called | dict(_nodes(returned, _RETURNED))
 
 
 def _nodes(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
     """(path, value) of a container and all inside of it."""
     yield path, tree
-    for key, value in _items(tree) if is_container(tree) else ():
+    for key, value in members(tree) if is_container(tree) else ():
         yield from _nodes(value, f"{path}.{key}")
 
 
@@ -408,70 +429,3 @@ def _is_value(value: Any) -> bool:
 
 def _has_floats(value: Any) -> bool:
     return any(is_float_array(leaf) or is_number(leaf) for leaf in leaves(value, "").values())
-
-
-def _leaves(layer: Any) -> dict[str, Any]:
-    """Every array of floats, and every float, inside of an object by path: W, params.W, layers.0.weight.data"""
-    return {path: value for path, _, _, value in _slots(layer)}
-
-
-def _once(own: Mapping[str, Any]) -> dict[str, Any]:
-    """Each array once, though it lies under several paths."""
-    seen: set[int] = set()
-    return {path: value for path, value in own.items()
-            if is_number(value) or (id(value) not in seen and not seen.add(id(value)))}  # type: ignore[func-returns-value]
-
-
-def _slots(tree: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, Any, Any]]:
-    """(path, what holds it, key, value)"""
-    if id(tree) in above or not _is_open(tree):
-        return
-    for key, value in _items(tree):
-        place = f"{path}.{key}" if path else str(key)
-        if is_float_array(value) or is_number(value):
-            yield place, tree, key, value
-        else:
-            yield from _slots(value, place, (*above, id(tree)))
-
-
-def _is_open(tree: Any) -> bool:
-    """Is it looked into: no function, class or module, but a layer that is called?"""
-    closed = isinstance(tree, (str, bytes, type, ModuleType))
-    return not closed and (not callable(tree) or hasattr(tree, "backward"))
-
-
-def _items(tree: Any) -> Iterable[tuple[Any, Any]]:
-    tree = tree._asdict() if hasattr(tree, "_asdict") else tree
-    if isinstance(tree, Mapping):
-        return tree.items()
-    if isinstance(tree, (list, tuple)):
-        return enumerate(tree)
-    return vars(tree).items() if hasattr(tree, "__dict__") else ()
-
-
-def _copied(layer: Any, memo: Mapping[int, Any] | None = None) -> Any:
-    """A deep copy, whose modules (self.xp = numpy) are the same."""
-    return copy.deepcopy(layer, {**{id(module): module for module in _modules(layer)}, **(memo or {})})
-
-
-def _modules(tree: Any, above: tuple[int, ...] = ()) -> Iterator[ModuleType]:
-    for _, value in _items(tree) if id(tree) not in above and _is_open(tree) else ():
-        if isinstance(value, ModuleType):
-            yield value
-        elif not is_array(value):
-            yield from _modules(value, (*above, id(tree)))
-
-
-def _with(layer: Any, values: Mapping[str, Any]) -> Any:
-    """A copy of the layer with these values, of arrays wherever they lie."""
-    own = _leaves(layer)
-    copied = _copied(layer, {id(own[path]): value for path, value in values.items() if is_array(own[path])})
-    numbers = {path: value for path, value in values.items() if is_number(own[path])}
-    for path, holder, key, _ in list(_slots(copied)) if numbers else ():
-        if path in numbers:
-            number = numbers[path][()] if is_array(numbers[path]) else numbers[path]
-            if isinstance(holder, (dict, list)):
-                holder[key] = number
-            else:
-                setattr(holder, key, number)
-    return copied
