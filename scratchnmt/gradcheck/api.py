@@ -29,10 +29,9 @@ from .convention import (
 )
 from .differences import jumps
 from .directional import check_directional
-from .measure import EPS, NOISE, noise_floors, rounding
 from .op import HABITS, PROMISES, Op, Promise, broken_promises, check_allow, misshapen, run_twice, sorted_out
 from .reference import METHODS, Carried, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
-from .report import Report, TensorReport, raise_if_wrong
+from .report import EPS, NOISE, Report, TensorReport, noise_floors, raise_if_wrong, rounding
 
 RTOL = {"complex": 1e-12, "richardson": 1e-8, "central": 1e-6}
 """The tolerance belongs to the method: 40 to 200 times the largest error of all our gradients, which are right."""

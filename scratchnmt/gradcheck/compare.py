@@ -33,9 +33,18 @@ from .convention import (
 from .differences import at_kinks, direction, element_lines, jointly, kink_at, size_at
 from .directional import draw_direction, halve
 from .hints import Mismatch, hints_for, said_once
-from .measure import Floor, noise_floors, relative_errors, rms, tensor_report, with_doubt
 from .reference import DOUBTS, NotAnalyticError, central, choose_dys, complex_step, derivatives
-from .report import Report, TensorReport, raise_if_wrong
+from .report import (
+    Floor,
+    Report,
+    TensorReport,
+    noise_floors,
+    raise_if_wrong,
+    relative_errors,
+    rms,
+    tensor_report,
+    with_doubt,
+)
 
 CONFIRMED = 8  # wrong elements that a real difference must confirm
 SMALL = 1e-3  # an error above this needs no confirmation

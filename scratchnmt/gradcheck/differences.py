@@ -25,7 +25,7 @@ import numpy as np
 
 from ..arrays import Array, array_module
 from .convention import call, cast, outputs, to_host
-from .measure import EPS, rms
+from .report import EPS, rms
 
 Indices: TypeAlias = Sequence[int] | np.ndarray  # into a flattened array
 Line = Callable[[float], np.ndarray]

@@ -30,9 +30,8 @@ from .convention import (
 )
 from .differences import Line, element_lines, extrapolated, kink_at, settled, size_of, slope, terms, widest_step
 from .hints import Mismatch, hints_for
-from .measure import rms
 from .reference import METHODS, STEP, Carried, NotAnalyticError, check_analytic, check_method, compared, inner_complex
-from .report import Offender, Report, TensorReport, raise_if_wrong
+from .report import Offender, Report, TensorReport, raise_if_wrong, rms
 from .trees import changed, snapshot
 
 RTOL = {"complex": 1e-11, "richardson": 1e-7, "central": 1e-5}

@@ -48,8 +48,7 @@ from .convention import (
     run_forward,
     to_host,
 )
-from .measure import differing, noise_floors, rms, rounding
-from .report import Report, raise_if_wrong
+from .report import Report, differing, noise_floors, raise_if_wrong, rms, rounding
 from .trees import arrays, changed, deep_copy, is_container, leaves, matched, rebuilt, same_bits, snapshot
 
 _PLAIN = (int, float, complex, str, bytes, type(None), np.generic, type, ModuleType)

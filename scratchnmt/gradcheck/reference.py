@@ -37,7 +37,7 @@ from .differences import (
     spread,
     widest_step,
 )
-from .measure import EPS, NOISE, rms
+from .report import EPS, NOISE, rms
 
 STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
 METHODS = ("complex", "central", "richardson")
