@@ -215,7 +215,8 @@ def pair_of_one(function: Any, inputs: Any) -> Pair:
         if callable(getattr(function, "forward", None)) and callable(getattr(function, "backward", None)):
             return _chainer(function, inputs)
     raise TypeError(f"backward is {kind(inputs)}: expected a function; without it, gradcheck(function, inputs) is for "
-                    "a torch.autograd.Function, a module or function of torch, or a jax function")
+                    "a torch.autograd.Function, a module or function of torch, or a jax function; a function of theirs "
+                    "that has no mark of it is told by its inputs, torch.tensor(x) or jnp.asarray(x)")
 
 
 def _is_of(framework: str, value: Any) -> bool:
