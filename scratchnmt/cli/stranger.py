@@ -203,8 +203,8 @@ def _arguments(module: ModuleType, forward: Callable | None, texts: Sequence[str
             raise InputError(f"--arg {twice[0]}=... is given twice: each argument has one shape")
         return dict(found)
     if not hasattr(module, "args"):
-        raise InputError(f"{path}: no arguments for {_signature(forward) if forward else 'what is in it'}: give each by "
-                         "--arg NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
+        raise InputError(f"{path}: no arguments for {_signature(forward) if forward else 'what is in it'}: give each "
+                         "by --arg NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
                          "args(rng) that returns one")
     try:
         found = _staying(module.args)(rng) if callable(module.args) else module.args

@@ -248,10 +248,11 @@ def _torch(function: Any, inputs: Any) -> Pair:
         if any(is_array(value) and value.dtype.kind == "c" for value in _flat(args).values()):
             raise NotAnalyticError("a function of torch is run on real numbers")
         flat = {path: to_torch(path, value) for path, value in _flat(args).items()}
-        own = {path: value.clone() if path in tensors else value for path, value in flat.items()}  # it may write
-        given = {name: rebuilt(tree, name, own) for name, tree in args.items()}
         with torch.enable_grad(), torch.random.fork_rng(devices=seeds):
             torch.manual_seed(0)
+            own = {path: value.clone() if isinstance(value, torch.Tensor) else value  # it may be written to
+                   for path, value in flat.items()}
+            given = {name: rebuilt(tree, name, own) for name, tree in args.items()}
             result = _in_double(lambda: apply(given))
         ys = result if isinstance(result, (tuple, list)) else (result,)
         wanted = tuple(y for y in ys if isinstance(y, torch.Tensor) and y.is_floating_point())
