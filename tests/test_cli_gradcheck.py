@@ -201,7 +201,9 @@ def test_what_it_imports_may_lie_beside_it_and_it_may_hold_dataclasses(own, tmp_
 
 @pytest.mark.parametrize("text, names, options, parts", [
     (OP, "", ["--arg", "x=3"], ["could be checked: layer: no argument for W of layer_forward(x, W)"]),
-    (OP, "", [], ["no function 'forward'", "did you mean 'layer_forward'", "it has layer_forward, layer_backward"]),
+    (OP, "", [], ["no arguments for what is in it", "--arg x=3,4", "define args"]),
+    (OP, ":layerforward,layer_backward", [],
+     ["no function 'layerforward'", "did you mean 'layer_forward'", "it has layer_forward, layer_backward"]),
     (OP, ":layer_forward", [], ["layer_forward has no backward: expected a layer, or FORWARD,BACKWARD"]),
     (OP, ":a,b,c", [], ["expected FILE.py, FILE.py:FORWARD,BACKWARD or FILE.py:LAYER"]),
     (OP, ":np,layer_backward", [], ["no function 'np'"]),

@@ -44,8 +44,7 @@ def check_file(place: str, argument_texts: Sequence[str], prepare: Callable[[dic
     path, module, names = _found(place)
     rng = np.random.default_rng(seed)
     options["seed"] = seed
-    if names is None and not hasattr(module, "forward") and (argument_texts or hasattr(module, "args")) and (
-            checkable := _everything(module)):
+    if names is None and not hasattr(module, "forward") and (checkable := _everything(module)):
         values = _arguments(module, None, argument_texts, path, rng)
         return [_one_of_many(name, parts, values, prepare, path, options) for name, parts in checkable.items()]
     if names is not None and len(names) == 1:
@@ -204,8 +203,8 @@ def _arguments(module: ModuleType, forward: Callable | None, texts: Sequence[str
             raise InputError(f"--arg {twice[0]}=... is given twice: each argument has one shape")
         return dict(pairs)
     if not hasattr(module, "args"):
-        raise InputError(f"{path}: no arguments for {_signature(forward) if forward else 'it'}: give each by --arg "
-                         "NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
+        raise InputError(f"{path}: no arguments for {_signature(forward) if forward else 'what is in it'}: give each "
+                         "by --arg NAME=SHAPE, such as --arg x=3,4, or define args in the file, a dict or a function "
                          "args(rng) that returns one")
     try:
         args = _staying(module.args)(rng) if callable(module.args) else module.args

@@ -15,9 +15,9 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from .api import assert_gradients, check_gradients, gate_labels, gradcheck
     from .compare import assert_variant, check_variant
-    from .contract import assert_contract, check_contract
     from .directional import assert_directional, check_directional
     from .layers import assert_layer, check_layer
+    from .op import assert_contract, check_contract
     from .pairs import assert_hessian_vector, assert_jvp, assert_loss, check_hessian_vector, check_jvp, check_loss
     from .reference import NotAnalyticError, central, complex_step, gradient, richardson
     from .report import GradcheckError, Offender, Report, TensorReport
@@ -32,7 +32,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(__name__, {
     "api": "assert_gradients check_gradients gate_labels gradcheck",
     "compare": "assert_variant check_variant",
-    "contract": "assert_contract check_contract",
+    "op": "assert_contract check_contract",
     "directional": "assert_directional check_directional",
     "layers": "assert_layer check_layer",
     "pairs": "assert_hessian_vector assert_jvp assert_loss check_hessian_vector check_jvp check_loss",

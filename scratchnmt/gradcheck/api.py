@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .analytic import Carried
 from .compare import compare
-from .contract import HABITS, PROMISES, Promise, broken_promises, check_allow, misshapen, run_twice, sorted_out
 from .convention import (
     call,
     cast,
@@ -31,10 +29,9 @@ from .convention import (
 )
 from .differences import jumps
 from .directional import check_directional
-from .measure import EPS, NOISE, noise_floors, rounding
-from .op import Op
-from .reference import METHODS, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
-from .report import Report, TensorReport, raise_if_wrong
+from .op import HABITS, PROMISES, Op, Promise, broken_promises, check_allow, misshapen, run_twice, sorted_out
+from .reference import METHODS, Carried, NotAnalyticError, check_analytic, check_method, choose_dys, is_noisy
+from .report import EPS, NOISE, Report, TensorReport, noise_floors, raise_if_wrong, rounding
 
 RTOL = {"complex": 1e-12, "richardson": 1e-8, "central": 1e-6}
 """The tolerance belongs to the method: 40 to 200 times the largest error of all our gradients, which are right."""
@@ -88,7 +85,7 @@ def check_gradients(forward: Callable[..., Any], backward: Any = None, args: Any
             or _backward_is_noisy(op, found, outputs(y), dys, seed)):
         dtype = "float32"
     if isinstance(f, Carried):
-        f.wide = dtype != describe(op.args, op.names)[0]
+        f.wide = dtype != "float64"
     shapes = misshapen(found, op.args)
     promises += [Promise("", sentence) for sentence in shapes.values()]
     if contract:
@@ -138,7 +135,7 @@ def _on_methods(reasons: Mapping[str, str]) -> list[str]:
     """Notes on the arguments that took real differences."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
-        short = re.sub(r"[:;,] (write that|rewrite that|check with|or check).*", "", reason)
+        short = re.sub(r"( \([^()]*\?\))?[:;,] (write that|rewrite that|check with|or check).*", "", reason)
         by_reason.setdefault(short, []).append(name)
     return [f"d{', d'.join(names)} by richardson, not complex-step: {reason}" for reason, names in by_reason.items()]
 
@@ -224,7 +221,7 @@ def pair_of(forward: Any, backward: Any, args: Any) -> tuple[Callable[..., Any],
     """(forward, backward, args) of a pair, or of one function that brings its gradient: (function, args)."""
     if args is not None or callable(backward):
         return forward, backward, args
-    from .frameworks import pair_of_one
+    from .pairs import pair_of_one
 
     return pair_of_one(forward, backward)
 

@@ -30,12 +30,21 @@ from .convention import (
     run_forward,
     to_host,
 )
-from .differences import at_kinks, coarse_derivatives, direction, element_lines, jointly, kink_at, size_at
+from .differences import at_kinks, direction, element_lines, jointly, kink_at, size_at
 from .directional import draw_direction, halve
 from .hints import Mismatch, hints_for, said_once
-from .measure import Floor, noise_floors, relative_errors, rms, tensor_report, with_doubt
 from .reference import DOUBTS, NotAnalyticError, central, choose_dys, complex_step, derivatives
-from .report import Report, TensorReport, raise_if_wrong
+from .report import (
+    Floor,
+    Report,
+    TensorReport,
+    noise_floors,
+    raise_if_wrong,
+    relative_errors,
+    rms,
+    tensor_report,
+    with_doubt,
+)
 
 CONFIRMED = 8  # wrong elements that a real difference must confirm
 SMALL = 1e-3  # an error above this needs no confirmation
@@ -70,10 +79,8 @@ def compare(f: Callable[..., Any], args: Mapping[str, Any], found: Mapping[str, 
         if indices.size < backward.size:
             left_out = overlooked(f, args, name, backward, dys=dys, method=methods[name], rtol=rtols[name], seed=seed)
             indices = np.union1d(with_nonzero(indices, backward, most, seed), left_out).astype(int)
-        if methods[name] != "complex" and dtype != "float64" and args[name].dtype == "float64":
-            reference, doubt = coarse_derivatives(f, args, name, indices, dys=dys, dtype=dtype)
-        else:
-            reference, doubt = derivatives(f, args, name, indices, dys=dys, method=methods[name])
+        reference, doubt = derivatives(f, args, name, indices, dys=dys, method=methods[name],
+                                       dtype=dtype if args[name].dtype == "float64" else "float64")
         elements.append(Elements(name=name, shape=shape, indices=indices, backward=backward[indices],
                                  reference=reference, labels=labels.get(name), doubt=doubt,
                                  method=methods[name], rtol=rtols[name]))

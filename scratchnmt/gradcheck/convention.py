@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 import os
+import random
 import re
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,18 @@ def moved(value: Any) -> Any:
 
 def to_host(array: Any) -> np.ndarray:
     return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def by_position(function: Callable[..., Any], inputs: Any) -> dict[str, Any]:
+    """The inputs under the names of the function's parameters; those that it does not name are arg0, arg1, ..."""
+    values = list(inputs) if type(inputs) in (tuple, list) else [inputs]
+    try:
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    except (TypeError, ValueError):
+        names = []
+    names += [f"arg{i}" for i in range(len(names), len(values))]
+    return dict(zip(names, values, strict=False))
 
 
 def check_numbers(rtol: float | None, seed: int) -> None:
@@ -109,11 +123,39 @@ def copied(args: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: value.copy() if is_array(value) else value for name, value in args.items()}
 
 
+def noncontiguous(array: Array) -> Array:
+    """A copy whose elements lie two apart in memory."""
+    if array.ndim == 0:
+        return array
+    wide = array_module(array).empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    view = wide[..., ::2]
+    view[...] = array
+    return view
+
+
+def fortran(array: Array) -> Array:
+    """A copy whose first index runs fastest in memory, as in the transpose of an array."""
+    return array_module(array).asfortranarray(array) if array.ndim > 1 else array
+
+
 def call(forward: Callable[..., Any], args: Mapping[str, Any]) -> Any:
     """forward(**args); a random generator among the arguments starts from the same state each time."""
     return forward(
         **{k: copy.deepcopy(v) if isinstance(v, np.random.Generator) else v for k, v in args.items()}
     )
+
+
+@contextmanager
+def global_seed() -> Iterator[None]:
+    """The generators of numpy.random and random start from the same state, and go on afterwards as if unused."""
+    states = np.random.get_state(), random.getstate()
+    np.random.seed(0)
+    random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(states[0])
+        random.setstate(states[1])
 
 
 def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..arrays import Array, array_module
 from .convention import call, cast, outputs, to_host
-from .measure import EPS, rms
+from .report import EPS, rms
 
 Indices: TypeAlias = Sequence[int] | np.ndarray  # into a flattened array
 Line = Callable[[float], np.ndarray]
@@ -118,22 +118,18 @@ def rounding(f: Line, middle: np.ndarray, far: float) -> float:
     return 4 * EPS * float(np.abs(middle)[moved].sum())
 
 
-def coarse_derivatives(f: Callable[..., Any], args: Mapping[str, Any], name: str, indices: Indices, *,
-                       dys: Sequence[Array], dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """`derivatives` of an f that rounds to `dtype`: by long steps, with what that rounding leaves in doubt."""
-    along, flat = element_lines(f, args, name, dys=dys), to_host(args[name]).reshape(-1)
-    eps, values, doubts = float(np.finfo(dtype).eps), np.empty(len(indices)), np.empty(len(indices))
-    for k, i in enumerate(indices):
-        best = math.inf
-        for far in (2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9):
-            steps = [far * max(1.0, abs(float(flat[i]))) / 2**level for level in range(3)]
-            ends = [(along(i)(h), along(i)(-h)) for h in steps]
-            moved = max(float(np.abs(a[a != b]).sum()) for a, b in ends)
-            value, doubt = extrapolated([float((a - b).sum()) / (2 * h) for h, (a, b) in zip(steps, ends, strict=True)])
-            doubt += eps * moved / steps[-1]
-            if doubt < best:
-                best, values[k], doubts[k] = doubt, value, doubt
-    return values, doubts
+def coarse(f: Line, at: float, dtype: str) -> Difference:
+    """`settled` for an f that rounds to `dtype`: by long steps, with what that rounding leaves in doubt."""
+    best = Difference(math.nan, math.inf)
+    for far in (2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9):
+        steps = [far * max(1.0, at) / 2**level for level in range(3)]
+        ends = [(f(h), f(-h)) for h in steps]
+        moved = max(float(np.abs(a[a != b]).sum()) for a, b in ends)
+        value, doubt = extrapolated([float((a - b).sum()) / (2 * h) for h, (a, b) in zip(steps, ends, strict=True)])
+        doubt += float(np.finfo(dtype).eps) * moved / steps[-1]
+        if doubt < best.doubt:
+            best = Difference(value, doubt, steps[0])
+    return best
 
 
 CLOSE = 1e-7  # arguments so near to each other, relative to their size, lie on a straight line
@@ -193,8 +189,11 @@ def flattened(args: Mapping[str, Any], name: str, dtype: str) -> tuple[dict[str,
 
 
 def terms(f: Callable[..., Any], x: Mapping[str, Any], dys: Sequence[Array]) -> np.ndarray:
-    """The terms y dy of <f(**x), dys> for real x, (n,), one for each element of the outputs."""
-    ys = outputs(call(f, x))
+    """The terms y dy of <f(**x), dys> for real x, (n,), one for each element of the outputs; NaN outside its domain."""
+    try:
+        ys = outputs(call(f, x))
+    except (ArithmeticError, AssertionError, ValueError):  # math.log(-1), a matrix that is not positive definite
+        return np.full(sum(np.size(dy) for dy in dys), np.nan)
     check_count(ys, dys)
     return np.concatenate([to_host(y * dy).reshape(-1) for y, dy in zip(ys, dys, strict=True)])
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ..arrays import array_module
-from .analytic import Carried
 from .convention import (
     cast,
     check_array,
@@ -31,10 +30,9 @@ from .convention import (
 )
 from .differences import Line, element_lines, extrapolated, kink_at, settled, size_of, slope, terms, widest_step
 from .hints import Mismatch, hints_for
-from .measure import rms
-from .op import changed, snapshot
-from .reference import METHODS, STEP, NotAnalyticError, check_analytic, check_method, compared, inner_complex
-from .report import Offender, Report, TensorReport, raise_if_wrong
+from .reference import METHODS, STEP, Carried, NotAnalyticError, check_analytic, check_method, compared, inner_complex
+from .report import Offender, Report, TensorReport, raise_if_wrong, rms
+from .trees import changed, snapshot
 
 RTOL = {"complex": 1e-11, "richardson": 1e-7, "central": 1e-5}
 CLOSE_ENOUGH = 1e-6  # of a loss, whose terms are many

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .convention import is_array, to_host
-from .measure import relative_errors
+from .report import relative_errors
 
 
 class Mismatch(NamedTuple):

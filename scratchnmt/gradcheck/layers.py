@@ -15,23 +15,45 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from .api import check_gradients
-from .convention import every_dy, is_array, is_float_array, is_number, kind, moved, outputs, required
-from .op import by_position, global_seed, is_container, leaves, rebuilt, same_bits, scaled
+from .convention import (
+    by_position,
+    every_dy,
+    global_seed,
+    is_array,
+    is_float_array,
+    is_number,
+    kind,
+    moved,
+    outputs,
+    required,
+)
 from .report import Report, raise_if_wrong
+from .trees import (
+    copy_object,
+    each_once,
+    is_container,
+    leaves,
+    members,
+    object_leaves,
+    rebuilt,
+    same_bits,
+    scaled,
+    with_values,
+)
 
 _LISTS = {"params": ("grads", "dparams"), "parameters": ("gradients", "grads"), "weights": ("gradients", "dweights"),
           "trainable_weights": ("gradients",), "_params": ("_grads",), "p": ("g", "dp")}
 _OPTIONS = frozenset(inspect.signature(check_gradients).parameters)
 _STATISTICS = re.compile(r"(.*\.)?(running|moving)_\w+")
 _GRADIENTS = r"_?grad(s|ients?)?"  # where a layer keeps all of them
+_TARGET = re.compile(r"t|(y_?)?true|targets?|labels?|truth|gt|ground_truth|actual|expected|wanted|real|desired")
 _RETURNED = "backward()"
 
 
@@ -69,9 +91,10 @@ class Layer:
 
     def __init__(self, layer: Any, inputs: tuple[Any, ...], settings: Mapping[str, Any],
                  wrt: Sequence[str] | str | None, update: float | None):
-        self._layer, self._settings, self._update = layer, settings, update
+        self._settings, self._update = settings, update
         self._inputs = by_position(layer.forward if hasattr(layer, "forward") else layer, inputs)
-        self._own = _leaves(layer)
+        self._layer = layer = self._built(layer)
+        self._own = object_leaves(layer)
         self._sources: dict[str, str] = {}
         chosen = [wrt] if isinstance(wrt, str) else wrt
         search = self._searched(chosen)
@@ -92,7 +115,7 @@ class Layer:
 
     def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
         *dys, kept = dys_and_cache
-        layer, before, y, cache = _copied(kept)
+        layer, before, y, cache = copy_object(kept)
         found = _found(layer, self._run_back(layer, [np.array(dy) for dy in dys], y, cache))
         scale = 1.0 if _most(layer.backward) else dys[0].sum()  # backward() of a loss has no place for dy
         gradients = {name: scaled(found[where], scale) for name, where in self._sources.items()}
@@ -100,6 +123,21 @@ class Layer:
             gradients |= {path: (old - found[path]) / self._update for path, old in before.items()}
         return {f"d{name}" if f"d{name}" not in gradients else name: g if is_container(g) else np.array(g)
                 for name, g in gradients.items()}
+
+    def _built(self, layer: Any) -> Any:
+        """The layer, or a copy with the weights that it makes when it first runs: what later runs keep is no cache."""
+        own, running = object_leaves(layer), copy_object(layer)
+        self._run_on_copies(running)
+        after, built = object_leaves(running), copy_object(running)
+        made = {path: value for path, value in after.items() if path not in own and is_array(value)}
+        if made:
+            self._run_on_copies(running)
+            after = object_leaves(running)
+        return with_values(built, own) if any(after.get(path) is value for path, value in made.items()) else layer
+
+    def _run_on_copies(self, layer: Any) -> tuple[Any, Any]:
+        with global_seed():
+            return self._run(layer, copy.deepcopy(list(self._inputs.values())))
 
     def _copy(self, weights: Mapping[str, Any]) -> Any:
         """The layer with these weights, and zeros where it keeps their gradients."""
@@ -109,7 +147,7 @@ class Layer:
                 changed[path] = np.zeros(np.shape(self._own[path]), np.result_type(float, *weights.values()))
         if self._update is not None:  # they are moved where they are
             changed = {path: np.array(value) for path, value in changed.items()}
-        return _with(self._layer, changed)
+        return with_values(self._layer, changed)
 
     def _run(self, layer: Any, inputs: Sequence[Any]) -> tuple[Any, Any]:
         """(y, cache); a layer that returns nothing keeps its `output`."""
@@ -135,17 +173,18 @@ class Layer:
 
     def _searched(self, chosen: Sequence[str] | None) -> Search:
         """One run, and where it leaves its gradients."""
-        layer = _copied(self._layer)
-        before = _leaves(layer)
+        layer = copy_object(self._layer)
+        before = object_leaves(layer)
+        y, cache = self._run_on_copies(layer)
+        after = object_leaves(layer)
         with global_seed():
-            y, cache = self._run(layer, copy.deepcopy(list(self._inputs.values())))
-            after = _leaves(layer)
             state = {path for path, value in self._own.items() if not same_bits([value], [after.get(path)])
                      or (is_array(value) and after[path] is not before[path])}
             returned = self._run_back(layer, [np.ones(np.shape(v)) for v in outputs(y)], y, cache)
-        search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters)
+        search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters,
+                        is_loss=[np.ndim(v) for v in outputs(y)] == [0])
         if self._update is not None:
-            moving = _leaves(layer)
+            moving = object_leaves(layer)
             search.sources = {path: path for path in search.own if path not in state
                               and not same_bits([self._own[path]], [moving[path]])}
         else:
@@ -163,13 +202,13 @@ class Layer:
         def ran(layer: Any, inputs: Sequence[Any]) -> list[Any]:
             with global_seed(), np.errstate(all="ignore"):
                 return list(outputs(self._run(layer, copy.deepcopy(inputs))[0]))
-        before = ran(_copied(self._layer), values)
+        before = ran(copy_object(self._layer), values)
         if name in self._inputs:
             flat = {path: moved(leaf) if is_float_array(leaf) or is_number(leaf) else leaf
                     for path, leaf in leaves(self._inputs[name], name).items()}
             values = [rebuilt(value, key, flat) if key == name else value for key, value in self._inputs.items()]
         try:
-            return not same_bits(before, ran(_with(self._layer, changed), values))
+            return not same_bits(before, ran(with_values(self._layer, changed), values))
         except Exception:  # noqa: BLE001  a rate above 1, for example
             return True
 
@@ -181,9 +220,9 @@ class Search:
     """
 
     def __init__(self, inputs: Mapping[str, Any], own: Mapping[str, Any], state: set[str], returned: Any,
-                 found: Mapping[str, Any], matters: Callable[[str], bool]):
-        self.inputs, self.own, self.state = inputs, _once(own), state
-        self.returned, self.found, self._does_matter = returned, found, matters
+                 found: Mapping[str, Any], matters: Callable[[str], bool], *, is_loss: bool):
+        self.inputs, self.own, self.state = inputs, each_once(own), state
+        self.returned, self.found, self._does_matter, self._is_loss = returned, found, matters, is_loss
         self.sources: dict[str, str] = {}
         self._none: set[str] = set()  # inputs for which None was returned
         self._known: dict[str, bool] = {}
@@ -199,9 +238,9 @@ class Search:
     def by_methods(self, layer: Any) -> None:
         """The weights of params() and the gradients of grads(), in their order."""
         for weights, gradients in (("params", "grads"), ("parameters", "gradients")):
-            for i, weight in enumerate(_called(layer, weights)):
+            for key, weight in _called(layer, weights):
                 for path in [path for path, own in self.own.items() if own is weight and path not in self.sources]:
-                    where = f"{gradients}()[{i}]"
+                    where = f"{gradients}()[{key}]"
                     if where in self.found and np.shape(self.found[where]) == np.shape(weight):
                         self.sources[path] = where
 
@@ -245,6 +284,7 @@ class Search:
         """ValueError unless every weight, and every input of floats, has a gradient."""
         missing = [name for name, value in self.inputs.items() if name not in self.sources and name not in self._none
                    and any(map(is_float_array, leaves(value, name).values())) and self._matters(name)]
+        missing = [] if self._is_loss and set(self.inputs) & set(self.sources) else missing  # the rest is its data
         missing += self._unplaced()
         if missing:
             raise ValueError(
@@ -270,6 +310,8 @@ class Search:
             yield list(self.inputs) + some
         if not floats:
             yield unplaced
+        if self._is_loss and floats:
+            yield [_predicted(floats)]
 
     def _paired(self, names: Sequence[str], items: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """In order; by shape where the order does not fit, and every shape is there once."""
@@ -313,12 +355,20 @@ class Search:
 
 def _attributes(path: str) -> Iterator[str]:
     """Names of the gradient beside the value itself."""
-    *above, name = path.split(".")
-    if name in ("data", "value"):
-        yield ".".join([*above, "grad"])
-    elif not re.fullmatch(r"d?grad\w*", name):
-        for other in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}", f"g{name}", f"{name}_gradient"):
-            yield ".".join([*above, other])
+    parts = path.split(".")
+    if parts[-1] in ("data", "value"):
+        yield ".".join([*parts[:-1], "grad"])
+        return
+    for i, name in reversed(list(enumerate(parts))):  # Ws.0 has dWs.0
+        if not re.fullmatch(r"d?grad\w*|\d+", name):
+            for other in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}", f"g{name}", f"{name}_gradient"):
+                yield ".".join([*parts[:i], other, *parts[i + 1:]])
+
+
+def _predicted(names: Sequence[str]) -> str:
+    """Which input of a loss has a gradient, if one has: by its name, else the first that is not named as the target."""
+    others = [name for name in names if not _TARGET.fullmatch(name)] or names
+    return next((name for name in others if re.search("pred|hat|logit|score|out", name)), others[0])
 
 
 def _has_cache(result: Any, backward: Callable[..., Any], moves: bool) -> bool:
@@ -346,14 +396,14 @@ def _most(function: Callable[..., Any]) -> float:
 
 def _found(layer: Any, returned: Any) -> dict[str, Any]:
     """All that may be a gradient after backward, by where it lies."""
-    called = {f"{name}()[{i}]": g for name in ("grads", "gradients") for i, g in enumerate(_called(layer, name))}
-    return _leaves(layer) | called | dict(_nodes(returned, _RETURNED))
+    called = {f"{name}()[{key}]": g for name in ("grads", "gradients") for key, g in _called(layer, name)}
+    return object_leaves(layer) | called | dict(_nodes(returned, _RETURNED))
 
 
 def _nodes(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
     """(path, value) of a container and all inside of it."""
     yield path, tree
-    for key, value in _items(tree) if is_container(tree) else ():
+    for key, value in members(tree) if is_container(tree) else ():
         yield from _nodes(value, f"{path}.{key}")
 
 
@@ -366,9 +416,11 @@ def _in_order(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, tree
 
 
-def _called(layer: Any, name: str) -> list[Any]:
+def _called(layer: Any, name: str) -> list[tuple[Any, Any]]:
+    """(key, value) of what a method returns, a dict, or anything that can be looped over."""
     method = getattr(layer, name, None)
-    return list(method()) if callable(method) else []
+    values: Any = method() if callable(method) else ()
+    return [*(values.items() if isinstance(values, Mapping) else enumerate(values))]
 
 
 def _is_value(value: Any) -> bool:
@@ -377,71 +429,3 @@ def _is_value(value: Any) -> bool:
 
 def _has_floats(value: Any) -> bool:
     return any(is_float_array(leaf) or is_number(leaf) for leaf in leaves(value, "").values())
-
-
-def _leaves(layer: Any) -> dict[str, Any]:
-    """Every array of floats, and every float, inside of an object by path: W, params.W, layers.0.weight.data"""
-    return {path: value for path, _, _, value in _slots(layer)}
-
-
-def _once(own: Mapping[str, Any]) -> dict[str, Any]:
-    """Each array once, though it lies under several paths."""
-    seen: set[int] = set()
-    return {path: value for path, value in own.items()
-            if is_number(value) or (id(value) not in seen and not seen.add(id(value)))}  # type: ignore[func-returns-value]
-
-
-def _slots(tree: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any, Any, Any]]:
-    """(path, what holds it, key, value)"""
-    if id(tree) in above or not _is_open(tree):
-        return
-    for key, value in _items(tree):
-        place = f"{path}.{key}" if path else str(key)
-        if is_float_array(value) or is_number(value):
-            yield place, tree, key, value
-        else:
-            yield from _slots(value, place, (*above, id(tree)))
-
-
-def _is_open(tree: Any) -> bool:
-    """Is it looked into: no function, class or module, but a layer that is called?"""
-    closed = isinstance(tree, (str, bytes, type, ModuleType))
-    return not closed and (not callable(tree) or hasattr(tree, "backward"))
-
-
-def _items(tree: Any) -> Iterable[tuple[Any, Any]]:
-    if hasattr(tree, "_asdict"):
-        return tree._asdict().items()
-    if isinstance(tree, Mapping):
-        return tree.items()
-    if isinstance(tree, (list, tuple)):
-        return enumerate(tree)
-    return vars(tree).items() if hasattr(tree, "__dict__") else ()
-
-
-def _copied(layer: Any, memo: Mapping[int, Any] | None = None) -> Any:
-    """A deep copy, whose modules (self.xp = numpy) are the same."""
-    return copy.deepcopy(layer, {**{id(module): module for module in _modules(layer)}, **(memo or {})})
-
-
-def _modules(tree: Any, above: tuple[int, ...] = ()) -> Iterator[ModuleType]:
-    for _, value in _items(tree) if id(tree) not in above and _is_open(tree) else ():
-        if isinstance(value, ModuleType):
-            yield value
-        elif not is_array(value):
-            yield from _modules(value, (*above, id(tree)))
-
-
-def _with(layer: Any, values: Mapping[str, Any]) -> Any:
-    """A copy of the layer with these values, of arrays wherever they lie."""
-    own = _leaves(layer)
-    copied = _copied(layer, {id(own[path]): value for path, value in values.items() if is_array(own[path])})
-    numbers = {path: value for path, value in values.items() if is_number(own[path])}
-    for path, holder, key, _ in list(_slots(copied)) if numbers else ():
-        if path in numbers:
-            number = numbers[path][()] if is_array(numbers[path]) else numbers[path]
-            if isinstance(holder, (dict, list)):
-                holder[key] = number
-            else:
-                setattr(holder, key, number)
-    return copied

@@ -325,6 +325,26 @@ def test_a_module_of_torch_is_checked_with_its_parameters_in_float64():
     assert net[0].weight.dtype == torch.float32 and not net[2].running_mean.any()
 
 
+@pytest.mark.parametrize("slip", [1, 1.001])
+def test_a_function_of_torch_that_writes_into_its_input_is_checked_also_where_no_graph_is_kept(slip):
+    torch = pytest.importorskip("torch")
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.mark_dirty(x)
+            return x.mul_(2)
+
+        @staticmethod
+        def backward(ctx, dy):
+            return 2 * slip * dy
+    x = torch.ones(3, dtype=torch.float64)
+    for given in (x, x.numpy()):
+        with torch.no_grad():
+            assert gradcheck(Doubled, given).ok == (slip == 1)
+    assert x.sum() == 3
+
+
 def test_what_a_function_of_torch_cannot_be_checked_for():
     torch = pytest.importorskip("torch")
     net, x = torch.nn.Linear(3, 2), torch.ones(4, 3)

@@ -282,9 +282,40 @@ def test_backward_of_a_loss_without_arguments(slip):
 
         def backward(self):
             return 2 * slip * (self.y - self.t)
-    with pytest.raises(ValueError, match="no gradient was found for y, t of a Loss"):
-        check_layer(Loss(), X, 2 * X)
+    report = check_layer(Loss(), X, 2 * X)
+    assert report.ok == (slip == 1) and report.unchecked == ("t",)
     assert check_layer(Loss(), X, 2 * X, wrt="y").ok == (slip == 1)
     Loss.forward = lambda self, y, t: y
     with pytest.raises(ValueError, match="backward of a Loss takes no gradient"):
         check_layer(Loss(), X, 2 * X)
+
+
+@pytest.mark.parametrize(("inputs", "predicted"), [
+    ("y, t", "y"), ("y_true, y_pred", "y_pred"), ("target, x", "x"), ("y, y_hat", "y_hat"), ("a, b", "a")])
+def test_of_a_losss_one_gradient_the_input_is_told_by_its_name(inputs, predicted):
+    first, second = inputs.split(", ")
+    scope = {}
+    exec(f"def forward(self, {inputs}):\n    self.d = {predicted} - {second if predicted == first else first}\n"  # noqa: S102
+         "    return (self.d**2).sum()", scope)
+    loss = type("Loss", (), {"forward": scope["forward"], "backward": lambda self: 2 * self.d})()
+    report = check_layer(loss, X, 3 * X)
+    assert names(report) == [f"d{predicted}"] and report.ok
+
+
+def test_a_cache_made_at_the_first_call_is_no_weight():
+    class Caching:
+        def __init__(self):
+            self.W, self.mask = np.ones((3, 2)), None
+
+        def forward(self, x):
+            self.x = x
+            self.mask = x > 0
+            self.z = np.where(self.mask, x, 0)
+            return self.z @ self.W
+
+        def backward(self, dy):
+            self.dW = self.z.T @ dy
+            return dy @ self.W.T * self.mask
+    layer = Caching()
+    report = check_layer(layer, X)
+    assert report.ok and names(report) == ["dx", "dW"] and report.unchecked == () and not hasattr(layer, "z")

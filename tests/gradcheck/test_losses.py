@@ -70,3 +70,30 @@ def test_parameters_in_a_dataclass():
         return (r**2).sum(), Params(2 * x.T @ r, slip * 2 * r.sum(axis=0))
     assert names(check_loss(fn, Params(W, W[0]), X)) == ["dparams.W", "dparams.b"]
     assert check_loss(fn, Params(W, W[0]), X, 2).wrong == ("dparams.b",)
+
+
+def stateful_loss(other):
+    """A loss of params, which returns `other` beside its gradients."""
+    def loss(params, h0):
+        h = params["w"] * h0
+        return (h**2).sum() / 2, {"w": h * h0}, other(h, params["w"])
+    return loss
+
+
+def test_a_state_beside_the_gradients_is_told_from_a_wrong_gradient():
+    params, h0 = {"w": np.array([0.5, -0.3, 0.2])}, np.array([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"not its gradient: .* wrt=\['params', 'h0'\] .* wrt=\['params'\] leaves it"):
+        check_loss(stateful_loss(lambda h, w: h), params, h0)
+    assert check_loss(stateful_loss(lambda h, w: h), params, h0, wrt=["params"]).ok
+    assert check_loss(stateful_loss(lambda h, w: h), params, h0, wrt=["params", "h0"]).wrong == ("dh0",)
+    assert names(check_loss(stateful_loss(lambda h, w: h * w), params, h0)) == ['dparams["w"]', "dh0"]
+
+
+def test_what_may_be_a_gradient_of_the_wrong_shape_is_refused():
+    params, h0 = {"w": np.array([0.5, -0.3, 0.2])}, np.array([1.0, 2.0, 3.0])
+    for gradient in (lambda h, w: (h * w)[:, None], lambda h, w: (h * w).sum(keepdims=True)):
+        with pytest.raises(ValueError, match=r"which is the gradient of none of params, h0: .* by wrt=\['params'\]"):
+            check_loss(stateful_loss(gradient), params, h0)
+    report = check_loss(stateful_loss(lambda h, w: np.ones(5)), params, h0)
+    assert report.ok and report.unchecked == ("h0",)
+    assert "no gradient: an array of float64 of shape (5,), which loss returns as well" in report.notes

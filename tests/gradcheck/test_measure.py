@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scratchnmt.gradcheck.measure import EPS, noise_floors, relative_errors, rms, rounding, tensor_report
+from scratchnmt.gradcheck.report import EPS, noise_floors, relative_errors, rms, rounding, tensor_report
 
 
 def test_error_is_relative_to_rms_and_element():

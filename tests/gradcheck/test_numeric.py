@@ -138,5 +138,5 @@ def test_the_step_settles_where_the_function_is_resolved(f, slope, x, method, rt
 
 @pytest.mark.parametrize("method", ["central", "richardson"])
 def test_where_no_difference_can_be_taken_there_is_a_sentence(method):
-    with pytest.raises(ValueError, match=rf"{method}: the forward pass is not finite on both sides of x\[1\] = 0"):
+    with pytest.raises(ValueError, match=rf"{method}: the forward pass is not finite, or raises, .* of x\[1\] = 0"):
         gradient(lambda x: np.sqrt(x), {"x": np.array([1.0, 0.0])}, "x", dys=[np.ones(2)], method=method)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scratchnmt.gradcheck.op import arrays, changed, same_bits, snapshot
+from scratchnmt.gradcheck.trees import arrays, changed, same_bits, snapshot
 
 
 @dataclass

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.gradcheck import check_gradients
-from scratchnmt.gradcheck.measure import tensor_report
-from scratchnmt.gradcheck.report import GradcheckError, Report, raise_if_wrong
+from scratchnmt.gradcheck.report import GradcheckError, Report, raise_if_wrong, tensor_report
 
 
 def tensor(name="dW", backward=(1.0, 2.0, 3.0, 4.0), reference=(1.0, 2.0, 3.0, 4.0), **options):

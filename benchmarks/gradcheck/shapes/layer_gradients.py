@@ -180,3 +180,86 @@ class Forgetful(Affine):
         self.dW = self.x.T @ dy
         self.db = dy.sum(axis=0)
         return dy @ self.W.T
+
+
+# %% lists of weights, and lists of gradients made in backward
+# call: check_layer(Perceptron(), x)
+# wrong: self.dbs[i] = d.sum(axis=0) => self.dbs[i] = d.mean(axis=0)
+class Perceptron:
+    def __init__(self):
+        self.Ws = [rng.standard_normal((3, 5)), rng.standard_normal((5, 2))]
+        self.bs = [rng.standard_normal(5), rng.standard_normal(2)]
+
+    def forward(self, x):
+        self.inputs = [x]
+        for W, b in zip(self.Ws, self.bs, strict=True):
+            self.inputs.append(np.tanh(self.inputs[-1] @ W + b))
+        return self.inputs[-1]
+
+    def backward(self, d):
+        self.dWs, self.dbs = [None, None], [None, None]
+        for i in (1, 0):
+            d = d * (1 - self.inputs[i + 1] ** 2)
+            self.dWs[i] = self.inputs[i].T @ d
+            self.dbs[i] = d.sum(axis=0)
+            d = d @ self.Ws[i].T
+        return d
+
+
+# %% weights made at the first call
+# call: check_layer(Lazy(3), x)
+# wrong: self.dbias = dy.sum(axis=0) => self.dbias = 2 * dy.sum(axis=0)
+class Lazy:
+    def __init__(self, units):
+        self.units, self.kernel, self.bias = units, None, None
+
+    def forward(self, x):
+        if self.kernel is None:
+            self.kernel, self.bias = np.random.standard_normal((x.shape[-1], self.units)), np.zeros(self.units)
+        self.x = x
+        return x @ self.kernel + self.bias
+
+    def backward(self, dy):
+        self.dkernel = self.x.T @ dy
+        self.dbias = dy.sum(axis=0)
+        return dy @ self.kernel.T
+
+
+# %% methods that return weights and gradients by name
+# call: check_layer(Named(), x)
+# wrong: self.gradient_b = dy.sum(axis=0) => self.gradient_b = -dy.sum(axis=0)
+class Named:
+    def __init__(self):
+        self._w, self._b = rng.standard_normal((3, 2)), np.zeros(2)
+
+    def params(self):
+        return {"w": self._w, "b": self._b}
+
+    def grads(self):
+        return {"w": self.gradient_w, "b": self.gradient_b}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self._w + self._b
+
+    def backward(self, dy):
+        self.gradient_w = self.x.T @ dy
+        self.gradient_b = dy.sum(axis=0)
+        return dy @ self._w.T
+
+
+# %% float32 weights, arguments of float64
+# call: check_layer(Single(), x)
+# wrong: self.dW = self.x.T @ dy => self.dW = 1.001 * self.x.T @ dy
+class Single:
+    def __init__(self):
+        self.W = rng.standard_normal((3, 2)).astype(np.float32)
+
+    def forward(self, x):
+        self.x = x.astype(np.float32)
+        return self.x @ self.W
+
+    def backward(self, dy):
+        dy = dy.astype(np.float32)
+        self.dW = self.x.T @ dy
+        return dy @ self.W.T

@@ -184,3 +184,27 @@ class DenseLayer:
         self.dweights = np.dot(self.inputs.T, dvalues)
         self.dbiases = np.sum(dvalues, axis=0, keepdims=True)
         self.dinputs = np.dot(dvalues, self.weights.T)
+
+
+# %% a loss of a prediction and a target, both of floats
+# call: check_layer(SquaredError(), x, 0.3 * x)
+# wrong: 2 * self.d / self.d.size => 2 * self.d / len(self.d)
+class SquaredError:
+    def forward(self, pred, target):
+        self.d = pred - target
+        return np.mean(self.d**2)
+
+    def backward(self):
+        return 2 * self.d / self.d.size
+
+
+# %% a loss whose target comes first
+# call: check_layer(CrossEntropy(), sigmoid(h), sigmoid(c))
+# wrong: (1 - self.t) / (1 - self.p) - self.t / self.p => self.t / self.p - (1 - self.t) / (1 - self.p)
+class CrossEntropy:
+    def forward(self, y_true, y_pred):
+        self.t, self.p = y_true, y_pred
+        return -np.sum(y_true * np.log(y_pred) + (1 - y_true) * np.log(1 - y_pred))
+
+    def backward(self, dout=1.0):
+        return dout * ((1 - self.t) / (1 - self.p) - self.t / self.p)

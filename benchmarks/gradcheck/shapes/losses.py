@@ -226,3 +226,23 @@ def centred_loss(W, X, Y):
 def forgetful_loss(params, X):
     r = X @ params["W"] + params["b"]
     return (r**2).sum(), {"W": 2 * X.T @ r, "b": 2 * r.sum(axis=0)}
+
+
+# %% an accuracy and the scores beside the gradients
+# call: check_loss(judging_loss, {"W": W, "b": b}, X, y)
+# wrong: "b": d.sum(axis=0) => "b": d.mean(axis=0)
+def judging_loss(params, X, y):
+    scores = X @ params["W"] + params["b"]
+    accuracy = np.mean(np.argmax(scores.real, axis=1) == y)
+    d = scores - np.eye(3)[y]
+    return (d**2).sum() / 2, {"W": X.T @ d, "b": d.sum(axis=0)}, accuracy, scores
+
+
+# %% the last state, of the shape of the first, beside the gradients
+# call: check_loss(state_loss, {"W": W[:3], "b": b}, b / 2, wrt=["params"])
+# wrong: "b": da => "b": dh
+def state_loss(params, h0):
+    h = np.tanh(params["W"] @ h0 + params["b"])
+    dh = 2 * h
+    da = dh * (1 - h * h)
+    return (h**2).sum(), {"W": np.outer(da, h0), "b": da}, h

@@ -115,7 +115,7 @@ TRAINING = (
         name="max-without-abs",
         title="the check itself takes the largest difference, not the largest absolute one",
         origin="lmnt-com/haste, commit 227f99b",
-        file="gradcheck/measure.py",
+        file="gradcheck/report.py",
         right="    difference = np.abs(backward - reference)",
         wrong="    difference = backward - reference",
         check="a_wrong_gradient_is_seen_whatever_its_sign",
