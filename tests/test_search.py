@@ -35,19 +35,19 @@ def exhaustive(model, sentence, words, max_steps, alpha):
     return sorted(scored, key=lambda x: -rank(x[0], len(x[1]) + 1, alpha))
 
 
-def plain_beam_search(model, sentence, size, max_steps, alpha, n_best):
+def plain_beam_search(model, sentence, size, max_steps, alpha, n_best, allowed=lambda value, V: range(2, V)):
     """The rules of search/beam.py, one sentence and one hypothesis at a time."""
     beam, ended = [(0.0, [])], []
     for t in range(1, max_steps + 1):
         candidates = []
         for score, value in beam:
             p, _ = model.log_p(sentence, value)
-            candidates += [(score + p[w], [*value, w]) for w in range(len(p)) if w > 1]
+            candidates += [(score + p[w], [*value, w]) for w in allowed(value, len(p))]
         candidates.sort(key=lambda c: -c[0])
         ended += [(rank(s, t, alpha), s, v[:-1]) for s, v in candidates[:size] if v[-1] == EOS]
         ended = sorted(ended, key=lambda e: -e[0])[:n_best]
         beam = [c for c in candidates if c[1][-1] != EOS][:size]
-        if len(ended) == n_best and rank(beam[0][0], max_steps, alpha) <= ended[-1][0]:
+        if not beam or len(ended) == n_best and rank(beam[0][0], max_steps, alpha) <= ended[-1][0]:
             break
     if ended:
         return [(s, v) for _, s, v in ended]

@@ -50,8 +50,10 @@ TRANSLATE = (
               "is of a search, and --sample makes none"),
     Dependent("temperature top_k seed", lambda v: v["sample"], "needs --sample"),
     Dependent("dictionary", lambda v: v["replace_unknown"], "needs --replace-unknown"),
+    Dependent("no_repeat_ngram", lambda v: v["max_length"] is None or v["no_repeat_ngram"] < v["max_length"],
+              "must be below --max-length: a shorter translation has no room for the same n-gram twice"),
 )
-EVALUATE = TRANSLATE[-1:]
+EVALUATE = TRANSLATE[-2:]
 GRADCHECK = (
     Dependent("arg wrt method json", lambda v: v["module"] is not None,
               "is for an op of your own: name its file by --module"),

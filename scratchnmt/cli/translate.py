@@ -47,6 +47,7 @@ examples:
   mpirun -n 4 scratchnmt translate --model runs/en-de --input test.en --output test.out.de
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --attention dog.png
   scratchnmt translate --model runs/en-de --input test.en --replace-unknown --dictionary en-de.tsv
+  scratchnmt translate --model runs/en-de --input test.en --no-repeat-ngram 3 --min-length 2
   xz -dc crawl.en.xz | scratchnmt translate --model runs/en-de --input - --max-length 200 --long skip
   echo "A dog runs ." | scratchnmt translate --model runs/en-de --sample --temperature 0.5 --seed 1"""
 

@@ -3,7 +3,7 @@
 A constraint forbids words as the next of a hypothesis, y_t after y_1 ... y_t-1:
 
     min_length N              y_t = </s>   for t <= N, so that N tokens or more stand before </s>     (1)
-    no_repeat_ngram_size n    y_t = y_i    for i < t, if y_i-n+1 ... y_i-1 = y_t-n+1 ... y_t-1        (2)
+    no_repeat_ngram_size n    y_t = y_i    for n <= i < t, if y_i-n+1 ... y_i-1 = y_t-n+1 ... y_t-1   (2)
 
 as in fairseq (Ott et al. 2019) and OpenNMT (Klein et al. 2017): (1) does not count </s>, and (2) (Paulus et al.
 2018, with n = 3) is of tokens, <unk> and pieces of words as well.  </s> comes once, so (2) never forbids it.  Where (2)
@@ -44,8 +44,10 @@ def constrained(model: SearchedModel[Any], max_steps: Any, min_length: int, no_r
 
 
 def check_constraints(min_length: int, no_repeat_ngram_size: int, **limit: Any) -> None:
-    """InputError, naming the option, for one below 0, and for a min_length that the `limit` of the tokens, which is
-    given by its name and counts </s>, leaves no room for."""
+    """InputError, naming the option, for one below 0 and for a min_length that is not below the limit.
+
+    limit: the most tokens of a translation, </s> included, by the name that they have for the caller.
+    """
     for name, value in ("min_length", min_length), ("no_repeat_ngram_size", no_repeat_ngram_size):
         if value < 0:
             raise InputError(f"{name} must be at least 0, which forbids nothing, not {value}")
@@ -60,7 +62,7 @@ class Constraint(Protocol):
 
 
 class MinLength(NamedTuple):
-    """(1)"""
+    """(1): as many tokens before </s>."""
 
     tokens: int
 
@@ -69,7 +71,7 @@ class MinLength(NamedTuple):
 
 
 class NoRepeatedNgram(NamedTuple):
-    """(2)"""
+    """(2): no n-gram twice."""
 
     n: int
 
@@ -121,6 +123,8 @@ def forbid(logits: Array, found: Sequence[Array]) -> None:
     """(3) for the words that are `found` (B, K, W each), in the logits (B, K, V)."""
     xp, (B, K, V) = array_module(logits), logits.shape
     words = xp.concatenate(found, axis=2)
+    if not words.shape[2]:  # no n-gram is complete yet, or the minimum is reached
+        return
     stuck = (words != PAD).sum(axis=2, keepdims=True) == V - EOS  # </s> and all words
     words = xp.where(stuck & (words == EOS), PAD, words)
 

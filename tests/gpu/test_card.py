@@ -103,13 +103,14 @@ def test_steps_are_recorded_without_a_warning(tmp_path, recwarn):
 
 
 @by_kernels
+@pytest.mark.parametrize("constraints", [{}, {"min_length": 4, "no_repeat_ngram_size": 2}], ids=str)
 @pytest.mark.parametrize("beam_size", [1, 5])
-def test_translations_are_the_same_on_both(tmp_path, kernels, beam_size):
+def test_translations_are_the_same_on_both(tmp_path, kernels, beam_size, constraints):
     saved = model(seed=1, dtype="float64")
     saved.params.flat[...] *= 20  # so that words differ
     save_model(tmp_path, saved, VOCAB, VOCAB)
     lines = pairs(30, 3, (1, 9))[0]
-    options = {"beam_size": beam_size, "n_best": beam_size, "batch_size": 8}
+    options = {"beam_size": beam_size, "n_best": beam_size, "batch_size": 8, **constraints}
     expected = Translator.load(tmp_path).translate(lines, **options)
     found = Translator.load(tmp_path, "cuda", kernels=kernels).translate(lines, **options)
     assert [[text for text, _ in some] for some in found] == [[text for text, _ in some] for some in expected]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search.test_draws import assert_frequencies, generators, outcome
 from search.test_ensemble import Mixture, real_models
-from test_search import EOS, assert_same, forced, rank
+from test_search import EOS, assert_same, forced, plain_beam_search, rank
 
 from scratchnmt.data.batches import make_batch
 from scratchnmt.errors import InputError
@@ -56,6 +57,18 @@ def test_full_width_beam_is_exhaustive_search_of_what_is_allowed(min_length, n, 
         for sentence, hypotheses in zip(sentences, found, strict=True):
             assert_same(hypotheses, exhaustive(mixture, sentence, 6, 5, alpha, constraints)[:7])
         assert [h.value for some in found for h in some] != [h.value for some in free for h in some]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), V=st.integers(4, 20), size=st.integers(1, 7), n_best=st.integers(1, 7),
+       max_steps=st.integers(5, 9), alpha=st.sampled_from([0.0, 0.7]), constraints=both)
+def test_a_beam_of_any_width_follows_its_rules(seed, V, size, n_best, max_steps, alpha, constraints):
+    model, sentences, n = FakeModel(V, seed), some_sentences(5, seed), min(n_best, size)
+    found = beam_search(model, *padded(sentences), beam_size=size, max_steps=max_steps, length_penalty=alpha, n_best=n,
+                        **constraints)
+    for sentence, hypotheses in zip(sentences, found, strict=True):
+        assert_same(hypotheses, plain_beam_search(model, sentence, size, max_steps, alpha, n,
+                                                  partial(allowed, **constraints)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
