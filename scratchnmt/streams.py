@@ -19,7 +19,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cached_property
 from typing import Any, TextIO, cast
 
@@ -59,6 +59,22 @@ class Input(Stream):
     @cached_property
     def buffer(self) -> io.BytesIO:
         return io.BytesIO(self.stream.read().encode())
+
+
+class Slow(Stream):
+    """A stream whose reader may take its time; meanwhile what `waiting` returns is entered."""
+
+    def __init__(self, stream: Any, waiting: Callable[[], AbstractContextManager[None]]):
+        super().__init__(stream)
+        self.waiting = waiting
+
+    def write(self, text: str) -> int:
+        with self.waiting():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self.waiting():
+            super().flush()
 
 
 class Output(Stream):

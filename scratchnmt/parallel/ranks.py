@@ -16,16 +16,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import numpy as np
 
 from ..arrays import Array, array_module, own_cores
 from ..errors import TOLD, InputError, require, sentence, shown
+from ..streams import Slow
 from .machine import Cards, Machine, add_up, mpi, own_card
 from .watchdog import FALLEN, Watchdog, remove_marks, speaks
 
@@ -278,7 +279,8 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "",
         if ranks.first:
             remove_marks(folder)
         watchdog = ranks.watchdog = Watchdog(mark, name, stopped + early, f"{stopped}; the last save is intact{resume}")
-        yield
+        with _slow_readers(ranks):
+            yield
         watchdog.leave()
     except BaseException as error:
         if threading.current_thread() is threading.main_thread():
@@ -295,6 +297,14 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "",
         if not all_fell:
             ranks.comm.Abort(status)
         raise SystemExit(status) from error
+
+
+@contextmanager
+def _slow_readers(ranks: Ranks) -> Iterator[None]:
+    """Inside `with`, a rank may wait for whoever reads its output and its messages."""
+    with (redirect_stdout(cast(TextIO, Slow(sys.stdout, ranks.waiting))),
+          redirect_stderr(cast(TextIO, Slow(sys.stderr, ranks.waiting)))):
+        yield
 
 
 def _why(error: BaseException, worded: Callable[[str], str]) -> str:

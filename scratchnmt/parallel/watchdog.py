@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ class Watchdog:
     well."""
 
     def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
-        self.begun, self.waits = False, 0
+        self.begun, self.waits, self.lock = False, 0, threading.RLock()  # a progress bar has a thread of its own
         command = [sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, early, late]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
 
@@ -47,15 +48,17 @@ class Watchdog:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Inside `with`, the rank may wait for something else than other ranks; it can be nested."""
-        self.waits += 1
-        if self.waits == 1:
-            self._tell(_WAITS)
+        self._count(1)
         try:
             yield
         finally:
-            self.waits -= 1
-            if not self.waits:
-                self._tell(_WORKS)
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self.lock:
+            before, self.waits = self.waits, self.waits + more
+            if not before or not self.waits:
+                self._tell(_WAITS if self.waits else _WORKS)
 
     def leave(self) -> None:
         self._tell(_BYE)

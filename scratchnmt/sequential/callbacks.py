@@ -16,13 +16,16 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from math import inf
 from typing import Any
 
 from ..errors import InputError, WriteError, look_up, shown
+from ..files.reading import opened
 from .layer import flag, from_zero, number
 
 MODES = dict.fromkeys(("auto", "min", "max"))
+_HEAD = 1 << 16  # bytes of a file's first line
 HOOKS = {f"on_{when}": arguments
          for arguments, of in ((("logs",), ("train", "test", "predict")), (("epoch", "logs"), ("epoch",)),
                                (("batch", "logs"), ("batch", "train_batch", "test_batch", "predict_batch")))
@@ -270,7 +273,8 @@ class ModelCheckpoint(_Watch):
         if self.save_best_only and not self.improved(logs):
             return
         path = self._path(epoch, logs)
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with suppress(OSError):  # whoever writes the file says so
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         improved = f"{self.monitor} improved to {self.best:.6g}, " if self.save_best_only else ""
         self.say(f"Epoch {epoch + 1}: {improved}saving {path}")
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
@@ -361,8 +365,12 @@ class CSVLogger(Callback):
         if not self.append:
             self._write([], "w")
         elif os.path.exists(self.filename):
-            with open(self.filename, newline="", encoding="utf-8") as file:
-                header = next(csv.reader(file, delimiter=self.separator), [])
+            with opened(self.filename) as file:
+                head = file.readline(_HEAD)
+            header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator), ["epoch"])
+            if header[0] != "epoch":
+                raise InputError(f"{self.filename} does not begin with a line of names, which CSVLogger with append "
+                                 "goes on with: choose another file")
             self.keys = header[1:] or None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..arrays import array_module, to_device
-from ..errors import InputError, look_up, printable, require, shown
+from ..errors import InputError, listed, look_up, printable, require, shown
 from ..files.reading import Archive, parse_json
 from . import core, recurrent
 from .layer import Layer, from_zero, number, snake_case
@@ -190,12 +190,12 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
     if kind == "InputLayer":
         return core.Input(tuple(shape[1:]), name=config["name"])
     made = look_up("layer", kind, KINDS)
-    what = f"layer {config['name']!r} ({kind})"
+    what = f"layer {shown(config['name'])} ({kind})"
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
     if other := [name for name, value in config.items() if value and name.endswith(("_regularizer", "_constraint"))]:
-        warnings.warn(f"{what} has {' and '.join(other)}, which there is not here: it predicts the same, but is "
+        warnings.warn(f"{what} has {listed(other)}, which there is not here: it predicts the same, but is "
                       "trained without", stacklevel=2)
     if kind == "Bidirectional":
         _check_backward_layer(config)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Array, array_module, to_device
-from ..errors import InputError, did_you_mean, look_up, shown, whole_number
+from ..errors import InputError, did_you_mean, encodable, look_up, printable, shown, whole_number
 from ..parameters import Parameters
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Layer(Trained):
         return type(self).__name__
 
     def __repr__(self) -> str:
-        return f'"{self.name}" ({self.kind})'
+        return f'"{printable(str(self.name))}" ({self.kind})'
 
     def config(self) -> dict[str, Any]:
         """What makes the same layer again."""
@@ -296,8 +296,9 @@ def table(model: Sequential) -> str:
     whole = params.flat.size
     counts = [f"{name} params: {n:,} ({_bytes(n * params.flat.itemsize)})"
               for name, n in (("Total", whole), ("Trainable", whole - frozen), ("Non-trainable", frozen))]
-    return "\n".join([f'Model: "{model.name}"', rule("_"), line("Layer (type)", "Output Shape", "Param #"), rule("="),
-                      *rows, rule("="), *counts, rule("_")])
+    lines = [f'Model: "{model.name}"', rule("_"), line("Layer (type)", "Output Shape", "Param #"), rule("="),
+             *rows, rule("="), *counts, rule("_")]
+    return encodable("\n".join(lines))
 
 
 def _bytes(size: int) -> str:

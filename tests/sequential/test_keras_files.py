@@ -224,6 +224,10 @@ def test_how_it_was_compiled_is_taken_over_or_not_with_a_word(training, words, t
 
 
 def test_what_has_no_effect_here_is_told(tmp_path):
+    keras2(tmp_path / "old.h5", lstm={"\x1b[2J_regularizer": 1, **{f"{n:01000}_regularizer": 1 for n in range(40)}})
+    with pytest.warns(UserWarning, match="'lstm_1' .LSTM. has ") as warned:
+        ours.load_model(tmp_path / "old.h5")
+    assert all(str(one.message).isprintable() and len(str(one.message)) < 6000 for one in warned)
     keras2(tmp_path / "old.h5", lstm={"kernel_regularizer": {"class_name": "L2", "config": {"l2": 0.1}}})
     with pytest.warns(UserWarning, match="'lstm_1' .LSTM. has kernel_regularizer, which there is not here"):
         ours.load_model(tmp_path / "old.h5")

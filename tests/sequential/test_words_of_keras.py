@@ -1,6 +1,7 @@
 """Words that another reader of Keras would use: attributes, hooks, places of arguments, tables, layers' weights."""
 
 import csv
+import os
 import re
 import warnings
 
@@ -488,6 +489,24 @@ def test_a_csv_logger(data, tmp_path):
     assert list(csv.DictReader(path.open()))[3]["val_loss"] == "NA"
     with pytest.raises(WriteError, match="cannot be written"):
         model.fit(*data, verbose=0, callbacks=CSVLogger(tmp_path / "none" / "log.csv"))
+
+
+@pytest.mark.parametrize("content", [b"\xff,a\n", b"a" * 200_000, None])
+def test_a_csv_logger_goes_on_with_no_other_file(data, tmp_path, content):
+    path = tmp_path / "log.csv"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="log.csv (does not begin with a line of names|is not a regular file)"):
+        small().fit(*data, epochs=1, verbose=0, callbacks=CSVLogger(path, append=True))
+    assert content is None or path.read_bytes() == content
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_in_a_sentence(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="net cannot be written"):
+        small().fit(*data, epochs=1, verbose=0, callbacks=ModelCheckpoint(tmp_path / "file" / "net"))
 
 
 def test_callbacks_are_told_the_end_when_the_training_fails(data):

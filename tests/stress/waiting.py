@@ -2,14 +2,17 @@
 
     python tests/stress/waiting.py --seconds 30
 
-Two ranks translate from a FIFO that nobody writes for so long, with a reader of their output that pauses as long; then
-one rank is stopped, and must be named and ended.  It needs mpirun.
+Two ranks translate from a FIFO that nobody writes for so long, with a reader of their output that pauses as long; two
+train with messages that nobody reads for so long; then one rank is stopped, and must be named and ended.  It needs
+mpirun.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,19 +26,24 @@ from scratchnmt import NMT
 from scratchnmt.checkpoint import save_model
 from scratchnmt.data.vocab import WordVocabulary
 
+_SIZE_OF_A_PIPE = 1031  # F_SETPIPE_SZ, which Python 3.10 has no name for everywhere
 LINES = 4000  # more than a pipe holds of translations
 _RANK = """
 import os, pathlib, sys
 rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "0"
 pathlib.Path(f"rank{rank}").write_text(str(os.getpid()))
+if sys.argv[1] == "train":
+    os.dup2(os.open("messages", os.O_WRONLY), 2)
 from scratchnmt.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+TRANSLATE = ("translate --model model --beam 1 --max-length 12 --input fifo --read-ahead 500").split()
+TRAIN = ("train --train-src text --train-tgt text --valid-src text --valid-tgt text --vocab word --embed-size 4 "
+         "--hidden-size 4 --max-epochs 200 --patience 0 --valid-every 99 --log-every 1 --out run").split()
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = ["mpirun", "-n", "2", sys.executable, "-c", _RANK, "translate", "--model", "model", "--beam", "1",
-               "--max-length", "12", "--input", "fifo", "--read-ahead", "500"]
+def start(folder: Path, words: list[str] = TRANSLATE) -> subprocess.Popen[bytes]:
+    command = ["mpirun", "-n", "2", sys.executable, "-c", _RANK, *words]
     return subprocess.Popen(command, cwd=folder, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"})
 
@@ -55,6 +63,27 @@ def late(folder: Path, seconds: float) -> int:
     print(f"{lines} of {LINES} lines after {seconds:g} seconds without input and {seconds:g} without a reader"
           + error.decode())
     return LINES - lines
+
+
+def unread(folder: Path, seconds: float) -> int:
+    """1 unless a training ends well that could not write its messages for so long."""
+    (folder / "text").write_text("a b c\nc b a\n" * 20)
+    os.mkfifo(folder / "messages")
+    messages = os.open(folder / "messages", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(messages, _SIZE_OF_A_PIPE, 4096)
+    process = start(folder, TRAIN)
+    while not select.select([messages], [], [], 1)[0] and process.poll() is None:
+        pass
+    time.sleep(seconds + 1)  # until the pipe is full
+    os.set_blocking(messages, True)
+    told = b""
+    while part := os.read(messages, 4096):
+        told += part
+    os.close(messages)
+    process.communicate()
+    print(f"a training whose messages nobody read for {seconds:g} seconds ended with status {process.returncode}, "
+          f"{told.count(b'step ')} lines")
+    return int(process.returncode != 0)
 
 
 def stopped(folder: Path) -> int:
@@ -84,7 +113,7 @@ def main(seconds: float) -> int:
         folder, words = Path(name), WordVocabulary(list("abcdef"))
         save_model(folder / "model", NMT(len(words), len(words), 16, 16, seed=0), words, words)
         os.mkfifo(folder / "fifo")
-        return late(folder, seconds) + stopped(folder)
+        return late(folder, seconds) + unread(folder, seconds) + stopped(folder)
 
 
 if __name__ == "__main__":
