@@ -48,7 +48,7 @@ class _Search(NamedTuple):
     """How the translations of a batch are found."""
 
     beam_size: int  # hypotheses of each sentence
-    limit: Callable[[Any], Any]  # most tokens, </s> included, of the translation of a source of S tokens, or of many S
+    limit: Callable[[int], int]  # the most tokens, </s> included, of the translation of a source of so many
     find: Callable[..., list[list[Hypothesis]]]  # of a Batch, the limits of steps and the numbers of the lines
 
 
@@ -238,8 +238,9 @@ class Translator:
     def _search(self, sentences, batch_size, search, numbers=(1,)) -> list[list[Hypothesis]]:
         """What is found for each sentence of a batch."""
         batch = make_batch(sentences, [[] for _ in sentences])
+        limits = [search.limit(S) for S in batch.src_lengths.tolist()]
         try:
-            return search.find(batch, search.limit(batch.src_lengths), numbers)
+            return search.find(batch, limits, numbers)
         except MemoryError as error:
             beam = f", or beam_size, now {search.beam_size}" if search.beam_size > 1 else ""
             raise InputError(f"out of memory ({error}) in the search of {len(sentences)} sentences of up to "
@@ -269,7 +270,7 @@ class Translator:
 
     def _search_size(self, S: int, search) -> int:
         """Bytes of the attention weights (T, K, S) that the search of a sentence of S tokens keeps, at most."""
-        return search.beam_size * S * int(search.limit(S)) * self.model.params.flat.itemsize
+        return search.beam_size * S * search.limit(S) * self.model.params.flat.itemsize
 
     def score(self, src_lines: Iterable[str], tgt_lines: Iterable[str], **options: Any) -> list[ScoredTranslation]:
         """How probable each line of tgt_lines is as the translation of the same line of src_lines.
@@ -404,11 +405,11 @@ def _batches(order: list[int], sizes: Any, batch_size: int) -> Iterator[list[int
         yield batch
 
 
-def _limit(max_length: int | None, min_length: int, no_repeat_ngram_size: int) -> Callable[[Any], Any]:
+def _limit(max_length: int | None, min_length: int, no_repeat_ngram_size: int) -> Callable[[int], int]:
     """The most tokens of a translation, by the length of its source; InputError for constraints that cannot be met."""
     if max_length is None:
         check_constraints(min_length, no_repeat_ngram_size)
-        return lambda S: np.maximum(2 * S, min_length) + 10
+        return lambda S: max(2 * S, min_length) + 10
     if max_length < 1:
         raise InputError(f"max_length must be at least 1, not {max_length}")
     check_constraints(min_length, no_repeat_ngram_size, max_length=max_length)

@@ -75,6 +75,8 @@ def test_the_usual_limit_leaves_room_for_the_minimum(translator):
     for S, least, most in (1, 20, 30), (9, 3, 28), (1, 2, 12):
         (text,) = translator.translate(["w01 " * S], min_length=least)
         assert len(text.split()) == most
+    with pytest.raises(InputError, match="max_length 100,000,000,000,000,000,010 may keep"):
+        translator.translate(["w01"], min_length=10**20)
 
 
 def test_stream_reads_no_more_than_a_window_ahead(translator):
