@@ -129,7 +129,7 @@ def test_a_folder_that_holds_a_run_is_told_in_both_languages(call, tiny_model):
 
 def test_a_flag_that_would_be_another_run_is_told_as_it_is_typed(call, tiny_model):
     of_options(call("train", "--out", tiny_model, "--resume", "--one-direction"), "no run to resume")
-    (tiny_model / "training-state.safetensors").write_bytes(b"")
+    (tiny_model / "training-state.safetensors").write_bytes(bytes(1 << 14))
     of_options(call("train", "--out", tiny_model, "--resume", "--one-direction"),
                "--one-direction is given, but the run in", "was started without it")
     of_options(call("train", "--out", tiny_model, "--resume", "--hidden-size=8"),
