@@ -33,6 +33,12 @@ def refused(result, *parts):
     (["--vocab", "word", "--character-coverage", 0.9], "--character-coverage is for subwords"),
     (["--vocab", "word", "--user-symbol", "<x>"], "--user-symbol is for subwords: words are taken as they are"),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
+    *((["--init-from", "run", *option], f"{option[0]} is for a new model: --init-from has its own") for option in (
+        ["--vocab", "unigram"], ["--vocab-size", 8000], ["--init", "uniform"], ["--min-count", 2],
+        ["--normalization", "identity"], ["--character-coverage", 0.9], ["--user-symbol", "<x>"], ["--joint-vocab"])),
+    *((["--src-vocab", "s", "--tgt-vocab", "t", *option], f"{option[0]} is for a vocabulary that is learned")
+      for option in (["--vocab", "unigram"], ["--vocab-size", 8000], ["--character-coverage", 0.9],
+                     ["--normalization", "nfkc"], ["--user-symbol", "<x>"])),
 ])
 def test_train(call, tmp_path, options, sentence):
     refused(call("train", *FILES, "--out", tmp_path / "run", *options), sentence)

@@ -1,7 +1,7 @@
 """Options that do something only together with others: none is accepted and ignored.
 
 A row tells of an option when it is used, and what to say if it was given and is not.  Given is what differs from the
-default, since the default of such an option asks for nothing.
+default, since the default of most such options asks for nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ class Dependent(NamedTuple):
     options: str  # names, with spaces between
     used: Callable[[Values], Any]  # of the values of all options
     otherwise: str  # the rest of the sentence
+    by_default: bool = False  # whether the default, too, asks for something where it would be ignored
 
 
+_LEARNED = "vocab vocab_size min_count normalization character_coverage user_symbol"
 _NEW = "is for a new model: --init-from has its own"
 _GIVEN = "is for a vocabulary that is learned: both are given by --src-vocab and --tgt-vocab"
 TRAIN = (
-    Dependent("src_vocab tgt_vocab vocab vocab_size min_count joint_vocab init src_embeddings tgt_embeddings",
-              lambda v: v["init_from"] is None, _NEW),
-    Dependent("vocab vocab_size min_count", lambda v: v["src_vocab"] is None or v["tgt_vocab"] is None, _GIVEN),
+    Dependent(f"src_vocab tgt_vocab {_LEARNED} joint_vocab init src_embeddings tgt_embeddings",
+              lambda v: v["init_from"] is None, _NEW, by_default=True),
+    Dependent(_LEARNED, lambda v: v["src_vocab"] is None or v["tgt_vocab"] is None, _GIVEN, by_default=True),
     Dependent("joint_vocab", lambda v: v["src_vocab"] is None and v["tgt_vocab"] is None,
               "learns one vocabulary of both sides: leave it out, and give one file as --src-vocab and --tgt-vocab"),
     Dependent("columns", lambda v: v.get("train_tsv") or v.get("valid_tsv"), "needs --train-tsv or --valid-tsv"),
@@ -70,10 +72,11 @@ def check_dependent(rows: tuple[Dependent, ...], given: Values, defaults: Values
     started with.
     """
     values = {**defaults, **(before or {}), **given}
-    for names, used, otherwise in rows:
-        for name in names.split():
-            if name in given and given[name] != defaults[name] and not used(values):
-                raise InputError(f"{flag(name)} {otherwise}")
+    for row in rows:
+        for name in row.options.split():
+            asks = name in given and (row.by_default or given[name] != defaults[name])
+            if asks and not row.used(values):
+                raise InputError(f"{flag(name)} {row.otherwise}")
 
 
 def check_parsed(rows: tuple[Dependent, ...], args: argparse.Namespace) -> None:

@@ -367,8 +367,8 @@ class CSVLogger(Callback):
         elif os.path.exists(self.filename):
             with opened(self.filename) as file:
                 head = file.readline(_HEAD)
-            header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator), ["epoch"])
-            if header[0] != "epoch":
+            header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator))
+            if head and header[:1] != ["epoch"]:
                 raise InputError(f"{self.filename} does not begin with a line of names, which CSVLogger with append "
                                  "goes on with: choose another file")
             self.keys = header[1:] or None

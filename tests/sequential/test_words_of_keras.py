@@ -491,7 +491,7 @@ def test_a_csv_logger(data, tmp_path):
         model.fit(*data, verbose=0, callbacks=CSVLogger(tmp_path / "none" / "log.csv"))
 
 
-@pytest.mark.parametrize("content", [b"\xff,a\n", b"a" * 200_000, None])
+@pytest.mark.parametrize("content", [b"\xff,a\n", b"a" * 200_000, b"\n", None])
 def test_a_csv_logger_goes_on_with_no_other_file(data, tmp_path, content):
     path = tmp_path / "log.csv"
     if content is None:
@@ -501,6 +501,10 @@ def test_a_csv_logger_goes_on_with_no_other_file(data, tmp_path, content):
     with pytest.raises(InputError, match="log.csv (does not begin with a line of names|is not a regular file)"):
         small().fit(*data, epochs=1, verbose=0, callbacks=CSVLogger(path, append=True))
     assert content is None or path.read_bytes() == content
+    path.unlink()
+    path.touch()
+    small().fit(*data, epochs=1, verbose=0, callbacks=CSVLogger(path, append=True))
+    assert path.read_text().startswith("epoch,")
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error_in_a_sentence(data, tmp_path):
