@@ -109,15 +109,15 @@ class Layer:
 
     def forward(self, **values: Any) -> tuple[Any, Any]:
         weights = {path: values[path] for path in self._weights}
-        layer = self._copy(weights)
-        y, cache = self._run(layer, [values[name] for name in self._inputs])
-        return y, (layer, {path: np.array(value) for path, value in weights.items()}, y, cache)
+        layer, inputs = self._copy(weights), [values[name] for name in self._inputs]
+        y, cache = self._run(layer, inputs)
+        return y, (layer, {path: np.array(value) for path, value in weights.items()}, inputs, y, cache)
 
     def backward(self, *dys_and_cache: Any) -> dict[str, Any]:
         *dys, kept = dys_and_cache
-        layer, before, y, cache = copy_object(kept)
-        found = _found(layer, self._run_back(layer, [np.array(dy) for dy in dys], y, cache))
-        scale = 1.0 if _most(layer.backward) else dys[0].sum()  # backward() of a loss has no place for dy
+        layer, before, inputs, y, cache = copy_object(kept)
+        given, scale = self._back_arguments(layer, [np.array(dy) for dy in dys], inputs, y, cache)
+        found = _found(layer, layer.backward(*given))
         gradients = {name: scaled(found[where], scale) for name, where in self._sources.items()}
         if self._update is not None:
             gradients |= {path: (old - found[path]) / self._update for path, old in before.items()}
@@ -135,9 +135,9 @@ class Layer:
             after = object_leaves(running)
         return with_values(built, own) if any(after.get(path) is value for path, value in made.items()) else layer
 
-    def _run_on_copies(self, layer: Any) -> tuple[Any, Any]:
+    def _run_on_copies(self, layer: Any) -> None:
         with global_seed():
-            return self._run(layer, copy.deepcopy(list(self._inputs.values())))
+            self._run(layer, copy.deepcopy(list(self._inputs.values())))
 
     def _copy(self, weights: Mapping[str, Any]) -> Any:
         """The layer with these weights, and zeros where it keeps their gradients."""
@@ -159,28 +159,37 @@ class Layer:
             return result, None
         return result[0] if len(result) == 2 else result[:-1], result[-1]
 
-    def _run_back(self, layer: Any, dys: list[Any], y: Any, cache: Any) -> Any:
-        """What backward returns."""
+    def _back_arguments(self, layer: Any, dys: list[Any], inputs: list[Any], y: Any,
+                        cache: Any) -> tuple[list[Any], Any]:
+        """(what backward is called with, by what its results are multiplied, where it has no place for dy)"""
+        count, is_loss = required(layer.backward), np.size(outputs(y)[0]) == 1
         if not _most(layer.backward):
-            if np.size(y) != 1:
+            if not is_loss:
                 raise ValueError(f"backward of {kind(layer)} takes no gradient, but forward returns {kind(y)}: only a "
                                  "loss, which is a number, needs none")
-            return layer.backward()
+            return [], dys[0].sum()
+        if cache is None and self._update is None and count > (len(y) if isinstance(y, tuple) else 1):
+            if count == len(inputs) + len(dys):  # backward(x, dy)
+                return [*inputs, *dys], 1.0
+            if count == len(inputs) and is_loss:  # backward(prediction, target)
+                return inputs, dys[0].sum()
         more = [cache] if cache is not None and _most(layer.backward) > len(dys) else []
-        if self._update is not None and required(layer.backward) > len(dys) + len(more):
+        if self._update is not None and count > len(dys) + len(more):
             more.append(self._update)
-        return layer.backward(*every_dy(layer.backward, y, dys, len(more)), *more)
+        return [*every_dy(layer.backward, y, dys, len(more)), *more], 1.0
 
     def _searched(self, chosen: Sequence[str] | None) -> Search:
         """One run, and where it leaves its gradients."""
         layer = copy_object(self._layer)
         before = object_leaves(layer)
-        y, cache = self._run_on_copies(layer)
-        after = object_leaves(layer)
+        inputs = copy.deepcopy(list(self._inputs.values()))
         with global_seed():
+            y, cache = self._run(layer, inputs)
+            after = object_leaves(layer)
             state = {path for path, value in self._own.items() if not same_bits([value], [after.get(path)])
                      or (is_array(value) and after[path] is not before[path])}
-            returned = self._run_back(layer, [np.ones(np.shape(v)) for v in outputs(y)], y, cache)
+            ones = [np.ones(np.shape(v)) for v in outputs(y)]
+            returned = layer.backward(*self._back_arguments(layer, ones, inputs, y, cache)[0])
         search = Search(self._inputs, self._own, state, returned, _found(layer, returned), self._matters,
                         is_loss=[np.ndim(v) for v in outputs(y)] == [0])
         if self._update is not None:
@@ -361,7 +370,8 @@ def _attributes(path: str) -> Iterator[str]:
         return
     for i, name in reversed(list(enumerate(parts))):  # Ws.0 has dWs.0
         if not re.fullmatch(r"d?grad\w*|\d+", name):
-            for other in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}", f"g{name}", f"{name}_gradient"):
+            for other in (f"d{name}", f"grad_{name}", f"{name}_grad", f"d_{name}", f"g{name}", f"{name}_gradient",
+                          f"grad{name}"):
                 yield ".".join([*parts[:i], other, *parts[i + 1:]])
 
 

@@ -208,3 +208,32 @@ class CrossEntropy:
 
     def backward(self, dout=1.0):
         return dout * ((1 - self.t) / (1 - self.p) - self.t / self.p)
+
+
+# %% backward is given the input and the gradient
+# call: check_layer(Torch7Linear(), x)
+# wrong: self.gradb += grad_output.sum(axis=0) => self.gradb += grad_output.mean(axis=0)
+class Torch7Linear:
+    def __init__(self):
+        self.W, self.b = rng.standard_normal((2, 3)), rng.standard_normal(2)
+        self.gradW, self.gradb = np.zeros_like(self.W), np.zeros_like(self.b)
+
+    def forward(self, input):
+        self.output = input @ self.W.T + self.b
+        return self.output
+
+    def backward(self, input, grad_output):
+        self.gradW += grad_output.T @ input
+        self.gradb += grad_output.sum(axis=0)
+        return grad_output @ self.W
+
+
+# %% backward of a loss is given the prediction and the target
+# call: check_layer(Torch7Loss(), x, x / 2)
+# wrong: 2 * (input - target) / len(input) => 2 * (input - target)
+class Torch7Loss:
+    def forward(self, input, target):
+        return np.sum((input - target) ** 2) / len(input)
+
+    def backward(self, input, target):
+        return 2 * (input - target) / len(input)
