@@ -104,7 +104,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
 
     data = _encoded(folder, files, valid_lines, src_vocab, tgt_vocab, max_length, ranks, check)
     origin = {**_places(given), "max_length": max_length, **(vocabulary if begun is None else {}), **first}
-    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
+    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize, first))
     return Prepared(model=model, data=replace(data, origin=origin), options=options, doubts=found, first_weights=told)
 
 
@@ -146,7 +146,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
         set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
     data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
                     lambda data: check_saved(folder, data, options))
-    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize))
+    found = list(doubts.of_run(data, valid_lines, [files[name] for name in DATA_FILES], options.tokenize, run.data))
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options, doubts=found)
 
 
