@@ -1,6 +1,7 @@
 """Text that a model cannot translate, in upper case, not tokenised, of another language or side, is told by name."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -19,6 +20,28 @@ TINY = ["--embed-size", "8", "--hidden-size", "8", "--max-steps", "1"]
 VOCABULARIES = {"words": ["--vocab", "word", "--min-count", "1"], "characters": ["--vocab-size", "120"]}
 QUICK = ["--beam", 1, "--max-length", 3]
 MAY_BE = "is it in upper case, not tokenised as in training, in another language or domain, or of the other side?"
+
+
+@pytest.mark.parametrize("options, advice", [
+    (["--vocab", "word", "--min-count", 2], "subwords \\(--vocab unigram\\) none$"),
+    ([], "--character-coverage 1 leaves none out$"),
+    (["--src-vocab", "{model}/src.spm", "--tgt-vocab", "{model}/tgt.spm"], re.escape(MAY_BE)),
+    (["--init-from", "{model}"], re.escape(MAY_BE)),
+])
+def test_what_is_advised_for_a_badly_covered_training_text_can_be_chosen(call, text, tmp_path, options, advice):
+    """Rare characters of another script, each once."""
+    lines = (text / "train.en").read_text().splitlines()
+    odd = tmp_path / "odd.en"
+    odd.write_text("".join(f"{line} {chr(0x4e00 + n)} w{n}x\n" for n, line in enumerate(lines)), encoding="utf-8")
+    if any("{model}" in str(option) for option in options):
+        assert main(["train", *DATA, "--out", str(tmp_path / "model"), *TINY, *VOCABULARIES["characters"]]) == 0
+    options = [str(option).format(model=tmp_path / "model") for option in options]
+    files = ["--train-src", odd, "--train-tgt", text / "train.fr", "--valid-src", text / "valid.en", "--valid-tgt",
+             text / "valid.fr"]
+    tiny = [] if "--init-from" in options else TINY[:4]
+    status, _, err = call("train", *files, *options, *tiny, "--max-steps", 1, "--out", tmp_path / "run")
+    told = [line for line in err.splitlines() if "are unknown to the source vocabulary" in line]
+    assert status == 0 and len(told) == 1 and re.search(advice, told[0]), err
 
 
 @pytest.fixture(scope="module")

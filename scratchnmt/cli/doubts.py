@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..data.coverage import BothSides, Coverage, doubt, looks_swapped
@@ -12,6 +12,10 @@ from ..training import TrainingData
 
 Lines = tuple[Sequence[str], Sequence[str]]
 _SIDES = ("source", "target")
+_LEAVES_FEWER_OUT = {
+    "words": "is it tokenised?  A larger --vocab-size or a smaller --min-count leaves fewer out, subwords (--vocab "
+             "unigram) none",
+    "characters": "are they of the language?  --character-coverage 1 leaves none out"}
 _MAY_BE = "is it in upper case, not tokenised as in training, in another language or domain, or of the other side?"
 
 
@@ -39,12 +43,13 @@ def of_tokenizer(tokenize: str, references: Sequence[str], name: Any) -> Iterato
                f"little; --tokenize {fitting} fits, for a new run or for evaluate")
 
 
-def of_run(data: TrainingData, valid_lines: Lines, names: Sequence[Any], tokenize: str) -> Iterator[str]:
-    """All of the text of a run; names: of its four files."""
+def of_run(data: TrainingData, valid_lines: Lines, names: Sequence[Any], tokenize: str, told: Mapping[str, Any]
+           ) -> Iterator[str]:
+    """All of the text of a run; names: of its four files; told: what it was started with, perhaps vocabularies."""
     vocabularies, usual = (data.src_vocab, data.tgt_vocab), data.train.coverage
     for one, vocabulary, name, side in zip(usual or (), vocabularies, names, _SIDES, strict=False):
         if fact := doubt(one, vocabulary, name, side):
-            yield (f"{fact}: is it tokenised?  A larger --vocab-size or a smaller --min-count leaves fewer out, "
-                   "subwords (--vocab unigram) none")
+            given = told.get("init_from") or told.get("src_vocab" if side == "source" else "tgt_vocab")
+            yield f"{fact}: {_MAY_BE if given else _LEAVES_FEWER_OUT[vocabulary.UNIT]}"
     yield from of_pairs(data.valid.coverage, valid_lines, vocabularies, names[2:], usual)
     yield from of_tokenizer(tokenize, data.valid_references, names[3])

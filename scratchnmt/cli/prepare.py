@@ -109,7 +109,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     origin = {**_places(given), "max_length": max_length, **(vocabulary if begun is None else {}), **first}
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin=origin), options=options, first_weights=told,
-                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize)))
+                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize, first)))
 
 
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -152,7 +152,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
                     lambda data: check_saved(folder, data, options))
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options,
-                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize)))
+                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize, run.data)))
 
 
 def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:
