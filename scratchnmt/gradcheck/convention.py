@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -146,9 +147,11 @@ def call(forward: Callable[..., Any], args: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def global_seed() -> Iterator[None]:
-    """The generators of numpy.random and random start from the same state, and go on afterwards as if unused."""
+def global_seed(function: Any = None) -> Iterator[None]:
+    """The generators of numpy.random and random, and those that the function finds outside of itself, start from the
+    same state, and go on afterwards as if unused."""
     states = np.random.get_state(), random.getstate()
+    own = [(generator.bit_generator, generator.bit_generator.state) for generator in _generators(function)]
     np.random.seed(0)
     random.seed(0)
     try:
@@ -156,6 +159,22 @@ def global_seed() -> Iterator[None]:
     finally:
         np.random.set_state(states[0])
         random.setstate(states[1])
+        for bits, state in own:
+            bits.state = state
+
+
+def _generators(function: Any, seen: tuple[int, ...] = ()) -> list[np.random.Generator]:
+    """NumPy's generators in the module of a function, in what it closes over, and in the functions that it finds."""
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType) or id(function) in seen:
+        return []
+    try:
+        known = inspect.getclosurevars(function)
+    except ValueError:  # it closes over a name that is not bound yet
+        return []
+    found = [*known.globals.values(), *known.nonlocals.values()]
+    return [value for value in found if isinstance(value, np.random.Generator)] + [
+        generator for value in found for generator in _generators(value, (*seen, id(function)))]
 
 
 def run_forward(forward: Callable[..., Any], args: Mapping[str, Any]) -> tuple[Any, Any]:

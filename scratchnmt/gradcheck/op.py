@@ -91,7 +91,7 @@ class Op:
         before = snapshot(own) if self.copies else {}
         numbers = {path: own[path][()] for path in self._numbers if is_array(own[path])}
         given = [rebuilt(value, name, own | numbers) for name, value in self.tree.items()]
-        with global_seed() if self.seeded else nullcontext():
+        with global_seed(self._forward) if self.seeded else nullcontext():
             self._y, cache = run_forward(self._called, {"values": given})
         self.written |= dict.fromkeys(changed(before, own))
         for name, old, new in zip(self.tree, self.tree.values(), given, strict=True):
@@ -304,7 +304,7 @@ def run_twice(op: Op, allow: Collection[str]) -> tuple[Any, Any, list[Promise], 
         (y, cache), (again, other) = (op.forward(**op.args) for _ in range(2))
         stop = not same_bits(outputs(y), outputs(again))
         promises.append(Promise("" if stop else "random", f"{sentence} (pass the mask or a generator)" if stop else
-                                f"{sentence}; each call gets the same state of numpy.random and random"))
+                                f"{sentence}; each call gets the same state of its generators"))
     infinite = {name: ~np.isfinite(to_host(v)) for name, v in zip(output_names(y), outputs(y), strict=True)}
     promises += [Promise("", f"output {name} holds a value that is not finite at {first(where)}")
                  for name, where in infinite.items() if where.any()]

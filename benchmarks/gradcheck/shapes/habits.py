@@ -244,3 +244,18 @@ def rates_forward(x, config, rate):
 def rates_backward(dy, cache):
     y, rms, rate = cache
     return rate * (dy - y * (dy * y).mean(axis=1, keepdims=True)) / rms
+
+
+# %% a generator of the module
+# call: gradcheck(masked_forward, masked_backward, x)
+# wrong: dy * mask => dy * (mask > 0)
+generator = np.random.default_rng(1)
+
+
+def masked_forward(x):
+    mask = 2.0 * (generator.random(x.shape) > 0.5)
+    return x * mask, mask
+
+
+def masked_backward(dy, mask):
+    return dy * mask
