@@ -9,7 +9,8 @@ import signal
 import numpy as np
 import pytest
 
-from scratchnmt.data import encode, epoch
+from scratchnmt.data import corpus as corpus_module
+from scratchnmt.data import encode
 from scratchnmt.data.corpus import BLOCK, Corpus, Epoch, header_bytes
 from scratchnmt.data.encode import encode_parallel, open_or_build
 from scratchnmt.data.text import Text
@@ -267,7 +268,7 @@ def corpus_of(count, seed=0):
 def test_every_pair_once_in_an_order_that_can_be_found_again(count, by, size, pool, monkeypatch):
     corpus = corpus_of(count)
     whole = Epoch(corpus, size, by, pool, [1, 2, 3])
-    monkeypatch.setattr(epoch, "BUFFER", 2 * BLOCK)
+    monkeypatch.setattr(corpus_module, "BUFFER", 2 * BLOCK)
     found = Epoch(corpus, size, by, pool, [1, 2, 3])
     assert len(found.parts) == max(1, -(-count // (2 * BLOCK))) and len(whole.parts) == 1
     for batches in (found, whole):
@@ -281,7 +282,7 @@ def test_every_pair_once_in_an_order_that_can_be_found_again(count, by, size, po
 
 
 def test_a_buffer_holds_pairs_from_all_over_the_corpus_and_no_more_than_fits(monkeypatch):
-    monkeypatch.setattr(epoch, "BUFFER", 4 * BLOCK)
+    monkeypatch.setattr(corpus_module, "BUFFER", 4 * BLOCK)
     corpus = corpus_of(16 * BLOCK)
     batches = Epoch(corpus, 64, "sentences", 1, [0])
     first = np.concatenate(batches[: 4 * BLOCK // 64])
