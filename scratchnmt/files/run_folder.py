@@ -236,7 +236,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def check_room(self, name: str, run: Run) -> None:
         """InputError if a tensor file is too small for the weights that config.json tells, before these are made."""
         weights = sum(map(prod, run.config.shapes().values()))
-        if self.has(name) and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
+        if (self / name).is_file() and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
             raise InputError(f"{self / name} does not belong to the {CONFIG} beside it, which tells of {weights:,} "
                              "weights: it has no room for them")
 
