@@ -38,13 +38,18 @@ class CountedLines(Protocol):
     def __len__(self) -> int: ...
 
 
-def read_lines(path: TextPath, *, blank_ok: bool = False) -> list[str]:
+def read_lines(path: TextPath, *, blank_ok: bool = False, limit: int | None = None) -> list[str]:
     """The lines of a text file, without their ends; a byte-order mark at its start is dropped.
 
     Raises InputError, naming the file, if it is missing, a directory, unreadable, damaged, of a format that is not
-    read, not UTF-8 (with the line), or, unless `blank_ok`, without any text.
+    read, not UTF-8 (with the line), of more than `limit` characters, or, unless `blank_ok`, without any text.
     """
-    lines = list(_stream(path))
+    lines, size = [], 0
+    for line in _stream(path):
+        size += len(line) + 1
+        if limit is not None and size > limit:
+            raise InputError(f"{name_of(path)} has more than {limit:,} characters")
+        lines.append(line)
     if not blank_ok and not any(line.strip() for line in lines):
         raise _without_text(path, len(lines))
     return lines

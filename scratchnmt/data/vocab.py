@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ArgumentError, InputError, check_choice, require, shown
 from ..files.atomic import write_atomically
-from ..files.reading import read_limited
+from ..files.reading import open_regular, read_limited
 from .text import read_lines
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -371,7 +371,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
     Raises InputError, naming the file and what to do, if it is none of these.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(1 << 12)
     except OSError:
         start = b"{"  # the error is the other reader's
@@ -383,7 +383,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         except InputError as error:
             raise InputError(f"{error}; a SentencePiece model needs the ids that spm_train gives it with --pad_id=0 "
                              "--bos_id=1 --eos_id=2 --unk_id=3") from error
-    lines = read_lines(path)
+    lines = read_lines(path, limit=VOCABULARY_LIMIT)
     if any(re.match(r"\u2581\S*\t-\d", line) for line in lines):  # a piece and the logarithm of its probability
         raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
     words = dict.fromkeys(composed(line.split()[0]) for line in lines if line.strip())

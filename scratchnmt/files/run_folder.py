@@ -76,6 +76,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError("resume and overwrite exclude each other")
         self.path, self.resume, self.overwrite = Path(path), resume, overwrite
         self._known: dict[str, Any] | None = None
+        self._place: os.stat_result | None = None  # while it is locked
         self._lock = ExitStack()
 
     def __str__(self) -> str:
@@ -96,11 +97,17 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         with ExitStack() as stack:
             stack.enter_context(FolderLock(self.path))
             self._check()
-            self._lock = stack.pop_all()
+            self._place, self._lock = os.stat(self.path), stack.pop_all()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._lock.close()
+
+    def _check_place(self) -> None:
+        """WriteError if another folder has taken the place of the one that is locked: it may be another run's."""
+        with suppress(FileNotFoundError):  # whoever writes says so
+            if self._place and not os.path.samestat(self._place, os.stat(self.path)):
+                raise WriteError(f"{self} cannot be written: the run's folder was moved, and this is another one")
 
     def has(self, name: str) -> bool:
         """Whether one of the run's files is there."""
@@ -195,6 +202,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def save_weights(self, params: Mapping[str, Array]) -> None:
         """Write model.safetensors, for the config.json that is there."""
+        self._check_place()
         write_tensors(self / MODEL, params, {"config": self.digest()})
 
     def checkpoints(self) -> list[Path]:
@@ -203,6 +211,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def keep_model(self, step: int, params: Mapping[str, Array], most: int) -> None:
         """Write the weights of a step into a folder of their own, and leave the `most` newest of such folders."""
+        self._check_place()
         with replace_folder(self / CHECKPOINTS / f"step-{step}", overwrite=True) as new:
             write_atomically(new / CONFIG, bytes_with_checksum(self._config))
             for name in set(self._config["vocabularies"].values()):
@@ -227,12 +236,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def check_room(self, name: str, run: Run) -> None:
         """InputError if a tensor file is too small for the weights that config.json tells, before these are made."""
         weights = sum(map(prod, run.config.shapes().values()))
-        if self.has(name) and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
+        if (self / name).is_file() and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
             raise InputError(f"{self / name} does not belong to the {CONFIG} beside it, which tells of {weights:,} "
                              "weights: it has no room for them")
 
     def save_state(self, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
         """Write everything that the next step depends on."""
+        self._check_place()
         write_tensors(self / STATE, tensors, {**info, "config": self.digest()})
 
     def read_state(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
@@ -257,6 +267,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """metrics.jsonl: a JSON object for each validation."""
+        self._check_place()
         write_atomically(self / METRICS, "".join(json.dumps(record) + "\n" for record in history).encode())
 
     def add_not_finite(self, report: Mapping[str, Any]) -> None:

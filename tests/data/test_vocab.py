@@ -1,5 +1,7 @@
+import gzip
 import io
 import json
+import os
 import re
 from functools import cache
 
@@ -9,7 +11,18 @@ import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from scratchnmt.data.vocab import BOS, EOS, PAD, SPECIALS, UNK, SentencePieceVocabulary, WordVocabulary, load_vocabulary
+from scratchnmt.data import vocab as vocab_module
+from scratchnmt.data.vocab import (
+    BOS,
+    EOS,
+    PAD,
+    SPECIALS,
+    UNK,
+    SentencePieceVocabulary,
+    WordVocabulary,
+    load_vocabulary,
+    read_vocabulary,
+)
 from scratchnmt.errors import InputError
 
 FRENCH = [
@@ -302,3 +315,15 @@ def test_a_cut_or_foreign_piece_model_is_refused(tmp_path, pieces):
 def test_missing_vocabulary(tmp_path):
     with pytest.raises(InputError, match="none.spm cannot be read"):
         load_vocabulary(tmp_path / "none.spm")
+
+
+def test_a_vocabulary_from_elsewhere_is_a_file_and_no_larger_unpacked_than_one_of_ours(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is not a regular file"):
+        read_vocabulary(tmp_path / "pipe")
+    monkeypatch.setattr(vocab_module, "VOCABULARY_LIMIT", 10_000)
+    (tmp_path / "words").write_bytes(gzip.compress(b"cat\ndog\n" * 1000))
+    assert len(read_vocabulary(tmp_path / "words")) == 6
+    (tmp_path / "words").write_bytes(gzip.compress(b"cat\ndog\n" * 2000))
+    with pytest.raises(InputError, match="words has more than 10,000 characters"):
+        read_vocabulary(tmp_path / "words")

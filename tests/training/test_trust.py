@@ -58,6 +58,21 @@ def test_a_lock_in_a_folder_that_is_not_ours(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("changes", [{"save_every": 1}, {"valid_every": 1}])
+def test_a_run_whose_folder_was_moved_writes_into_no_other(tmp_path, monkeypatch, changes):
+    def moved(self, state):
+        save(self, state)
+        if state.step == 2:
+            (tmp_path / "run").rename(tmp_path / "elsewhere")
+            (tmp_path / "run").mkdir()  # as another run would
+
+    save = Saving.save
+    monkeypatch.setattr(Saving, "save", moved)
+    with pytest.raises(WriteError, match="the run's folder was moved, and this is another one: training stopped"):
+        run(tmp_path / "run", max_steps=9, **changes)
+    assert os.listdir(tmp_path / "run") == []
+
+
 def test_a_second_run_of_the_same_process_is_refused_and_the_first_keeps_the_folder(tmp_path):
     def second():
         with pytest.raises(InputError, match="in use by another run of this process: wait"):
