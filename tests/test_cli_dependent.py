@@ -88,9 +88,9 @@ def test_every_row_speaks_of_options_that_there_are():
         known = {action.dest: action.default for action in commands[name]._actions}
         if name == "train":
             known |= ALL_DEFAULTS
-        for options, used, _ in rows:
-            assert set(options.split()) <= known.keys()
-            used(known)  # asks for none that there is not
+        for row in rows:
+            assert set(row.options.split()) <= known.keys()
+            row.used(known)  # asks for none that there is not
 
 
 @pytest.mark.parametrize("options, sentence", [

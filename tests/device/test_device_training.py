@@ -17,7 +17,7 @@ from scratchnmt.files.run_folder import STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import greedy_search
-from scratchnmt.training import OutOfMemoryError, Progress, loop
+from scratchnmt.training import OutOfMemoryError, Progress, validation
 from scratchnmt.training.loop import Trainer
 
 EXACT = {"dtype": "float64", "dropout": 0.0}
@@ -153,7 +153,7 @@ def test_out_of_memory_in_a_validation(tmp_path, machine, monkeypatch):
         finally:
             machine.most = most
 
-    monkeypatch.setattr(loop, "greedy_search", in_little_memory)
+    monkeypatch.setattr(validation, "greedy_search", in_little_memory)
     with pytest.raises(OutOfMemoryError, match="no pair of the validation fits: resume it where more memory is free, "
                                                "such as --device cpu; the last good state is kept in .*, of step 3"):
         run(tmp_path / "run", choices={"device": "cuda"}, max_steps=3)
