@@ -135,7 +135,16 @@ def test_words_that_are_shown_otherwise_are_told(call, course, tmp_path):
     content["src_word2id"] = {word.replace("b", "b\u00a0b"): i for word, i in content["src_word2id"].items()}
     vocab.write_text(json.dumps(content))
     status, out, err = call("import-cs224n", "--weights", path, "--vocab", vocab, "--out", tmp_path / "m")
-    assert status == 0 and "1 source words are written differently here: 'b\\xa0b' as b␣b" in err
+    assert status == 0 and "1 source words are written differently here: 'b\\xa0b' as 'b␣b'" in err
+
+
+def test_words_that_are_shown_otherwise_do_not_reach_the_terminal_as_they_are(call, course, tmp_path):
+    _, path, vocab = course
+    content, odd = json.loads(vocab.read_text()), "\x1b[2J " + "x" * 10_000
+    content["src_word2id"] = {odd if word == "b" else word: i for word, i in content["src_word2id"].items()}
+    vocab.write_text(json.dumps(content))
+    status, _, err = call("import-cs224n", "--weights", path, "--vocab", vocab, "--out", tmp_path / "m")
+    assert status == 0 and "1 source words" in err and "\x1b" not in err and len(err) < 2000
 
 
 def test_what_cannot_be_imported_leaves_nothing(call, course, tmp_path, monkeypatch):

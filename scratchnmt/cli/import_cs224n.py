@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, encodable
+from ..errors import InputError, encodable, shown
 from .parser import Parser, add_option
 
 HELP = "make a model of the weights that CS224N's assignment 4 trained in PyTorch"
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     save_new_model(args.out, model, src.vocabulary, tgt.vocabulary)
     for side, words in (("source", src), ("target", tgt)):
         if words.changed:
-            some = ", ".join(f"{word!r} as {ours}" for word, ours in list(words.changed.items())[:3])
+            some = ", ".join(f"{shown(word)} as {shown(ours)}" for word, ours in list(words.changed.items())[:3])
             print(f"{len(words.changed)} {side} words are written differently here: {some}", file=sys.stderr)
     config = model.config
     print(f"{encodable(args.out)}: {model.params.flat.size:,} weights, embed_size {config.embed_size}, hidden_size "
