@@ -62,6 +62,10 @@ class State:
             value = getattr(state, name)
             if not _is_like(value, first):
                 raise InputError(f"its {name} is {shown(value)}")
+        if not all(map(_is_whole, state.left_out)):
+            raise InputError(f"its left_out is {shown(state.left_out)}")
+        if not 0 <= state.decay <= 1:
+            raise InputError(f"its decay is {shown(state.decay)}, expected 0 to 1")
         for record in state.history:
             if not _is_record(record):
                 raise InputError(f"a record of its history is {shown(record)}")
@@ -175,6 +179,9 @@ class Saving:
             state = State.from_dict(info.get("state"))
             if state.position >= (batches := len(self.plan.batches(state.epoch))):
                 raise InputError(f"its position is {state.position}, expected below {batches}")
+            if not set(state.left_out) < set(range(len(self.plan.valid.lengths()))):
+                raise InputError(f"its left_out is {shown(state.left_out)}, expected some, not all, of the validation "
+                                 "pairs")
             if not isinstance(numbers := info.get("optimizer"), dict):
                 raise InputError(f"the optimizer's state is {shown(numbers)}")
             self.optimizer.load_state({**tensors, **numbers})
