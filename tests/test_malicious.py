@@ -85,6 +85,43 @@ def test_containers_through_the_memo_and_keys_that_are_no_words(tmp_path):
         dictionary([(b"N", tensor())]), dictionary([(b"\x88", tensor())])))
 
 
+def colliding(bits):
+    """Numbers of at most 32 bits which, as keys of a dict of 2**bits places, are each compared with many others.
+
+    CPython looks for place 5 i + 1 after i, once it has taken account of all bits of the number: a third of all places
+    are the first of that course, and the other numbers come to it in its first half.
+    """
+    places = 1 << bits
+    course, turn = [0], np.full(places, places)
+    while len(course) < places // 3:
+        course.append((5 * course[-1] + 1) % places)
+    turn[course] = np.arange(len(course))
+    others, start = [], places
+    while len(others) < places // 3 - 10:
+        numbers = np.arange(start, start := start + (1 << 20))
+        place, rest, meets = numbers % places, numbers, turn[numbers % places] < len(course)
+        while rest.any():
+            rest = rest >> 5
+            place = (5 * place + rest + 1) % places
+            meets &= turn[place] < len(course)
+        others += numbers[meets & (turn[place] < len(course) // 2)].tolist()
+    return course + others[: places // 3 - 10]
+
+
+def test_small_numbers_that_collide_as_keys_and_in_the_memo(tmp_path):
+    numbers = colliding(17)
+    bounded(read_state_dict, *pickled(
+        tmp_path, dictionary([(b"J" + number.to_bytes(4, "little"), b"N") for number in numbers]),
+        b"N" + b"".join(b"r" + number.to_bytes(4, "little") for number in numbers)))
+
+
+@pytest.mark.parametrize("first", [0, 1])  # Python 2's C code begins with 1
+def test_the_memo_is_given_in_order(first, tmp_path):
+    content = dictionary([(word(f"w{n}") + b"q%c" % (first + n), tensor()) for n in range(3)])
+    (path,) = pickled(tmp_path, content)
+    assert list(read_state_dict(path).tensors) == ["w0", "w1", "w2"]
+
+
 def test_the_course_keys_its_words_by_small_numbers(tmp_path):
     inside = dictionary([(word("id2word"), dictionary([(number(n), word(f"w{n}")) for n in range(1000)]))])
     content = dictionary([(word("vocab"), b"cvocab\nVocab\n)\x81" + inside + b"b"),
@@ -228,6 +265,29 @@ def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
     assert np.array_equal(model.get_weights()[0], np.ones((2, 3)))
     for path in paths.values():
         bounded(model.load_weights, path)
+
+
+def test_hdf5_that_names_the_same_again_and_again(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+
+    def write(name, layers, weights):
+        with h5py.File(tmp_path / name, "w") as file:
+            group = file.create_group("model_weights/l")
+            group["w"], group["b"], group["itself"] = *model.get_weights(), group
+            file["model_weights"].attrs["layer_names"] = layers
+            group.attrs["weight_names"] = weights
+        return tmp_path / name
+
+    many = np.array([b"l"] * 800)
+    for path in (write("many", many, np.array([b"w"] * 800)), write("empty", np.array([b"l"] * 50_000), np.zeros(0)),
+                 write("round", np.array([b"l"] * 8), np.array([b"itself/" * 8000 + b"w"]))):
+        bounded(model.load_weights, path)
+    path = write("one long text", np.array(["l" * 60_000, *"b" * 3000][:3000], dtype=object), np.array([b"w", b"b"]))
+    data, length = path.read_bytes(), (60_000).to_bytes(4, "little")
+    start = data.index(length)
+    path.write_bytes(data[:start] + data[start : start + 16] * 3000 + data[start + 16 * 3000 :])
+    bounded(model.load_weights, path)
 
 
 def test_hdf5_that_begins_later_than_its_strings_are_looked_at(tmp_path):

@@ -15,8 +15,9 @@ stands for one of a few things of this module, and any other name and any other 
 
 What it costs is bounded by the length of the pickle.  Through the memo a few bytes can make a tuple of a tuple of a
 tuple ..., each twice in the next: small in memory, and 2^60 values for whoever walks through it.  So nothing here
-hashes, compares or prints a container.  The keys of a dict are words and small numbers (others can be chosen so that
-they all collide), and equal words are one object, so that to compare them is to compare two addresses.
+hashes, compares or prints a container.  The keys of a dict are words, whose hashes nobody knows beforehand, and equal
+words are one object, so that to compare them is to compare two addresses.  Small numbers can be chosen so that each
+meets half of the others in the dict: as keys they become bytes, hashed as words are, and the memo's are given in order.
 
 Reference: pickletools.py of Python's library, which describes every instruction.
 """
@@ -121,6 +122,8 @@ class _Machine:
             case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
                 push({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
             case "BINPUT" | "LONG_BINPUT":
+                if argument > len(self.memo) + 1:  # some begin with 1
+                    raise ValueError("a step of its pickle gives the memo what is not next")
                 self.memo[argument] = self.top()
             case "MEMOIZE":
                 self.memo[len(self.memo)] = self.top()
@@ -207,12 +210,12 @@ def _of_kind(kind: type, value: Any) -> Any:
     return value
 
 
-def _set(into: dict[Any, Any], items: list[Any]) -> None:
+def _set(into: dict[str | bytes, Any], items: list[Any]) -> None:
     """Keys and values in turn."""
-    for key in items[::2]:
+    for key, value in zip(items[::2], items[1::2], strict=True):
         if type(key) is not str and not (type(key) is int and abs(key) < 1 << 31):
             raise ValueError("a key is neither a word nor a small number")
-    into.update(zip(items[::2], items[1::2], strict=True))
+        into[key if type(key) is str else str(key).encode()] = value
 
 
 def _made(what: Any, arguments: tuple[Any, ...]) -> Any:

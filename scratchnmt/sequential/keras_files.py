@@ -23,7 +23,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count, takewhile
+from itertools import count, islice, takewhile
 from math import inf, prod
 from typing import Any, BinaryIO
 
@@ -51,6 +51,8 @@ WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
 CONFIG_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
 ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 MOST_LAYERS = 1000  # of a file
+MOST_WEIGHTS = 100  # of a layer
+DEEPEST = 50  # groups in one another on the way to a weight
 
 
 # what a file is read for
@@ -170,6 +172,7 @@ def _network(content: Mapping[str, Any], build_shape: Any, device: str) -> Seque
 
 
 def few(layers: list[Any]) -> list[Any]:
+    """The layers; InputError if there are more than any file has."""
     if len(layers) > MOST_LAYERS:
         raise InputError(f"there are {len(layers):,} layers, expected at most {MOST_LAYERS:,}")
     return layers
@@ -322,20 +325,21 @@ def _state(model: Sequential) -> list[np.ndarray]:
             *(array.astype(model.dtype) for arrays in zip(*vectors, strict=True) for array in arrays)]
 
 
-def _take_state(model: Sequential, arrays: list[Any], file: Any, path: str | os.PathLike) -> None:
+def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str | os.PathLike) -> None:
     """Put the state that Keras kept into the optimizer; if it does not fit, warn, and the optimizer begins anew."""
-    if not arrays:
-        return
     vectors = {name: model.params.like() for name in _kept(model)}
     of_each = zip(*(model.keras_weights(vector, trained=True) for vector in vectors.values()), strict=True)
-    places = [array for arrays in of_each for array in arrays]
-    shapes = [getattr(array, "shape", None) for array in arrays]
+    places = [place for places in of_each for place in places]
+    kept_arrays = list(islice(arrays, len(places) + 3))
+    if not kept_arrays:
+        return
+    shapes = [getattr(array, "shape", None) for array in kept_arrays]
     if shapes == [(), ()]:  # compiled, and not trained yet
         places = []
     if shapes != [(), (), *(place.shape for place in places)]:
         warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
         return
-    step, rate, *kept = _numbers(file, arrays, "iuf")
+    step, rate, *kept = _numbers(file, kept_arrays, "iuf")
     from_zero("the optimizer's step", int(step))
     number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
     for place, array in zip(places, kept, strict=True):
@@ -427,37 +431,40 @@ def _paths(model: Sequential) -> Iterator[str]:
             yield from (f"layers/{group}/{path}" for path in layer.keras_weights(shapes))
 
 
-def _layered(file: Any, model: Sequential) -> list[Any]:
+def _layered(file: Any, model: Sequential) -> Iterator[Any]:
     """The weights of a .weights.h5, not read yet, in the order of `get_weights`."""
-    return [_at(file, path) for path in _paths(model)]
+    return (_at(file, path) for path in _paths(model))
 
 
-def _named_weights(file: Any, model: Sequential) -> list[Any]:
+def _named_weights(file: Any, model: Sequential) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
     group = _at(file, "model_weights") if "model_weights" in file else file
-    layers = [_at(group, name) for name in _names(group, "layer_names")]
-    return [_at(layer, name) for layer in layers for name in _names(layer, "weight_names")]
+    for layer in (_at(group, name) for name in _names(group, "layer_names", MOST_LAYERS)):
+        yield from (_at(layer, name) for name in _names(layer, "weight_names", MOST_WEIGHTS))
 
 
-def _listed_state(file: Any) -> list[Any]:
+def _listed_state(file: Any) -> Iterator[Any]:
     """The optimizer's state in a .weights.h5, not read yet."""
-    if "optimizer" not in file:
-        return []
-    group = _at(file, "optimizer/vars")
-    return [_at(group, str(number)) for number in range(len(group))]
+    if "optimizer" in file:
+        group = _at(file, "optimizer/vars")
+        yield from (_at(group, str(number)) for number in range(len(group)))
 
 
-def _named_state(file: Any) -> list[Any]:
+def _named_state(file: Any) -> Iterator[Any]:
     """The same in a .h5."""
-    if "optimizer_weights" not in file:
-        return []
-    group = _at(file, "optimizer_weights")
-    return [_at(group, name) for name in _names(group, "weight_names")]
+    if "optimizer_weights" in file:
+        group = _at(file, "optimizer_weights")
+        yield from (_at(group, name) for name in _names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS))
 
 
 def _at(group: Any, path: str) -> Any:
-    """What lies there; KeyError if on the way is a link to somewhere else, perhaps another file."""
+    """What lies there; KeyError if on the way is a link to somewhere else, perhaps another file.
+
+    A group can be in itself, so that a name can go round in it for as long as it is.
+    """
     h5py = require("h5py", extra="keras")
+    if path.count("/") > DEEPEST:
+        raise KeyError(f"{printable(path)} is too long a way")
     for name in path.split("/"):
         if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise KeyError(f"{printable(path)} is not there")
@@ -465,10 +472,14 @@ def _at(group: Any, path: str) -> Any:
     return group
 
 
-def _taken(file: Any, arrays: list[Any], model: Sequential) -> list[np.ndarray]:
-    """The network's weights, once they are known to fit it."""
-    model.check_weights([getattr(array, "shape", ()) for array in arrays])
-    return _numbers(file, arrays, "f")
+def _taken(file: Any, arrays: Iterator[Any], model: Sequential) -> list[np.ndarray]:
+    """The network's weights, once they are known to fit it; a file can name one many times."""
+    most = sum(1 for _ in _paths(model))
+    taken = list(islice(arrays, most + 1))
+    if len(taken) > most:
+        raise InputError(f"it has more weights than this network, which has {most}")
+    model.check_weights([getattr(array, "shape", ()) for array in taken])
+    return _numbers(file, taken, "f")
 
 
 def _numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
@@ -491,10 +502,15 @@ def _text(group: Any, name: str) -> bytes:
     return text
 
 
-def _names(group: Any, name: str) -> list[str]:
-    """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it."""
+def _names(group: Any, name: str, most: int) -> list[str]:
+    """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it.
+
+    InputError, before they are read, if there are more than `most`.
+    """
     parts = [name] if name in group.attrs else list(takewhile(lambda part: part in group.attrs,
                                                               (f"{name}{number}" for number in count())))
+    if (many := sum(prod(group.attrs.get_id(part).shape) for part in parts)) > most:
+        raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
     names = [one for part in parts for one in np.atleast_1d(_attribute(group, part))]
     return [one.decode() if isinstance(one, bytes) else str(one) for one in names]
 
