@@ -93,10 +93,10 @@ def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
     raise InputError(f"{what} {shown(name)} is not known, {expected_one_of(name, known)}")
 
 
-def whole_number(what: str, value: object) -> int:
-    """The value, a whole number of at least 1; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise InputError(f"{what} is {value!r}, expected a whole number of at least 1")
+def whole_number(what: str, value: object, least: int = 1) -> int:
+    """The value, a whole number of at least `least`; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise InputError(f"{what} is {shown(value)}, expected a whole number of at least {least}")
     return int(value)
 
 

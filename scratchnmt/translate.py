@@ -251,12 +251,11 @@ class Translator:
         """The ids of a line, none if it is skipped; an error or a warning calls it `name`."""
         ids = self.src_vocab.encode(line)
         most, why = self._most_source(len(ids), long)
-        fits = bisect_right(range(most + 1), _MEMORY, key=lambda S: self._search_size(S, search)) - 1
-        if fits < most:
-            most, why = fits, (
-                f"a search with beam_size {search.beam_size} and max_length {search.limit(len(ids)):,} may keep "
-                f"{self._search_size(len(ids), search) / 2**20:,.0f} MB of attention weights, the limit is "
-                f"{_MEMORY >> 20} MB")
+        if self._search_size(most, search) > _MEMORY:
+            most = bisect_right(range(most), _MEMORY, key=lambda S: self._search_size(S, search)) - 1
+            why = (f"a search with beam_size {search.beam_size} and max_length {search.limit(len(ids)):,} may keep "
+                   f"{self._search_size(len(ids), search) / 2**20:,.0f} MB of attention weights, the limit is "
+                   f"{_MEMORY >> 20} MB")
         return ids if len(ids) <= most else ids[: long.decide(f"{name} has {len(ids):,} tokens: {why}", most) or 0]
 
     def _most_source(self, S: int, long: LongLines) -> tuple[int, str]:

@@ -186,9 +186,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             return None  # whoever wrote the model calls something else so
 
     def digest(self) -> str:
-        """What tells one model from another: a SHA-256 of its configuration and vocabularies, as config.json has them.
-
-        """
+        """What tells one model from another: a SHA-256 of its configuration and vocabularies in config.json."""
         return checksum_of({name: self._config[name] for name in _OF_THE_MODEL})
 
     @property

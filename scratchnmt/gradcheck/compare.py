@@ -33,8 +33,9 @@ from .convention import (
 from .differences import at_kinks, direction, element_lines, jointly, kink_at, size_at
 from .directional import draw_direction, halve
 from .hints import Mismatch, hints_for, said_once
-from .reference import DOUBTS, NotAnalyticError, central, choose_dys, complex_step, derivatives
+from .reference import NotAnalyticError, central, choose_dys, complex_step, derivatives
 from .report import (
+    DOUBTS,
     Floor,
     Report,
     TensorReport,

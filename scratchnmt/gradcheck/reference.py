@@ -37,7 +37,7 @@ from .differences import (
     spread,
     widest_step,
 )
-from .report import EPS, NOISE, rms
+from .report import DOUBTS, EPS, NOISE, rms
 
 STEP = 2.0**-100  # a power of two: dividing by it is exact; the truncation error is about STEP**2
 METHODS = ("complex", "central", "richardson")
@@ -176,7 +176,6 @@ def _is_complex(y: Any) -> bool:
 
 
 TOLERANCE = 1e-8
-DOUBTS = 4  # by more than so many of its own doubts must a difference be off to contradict
 BESIDE = 1e-3  # how far beside a kink, relative to an array's size
 
 

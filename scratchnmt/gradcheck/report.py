@@ -31,7 +31,7 @@ __all__ = ["GradcheckError", "Offender", "Report", "TensorReport", "layout", "ra
 EPS = float(np.finfo(np.float64).eps)
 WORST = 5  # elements shown per wrong gradient
 NOISE = 16  # eps
-DOUBTS = 4  # how many times the doubt that a difference itself has it may be off
+DOUBTS = 4  # how many times its own doubt a real difference may be off
 Floor = float | np.ndarray  # one for an array, or one for each element
 
 

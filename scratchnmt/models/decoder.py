@@ -167,8 +167,9 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
         cell.inputs(x, Wx, b, z, kernels)  # (1)
         if first.fed is not None:
             fed = kernels.product.product(kernels.rows.contiguous(first.fed), params[f"{name}.Wh"][H:])  # (2)
+            z_of_input = z[:, cell.columns(H).of_input]
             for step in steps(packing):
-                add(z[step.now, cell.columns(H).of_input], fed[: step.now.stop - step.now.start])
+                add(z_of_input[step.now], fed[: step.now.stop - step.now.start])
     else:
         x = np.empty_like(top, shape=(N, H))
         if dropout:

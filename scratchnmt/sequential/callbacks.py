@@ -20,9 +20,9 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from ..errors import InputError, WriteError, look_up, shown
+from ..errors import InputError, WriteError, look_up, shown, whole_number
 from ..files.reading import opened
-from .layer import flag, from_zero, number
+from .layer import flag, number
 
 MODES = dict.fromkeys(("auto", "min", "max"))
 _HEAD = 1 << 16  # bytes of a file's first line
@@ -215,8 +215,8 @@ class EarlyStopping(_Watch):
                  mode: str = "auto", baseline: float | None = None, restore_best_weights: bool = False,
                  start_from_epoch: int = 0):
         super().__init__(monitor, min_delta, mode, verbose)
-        self.patience, self.baseline = from_zero("EarlyStopping: patience", patience), baseline
-        self.start_from_epoch = from_zero("EarlyStopping: start_from_epoch", start_from_epoch)
+        self.patience, self.baseline = whole_number("EarlyStopping: patience", patience, least=0), baseline
+        self.start_from_epoch = whole_number("EarlyStopping: start_from_epoch", start_from_epoch, least=0)
         self.restore_best_weights = flag("EarlyStopping: restore_best_weights", restore_best_weights)
         self.wait = self.best_epoch = self.stopped_epoch = 0
         self.best_weights: Any = None  # of the whole network, as one vector
@@ -323,8 +323,8 @@ class ReduceLROnPlateau(_Watch):
         super().__init__(monitor, min_delta, mode, verbose)
         self.factor = number("ReduceLROnPlateau: factor", factor, lambda factor: 0 < factor < 1,
                              "a number above 0 and below 1")
-        self.patience = from_zero("ReduceLROnPlateau: patience", patience)
-        self.cooldown = from_zero("ReduceLROnPlateau: cooldown", cooldown)
+        self.patience = whole_number("ReduceLROnPlateau: patience", patience, least=0)
+        self.cooldown = whole_number("ReduceLROnPlateau: cooldown", cooldown, least=0)
         self.min_lr = _rate("ReduceLROnPlateau: min_lr", min_lr)
         self.wait = self.cooldown_counter = 0
 

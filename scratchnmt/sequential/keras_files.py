@@ -30,10 +30,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..arrays import array_module, to_device
-from ..errors import InputError, listed, look_up, printable, require, shown
+from ..errors import InputError, listed, look_up, printable, require, shown, whole_number
 from ..files.reading import Archive, parse_json
 from . import core, recurrent
-from .layer import Layer, from_zero, number, snake_case
+from .layer import Layer, number, snake_case
 from .losses import LOSSES, METRICS
 from .model import OPTIMIZERS, Sequential
 
@@ -340,7 +340,7 @@ def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str |
         warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
         return
     step, rate, *kept = _numbers(file, kept_arrays, "iuf")
-    from_zero("the optimizer's step", int(step))
+    whole_number("the optimizer's step", int(step), least=0)
     number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
     for place, array in zip(places, kept, strict=True):
         place[...] = array_module(place).asarray(array.astype(model.dtype))

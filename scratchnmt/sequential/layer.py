@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import Array, array_module, to_device
+from ..arrays import Array, array_module, device_of, to_device
 from ..errors import InputError, did_you_mean, encodable, look_up, printable, shown, whole_number
 from ..parameters import Parameters
 
@@ -198,8 +198,7 @@ def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
             if first.shape != array.shape:
                 raise InputError(f"layer {layer!r} has weights already: {name} is {first.shape}, its network's input "
                                  f"wants {array.shape}")
-        array[...] = to_device(first.astype(array.dtype),
-                               "cpu" if array_module(array) is np else f"cuda:{array.device.id}")
+        array[...] = to_device(first.astype(array.dtype), device_of(array))
 
 
 def put_weights(what: str, new: Sequence[Any], old: Sequence[Array]) -> None:
@@ -260,13 +259,6 @@ def flag(what: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{what} is {shown(value)}, expected True or False")
     return bool(value)
-
-
-def from_zero(what: str, value: Any) -> int:
-    """The value, a whole number of at least 0; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise InputError(f"{what} is {shown(value)}, expected a whole number of at least 0")
-    return int(value)
 
 
 def number(what: str, value: Any, fits: Callable[[float], bool] = isfinite, expected: str = "a finite number") -> float:

@@ -29,7 +29,6 @@ from .layer import (
     Weights,
     check_shapes,
     flag,
-    from_zero,
     named,
     number,
     put_weights,
@@ -215,7 +214,7 @@ class Sequential(Trained):
         """
         look_up("on_nonfinite", on_nonfinite, dict.fromkeys(fitting.ON_NONFINITE))
         plan = fitting.Plan(batch_size=_batch_size(batch_size), epochs=whole_number("epochs", epochs),
-                            initial_epoch=from_zero("initial_epoch", initial_epoch),
+                            initial_epoch=whole_number("initial_epoch", initial_epoch, least=0),
                             verbose=_verbose(verbose), shuffle=flag("shuffle", shuffle), on_nonfinite=on_nonfinite)
         if plan.initial_epoch >= plan.epochs:
             raise InputError(f"fit: initial_epoch is {initial_epoch} and epochs {epochs}, expected more: epochs is the "

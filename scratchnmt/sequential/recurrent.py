@@ -116,10 +116,10 @@ class LSTM(Layer):
         if not flag("LSTM: use_bias", use_bias):
             raise InputError("LSTM: use_bias is False, which there is not here")
         super().__init__(**kind)
-        self.units, self.return_sequences = (whole_number("LSTM: units", units),
-                                             flag("LSTM: return_sequences", return_sequences))
-        self.return_state, self.go_backwards = (flag("LSTM: return_state", return_state),
-                                                flag("LSTM: go_backwards", go_backwards))
+        self.units = whole_number("LSTM: units", units)
+        self.return_sequences = flag("LSTM: return_sequences", return_sequences)
+        self.return_state = flag("LSTM: return_state", return_state)
+        self.go_backwards = flag("LSTM: go_backwards", go_backwards)
 
     def built(self, shape: Shape) -> Shape:
         if len(shape) != 2 or (features := shape[-1]) is None:

@@ -26,7 +26,7 @@ from .. import optim
 from ..arrays import array_module
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
-from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, RunFolder
+from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, Run, RunFolder
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
 from . import nonfinite
@@ -63,7 +63,9 @@ class Trainer:
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
                                      longest=model.config.longest, tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
-        self.state = self._resumed() if folder.resume else State()
+        before = folder.read() if folder.resume else None
+        self.options_before = TrainingOptions.from_dict(before.training) if before else options
+        self.state = self._resumed(before) if before else State()
         self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
         self.last_finite: Place | None = None  # the last step that was
@@ -92,16 +94,15 @@ class Trainer:
                                 "device": re.sub(r":\d+", "", model.computing), **self.options.to_dict(),
                                 **self.plan.texts, "vocabularies": [data.src_vocab.digest(), data.tgt_vocab.digest()]})
 
-    def _resumed(self) -> State:
+    def _resumed(self, run: Run) -> State:
         """Where the run is; InputError if it is of another model, data or options."""
-        run = self.folder.read()
         if run.config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
         if not self.folder.has(STATE):  # killed before its first save
             return State()
         with self.ranks.waiting():  # for a disk
             state = self.saving.load()
-        before = TrainingOptions.from_dict(run.training)
+        before = self.options_before
         if state.trials >= before.trials and state.best_step < state.validated_step == state.step and not state.misses:
             # earlier versions counted the last trial, after which they stopped, as if it had gone back
             state.trials, state.misses = state.trials - 1, before.patience
@@ -152,13 +153,13 @@ class Trainer:
             self._write_best()
         if state.step == state.validated_step and state.history:
             self._keep_model()
-        self._say_if_the_rate_jumps(TrainingOptions.from_dict(self.folder.read().training))
+        self._say_if_the_rate_jumps()
         self.folder.update_options(self.options.to_dict())
 
-    def _say_if_the_rate_jumps(self, before: TrainingOptions) -> None:
+    def _say_if_the_rate_jumps(self) -> None:
         step, decay = self.state.step, self.state.decay
         old, new = (options.learning_rate * decay * self.plan.schedule_of(options)(step)
-                    for options in (before, self.options))
+                    for options in (self.options_before, self.options))
         if step and old != new:
             self.progress.say(f"the learning rate of the next step is {new:.3g}; with the options of before it would "
                               f"be {old:.3g}")

@@ -42,7 +42,7 @@ class Validation:
     def leave_out(self, pairs: Iterable[int]) -> None:
         """Measure without these, too."""
         self.left_out |= set(pairs)
-        kept = np.array([pair for pair in range(len(self.lengths)) if pair not in self.left_out], dtype=np.int64)
+        kept = np.delete(np.arange(len(self.lengths)), list(self.left_out))
         batches = [kept[batch] for batch in epoch_batches(self.lengths[kept], self.batch_size)]
         self.indices = [part for batch in batches for part in np.array_split(batch, self._parts(batch))]
 
