@@ -14,8 +14,8 @@ from ..parallel.ranks import processes
 from ..streams import run_command
 from .parser import Parser
 
-_COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "museum",
-             "import-cs224n", "export-cs224n")
+_COMMANDS = ("demo", "train", "translate", "evaluate", "score", "average", "gradcheck", "microscope",
+             "museum", "import-cs224n", "export-cs224n")
 _IN_PROCESSES = ("train", "translate")  # those that mpirun can start
 _DESCRIPTION = """\
 Neural machine translation with attention, trained from scratch on your own text:

@@ -62,6 +62,11 @@ GRADCHECK = (
     Dependent("names list", lambda v: v["module"] is None, "is for the package's own operations, not for --module"),
     Dependent("device dtype seed verbose", lambda v: not v["list"], "is for a check, and --list makes none"),
 )
+MICROSCOPE = (
+    Dependent("input", lambda v: v["src"] is None, "is for sentences of a file: leave --src out, or give all by --src"),
+    Dependent("tgt", lambda v: v["src"] is not None, "needs --src; a file's translations are given by --target"),
+    Dependent("target", lambda v: v["input"] is not None, "needs --input; the translation of --src is --tgt"),
+)
 
 
 def check_dependent(rows: tuple[Dependent, ...], given: Values, defaults: Values,

@@ -217,6 +217,11 @@ def _references(node: Node) -> Iterator[Reference]:
                 yield from _references(part)
 
 
+def references(formula: str) -> Iterator[Reference]:
+    """What a formula reads."""
+    return _references(parse(formula))
+
+
 def write(node: Node, at: Mapping[str, int], constants: Mapping[str, int]) -> str:
     """A factor with the places in it: "decoder.Wh[3,17]"."""
     if node.kind == "reference":

@@ -33,7 +33,7 @@ def can_be_moved(trace: Trace, id: str) -> bool:
     """Whether operations hand the quantity on, so that it can be moved between them."""
     quantity = trace.table[id]
     return bool(quantity.value and quantity.gradient and not quantity.of and quantity.value.argument
-                and not quantity.value.derived)
+                and not quantity.value.derived and not id.startswith("row_"))
 
 
 def derivatives(model: NMT, batch: Batch, cells: Sequence[Cell], seed: int | None = None) -> list[float]:

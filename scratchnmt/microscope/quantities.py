@@ -39,6 +39,14 @@ class Argument(NamedTuple):
     direction: int = 0
 
 
+class Inside(NamedTuple):
+    """A summand of a gradient that is added inside an operation, and in none of its arguments."""
+
+    path: str  # its id
+    label: str
+    summand: Callable[[Any, Call], np.ndarray]  # of a trace and a call, in the argument's shape
+
+
 @dataclass(frozen=True)
 class Side:
     """The value of a quantity, or its gradient."""
@@ -47,6 +55,7 @@ class Side:
     formula: str = ""
     paths: dict[str, str] = field(default_factory=dict)  # of a gradient, path's id -> the formula of what it adds
     derived: Callable[[Any, Call, np.ndarray], np.ndarray] | None = None  # what is shown of the argument
+    inside: Inside | None = None
 
 
 @dataclass(frozen=True)
@@ -92,19 +101,27 @@ class _Table:
         self.asked = "t-1" if config.asks_before else "t"  # the state that asks for step t
         self.asks = "t+1" if config.asks_before else "t"  # the step that state t asks for
 
-    def _embedded(self, id: str, side: str, axis: str, title: str, paths: dict[str, str]) -> Quantity:
+    def _embedded(self, id: str, side: str, axis: str, title: str, paths: dict[str, str]) -> Iterator[Quantity]:
         if self.embed_dropout:
             value = Argument("dropout_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
             gradient = Argument("dropout_backward", "models/nmt.py:backward", "dy", False, f"{side}_words")
         else:
             value = Argument("embedding_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
             gradient = Argument("embedding_backward", "models/nmt.py:backward", "dy", False, f"{side}_words")
-        return Quantity(id, title, SOURCE if side == "source" else DECODER, axis, self.E, Side(value),
-                        Side(gradient, paths=paths))
+        group = SOURCE if side == "source" else DECODER
+        yield Quantity(id, title, group, axis, self.E, Side(value), Side(gradient, paths=paths))
+        # the table's own row: the same word may be read elsewhere, and a tied table is the vocabulary as well
+        table = "embed.src" if side == "source" else "embed.tgt"
+        row = Argument("embedding_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
+        rest = Inside("elsewhere", "the same word elsewhere" + (
+            ", and as a word to predict" if table == "embed.tgt" and self.config.tie_embeddings else ""), _elsewhere)
+        yield Quantity(f"row_{id}", f"row of {table}", group, axis, self.E, Side(row), Side(Argument(
+            "embedding_backward", "models/nmt.py:backward", "dy", False, f"{side}_words"),
+            paths={**dict.fromkeys(paths, ""), "elsewhere": ""}, inside=rest))
 
     def encoder(self) -> Iterator[Quantity]:
         of = {f"direction {d}" if len(self.directions) > 1 else "": (kind, d) for kind, d in self.directions.items()}
-        yield self._embedded("x", "source", "s", "embedded source word", {
+        yield from self._embedded("x", "source", "s", "embedded source word", {
             f"input {kind}": f"sum k: dz_{kind}[s,k] * encoder.Wx[{d}][j,k]" for kind, d in of.values()})
         for l in range(self.L):
             for kind, d in self.directions.items():
@@ -149,7 +166,7 @@ class _Table:
         through_h = f"dh{suffix}{at} * {o}{at} * (1 - tanh({c}{at}) * tanh({c}{at}))"
         yield common(title="cell c", columns=H, id=c, start=start["c"],
                      value=side("forward", "c", True, f"{f}{at} * {c}[{prev},j] + {i}{at} * {g}{at}"),
-                     gradient=side("backward", "dc", False, derived=_whole_dc, paths={
+                     gradient=side("backward", "dc", False, inside=THROUGH_STATE, paths={
                          "state": through_h, "next": f"d{c}[{next_},j] * {f}[{next_},j]",
                          **({} if decoder else {"first": self._first_state("c", l, d)})}))
         paths = self._decoder_state_paths(l) if decoder else self._encoder_state_paths(l, d, kind, next_)
@@ -305,7 +322,7 @@ class _Table:
                             paths=paths))
 
     def decoder(self) -> Iterator[Quantity]:
-        yield self._embedded("y", "target", "t", "embedded target word, the one before",
+        yield from self._embedded("y", "target", "t", "embedded target word, the one before",
                              {"input dec": "sum k: dz_dec[t,k] * decoder.Wx[j,k]"})
         for l in range(self.L):
             yield from self._cell(f"_dec{l or ''}", "dec", l, 0)
@@ -364,16 +381,21 @@ class _Table:
                        Side(words, f"sum k: o[t,k] * {W}"), Side(words._replace(after=True)), column_axis="words")
 
 
-def _whole_dc(trace: Any, call: Call, dc: np.ndarray) -> np.ndarray:
-    """The gradient of c: what the next step hands back, and what comes through h = o tanh(c)."""
-    return dc + through_state(call)
-
-
-def through_state(call: Call) -> np.ndarray:
-    """dh o (1 - tanh(c)^2), as lstm_gates_backward has it."""
+def _through_state(trace: Any, call: Call) -> np.ndarray:
+    """What comes through h = o tanh(c): dh o (1 - tanh(c)^2), as lstm_gates_backward has it."""
     cache = call.arguments["cache"]
     H = cache.tanh_c.shape[-1]
     return call.before["dh"] * cache.gates[..., 3 * H :] * (1 - cache.tanh_c**2)
+
+
+THROUGH_STATE = Inside("state", "the state h, which is made of it", _through_state)
+
+
+def _elsewhere(trace: Any, call: Call) -> np.ndarray:
+    """The rest of the gradient of a word's row: what its other uses add."""
+    cache, table = call.arguments["cache"], trace.grads["embed.tgt"]
+    name = "embed.tgt" if np.shares_memory(call.arguments["dW"], table) else "embed.src"
+    return trace.grads[name][cache.ids] - call.arguments["dy"]
 
 
 def _scores(trace: Any, call: Call, query: np.ndarray) -> np.ndarray:
@@ -412,10 +434,15 @@ PATHS = {
 }
 
 
+def weight_without_layer(name: str) -> str:
+    """"decoder.Wh" of "decoder.1.Wh"."""
+    part, _, rest = name.partition(".")
+    return f"{part}.{rest.rpartition('.')[2]}" if rest else part
+
+
 def name_of(path: GradientPath, quantity: Quantity, directions: list[str]) -> tuple[str, str]:
     """id and label of a path to a quantity; directions: "fwd" and "bwd", or one of them."""
-    part, _, rest = path.weight.partition(".")
-    weight = f"{part}.{rest.rpartition('.')[2]}" if rest else part
+    weight = weight_without_layer(path.weight)
     if (path.site.function, path.op, weight) not in PATHS:
         return path.site.function, f"{path.site.function} in {path.site.file}"
     id, label = PATHS[path.site.function, path.op, weight]

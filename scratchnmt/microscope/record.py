@@ -78,7 +78,7 @@ class Call:
         self.after: dict[str, np.ndarray] = {}
         self.paths: dict[str, Paths] = {}  # of gradients that it found
         self.writes: list[Write] = []
-        self.weight = ""  # that it multiplied by
+        self.weight, self.first_row = "", 0  # that it multiplied by, and from which of its rows on
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Its arguments that are arrays of numbers, records of them taken apart: "cache.gates"."""
@@ -136,7 +136,7 @@ class Recorder:
 
     def _run(self, call: Call, function: Callable[..., Any], written: tuple[str, ...], args: Any, options: Any) -> Any:
         before, after = self.wanted.get(call.op, ((), ()))
-        call.weight = self._weight(call)
+        call.weight, call.first_row = self._weight(call)
         if self.meddle:
             self.meddle(call, False)
         for name in before:
@@ -170,13 +170,16 @@ class Recorder:
                 at = elements_of(array)
                 call.paths[name] = {path: flat[at] for path, flat in self.ledgers[id(owner)].items()}
 
-    def _weight(self, call: Call) -> str:
-        """The weight that a product multiplies by."""
+    def _weight(self, call: Call) -> tuple[str, int]:
+        """The weight that a product multiplies by, and the first of its rows."""
         array = call.arguments.get("b")
-        if not isinstance(array, np.ndarray):
-            return ""
-        start = _interval(array)[0]
-        return next((name for name, (first, end) in self.weights.items() if first <= start < end), "")
+        if isinstance(array, np.ndarray):
+            start = _start(array)
+            for name, (first, end) in self.weights.items():
+                if first <= start < end:
+                    row_bytes = self.model.params[name].strides[-2]
+                    return name, (start - first) // row_bytes
+        return "", 0
 
     def _note(self, call: Call, name: str, array: np.ndarray) -> None:
         owner = owner_of(array)

@@ -77,28 +77,42 @@ def line_that_makes(site: Site, name: str) -> Site:
 def _gives(statement: ast.stmt, name: str) -> bool:
     """Whether it assigns to the name, or hands it on as a buffer to be filled: out=name."""
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    names = [node for target in targets if target is not None for node in ast.walk(target)]
+    names = [node for target in targets if target is not None for node in ast.walk(target)]  # dW[ids] += is dW's
     buffers = [keyword.value for node in ast.walk(statement) if isinstance(node, ast.Call)
                for keyword in node.keywords if keyword.arg == "out"]
     return any(isinstance(node, ast.Name) and node.id == name for node in (*names, *buffers))
 
 
-def equation_at(site: Site) -> Equation | None:
-    """The equation whose number stands behind a line, in the words of the file's docstring."""
+def equation_at(site: Site, above: bool = False) -> Equation | None:
+    """The equation whose number stands behind a line, in the words of the file's docstring.
+
+    above: or behind the nearest line above, in the same function.  Parts of the decoder have their numbers from it.
+    """
     file, (first, last) = _file(site.file), statement_at(site)
     if last - first > 8:  # a loop or a function, not a line
         first = last = site.line
-    number = next((match[1] for line in file.lines[first - 1 : last] if (match := _NUMBER.search(line))), None)
-    lines = (ast.get_docstring(file.tree) or "").split("\n")
+    if above:
+        first = function_at(site).first
+    number = next((match[1] for line in reversed(file.lines[first - 1 : last]) if (match := _NUMBER.search(line))), "")
+    for name in (site.file, *(["models/decoder.py"] if site.file.startswith("models/") else [])):
+        if number and (text := _equation(name, number)):
+            return Equation(text, name)
+    return None
+
+
+@lru_cache(maxsize=500)
+def _equation(file: str, number: str) -> str:
+    """The equation of that number in a file's docstring, with the lines that go on with it."""
+    lines = (ast.get_docstring(_file(file).tree) or "").split("\n")
     start = next((n for n, line in enumerate(lines) if line.strip().startswith(f"({number})")), None)
-    if number is None or start is None:
-        return None
+    if start is None:
+        return ""
     text = [lines[start].strip()]
-    for line in lines[start + 1 :]:  # the lines that go on with it
-        if not line.strip() or line.strip().startswith("(") or not line.startswith("     "):
+    for line in lines[start + 1 :]:
+        if not line.startswith("     ") or line.strip().startswith("("):
             break
         text.append(line.strip())
-    return Equation("\n".join(text), site.file)
+    return "\n".join(text)
 
 
 def comment_at(site: Site) -> str:

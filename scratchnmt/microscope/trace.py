@@ -16,7 +16,7 @@ import numpy as np
 
 from ..models.nmt import NMT
 from ..parameters import Parameters
-from .quantities import Argument, Quantity, Side, name_of, quantities, through_state
+from .quantities import Argument, Quantity, Side, name_of, quantities
 from .record import Call, GradientPath, Meddle, Recorder, Site, elements_of, owner_of
 
 _LOSS = GradientPath(Site("", "microscope", 0), "loss", "", "")
@@ -119,25 +119,24 @@ class Trace:
     def paths(self, id: str, b: int) -> dict[str, Summands]:
         """The summands of a gradient, by the path on which they come."""
         quantity = self.table[id]
-        rows = self.rows(id, "gradient")
-        found: dict[str, Summands] = {}
+        rows, found = self.rows(id, "gradient"), dict[str, Summands]()
         shape = (self.length(quantity, b), quantity.columns)
         for r in range(shape[0]):
-            row = rows[b, r]
-            call = self.calls[row.call]
-            for path, array in self._paths_at(quantity, call, row):
+            call = self.calls[rows[b, r].call]
+            for name, label, path, array in self._paths_at(quantity, call, rows[b, r]):
                 part = array.reshape(-1)
                 if part.any():
-                    name, label = ("state", "the state h, which is made of it") if path is None else name_of(
-                        path, quantity, list(self.directions))
                     found.setdefault(name, Summands(label, path, np.zeros(shape, part.dtype))).array[r] += part
         return found
 
-    def _paths_at(self, quantity: Quantity, call: Call, row: Row) -> Iterator[tuple[GradientPath | None, np.ndarray]]:
+    def _paths_at(self, quantity: Quantity, call: Call, row: Row
+                  ) -> Iterator[tuple[str, str, GradientPath | None, np.ndarray]]:
+        """id, label, path and summand of a row."""
         for path, array in self._ledger(call, row).items():
-            yield path, array[row.place]
-        if quantity.gradient and quantity.gradient.derived is not None and quantity.id.startswith("c_"):
-            yield None, through_state(call)[row.place]
+            yield *name_of(path, quantity, list(self.directions)), path, array[row.place]
+        inside = quantity.gradient.inside if quantity.gradient else None
+        if inside:
+            yield inside.path, inside.label, None, inside.summand(self, call)[row.place]
 
     def _ledger(self, call: Call, row: Row) -> Mapping[GradientPath, np.ndarray]:
         """The paths of an argument: as the call found it, or as it left it."""
@@ -163,6 +162,8 @@ class Trace:
             if row.call not in shown:
                 call = self.calls[row.call]
                 array = (call.after if row.after else call.before)[row.argument]
+                if this.inside:
+                    array = array + this.inside.summand(self, call)
                 shown[row.call] = this.derived(self, call, array) if this.derived else array
             lines.append(shown[row.call][row.place].reshape(-1))
         array = np.array(lines)

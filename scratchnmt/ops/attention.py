@@ -164,7 +164,7 @@ def attention_keys(values: Array, W: Array | None, v: Array | None, product: Pro
     if W is None:
         return values
     B, S, M = values.shape
-    return product(values.reshape(B * S, M), _key_rows(W, v, M)).reshape(B, S, -1)
+    return product(values.reshape(B * S, M), _key_rows(W, v, M)).reshape(B, S, -1)  # (1)
 
 
 def attention_keys_backward(dkeys: Array, values: Array, W: Array | None, v: Array | None,

@@ -1,0 +1,557 @@
+"""The page: everything that the views need, as JSON, in one HTML file.
+
+Arrays are float32 in base64; norms, shares, sums and checks are computed here, in float64, and stored as results.  Of
+weights the page has the norms, and of some units the rows and columns that their formulas read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .formulas import references
+from .numeric import Cell, can_be_moved, derivatives
+from .quantities import Quantity, Side
+from .record import Call, Site, elements_of, owner_of
+from .sources import comment_at, equation_at, function_at, line_that_makes
+from .trace import Trace
+
+FOLDER = Path(__file__).parent
+ARRAYS = 2_200_000  # bytes that the arrays of a page may take, before base64
+UNITS = 2  # of each LSTM, whose weights are in the page
+WORDS = 4  # the most probable words of each step, of which the page has the logits
+CHECKED = 200
+TOLERANCE = 1e-11  # of a derivative inside the step, relative to the array's rms
+
+
+def encoded(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode("ascii")
+
+
+def norms(array: np.ndarray) -> list[float]:
+    return rounded(np.sqrt((array**2).sum(axis=1)))
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Numbers for people: seven digits."""
+    return [float(f"{value:.7g}") for value in values]
+
+
+def rms(array: np.ndarray) -> float:
+    return float(np.sqrt((array**2).mean())) if array.size else 0.0
+
+
+class Page:
+    """The data of one step; words: the texts of source and target of each sentence, vocabulary: of target ids."""
+
+    def __init__(self, trace: Trace, words: Sequence[tuple[list[str], list[str]]], vocabulary: Sequence[str],
+                 title: str, made: str = "", translated: bool = False, itemsize: int = 4):
+        self.trace, self.words, self.vocabulary, self.title, self.made = trace, words, vocabulary, title, made
+        self.translated, self.itemsize = translated, itemsize
+        self.sources: dict[str, dict[str, Any]] = {}
+        self.sentences = range(len(words))
+
+    def data(self, checks: int = CHECKED, named: Sequence[Cell] = (), changes: Mapping[str, Any] | None = None
+             ) -> dict[str, Any]:
+        """What app.js reads; see the comments there."""
+        trace, config = self.trace, self.trace.model.config
+        quantities = [self._quantity(quantity) for quantity in trace.table.values()]
+        data = {
+            "version": 1, "title": self.title, "made": self.made,
+            "facts": [[name, value] for name, value in config.to_dict().items()],
+            "sizes": {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size,
+                      "G": config.encoder_size, "V": config.tgt_vocab_size, "D": config.directions},
+            "loss": float(np.real(trace.loss)), "sentences": [self._sentence(b) for b in self.sentences],
+            "quantities": quantities, "units": self.units, "weights": self._weights(),
+            "checks": self._checks(checks, named), "check_tolerance": TOLERANCE, "factors": self._factors(),
+            "calls": self._calls(), "bugs": [], "cuts": [], "hidden_bugs": [], "serve": None, "compare": None,
+            **(changes or {})}
+        self._by_word(data)
+        data["sources"] = self.sources
+        return data
+
+    # sentences
+
+    def _sentence(self, b: int) -> dict[str, Any]:
+        losses = self.trace.word_losses()[: self.trace.tgt_lengths[b], b]
+        src, tgt = self.words[b]
+        logits = self.trace.value("logits", b)
+        log_p = logits - logits.max(axis=1, keepdims=True)
+        log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        return {"src": src, "tgt": tgt, "losses": rounded(losses), "loss": float(losses.sum()),
+                "chosen": "translated" if self.translated else "given",
+                "alternatives": [[[self.vocabulary[id], float(f"{np.exp(row[id]):.4g}")]
+                                  for id in np.argsort(-row)[:WORDS].tolist()] for row in log_p]}
+
+    # quantities
+
+    def _quantity(self, quantity: Quantity) -> dict[str, Any]:
+        columns = quantity.columns or int(self.trace.src_lengths.max())
+        kept = self._kept(quantity)
+        entry: dict[str, Any] = {
+            "id": quantity.id, "title": quantity.title, "group": quantity.group, "kind": quantity.kind or None,
+            "axis": quantity.axis, "letters": list(quantity.letters), "columns": columns,
+            "column_axis": quantity.column_axis, "units": kept, "start": quantity.start or None,
+            "reversed": quantity.reversed, "of": quantity.of or None, "first": quantity.first,
+            "value": None, "gradient": None, "read": []}
+        if quantity.column_axis == "words":
+            entry["labels"] = [self.vocabulary[id] for id in kept or ()]
+        for name in ("value", "gradient"):
+            if side := getattr(quantity, name):
+                entry[name] = self._side(quantity, side, name, kept)
+        if quantity.value and quantity.value.argument:
+            entry["read"] = self._readers(quantity)
+        return entry
+
+    def _side(self, quantity: Quantity, side: Side, name: str, kept: list[int] | None) -> dict[str, Any]:
+        arrays = [self._array(quantity.id, name, b) for b in self.sentences]
+        entry: dict[str, Any] = {"norms": [norms(array) for array in arrays], "formula": side.formula,
+                                 "equation": "", "equation_of": "", "made": None, "called": None}
+        if not quantity.of:
+            entry["arrays"] = [encoded(array if kept is None else array[:, kept]) for array in arrays]
+        elif side.argument is None:
+            side = getattr(self.trace.table[quantity.of], name)
+        if side.argument:
+            entry |= self._made(quantity.of or quantity.id, name, side)
+        if name == "value":
+            entry |= self._memory(quantity, arrays)
+        if side.paths and not quantity.of:
+            entry |= self._paths(quantity, side, arrays, kept)
+        return entry
+
+    def _array(self, id: str, name: str, b: int) -> np.ndarray:
+        return self.trace.value(id, b) if name == "value" else self.trace.gradient(id, b)
+
+    def _kept(self, quantity: Quantity) -> list[int] | None:
+        """Which columns the page has; None: all."""
+        if quantity.column_axis == "words":
+            return self._words_kept
+        if self._share == 1 or quantity.column_axis == "s" or quantity.of:
+            return None
+        units = self._units_of(quantity, max(UNITS, int(self._share * self.trace.model.config.hidden_size)))
+        return sorted(units)
+
+    @cached_property
+    def _words_kept(self) -> list[int]:
+        """The words that a step finds most probable, and those that came."""
+        ids = {int(id) for b in self.sentences for id in self.trace.batch.tgt[1 : self.trace.tgt_lengths[b] + 1, b]}
+        for b in self.sentences:
+            for row in self.trace.value("logits", b):
+                ids.update(np.argsort(-row)[:WORDS].tolist())
+        return sorted(ids)
+
+    @cached_property
+    def _share(self) -> float:
+        """How much of the arrays fits into the page."""
+        size = 0
+        for quantity in self.trace.table.values():
+            if not quantity.of and quantity.column_axis == "units":
+                rows = sum(self.trace.length(quantity, b) for b in self.sentences)
+                sides = [side for side in (quantity.value, quantity.gradient) if side]
+                paths = sum(len(side.paths) for side in sides if len(side.paths) > 1)
+                size += 4 * rows * quantity.columns * (len(sides) + paths)
+        return min(1, ARRAYS / size)
+
+    def _units_of(self, quantity: Quantity, count: int) -> list[int]:
+        """Columns of a quantity: those of the units with the largest gradients, in all blocks of pre-activations."""
+        config = self.trace.model.config
+        if quantity.column_axis == "units" and quantity.columns == config.memory_size and not quantity.kind:
+            halves = [kind for kind in self.trace.directions]
+            return [unit + d * config.encoder_size for d, kind in enumerate(halves)
+                    for unit in self._largest(kind, count)]
+        kind = quantity.kind or ("dec" if quantity.columns == config.hidden_size else "")
+        if not kind:
+            return list(range(min(count, quantity.columns)))
+        units = self._largest(kind, count)
+        block = config.hidden_size if kind == "dec" else config.encoder_size
+        return [unit + first for first in range(0, quantity.columns, block) for unit in units]
+
+    def _largest(self, kind: str, count: int) -> list[int]:
+        """Units of an LSTM by |h dh|, the part of the loss that they hold, to first order."""
+        last = self.trace.model.config.layers - 1 or ""
+        size: Any = sum((np.abs(self.trace.value(f"h_{kind}{last}", b) * self.trace.gradient(f"h_{kind}{last}", b))
+                         ).sum(axis=0) for b in self.sentences)
+        return np.argsort(-size, kind="stable")[:count].tolist()
+
+    @cached_property
+    def units(self) -> dict[str, list[int]]:
+        """Those whose weights are in the page."""
+        return {kind: self._largest(kind, UNITS) for kind in (*self.trace.directions, "dec")}
+
+    # code
+
+    def _source(self, site: Site) -> dict[str, Any]:
+        function = function_at(site)
+        key = f"{function.file}:{function.name}"
+        self.sources.setdefault(key, {"file": f"scratchnmt/{function.file}", "name": function.name,
+                                      "first": function.first, "lines": function.lines})
+        return {"source": key, "line": site.line}
+
+    def _made(self, id: str, name: str, side: Side) -> dict[str, Any]:
+        """The line that made it, the line that called it, and the equation."""
+        argument = side.argument
+        assert argument is not None
+        row = next(iter(self.trace.rows(id, name).values()))
+        call = self.trace.calls[row.call]
+        if not argument.after:
+            maker = self._last_writer(call, row.argument, row.place)
+            if maker is None:
+                return {}
+            call, written = maker
+        else:
+            written = argument.name
+        inner = line_that_makes(call.inner, written.partition(".")[0])
+        general = call.inner.file in ("ops/product.py", "ops/rows.py")  # whose equations say nothing of the model
+        equation = equation_at(call.site) or equation_at(*((call.site,) if general else (inner,)), above=True)
+        found: dict[str, Any] = {"made": self._source(inner), "called": self._source(call.site)}
+        if equation:
+            found |= {"equation": equation.text, "equation_of": f"scratchnmt/{equation.file}"}
+        return found
+
+    def _last_writer(self, reader: Call, name: str, place: tuple[Any, ...]) -> tuple[Call, str] | None:
+        array = reader.arguments.get(name)
+        if not isinstance(array, np.ndarray):
+            return None
+        owner, first = id(owner_of(array)), elements_of(array)[place].reshape(-1)[0]
+        for call in reversed(self.trace.calls[: reader.number]):
+            for write in call.writes:
+                if write.owner == owner and (write.elements == first).any():
+                    return call, write.name
+        return None
+
+    def _readers(self, quantity: Quantity) -> list[dict[str, Any]]:
+        """The lines that read it on the way back."""
+        side = quantity.value
+        assert side is not None and side.argument is not None
+        rows = self.trace.rows(quantity.id, "value")
+        row = rows[0, (self.trace.length(quantity, 0) - 1) // 2]
+        array = self.trace.calls[row.call].arguments.get(row.argument)
+        if not isinstance(array, np.ndarray) or side.derived:
+            return []
+        owner, elements = id(owner_of(array)), elements_of(array)[row.place].reshape(-1)
+        lines: dict[Site, dict[str, Any]] = {}
+        for call in self.trace.calls:
+            if call.phase == "backward" and call.site not in lines:
+                written = {write.name for write in call.writes}
+                if any(id(owner_of(other)) == owner and np.isin(elements, elements_of(other)).any()
+                       for name, other in call.arrays() if name not in written):
+                    lines[call.site] = {**self._source(call.site), "what": call.op}
+        return list(lines.values())
+
+    def _memory(self, quantity: Quantity, arrays: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Bytes of the first sentence in the cache, if it is kept there as it is."""
+        whole = self.trace.table[quantity.of] if quantity.of else quantity
+        argument = whole.value.argument if whole.value else None
+        if argument is None:
+            return {"bytes": 0, "kept": False}
+        row = next(iter(self.trace.rows(whole.id, "value").values()))
+        call = self.trace.calls[row.call]
+        array = call.arguments.get(row.argument)
+        then = (call.after if row.after else call.before)[row.argument]
+        kept = (isinstance(array, np.ndarray) and id(owner_of(array)) in self._cached
+                and np.array_equal(array[row.place], then[row.place]))
+        return {"bytes": int(arrays[0].size * self.itemsize) if kept else 0, "kept": bool(kept)}
+
+    @cached_property
+    def _cached(self) -> set[int]:
+        """The arrays that the forward pass keeps for the backward pass."""
+        return {id(owner_of(array)) for array in arrays_in(self.trace.cache, set())}
+
+    # gradients
+
+    def _paths(self, quantity: Quantity, side: Side, arrays: Sequence[np.ndarray], kept: list[int] | None
+               ) -> dict[str, Any]:
+        found = [self.trace.paths(quantity.id, b) for b in self.sentences]
+        entries, residual = [], 0.0
+        for b, array in enumerate(arrays):
+            total = sum((summands.array for summands in found[b].values()), np.zeros_like(array))
+            residual = max(residual, float(np.abs(total - array).max()) / (rms(array) or 1))
+        for id in side.paths:
+            several = [paths[id] for paths in found if id in paths]
+            if not several:
+                continue
+            summands = [paths[id].array if id in paths else np.zeros_like(array)
+                        for paths, array in zip(found, arrays, strict=True)]
+            entry = {"id": id, "label": several[0].label, "formula": side.paths[id], "comment": "",
+                     "norms": [norms(array) for array in summands],
+                     "shares": [rounded((part * whole).sum(axis=1) / np.maximum((whole**2).sum(axis=1), 1e-300))
+                                for part, whole in zip(summands, arrays, strict=True)],
+                     "arrays": [encoded(array if kept is None else array[:, kept]) for array in summands]
+                     if len(side.paths) > 1 and not self._follows(side.paths[id]) else None,
+                     "steps": self._steps(quantity, id)}
+            path = several[0].path
+            site = path.site if path else self._inside(quantity)
+            if site.file:
+                entry |= self._source(site) | {"comment": comment_at(site)}
+            entries.append(entry)
+        return {"paths": entries, "residual": residual}
+
+    def _follows(self, formula: str) -> bool:
+        """Whether the page can evaluate it from its own arrays, without any weight."""
+        weights = {name.partition("[")[0] for name in self.trace.model.params}
+        return bool(formula) and not any(reference.name.partition("[")[0] in weights
+                                         for reference in references(formula))
+
+    def _inside(self, quantity: Quantity) -> Site:
+        """The line inside an operation that adds a summand."""
+        assert quantity.gradient is not None and quantity.gradient.argument is not None
+        op, name = quantity.gradient.argument.op, "dc" if quantity.gradient.argument.name == "dc" else "dW"
+        return line_that_makes(next(call for call in self.trace.calls if call.op == op).inner, name)
+
+    def _steps(self, quantity: Quantity, path: str) -> list[str] | None:
+        """What each target step adds to a source word's gradient, as norms (rows, T); None where it is not known."""
+        if path not in ("values", "keys") or self.trace.model.config.score not in ("dot", "general"):
+            return None
+        config, steps = self.trace.model.config, []
+        G, d = config.encoder_size, self.trace.directions.index(quantity.kind) if quantity.kind else None
+        columns = slice(None) if d is None else slice(d * G, (d + 1) * G)
+        for b in self.sentences:
+            if path == "values":
+                factor, vectors = self.trace.value("weights", b), self.trace.gradient("a", b)
+            else:
+                factor, vectors = self.trace.gradient("score", b), self._queries(b)
+                if config.score == "general":
+                    vectors = vectors @ self.trace.model.params["attention.W"].T
+            size = np.sqrt((vectors[:, columns] ** 2).sum(axis=1))
+            steps.append(encoded(np.abs(factor.T) * size))
+        return steps
+
+    def _queries(self, b: int) -> np.ndarray:
+        """The states that asked, step by step (T, H)."""
+        last = self.trace.model.config.layers - 1 or ""
+        states = self.trace.value(f"h_dec{last}", b)
+        if self.trace.model.config.asks_before:
+            states = np.concatenate([self.trace.value(f"h_init{last}", b), states[:-1]])
+        return states
+
+    def _factors(self) -> list[dict[str, Any]]:
+        """How much of a gradient a step back hands on, by each way."""
+        factors = []
+        for kind in (*self.trace.directions, "dec"):
+            last = self.trace.model.config.layers - 1 or ""
+            for id, path, name in (("c", "next", "forget gate"), ("h", "recurrence", "Wh")):
+                quantity = self.trace.table[f"{id}_{kind}{last}"]
+                values = [self._handed_on(quantity, path, b) for b in self.sentences]
+                factors.append({"name": f"d{quantity.id} by the {name}", "q": quantity.id, "values": values,
+                                "sentence": f"what reaches d{quantity.id} from the step after it, over the norm there"})
+        return factors
+
+    def _handed_on(self, quantity: Quantity, path: str, b: int) -> list[float]:
+        whole = np.sqrt((self.trace.gradient(quantity.id, b) ** 2).sum(axis=1))
+        part = self.trace.paths(quantity.id, b).get(path)
+        handed = np.sqrt((part.array**2).sum(axis=1)) if part else np.zeros(len(whole))
+        after = np.roll(whole, 1 if quantity.reversed else -1)
+        return rounded(np.divide(handed, after, out=np.zeros(len(whole)), where=after > 0))
+
+    def _by_word(self, data: dict[str, Any]) -> None:
+        """The norms of every gradient where the loss is that of one target word: into the entries of `data`."""
+        trace = self.trace
+        ids = [quantity.id for quantity in trace.table.values() if quantity.gradient and quantity.gradient.argument
+               and quantity.column_axis == "units" and not quantity.id.startswith("row_") and trace.calls[next(iter(
+                   trace.rows(quantity.id, "gradient").values())).call].phase == "backward"]
+        found: dict[str, list[np.ndarray]] = {id: [] for id in ids}
+        trace.recorder.keeps_paths = False
+        for b in self.sentences:
+            rows: dict[str, list[np.ndarray]] = {id: [] for id in ids}
+            for t in range(trace.tgt_lengths[b]):
+                trace.backward(word=(b, t))
+                for id in ids:
+                    rows[id].append(np.sqrt((trace.gradient(id, b) ** 2).sum(axis=1)))
+            for id in ids:
+                found[id].append(np.array(rows[id]))
+        trace.recorder.keeps_paths = True
+        trace.backward()
+        for entry in data["quantities"]:
+            if entry["id"] in found:
+                entry["gradient"]["by_word"] = {"arrays": [encoded(array) for array in found[entry["id"]]]}
+
+    # weights, checks, calls
+
+    def _weights(self) -> dict[str, Any]:
+        """Norms of all weights; rows and columns that the formulas of `units` read."""
+        params, grads = self.trace.model.params, self.trace.grads
+        assert grads is not None
+        entries: dict[str, dict[str, Any]] = {}
+        for name, array in params.items():
+            parts = {f"{name}[{d}]": d for d in range(len(array))} if name.startswith("encoder.") else {name: ...}
+            for part, index in parts.items():
+                entries[part] = {"shape": list(array[index].shape), "norm": float(np.linalg.norm(array[index])),
+                                 "gradient_norm": float(np.linalg.norm(grads[name][index])), "rows": {}, "columns": {}}
+                if array[index].ndim == 1:
+                    entries[part]["values"] = encoded(array[index])
+        for name, axis, place in sorted(self._places_of_weights()):
+            entry, (whole, _, direction) = entries[name], name.partition("[")
+            array = params[whole][int(direction[:-1])] if direction else params[whole]
+            if array.ndim == 2 and 0 <= place < array.shape[axis]:
+                entry["columns" if axis else "rows"][str(place)] = encoded(array[:, place] if axis else array[place])
+        return entries
+
+    def _places_of_weights(self) -> set[tuple[str, int, int]]:
+        """(weight, axis, place) of every row and column that a formula of one of the chosen units reads."""
+        found, sizes = set(), self._constants
+        for quantity in self.trace.table.values():
+            formulas = [text for side in (quantity.value, quantity.gradient) if side
+                        for text in (side.formula, *side.paths.values()) if text]
+            if quantity.column_axis == "s":
+                continue
+            units = self._words_kept if quantity.column_axis == "words" else self._chosen(quantity)
+            for reference in (reference for text in formulas for reference in references(text)):
+                for axis, index in enumerate(reference.indices):
+                    if index[0] == (1, "j"):
+                        found |= {(reference.name, axis, unit + sum(sign * sizes[symbol] for sign, symbol in index[1:]))
+                                  for unit in units if all(symbol in sizes for _, symbol in index[1:])}
+        known = {name.partition("[")[0] for name in self.trace.model.params}
+        return {place for place in found if place[0].partition("[")[0] in known}
+
+    def _chosen(self, quantity: Quantity) -> list[int]:
+        if quantity.of:
+            return self.units[quantity.kind]
+        return [] if quantity.columns > self.trace.model.config.memory_size else self._units_of(quantity, UNITS)
+
+    @cached_property
+    def _constants(self) -> dict[str, int]:
+        config = self.trace.model.config
+        return {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size, "G": config.encoder_size}
+
+    def _checks(self, count: int, named: Sequence[Cell]) -> list[dict[str, Any]]:
+        """Gradients of drawn and of named cells beside their complex-step derivatives."""
+        trace, rng, cells = self.trace, np.random.default_rng(0), list(named)
+        ids = [id for id in trace.table if can_be_moved(trace, id)]
+        while len(cells) < count + len(named) and ids:
+            id, b = ids[int(rng.integers(len(ids)))], int(rng.integers(len(self.words)))
+            columns = self._kept(trace.table[id]) or range(trace.table[id].columns)
+            cells.append(Cell(id, b, int(rng.integers(trace.length(trace.table[id], b))),
+                              int(columns[int(rng.integers(len(columns)))])))
+        # where summands cancel, as in a softmax that is sure, what is left has the rounding of the largest of them
+        rounding = 4 * np.finfo(float).eps * max(float(np.abs(trace.gradient(id, b)).max())
+                                                 for id in ids for b in self.sentences)
+        entries = []
+        for cell, numeric in zip(cells, derivatives(trace.model, trace.batch, cells, trace.seed), strict=True):
+            gradient = trace.gradient(cell.id, cell.b)
+            analytic = float(gradient[cell.row, cell.unit])
+            difference = abs(analytic - numeric)
+            entries.append({"q": cell.id, "b": cell.b, "row": cell.row, "unit": cell.unit, "analytic": analytic,
+                            "numeric": numeric, "error": difference / (rms(gradient) or 1),
+                            "ok": difference <= TOLERANCE * rms(gradient) + rounding})
+        return entries
+
+    def _calls(self) -> dict[str, Any]:
+        """Every operation, with the rows of quantities that it reads and writes, and what is in memory then.
+
+        Numbers stand for what occurs often: a call is [operation, site, backward?, reads, writes, bytes in use], a site
+        [function, line, function of the operation, its line], and a row [quantity, gradient?, sentence, row], one
+        behind the other; of a write a fifth number tells whether it was added.
+        """
+        index, live, quantities = _RowIndex(self.trace), self._live(), list(self.trace.table)
+        ops: dict[str, int] = {}
+        sites: dict[tuple[Any, ...], int] = {}
+        entries = []
+        for call in self.trace.calls:
+            site, inner = self._source(call.site), self._source(call.inner)
+            key = (site["source"], site["line"], inner["source"], inner["line"])
+            written = {write.name for write in call.writes}
+            reads = [number for name, array in call.arrays() if name not in written
+                     for row in index.rows_of(call, id(owner_of(array)), elements_of(array))
+                     for number in _numbers(row, quantities)]
+            writes = [number for write in call.writes for row in index.rows_of(call, write.owner, write.elements)
+                      for number in (*_numbers(row, quantities), int(write.added))]
+            entries.append([ops.setdefault(call.op, len(ops)), sites.setdefault(key, len(sites)),
+                            int(call.phase == "backward"), reads, writes, live[call.number]])
+        return {"ops": list(ops), "sites": [list(site) for site in sites], "list": entries}
+
+    def _live(self) -> list[int]:
+        """Bytes of activations and of their gradients that are in use at each call, in the model's own dtype."""
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        sizes: dict[int, int] = {}
+        weights = {id(owner_of(array)) for array in (*self.trace.model.params.values(),
+                                                     *(self.trace.grads or {}).values())}
+        kept = self._cached
+        for call in self.trace.calls:
+            for _, array in call.arrays():
+                owner = owner_of(array)
+                if id(owner) not in weights:
+                    first.setdefault(id(owner), call.number)
+                    last[id(owner)] = len(self.trace.calls) - 1 if id(owner) in kept else call.number
+                    sizes[id(owner)] = owner.size * self.itemsize
+        change = np.zeros(len(self.trace.calls) + 1, int)
+        for owner_id, size in sizes.items():
+            change[first[owner_id]] += size
+            change[last[owner_id] + 1] -= size
+        return np.cumsum(change)[:-1].tolist()
+
+
+class _RowIndex:
+    """Which row of which quantity a place in memory is."""
+
+    def __init__(self, trace: Trace):
+        self.starts: dict[int, dict[int, list[tuple[int, list[Any]]]]] = {}
+        for quantity in trace.table.values():
+            for name in ("value", "gradient"):
+                side = getattr(quantity, name)
+                if not side or not side.argument or side.derived and name == "value":
+                    continue
+                elements: dict[int, np.ndarray] = {}
+                for (b, r), row in trace.rows(quantity.id, name).items():
+                    array = trace.calls[row.call].arguments.get(row.argument)
+                    if isinstance(array, np.ndarray):
+                        if row.call not in elements:
+                            elements[row.call] = elements_of(array)
+                        start = int(elements[row.call][row.place].reshape(-1)[0])
+                        self.starts.setdefault(id(owner_of(array)), {}).setdefault(start, []).append(
+                            (row.call, [quantity.id, name, int(b), int(r)]))
+
+    def rows_of(self, call: Call, owner: int, elements: np.ndarray) -> list[list[Any]]:
+        starts = self.starts.get(owner)
+        if not starts:
+            return []
+        found = np.intersect1d(elements.reshape(-1), np.fromiter(starts, int))
+        return [min(starts[start], key=lambda entry: abs(entry[0] - call.number))[1] for start in found.tolist()]
+
+
+def _numbers(row: list[Any], quantities: list[str]) -> list[int]:
+    id, side, b, r = row
+    return [quantities.index(id), int(side == "gradient"), b, r]
+
+
+def arrays_in(value: Any, seen: set[int]) -> Iterator[np.ndarray]:
+    """The arrays of numbers in nested records and objects of the package."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from arrays_in(part, seen)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from arrays_in(part, seen)
+    elif type(value).__module__.startswith("scratchnmt") and hasattr(value, "__dict__"):
+        yield from arrays_in(vars(value), seen)
+
+
+def html(data: Mapping[str, Any]) -> str:
+    """The page, in one file."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    for mark in "<", "\u2028", "\u2029":  # no sentence may end the script
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    parts = {"/*CSS*/": (FOLDER / "app.css").read_text(encoding="utf-8"), "/*DATA*/": text,
+             "/*JS*/": (FOLDER / "app.js").read_text(encoding="utf-8")}
+    page = (FOLDER / "page.html").read_text(encoding="utf-8")
+    for mark, part in parts.items():
+        before, _, behind = page.partition(mark)
+        page = before + part + behind
+    return page
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as JSON."""
+    return value.item() if isinstance(value, np.generic) else asdict(value)
