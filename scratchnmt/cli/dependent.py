@@ -66,6 +66,8 @@ MICROSCOPE = (
     Dependent("input", lambda v: v["src"] is None, "is for sentences of a file: leave --src out, or give all by --src"),
     Dependent("tgt", lambda v: v["src"] is not None, "needs --src; a file's translations are given by --target"),
     Dependent("target", lambda v: v["input"] is not None, "needs --input; the translation of --src is --tgt"),
+    Dependent("port", lambda v: v["serve"], "needs --serve"),
+    Dependent("out", lambda v: not v["serve"], "is a file, and --serve writes none"),
 )
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..streams import quoted
 from .dependent import MICROSCOPE, check_parsed
 from .parser import Parser, add_option, warn
+
+if TYPE_CHECKING:
+    from ..microscope import Microscope
 
 HELP = "look into one training step: every number, its gradient and where that comes from, in the browser"
 USAGE = 'scratchnmt microscope --model DIR (--src "..." [--tgt "..."] | --input FILE [--target FILE]) [options]'
@@ -33,6 +38,9 @@ def add_arguments(parser: Parser) -> None:
     page = parser.add_argument_group("page")
     add_option(page, "out", "microscope.html", "the page to write", metavar="FILE")
     add_option(page, "open", False, "open it in the browser")
+    add_option(page, "serve", False, "instead of a file, serve the page on this machine, until Ctrl-C; there any "
+               "number is computed that is asked for")
+    add_option(page, "port", 0, "port of --serve (default: one that is free)", type=int)
     how = parser.add_argument_group("step")
     add_option(how, "seed", None, "random seed of dropout (default: no dropout)", type=int)
     add_option(how, "checks", 200, "how many gradients, drawn at random, to compare with complex-step differentiation")
@@ -46,19 +54,44 @@ def run(args: argparse.Namespace) -> int:
     from .output import check_output
 
     check_parsed(MICROSCOPE, args)
-    check_output(args.out)
-    made = f"scratchnmt microscope --model {quoted(args.model)}"
-    microscope = Microscope.load(args.model, _pairs(args), seed=args.seed, checks=args.checks, check=args.check,
-                                 bugs=args.bugs, made=made)
+    if not 0 <= args.port < 1 << 16:
+        raise InputError(f"port is {args.port}, expected a whole number from 0 to 65535")
+    if not args.serve:
+        check_output(args.out)
+
+    def make(pairs: Sequence[tuple[str, str | None]], **options: Any) -> Microscope:
+        return Microscope.load(args.model, pairs, seed=args.seed, bugs=args.bugs,
+                               made=f"scratchnmt microscope --model {quoted(args.model)}", **options)
+
+    microscope = make(_pairs(args), checks=args.checks, check=args.check)
     for line in microscope.unknown:
         warn(args, f"{line} has words that the vocabulary does not have; the page shows <unk>")
+    if args.serve:
+        return _serve(args, microscope, lambda src, tgt: make([(src, tgt)], checks=min(args.checks, 50)))
     microscope.save(args.out)
     _say(microscope.data, args.out)
     if args.open:
-        import webbrowser
-
-        webbrowser.open(Path(args.out).resolve().as_uri())
+        _open(Path(args.out).resolve().as_uri())
     return 0
+
+
+def _serve(args: argparse.Namespace, microscope: Microscope, make: Callable[[str, str | None], Microscope]) -> int:
+    from ..microscope.serve import Server
+
+    with Server(microscope, make, args.port) as server:
+        microscope.data  # noqa: B018  computed now, so that the page comes at once
+        print(f"open  {server.address}\nCtrl-C ends it", flush=True)
+        if args.open:
+            _open(server.address)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
+
+
+def _open(address: str) -> None:
+    import webbrowser
+
+    webbrowser.open(address)
 
 
 def _pairs(args: argparse.Namespace) -> list[tuple[str, str | None]]:

@@ -38,7 +38,9 @@ class Node(NamedTuple):
 class Numbers(Protocol):
     """Where the numbers of a formula come from."""
 
-    constants: Mapping[str, int]
+    @property
+    def constants(self) -> Mapping[str, int]:
+        """Sizes, by their letters."""
 
     def get(self, name: str, indices: tuple[int, ...]) -> float: ...
 

@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..models.nmt import NMT
+from ..ops import local
 from ..parameters import Parameters
 from .quantities import Argument, Quantity, Side, name_of, quantities
 from .record import Call, GradientPath, Meddle, Recorder, Site, elements_of, owner_of
@@ -66,9 +66,11 @@ class Trace:
         self.loss, self.cache = self.recorder.forward(*batch, rng=rng)
         self._forward = len(self.recorder.calls), dict(self.recorder.ledgers)
         self._rows: dict[tuple[str, str], dict[tuple[int, int], Row]] = {}
-        self.grads = self.backward() if backward else None
+        self.grads: Parameters | None = None  # of the weights, from where the last pass back began
+        if backward:
+            self.backward()
 
-    def backward(self, word: tuple[int, int] | None = None) -> Parameters:
+    def backward(self, word: tuple[int, int] | None = None) -> None:
         """Go back again: from the whole loss, or from that of target word t of sentence b alone."""
         calls, ledgers = self._forward
         del self.calls[calls:]
@@ -81,7 +83,7 @@ class Trace:
             cache = cache._replace(output=cache.output._replace(dx=dx))
             self.recorder.ledgers[id(dx)] = {_LOSS: dx.reshape(-1).copy()}
             self.recorder.memory[id(dx)] = dx
-        return self.recorder.backward(cache)
+        self.grads = self.recorder.backward(cache)
 
     def _wanted(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         """What the recorder is to copy."""
@@ -277,16 +279,17 @@ class Trace:
         """(n, 1, S) of what local attention has of the words of its window (n, 1, 2 D + 1)."""
         attention: Any = self.cache.decoder.attention
         side = "value" if call.phase == "forward" else "gradient"
-        id = "weights" if side == "value" else "score"
-        t = next(t for (_, t), row in self.rows(id, side).items() if row.call == call.number)
+        t = next(t for (_, t), row in self.rows("weights" if side == "value" else "score", side).items()
+                 if row.call == call.number)
+        D, P = attention.D, attention.mask.shape[1]
         if self.model.config.attention == "local-m":
-            return attention.map(t, SimpleNamespace(weights=window))
-        places = [other for other in self.calls if other.op == "predict_place_forward"]
-        p = places[t].arguments["result.0"]
-        local, P = attention.kernels.local, attention.mask.shape[1]
-        if side == "value":
-            window = window * local.gaussian(p, attention.D)[0][:, None]
-        return local.inside(local.spread(window, local.centre(p)[:, None], P), attention.D, axis=-1)
+            first = np.full(window.shape[:2], local.window_at(t, 1, P, D)[1].start)
+        else:
+            p = [other for other in self.calls if other.op == "predict_place_forward"][t].arguments["result.0"]
+            first = local.centre(p)[:, None]
+            if side == "value":
+                window = window * local.gaussian(p, D)[0][:, None]
+        return local.inside(local.spread(window, first, P), D, axis=-1)
 
 
 class Sentence:
