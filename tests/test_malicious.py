@@ -30,6 +30,7 @@ from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, split_words
 from scratchnmt.errors import InputError
 from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
 from scratchnmt.sequential import Dense, Sequential, load_model
+from scratchnmt.sequential.keras_files import _told_lengths
 
 
 def cost(work):
@@ -283,11 +284,49 @@ def test_hdf5_that_names_the_same_again_and_again(tmp_path):
     for path in (write("many", many, np.array([b"w"] * 800)), write("empty", np.array([b"l"] * 50_000), np.zeros(0)),
                  write("round", np.array([b"l"] * 8), np.array([b"itself/" * 8000 + b"w"]))):
         bounded(model.load_weights, path)
-    path = write("one long text", np.array(["l" * 60_000, *"b" * 3000][:3000], dtype=object), np.array([b"w", b"b"]))
-    data, length = path.read_bytes(), (60_000).to_bytes(4, "little")
-    start = data.index(length)
-    path.write_bytes(data[:start] + data[start : start + 16] * 3000 + data[start + 16 * 3000 :])
-    bounded(model.load_weights, path)
+
+
+def long_names(path, version="earliest"):
+    """(the file, where it refers to the first) of Keras' weights with 900 names, of which the first is long."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w", libver=version) as file:
+        group = file.create_group("model_weights/l")
+        group["w"], group["b"] = np.ones((2, 3), "f4"), np.zeros(3, "f4")
+        file["model_weights"].attrs["layer_names"] = ["l" * 300_000, *"b" * 899]
+        group.attrs["weight_names"] = [b"w", b"b"]
+    data = path.read_bytes()
+    return data, data.index((300_000).to_bytes(4, "little"))
+
+
+def test_hdf5_whose_names_are_one_long_text_or_are_said_to_be_long(tmp_path):
+    model = Sequential([Dense(3, input_shape=(2,))])
+    data, start = long_names(tmp_path / "f")
+    for spoilt in (data[:start] + data[start : start + 16] * 900 + data[start + 16 * 900 :],
+                   data[:start] + b"\xf0\xff\xff\xff" + data[start + 4 :]):
+        (tmp_path / "f").write_bytes(spoilt)
+        bounded(model.load_weights, tmp_path / "f")
+        with pytest.raises(InputError, match="its attribute layer_names is larger than any that Keras writes"):
+            model.load_weights(tmp_path / "f")
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_how_long_texts_are_is_known_before_they_are_read(version, tmp_path):
+    data, _ = long_names(tmp_path / "f", version)
+    assert _told_lengths(data, "layer_names") == 900 * 16 + 300_000 + 899
+    assert _told_lengths(data, "weight_names") == 2 * 16 + 2
+
+
+def test_hdf5_whose_layers_share_one_long_list(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,)), Dense(3)])
+    with h5py.File(tmp_path / "f", "w", libver="latest") as file:
+        group = file.create_group("model_weights/a")
+        group["w"], group["b"] = np.ones((2, 3), "f4"), np.zeros(3, "f4")
+        group.parent["b"] = group
+        group.parent.attrs["layer_names"] = [b"a", b"b"]
+        group.attrs.create("weight_names", [b"w", b"b"], dtype="S1500000")
+    with pytest.raises(InputError, match="its attribute weight_names is larger than any that Keras writes"):
+        model.load_weights(tmp_path / "f")
 
 
 def test_hdf5_that_begins_later_than_its_strings_are_looked_at(tmp_path):
@@ -319,6 +358,17 @@ def test_hdf5_whose_first_addresses_are_wrong(at, tmp_path):
         file.writestr("model.weights.h5", data)
     with pytest.raises(InputError, match="f does not hold the weights of this network, or is damaged"):
         model.load_weights(tmp_path / "f")
+
+
+def test_hdf5_that_tells_of_what_is_behind_its_end(tmp_path):
+    """There are zeros; whatever lay in the memory of the library made it say now this, now that."""
+    pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    data = bytearray(malicious.hdf5(tmp_path)["as Keras"].read_bytes())
+    data[55] = 0  # of the address of a block of which there is none
+    (tmp_path / "f").write_bytes(data)
+    model.load_weights(tmp_path / "f")
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("write", [

@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import time
 import warnings
 import zipfile
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, islice, takewhile
 from math import inf, prod
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,7 @@ ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
 DEEPEST = 50  # groups in one another on the way to a weight
+FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
 
 # what a file is read for
@@ -65,7 +67,7 @@ def read_archive(parts: Archive, device: str) -> Sequential:
     with described(parts.path):
         build = (content.get("build_config") or {}).get("input_shape")
         model = _network(content, build, device)
-    with hdf5(io.BytesIO(parts.read(WEIGHTS)), parts.path) as file:
+    with hdf5(parts.read(WEIGHTS), parts.path) as (file, _):
         model.set_weights(_taken(file, _layered(file, model), model))
         with described(parts.path):
             if _compiled(model, content.get("compile_config"), "optimizer", parts.path):
@@ -76,33 +78,34 @@ def read_archive(parts: Archive, device: str) -> Sequential:
     return model
 
 
-def read_h5(file: BinaryIO, path: str | os.PathLike, device: str) -> Sequential:
+def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
     """The network of a NAME.h5."""
-    with hdf5(file, path) as content:
+    with hdf5(data, path) as (content, attributes):
         if "model_config" not in content.attrs:
             raise InputError(f"{path} holds weights without the layers: make the network, and then "
                              "model.load_weights(...)")
         with described(path):
-            told = parse_json(_text(content, "model_config"), path)
+            told = parse_json(attributes.text(content, "model_config"), path)
             config = told["config"]
             model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
-        model.set_weights(_taken(content, _named_weights(content, model), model))
+        model.set_weights(_taken(content, _named_weights(content, attributes), model))
         with described(path):
             training = None
             if "training_config" in content.attrs:
-                training = parse_json(_text(content, "training_config"), path)
+                training = parse_json(attributes.text(content, "training_config"), path)
             if _compiled(model, training, "optimizer_config", path):
-                _take_state(model, _named_state(content), content, path)
+                _take_state(model, _named_state(content, attributes), content, path)
             if "scratchnmt" in content.attrs:
-                model.set_random_state(parse_json(_text(content, "scratchnmt"), path)["random"])
+                model.set_random_state(parse_json(attributes.text(content, "scratchnmt"), path)["random"])
     return model
 
 
-def read_weights(model: Sequential, file: BinaryIO, path: str | os.PathLike) -> None:
+def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> None:
     """Put the weights of an HDF5 file of Keras into the network."""
-    with hdf5(file, path) as content:
+    with hdf5(data, path) as (content, attributes):
         named = "model_weights" in content or any(name.startswith("layer_names") for name in content.attrs)
-        model.set_weights(_taken(content, (_named_weights if named else _layered)(content, model), model))
+        arrays = _named_weights(content, attributes) if named else _layered(content, model)
+        model.set_weights(_taken(content, arrays, model))
 
 
 # what is written
@@ -353,17 +356,16 @@ def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str |
 # HDF5
 
 @contextmanager
-def hdf5(file: BinaryIO, path: str | os.PathLike) -> Iterator[Any]:
-    """An opened HDF5 file; InputError, naming it, for whatever the library says of it."""
+def hdf5(data: bytes, path: str | os.PathLike) -> Iterator[tuple[Any, _Attributes]]:
+    """An opened HDF5 file and its attributes; InputError, naming it, for whatever the library says of it."""
     try:
         h5py = require("h5py", extra="keras")
     except InputError as error:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
-        file.seek(0)
-        _check_strings(file.read())
-        with h5py.File(file, "r") as content:
-            yield content
+        _check_strings(data)
+        with h5py.File(_Memory(data), "r") as content:
+            yield content, _Attributes(data)
     except InputError as error:
         raise _of(path, error) from error
     except MemoryError:
@@ -371,6 +373,15 @@ def hdf5(file: BinaryIO, path: str | os.PathLike) -> Iterator[Any]:
     except Exception as error:  # noqa: BLE001  the library does not document its kinds
         raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
                          f"{printable(str(error))}") from error
+
+
+class _Memory(io.BytesIO):
+    """A file behind whose end there are zeros, as on a disk: else the library takes what lay in its own memory."""
+
+    def readinto(self, buffer: Any) -> int:
+        there = super().readinto(buffer)
+        memoryview(buffer).cast("B")[there:] = bytes(len(buffer) - there)
+        return there
 
 
 def _check_strings(data: bytes) -> None:
@@ -436,11 +447,11 @@ def _layered(file: Any, model: Sequential) -> Iterator[Any]:
     return (_at(file, path) for path in _paths(model))
 
 
-def _named_weights(file: Any, model: Sequential) -> Iterator[Any]:
+def _named_weights(file: Any, attributes: _Attributes) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
     group = _at(file, "model_weights") if "model_weights" in file else file
-    for layer in (_at(group, name) for name in _names(group, "layer_names", MOST_LAYERS)):
-        yield from (_at(layer, name) for name in _names(layer, "weight_names", MOST_WEIGHTS))
+    for layer in (_at(group, name) for name in attributes.names(group, "layer_names", MOST_LAYERS)):
+        yield from (_at(layer, name) for name in attributes.names(layer, "weight_names", MOST_WEIGHTS))
 
 
 def _listed_state(file: Any) -> Iterator[Any]:
@@ -450,11 +461,11 @@ def _listed_state(file: Any) -> Iterator[Any]:
         yield from (_at(group, str(number)) for number in range(len(group)))
 
 
-def _named_state(file: Any) -> Iterator[Any]:
+def _named_state(file: Any, attributes: _Attributes) -> Iterator[Any]:
     """The same in a .h5."""
     if "optimizer_weights" in file:
         group = _at(file, "optimizer_weights")
-        yield from (_at(group, name) for name in _names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS))
+        yield from (_at(group, name) for name in attributes.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS))
 
 
 def _at(group: Any, path: str) -> Any:
@@ -494,25 +505,83 @@ def _numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
     return [array[...] for array in arrays]
 
 
-def _text(group: Any, name: str) -> bytes:
-    value = _attribute(group, name)
-    text = value if isinstance(value, bytes) else str(value).encode()
-    if len(text) > CONFIG_LIMIT:
-        raise InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
-    return text
+class _Attributes:
+    """The text in the attributes of a file: all that is read of it is no longer than the file, whoever names it twice.
 
-
-def _names(group: Any, name: str, most: int) -> list[str]:
-    """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it.
-
-    InputError, before they are read, if there are more than `most`.
+    Texts of any length lie elsewhere in the file, perhaps one for many; the library takes memory for them before it
+    looks whether they are there.
     """
-    parts = [name] if name in group.attrs else list(takewhile(lambda part: part in group.attrs,
-                                                              (f"{name}{number}" for number in count())))
-    if (many := sum(prod(group.attrs.get_id(part).shape) for part in parts)) > most:
-        raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
-    names = [one for part in parts for one in np.atleast_1d(_attribute(group, part))]
-    return [one.decode() if isinstance(one, bytes) else str(one) for one in names]
+
+    def __init__(self, data: bytes):
+        self.data, self.left = data, len(data)
+        self.checked: set[str] = set()
+
+    def text(self, group: Any, name: str) -> bytes:
+        value = self._read(group, name)
+        text = value if isinstance(value, bytes) else str(value).encode()
+        if len(text) > CONFIG_LIMIT:
+            raise self._too_large(name)
+        return text
+
+    def names(self, group: Any, name: str, most: int) -> list[str]:
+        """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it.
+
+        InputError, before they are read, if there are more than `most`.
+        """
+        parts = [name] if name in group.attrs else list(takewhile(lambda part: part in group.attrs,
+                                                                  (f"{name}{number}" for number in count())))
+        if (many := sum(prod(group.attrs.get_id(part).shape) for part in parts)) > most:
+            raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
+        names = [one for part in parts for one in np.atleast_1d(self._read(group, part))]
+        return [one.decode() if isinstance(one, bytes) else str(one) for one in names]
+
+    def _read(self, group: Any, name: str) -> Any:
+        """An attribute of text; an empty one may be of anything."""
+        h5py = require("h5py", extra="keras")
+        told = group.attrs.get_id(name)
+        if not (size := prod(told.shape)):
+            return np.zeros(0, "S1")
+        if told.get_type().get_class() != h5py.h5t.STRING:  # the library may fall over others that it is told of
+            raise InputError(f"it is damaged: its attribute {name} is no text")
+        if name not in self.checked and _told_lengths(self.data, name) > len(self.data):
+            raise self._too_large(name)
+        self.checked.add(name)
+        self.left -= size * told.get_type().get_size()
+        if self.left < 0:
+            raise self._too_large(name)
+        value = group.attrs[name]
+        if told.get_type().is_variable_str():
+            self.left -= sum(map(len, np.atleast_1d(value)))
+        return value
+
+    def _too_large(self, name: str) -> InputError:
+        return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
+
+
+def _told_lengths(data: bytes, name: str) -> int:
+    """Bytes of all texts of any length, each as often as an attribute of this name refers to it.
+
+    An attribute (HDF5's format, IV.A.2.m): version; flags; in two bytes each the sizes of its name, type and shape; in
+    version 3 a byte more; then these three, in version 1 each filled up to a multiple of 8; its values.  Of texts of
+    any length these are of 16 bytes, of which the first four are the length.
+    """
+    whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
+    word, told = name.encode() + b"\0", 0
+    for match in re.finditer(re.escape(word), data):
+        for version, start in (1, match.start() - 8), (2, match.start() - 8), (3, match.start() - 9):
+            if start < 0 or data[start] != version or whole(start + 2, 2) < len(word) or told > len(data):
+                continue
+            flags, filled = data[start + 1], 8 if version == 1 else 1
+            kind = match.start() + -(-whole(start + 2, 2) // filled) * filled
+            shape = kind + -(-whole(start + 4, 2) // filled) * filled
+            values = shape + -(-whole(start + 6, 2) // filled) * filled
+            if values >= len(data) or not flags & 1 and data[kind] & 15 == FIXED:
+                continue
+            axes = shape + (8 if data[shape] == 1 else 4)
+            many = min(prod(whole(axes + 8 * axis, 8) for axis in range(min(data[shape + 1], 32))),
+                       (len(data) - values) // 16)
+            told += 16 * many + int(np.frombuffer(data, "<u4", 4 * many, values)[::4].sum(dtype=np.int64))
+    return told
 
 
 def _set_names(group: Any, name: str, names: list[str]) -> None:
@@ -526,16 +595,3 @@ def _fill_group(group: Any, arrays: Mapping[str, np.ndarray]) -> None:
     _set_names(group, "weight_names", list(arrays))
     for name, array in arrays.items():
         group[name] = array
-
-
-def _attribute(group: Any, name: str) -> Any:
-    """An attribute of text, no larger than Keras writes them; an empty one may be of anything."""
-    h5py = require("h5py", extra="keras")
-    told = group.attrs.get_id(name)
-    if not (size := prod(told.shape)):
-        return np.zeros(0, "S1")
-    if told.get_type().get_class() != h5py.h5t.STRING:  # the library may fall over others that it is told of
-        raise InputError(f"it is damaged: its attribute {name} is no text")
-    if size * told.get_type().get_size() > CONFIG_LIMIT:
-        raise InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
-    return group.attrs[name]

@@ -7,7 +7,6 @@ Keras' are in keras_files.py.  A file is written as its name says, and read as i
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,7 +70,7 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
         raise InputError(f"{path} is {saved}, expected a file: of Keras, NAME.keras or NAME.h5")
     with opened(path) as file:
         if file.read(len(HDF5)) == HDF5:
-            return keras_files.read_h5(file, path, device)
+            return keras_files.read_h5(HDF5 + file.read(), path, device)
         if is_archive(file):
             with archive(file, path) as parts:
                 return keras_files.read_archive(parts, device)
@@ -99,10 +98,10 @@ def load_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.load_weights."""
     with opened(path) as file:
         if file.read(len(HDF5)) == HDF5:
-            return keras_files.read_weights(model, file, path)
+            return keras_files.read_weights(model, HDF5 + file.read(), path)
         if is_archive(file):
             with archive(file, path) as parts:
-                return keras_files.read_weights(model, io.BytesIO(parts.read(WEIGHTS)), path)
+                return keras_files.read_weights(model, parts.read(WEIGHTS), path)
     _take(model, _ours(path)[0], path)
 
 
