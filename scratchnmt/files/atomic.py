@@ -21,6 +21,7 @@ from ..errors import WriteError
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 _NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
+_NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or a file system that flushes none
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
             _give(new, access)
             _move(new, path)
         except BaseException:
-            if salvage:
+            if salvage and new.exists():
                 salvage(new)
             raise
 
@@ -182,7 +183,12 @@ def _move(new: Path, path: Path, flush: bool = True) -> None:
     if flush:
         flush_to_disk(new)
     os.replace(new, path)
-    flush_to_disk(path.parent)
+    try:
+        flush_to_disk(path.parent)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise WriteError(f"{path} was written, but may be gone after a crash of the machine: "
+                             f"{error.strerror or error}") from None  # `_told` would say that it was not
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.errors import InputError, ScratchnmtError, WriteError
-from scratchnmt.files import tensors
+from scratchnmt.files import atomic, tensors
 from scratchnmt.files.atomic import copy_file, remove_temporaries, replace_file, replace_folder, write_atomically
 from scratchnmt.files.run_folder import RunFolder
 
@@ -192,6 +192,48 @@ def test_an_error_within_a_folder_names_the_folder(tmp_path, monkeypatch):
     with pytest.raises(WriteError) as error, replace_folder(tmp_path / "d") as new:
         write_atomically(new / "f", b"x")
     assert str(error.value) == f"{tmp_path}/d cannot be written: No space left on device" and names(tmp_path) == []
+
+
+def of_folders(monkeypatch, error):
+    """Such an error for who wants to flush a folder's list of files."""
+    flush = atomic.flush_to_disk
+
+    def failing(path):
+        if Path(path).is_dir():
+            raise error
+        flush(path)
+
+    monkeypatch.setattr(atomic, "flush_to_disk", failing)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(22, "Invalid argument")])
+def test_a_folder_that_may_not_be_read_or_knows_no_flush_is_written(tmp_path, monkeypatch, error):
+    of_folders(monkeypatch, error)
+    for text in ("old", "new"):
+        write_atomically(tmp_path / "f", text.encode())
+        copy_file(tmp_path / "f", tmp_path / "copy")
+        with replace_folder(tmp_path / "d", overwrite=True) as new:
+            (new / text).touch()
+        assert (tmp_path / "copy").read_text() == text and names(tmp_path / "d") == [text]
+    assert names(tmp_path) == ["copy", "d", "f"]
+
+
+def test_what_was_replaced_is_not_told_as_if_it_were_not(tmp_path, monkeypatch):
+    of_folders(monkeypatch, OSError(5, "Input/output error"))
+    with pytest.raises(WriteError, match="f was written, but may be gone after a crash of the machine: Input/output"):
+        write_atomically(tmp_path / "f", b"new")
+    with pytest.raises(WriteError, match="copy was written, but"):
+        copy_file(tmp_path / "f", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"new"
+    kept = []
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    with pytest.raises(WriteError, match="d was written, but"), replace_folder(tmp_path / "d", overwrite=True) as new:
+        (new / "new").touch()
+    with pytest.raises(WriteError, match="f was written, but"), replace_file(tmp_path / "f", salvage=kept.append) as new:
+        new.write_bytes(b"newer")
+    assert not kept and (tmp_path / "f").read_bytes() == b"newer" and names(tmp_path / "d") == ["new"]
+    assert names(tmp_path) == ["copy", "d", "f"]
 
 
 def test_temporaries_of_one_file_alone_are_removed(tmp_path):
