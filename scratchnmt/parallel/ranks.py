@@ -171,9 +171,15 @@ class Ranks:
                 work()
 
     def in_turn(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns, on each rank, the first one before the others, who find what it has written."""
+        """What `work` returns, on each rank, the first one before the others, who find what it has written.
+
+        Each may wait for a disk meanwhile.
+        """
         result = self.on_first(work)
-        return result if self.first else work()
+        if self.first:
+            return result
+        with self.waiting():
+            return work()
 
     def check_alike(self, what: Mapping[str, Any]) -> None:
         """InputError on all ranks, naming the first thing that differs and where, unless all have the same."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -43,6 +44,22 @@ def test_an_error_of_one_rank_is_raised_by_all():
 
     assert [str(error) for error in on_ranks(3, lambda ranks: ranks.each(range(6), work))] == ["item 3"] * 3
     assert [str(error) for error in on_ranks(3, lambda ranks: ranks.from_first(lambda: work(3)))] == ["item 3"] * 3
+
+
+def test_whoever_is_in_turn_may_wait_for_a_disk():
+    def in_turn(ranks):
+        depth = []
+
+        @contextmanager
+        def waiting():
+            depth.append(1)
+            yield
+            depth.pop()
+
+        ranks.watchdog = SimpleNamespace(waiting=waiting)
+        return ranks.in_turn(lambda: len(depth)), len(depth)
+
+    assert on_ranks(3, in_turn) == [(1, 0)] * 3
 
 
 def test_all_have_the_items_of_the_first():
