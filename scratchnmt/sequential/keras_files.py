@@ -44,8 +44,11 @@ KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Drop
 # what Keras says of a layer and we need not, because it has this value in all of ours
 ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None}
 KEPT = ("activation", "recurrent_activation", "use_bias", "trainable")
-# what Keras says of an optimizer that is of no account while the rest of its choices are off
-IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "jit_compile", "is_legacy_optimizer")
+# what Keras says of an optimizer, a loss or a metric that is of no account while the rest of its choices are off
+IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "jit_compile", "is_legacy_optimizer",
+        "fn", "dtype")
+# and what is as here with one of these values
+AS_HERE = {"reduction": ("sum_over_batch_size", "auto"), "axis": (-1,), "threshold": (0.5,), "ignore_class": (None,)}
 HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a file
 CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
 WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
@@ -277,9 +280,8 @@ def _compiled(model: Sequential, told: Any, optimizer: str, path: str | os.PathL
         kind, config = told[optimizer]["class_name"], told[optimizer]["config"]
         made = look_up("optimizer", str(kind).rpartition(">")[2].lower(), OPTIMIZERS)
         config = {"learning_rate" if name == "lr" else name: value for name, value in config.items()}
-        for name, value in config.items():
-            if name not in made._fields and name not in IDLE and value not in (None, False, 0):
-                raise InputError(f"{kind} has {name}={shown(value)}, which there is not here")
+        _check_choices(kind, config, made._fields)
+        _check_choices("the network", {name: told.get(name) for name in ("loss_weights", "weighted_metrics")})
         loss = look_up("loss", _function(told["loss"]), {name: name for name in LOSSES})
         metrics = [look_up("metric", _function(one), {name: name for name in METRICS})
                    for one in _flat(told.get("metrics") or [])]
@@ -290,11 +292,22 @@ def _compiled(model: Sequential, told: Any, optimizer: str, path: str | os.PathL
     return True
 
 
+def _check_choices(what: Any, config: Mapping[str, Any], known: Sequence[str] = ()) -> None:
+    """InputError for the first choice of an object of Keras' that is not ours, and does something."""
+    for name, value in config.items():
+        idle = value in AS_HERE[name] if name in AS_HERE else not value
+        if name not in known and name not in IDLE and not idle:
+            raise InputError(f"{what} has {name}={shown(value)}, which there is not here")
+
+
 def _function(told: Any) -> Any:
-    """The name of a loss or metric, which may be told as an object's class and choices."""
+    """The name of a loss or metric, which may be told as an object's class and choices; InputError for others' choices.
+    """
     if not isinstance(told, dict):
         return told
     config = told.get("config")
+    if isinstance(config, dict):
+        _check_choices(told.get("class_name"), config)
     named = isinstance(config, dict) and (config.get("fn") or config.get("name"))
     return named if isinstance(named, str) else _function(named) if named else told.get("class_name")
 

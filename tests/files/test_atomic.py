@@ -230,7 +230,8 @@ def test_what_was_replaced_is_not_told_as_if_it_were_not(tmp_path, monkeypatch):
     (tmp_path / "d" / "old").touch()
     with pytest.raises(WriteError, match="d was written, but"), replace_folder(tmp_path / "d", overwrite=True) as new:
         (new / "new").touch()
-    with pytest.raises(WriteError, match="f was written, but"), replace_file(tmp_path / "f", salvage=kept.append) as new:
+    with (pytest.raises(WriteError, match="f was written, but"),
+          replace_file(tmp_path / "f", salvage=kept.append) as new):
         new.write_bytes(b"newer")
     assert not kept and (tmp_path / "f").read_bytes() == b"newer" and names(tmp_path / "d") == ["new"]
     assert names(tmp_path) == ["copy", "d", "f"]

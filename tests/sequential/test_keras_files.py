@@ -211,11 +211,32 @@ def test_a_tutorials_h5_of_keras_2_is_read(config_of, rng, tmp_path):
     np.testing.assert_array_equal(other.get_weights()[3], weights[3])
 
 
+def cross_entropy(**choices):
+    """A loss as an object, as Keras 3 tells it."""
+    return {"class_name": "SparseCategoricalCrossentropy", "module": "keras.losses", "registered_name": None,
+            "config": {"name": "sparse_categorical_crossentropy", "reduction": "sum_over_batch_size",
+                       "from_logits": False, "ignore_class": None, **choices}}
+
+
+def test_a_loss_and_a_metric_that_are_told_as_objects(tmp_path):
+    metric = {"class_name": "BinaryAccuracy", "config": {"name": "acc", "dtype": "float32", "threshold": 0.5}}
+    keras2(tmp_path / "old.h5", training={**TRAINING, "loss": cross_entropy(), "metrics": [metric]})
+    model = ours.load_model(tmp_path / "old.h5")
+    assert (model.loss, model.metrics) == ("sparse_categorical_crossentropy", ["acc"])
+
+
 @pytest.mark.parametrize("training, words", [
     ({**TRAINING, "loss": "poisson"}, "loss 'poisson' is not known"),
     ({**TRAINING, "metrics": [["mae"]]}, "metric 'mae' is not known"),
     ({**TRAINING, "optimizer_config": {"class_name": "Nadam", "config": {}}}, "optimizer 'nadam' is not known"),
     ({**TRAINING, "optimizer_config": {"class_name": "Custom>SGD", "config": {"nesterov": True}}}, "nesterov=True"),
+    ({**TRAINING, "loss_weights": [0.5]}, r"loss_weights=\[0.5\]"),
+    ({**TRAINING, "weighted_metrics": ["acc"]}, "weighted_metrics="),
+    ({**TRAINING, "loss": cross_entropy(from_logits=True)}, "SparseCategoricalCrossentropy has from_logits=True"),
+    ({**TRAINING, "loss": cross_entropy(reduction="sum")}, "has reduction='sum'"),
+    ({**TRAINING, "loss": cross_entropy(ignore_class=0)}, "has ignore_class=0"),
+    ({**TRAINING, "metrics": [{"class_name": "BinaryAccuracy", "config": {"name": "acc", "threshold": 0.9}}]},
+     "BinaryAccuracy has threshold=0.9"),
 ])
 def test_how_it_was_compiled_is_taken_over_or_not_with_a_word(training, words, tmp_path):
     keras2(tmp_path / "old.h5", training=training)
