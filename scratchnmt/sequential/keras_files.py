@@ -559,13 +559,16 @@ class _Attributes:
         if name not in self.checked and _told_lengths(self.data, name) > len(self.data):
             raise self._too_large(name)
         self.checked.add(name)
-        self.left -= size * told.get_type().get_size()
-        if self.left < 0:
-            raise self._too_large(name)
+        self._spend(size * told.get_type().get_size(), name)
         value = group.attrs[name]
         if told.get_type().is_variable_str():
-            self.left -= sum(map(len, np.atleast_1d(value)))
+            self._spend(sum(map(len, np.atleast_1d(value))), name)
         return value
+
+    def _spend(self, many: int, name: str) -> None:
+        self.left -= many
+        if self.left < 0:
+            raise self._too_large(name)
 
     def _too_large(self, name: str) -> InputError:
         return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
