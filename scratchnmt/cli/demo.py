@@ -84,6 +84,7 @@ def _demo(args: argparse.Namespace) -> int:
     _score(translator, corpus)
     _show_translations(translator, corpus, folder)
     right = _check_gradients(translator, corpus)
+    _look_inside(translator, corpus, folder)
     _say_next(out, {**files, **choices})
     return 0 if right else 1
 
@@ -178,6 +179,19 @@ def _check_gradients(translator: Translator, corpus: ToyCorpus) -> bool:
     else:
         print(report)
     return report.ok
+
+
+def _look_inside(translator: Translator, corpus: ToyCorpus, folder: Path) -> None:
+    """A page on one step of the trained model."""
+    from ..microscope import Microscope
+
+    _head("One training step, to be looked into")
+    pair = corpus.test.src[1], corpus.test.tgt[1]
+    microscope = Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, [pair], title=folder.name)
+    page = folder / "microscope.html"
+    microscope.save(page)
+    print(encodable(f"{page}: open it in a browser.  Every number of this step, its gradient, where that comes from,\n"
+                    "and what happens to it under real bugs.  Of your own sentence: scratchnmt microscope --help"))
 
 
 def _say_next(out: str, choices: dict[str, Any]) -> None:

@@ -30,10 +30,14 @@ class Cell(NamedTuple):
 
 
 def can_be_moved(trace: Trace, id: str) -> bool:
-    """Whether operations hand the quantity on, so that it can be moved between them."""
+    """Whether operations hand the quantity on, so that it can be moved between them.
+
+    Logits cannot: they are made in chunks, which are others for complex numbers.
+    """
     quantity = trace.table[id]
-    return bool(quantity.value and quantity.gradient and not quantity.of and quantity.value.argument
-                and not quantity.value.derived and not id.startswith("row_"))
+    value = quantity.value
+    return bool(value and quantity.gradient and value.argument and not quantity.of and not value.derived
+                and value.argument.layout != "packed_rows" and not id.startswith("row_"))
 
 
 def derivatives(model: NMT, batch: Batch, cells: Sequence[Cell], seed: int | None = None) -> list[float]:

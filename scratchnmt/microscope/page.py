@@ -24,7 +24,7 @@ from .sources import comment_at, equation_at, function_at, line_that_makes
 from .trace import Trace
 
 FOLDER = Path(__file__).parent
-ARRAYS = 2_200_000  # bytes that the arrays of a page may take, before base64
+ARRAYS = 2_300_000  # bytes that the arrays of a page may take, before base64
 UNITS = 2  # of each LSTM, whose weights are in the page
 WORDS = 4  # the most probable words of each step, of which the page has the logits
 CHECKED = 200
@@ -114,7 +114,9 @@ class Page:
         arrays = [self._array(quantity.id, name, b) for b in self.sentences]
         entry: dict[str, Any] = {"norms": [norms(array) for array in arrays], "formula": side.formula,
                                  "equation": "", "equation_of": "", "made": None, "called": None}
-        if not quantity.of:
+        if self._is_computed(quantity, side):
+            entry["arrays"] = None
+        elif not quantity.of:
             entry["arrays"] = [encoded(array if kept is None else array[:, kept]) for array in arrays]
         elif side.argument is None:
             side = getattr(self.trace.table[quantity.of], name)
@@ -135,8 +137,7 @@ class Page:
             return self._words_kept
         if self._share == 1 or quantity.column_axis == "s" or quantity.of:
             return None
-        units = self._units_of(quantity, max(UNITS, int(self._share * self.trace.model.config.hidden_size)))
-        return sorted(units)
+        return sorted(self._units_of(quantity, max(UNITS, int(self._share * self.trace.model.config.hidden_size))))
 
     @cached_property
     def _words_kept(self) -> list[int]:
@@ -150,14 +151,16 @@ class Page:
     @cached_property
     def _share(self) -> float:
         """How much of the arrays fits into the page."""
-        size = 0
-        for quantity in self.trace.table.values():
-            if not quantity.of and quantity.column_axis == "units":
-                rows = sum(self.trace.length(quantity, b) for b in self.sentences)
-                sides = [side for side in (quantity.value, quantity.gradient) if side]
-                paths = sum(len(side.paths) for side in sides if len(side.paths) > 1)
-                size += 4 * rows * quantity.columns * (len(sides) + paths)
-        return min(1, ARRAYS / size)
+        return min(1, ARRAYS / sum(map(self._size, self.trace.table.values())))
+
+    def _size(self, quantity: Quantity) -> int:
+        """Bytes of a quantity's arrays, those of its paths included."""
+        if quantity.of or quantity.column_axis != "units":
+            return 0
+        rows = sum(self.trace.length(quantity, b) for b in self.sentences)
+        sides = [side for side in (quantity.value, quantity.gradient) if side and not self._is_computed(quantity, side)]
+        paths = [formula for side in sides for formula in side.paths.values() if self._is_kept(quantity, side, formula)]
+        return 4 * int(rows) * quantity.columns * (len(sides) + len(paths))
 
     def _units_of(self, quantity: Quantity, count: int) -> list[int]:
         """Columns of a quantity: those of the units with the largest gradients, in all blocks of pre-activations."""
@@ -284,7 +287,7 @@ class Page:
                      "shares": [rounded((part * whole).sum(axis=1) / np.maximum((whole**2).sum(axis=1), 1e-300))
                                 for part, whole in zip(summands, arrays, strict=True)],
                      "arrays": [encoded(array if kept is None else array[:, kept]) for array in summands]
-                     if len(side.paths) > 1 and not self._follows(side.paths[id]) else None,
+                     if self._is_kept(quantity, side, side.paths[id]) else None,
                      "steps": self._steps(quantity, id)}
             path = several[0].path
             site = path.site if path else self._inside(quantity)
@@ -292,6 +295,15 @@ class Page:
                 entry |= self._source(site) | {"comment": comment_at(site)}
             entries.append(entry)
         return {"paths": entries, "residual": residual}
+
+    def _is_computed(self, quantity: Quantity, side: Side) -> bool:
+        """Whether the page has no arrays, since its formula gives them: a gate of its pre-activation, a row of x."""
+        return side is quantity.value and (quantity.id.startswith("gates") or quantity.id.startswith("row_")
+                                           and bool(side.formula))
+
+    def _is_kept(self, quantity: Quantity, side: Side, formula: str) -> bool:
+        """Whether the page has the arrays of a path with this formula, and not its norms alone."""
+        return len(side.paths) > 1 and not self._follows(formula) and not quantity.id.startswith("row_")
 
     def _follows(self, formula: str) -> bool:
         """Whether the page can evaluate it from its own arrays, without any weight."""

@@ -115,7 +115,8 @@ class _Table:
         row = Argument("embedding_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
         rest = Inside("elsewhere", "the same word elsewhere" + (
             ", and as a word to predict" if table == "embed.tgt" and self.config.tie_embeddings else ""), _elsewhere)
-        yield Quantity(f"row_{id}", f"row of {table}", group, axis, self.E, Side(row), Side(Argument(
+        same = "" if self.embed_dropout else f"{id}[{axis},j]"
+        yield Quantity(f"row_{id}", f"row of {table}", group, axis, self.E, Side(row, same), Side(Argument(
             "embedding_backward", "models/nmt.py:backward", "dy", False, f"{side}_words"),
             paths={**dict.fromkeys(paths, ""), "elsewhere": ""}, inside=rest))
 
