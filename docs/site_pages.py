@@ -5,6 +5,7 @@
 - Docstrings are prose with equations in indented blocks, not reStructuredText.
 - A link to a file or a folder of the repository leads to a page that shows it.
 - A translation, page.zh-CN.md, is marked with its language.
+- Pages on the gradients of the decoder lead to a microscope page of a small model, which is made with the site.
 """
 
 import importlib
@@ -25,6 +26,11 @@ LANGUAGES = {".py": "python", ".cu": "cuda", ".h": "cuda"}
 TEXTS = {*LANGUAGES, ".csv", ".md", ".txt", ".cfg", ".toml"}
 GROUP = re.compile(r"^\*\*(.+?)\.?\*\*(.*?)(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 PAGE = re.compile(r"\]\(([\w./-]+\.md)\)")
+EXAMPLE = "docs/microscope-example"
+MICROSCOPE = {  # page -> the address in the microscope's page
+    "docs/microscope": "#sentence/0", "docs/lstm": "#unit/dec/0/0", "docs/attention": "#sources/dh_enc/0/4",
+    "docs/textbook": "#number/dh_dec/0/3/0", "docs/museum": "#sabotage/dc-overwritten",
+    "docs/where-the-gradient-goes": "#flow/0"}
 MODULE = re.compile(r"^- \[`(scratchnmt[\w.]*)`\]\(\S+\): (.*(?:\n  .*)*)", re.MULTILINE)
 
 
@@ -152,6 +158,22 @@ def say_language(app: Sphinx, pagename: str, template: str, context: dict[str, A
         context["language"] = found[1]
 
 
+def lead_to_microscope(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Below the pages of MICROSCOPE, a link to the view that shows what they speak of."""
+    if pagename in MICROSCOPE and "body" in context:
+        context["body"] += (f'<p><a href="{app.builder.get_relative_uri(pagename, EXAMPLE)}{MICROSCOPE[pagename]}">'
+                            "Touch these numbers: a training step under the microscope</a></p>")
+
+
+def make_microscope(app: Sphinx, error: Exception | None) -> None:
+    """The page that is led to; made once, since it takes some seconds."""
+    page = Path(app.outdir) / f"{EXAMPLE}.html"
+    if error is None and app.builder.format == "html" and not page.exists():
+        from microscope_example import example
+
+        example().save(page)
+
+
 def begin(app: Sphinx) -> None:
     """Sphinx keeps its environment, and so what every page links to, from one build to the next."""
     if not hasattr(app.env, "linked_sources"):
@@ -167,5 +189,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", link_to_source, priority=400)  # before the files are copied as downloads
     app.connect("html-page-context", say_language)
     app.connect("html-collect-pages", pages_of_source)
+    app.connect("html-page-context", lead_to_microscope)
+    app.connect("build-finished", make_microscope)
     app.config.linkcode_resolve = lambda domain, info: place_in_source(app, info)
     return {"parallel_read_safe": False}

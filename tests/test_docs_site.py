@@ -84,6 +84,8 @@ def test_links_images_and_anchors_are_there(site):
     for path in site.pages:
         for target, anchor in site.inner(path):
             assert target.is_file(), f"{path} names {target}"
+            if target.name == "microscope-example.html":
+                continue  # what stands behind its # is a view
             assert not anchor or target.suffix != ".html" or anchor in site.pages[target].ids, f"{path}: #{anchor}"
 
 

@@ -186,7 +186,8 @@ def _look_inside(translator: Translator, corpus: ToyCorpus, folder: Path) -> Non
     from ..microscope import Microscope
 
     _head("One training step, to be looked into")
-    pair = corpus.test.src[1], corpus.test.tgt[1]
+    shown = _example_sentences(corpus.test.src)[0]
+    pair = corpus.test.src[shown], corpus.test.tgt[shown]
     microscope = Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, [pair], title=folder.name)
     page = folder / "microscope.html"
     microscope.save(page)

@@ -163,6 +163,12 @@ function weightAt(name, [row, column]) {
   return weight.columns?.[column] ? decode(weight.columns[column])[row] : undefined;
 }
 
+// The norm of each row; that of an alias is of its columns of the other array.
+function normsOf(q, side, b) {
+  return q[side].norms?.[b] ?? rowWords(q, b).map((_, row) =>
+    Math.hypot(...keptColumns(q, b).map((column) => numberAt(q, side, b, row, column))));
+}
+
 // Norms of a gradient's rows for the loss that is chosen; null where only the loss of all words is known.
 function gradientNorms(q, b) {
   if (state.loss === null) return q.gradient.norms[b];
@@ -365,6 +371,7 @@ const textOfIndex = ({ letter, added }) =>
   (letter ?? "") + added.map(([sign, part], k) => (sign < 0 ? "-" : k || letter ? "+" : "") + part).join("");
 
 const numberOr = (x, otherwise) => (Number.isNaN(x) ? otherwise() : show(x));
+const known = (x) => (x === undefined || Number.isNaN(x) ? "not known" : x);
 
 // The sums of a formula that stand in no other sum.
 const sumsOf = (formula) => formula.terms.flatMap((term) =>
@@ -427,8 +434,8 @@ function cursorGrid({ id, label, rows, columns, at, describe, place, hit, open }
 // Labels under columns: words from the bottom up where there is little room, else as they are.
 function columnLabels(labels, width) {
   const across = width >= 72;
-  return el("div", { class: across ? "column-labels across" : "column-labels" },
-    labels.map(({ at, text, isWord }) => el("span", { style: `left:${at}px`, class: isWord ? null : "tick" }, word(text))));
+  return el("div", { class: `column-labels${across || !labels.some((one) => one.isWord) ? " flat" : ""}` },
+    labels.map(({ at, text }) => el("span", { style: `left:${at}px` }, word(text))));
 }
 
 /* ---------- Heat map ---------- */
@@ -439,32 +446,34 @@ const COLOURS = {
   dark: { zero: [30, 34, 41], above: [110, 175, 255], below: [255, 160, 75], none: [90, 90, 90], mark: "rgba(255,255,255,.6)" },
 };
 
-// Blue above 0, orange below.  The colour grows with the square root, so that small numbers can be told from 0.
-function colourOf(x, limit) {
-  const { zero, above, below, none } = COLOURS[dark.matches ? "dark" : "light"];
+// Blue above 0, orange below.  Where there are both, the colour grows with the square root of a number, so that small
+// ones can be told from 0.
+function colourOf(x, { limit, negative, colours: { zero, above, below, none } }) {
   if (x === undefined || Number.isNaN(x)) return none;
-  const part = limit ? Math.sqrt(Math.min(1, Math.abs(x) / limit)) : 0, end = x < 0 ? below : above;
-  return zero.map((from, k) => Math.round(from + part * (end[k] - from)));
+  const size = limit ? Math.min(1, Math.abs(x) / limit) : 0, part = negative ? Math.sqrt(size) : size;
+  const end = x < 0 ? below : above, mixed = (k) => Math.round(zero[k] + part * (end[k] - zero[k]));
+  return [mixed(0), mixed(1), mixed(2)];
 }
 
 // One pixel for each number, drawn larger; a stroke through negative ones says their sign without colour.
-function paint(canvas, { rows, columns, number, width, height, limit }) {
+function paint(canvas, { rows, columns, number, width, height, scale }) {
   const small = new OffscreenCanvas(columns, rows), pixels = small.getContext("2d"), image = pixels.createImageData(columns, rows);
-  const scale = Math.min(devicePixelRatio || 1, 16000 / (columns * width)), negative = [];
+  const dense = Math.min(devicePixelRatio || 1, 16000 / (columns * width)), negative = [], bytes = image.data;
   for (let k = 0; k < rows * columns; k++) {
     const row = Math.floor(k / columns), column = k % columns, x = number(row, column);
-    image.data.set([...colourOf(x, limit), 255], 4 * k);
+    const [red, green, blue] = colourOf(x, scale);
+    [bytes[4 * k], bytes[4 * k + 1], bytes[4 * k + 2], bytes[4 * k + 3]] = [red, green, blue, 255];
     if (x < 0) negative.push([column * width, row * height]);
   }
   pixels.putImageData(image, 0, 0);
-  [canvas.width, canvas.height] = [columns * width * scale, rows * height * scale];
+  [canvas.width, canvas.height] = [columns * width * dense, rows * height * dense];
   canvas.style = `width:${columns * width}px;height:${rows * height}px`;
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
   if (width < 8 || height < 8) return;
-  context.scale(scale, scale);
-  context.strokeStyle = COLOURS[dark.matches ? "dark" : "light"].mark;
+  context.scale(dense, dense);
+  context.strokeStyle = scale.colours.mark;
   context.beginPath();
   for (const [x, y] of negative) {
     context.moveTo(x + width / 2 - 2.5, y + height / 2);
@@ -473,29 +482,29 @@ function paint(canvas, { rows, columns, number, width, height, limit }) {
   context.stroke();
 }
 
-function limitOf(rows, columns, number) {
+function colourScale(rows, columns, number) {
   let limit = 0, negative = false;
   for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) {
     const x = number(row, column);
     if (Math.abs(x) > limit) limit = Math.abs(x);
     if (x < 0) negative = true;
   }
-  return { limit, negative };
+  return { limit, negative, colours: COLOURS[dark.matches ? "dark" : "light"] };
 }
 
-function legend(limit, negative) {
-  const marks = negative ? [-1, -0.25, 0, 0.25, 1] : [0, 0.0625, 0.25, 0.5625, 1];
+function colourLegend(scale) {
+  const marks = scale.negative ? [-1, -0.25, 0, 0.25, 1] : [0, 0.25, 0.5, 0.75, 1];
   return el("p", { class: "legend", "aria-label": "Colours" }, marks.map((part) => el("span", null,
-    el("i", { style: `background:rgb(${colourOf(part * limit, limit)})`, "aria-hidden": "true" }, part < 0 ? "–" : ""), show(part * limit))));
+    el("i", { style: `background:rgb(${colourOf(part * scale.limit, scale)})`, "aria-hidden": "true" }, part < 0 ? "–" : ""), show(part * scale.limit))));
 }
 
 // rows: their words; labels: [{at: column, text, isWord}]; number(row, column); selected: a cell, or null.
 function heatMap({ id, label, rows, columns, labels, number, selected, describe, open, widest = 22 }) {
   const least = labels.some(({ isWord }) => isWord) ? 24 : 3, height = 20;
   const width = clamp(Math.floor((main.clientWidth - 150) / columns), least, Math.max(widest, least));
-  const { limit, negative } = limitOf(rows.length, columns, number);
+  const scale = colourScale(rows.length, columns, number);
   const canvas = el("canvas", { "aria-hidden": "true" });
-  paint(canvas, { rows: rows.length, columns, number, width, height, limit });
+  paint(canvas, { rows: rows.length, columns, number, width, height, scale });
   const box = (row, column) => `left:${column * width}px;top:${row * height}px;width:${width}px;height:${height}px`;
   const cursor = el("div", { class: "cursor" }), rowLabels = rows.map((text) => el("li", null, word(text)));
   const columnNames = columnLabels(labels.map((one) => ({ ...one, at: (one.at + 0.5) * width })), width);
@@ -514,7 +523,7 @@ function heatMap({ id, label, rows, columns, labels, number, selected, describe,
   }, el("div", { class: "drawing", style: `width:${columns * width}px` }, canvas, cursor,
     selected && el("div", { class: "selected", style: box(...selected) }), columnNames));
   return el("div", { class: "map" }, el("div", { class: "map-body" }, el("ul", { class: "map-rows", "aria-hidden": "true" }, rowLabels), grid),
-    readout, legend(limit, negative));
+    readout, colourLegend(scale));
 }
 
 // Numbers under some of the columns, so far apart that they can be read.
@@ -541,12 +550,12 @@ function quantityMap({ id, q, side, b, selected = null, open }) {
   });
 }
 
-// The numbers of one row as a picture.
-function strip(q, side, b, row) {
-  const columns = keptColumns(q, b), canvas = el("canvas", { role: "img", class: "strip" });
-  const number = (_, k) => numberAt(q, side, b, row, columns[k]), { limit } = limitOf(1, columns.length, number);
-  canvas.setAttribute("aria-label", `the ${columns.length} numbers of ${nameOf(q, side)}[${row}], the largest ${show(limit)}`);
-  paint(canvas, { rows: 1, columns: columns.length, number, width: clamp(Math.floor(300 / columns.length), 1, 12), height: 14, limit });
+// The numbers of some rows as a small picture.
+function strips(q, side, b, rows) {
+  const columns = keptColumns(q, b), number = (r, k) => numberAt(q, side, b, rows[r], columns[k]);
+  const scale = colourScale(rows.length, columns.length, number), height = rows.length > 2 ? 5 : 14;
+  const canvas = el("canvas", { role: "img", class: "strip", "aria-label": `${nameOf(q, side)} of rows ${rows.join(", ")}, the largest ${show(scale.limit)}` });
+  paint(canvas, { rows: rows.length, columns: columns.length, number, width: clamp(Math.floor(320 / columns.length), 1, 12), height, scale });
   return canvas;
 }
 
@@ -623,7 +632,7 @@ function lineChart({ id, label, series, words, describe, open, scale = logScale,
   return el("div", { class: "chart" }, grid, readout);
 }
 
-const legendOf = (series) => el("ul", { class: "series" }, series.map((one) => el("li", null, sample(one), one.name)));
+const legendOf = (series, titleOf) => el("ul", { class: "series" }, series.map((one, k) => el("li", { title: titleOf?.(k) }, sample(one), one.name)));
 
 /* ---------- Table, code and controls ---------- */
 
@@ -641,33 +650,37 @@ const bar = (part) => el("span", { class: "bar", "aria-hidden": "true" }, el("i"
 
 const facts = (pairs) => el("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, ...value]) => el("div", null, el("dt", null, name), el("dd", null, value))));
 
-// The text of a function, with one line marked.
-function sourceCode(key, line, caption) {
+// The text of a function, with some lines marked: by their numbers, or {number: node that stands beside it}.
+function sourceCode(key, marked, caption) {
   const source = data.sources?.[key];
   if (!source) return null;
-  const lines = source.lines.map((text, k) => el("span", { class: source.first + k === line ? "line here" : "line" },
-    el("i", { "aria-hidden": "true" }, source.first + k), source.first + k === line ? el("mark", null, text || " ") : text, "\n"));
-  return el("figure", { class: "source" }, el("figcaption", null, caption, " ", code(`${source.file}:${line}`), ", in ", code(source.name)),
-    el("pre", { class: "scroll", "data-label": `${source.name}, line ${line}` }, el("code", null, lines)));
+  const beside = typeof marked === "object" ? marked : { [marked]: null }, numbers = Object.keys(beside).join(", ");
+  const line = (text, number) => (number in beside
+    ? el("span", { class: "line here" }, el("i", { "aria-hidden": "true" }, number), el("mark", null, text), beside[number], "\n")
+    : el("span", { class: "line" }, el("i", { "aria-hidden": "true" }, number), text, "\n"));
+  return el("figure", { class: "source" }, el("figcaption", null, caption, " ", code(`${source.file}:${numbers}`), ", in ", code(source.name)),
+    el("pre", { class: "scroll", "data-label": `${caption} ${source.name}, line ${numbers}` },
+      el("code", null, source.lines.map((text, k) => line(text, source.first + k)))));
 }
 
 // The text of one line of a source, as it is shown in tables.
 function sourceLine(key, line) {
   const source = data.sources?.[key], text = source?.lines[line - source.first]?.trim();
-  return [code(`${key.split(":")[0].replace(/^\w+\//, "")}:${line}`), text && [" ", code(text)]];
+  return [code(`${key.split(":")[0]}:${line}`), " ", text && code(text)];
 }
 
 // options: [value, text, group].
 function select(id, label, options, current, onchange) {
   const option = ([value, text]) => el("option", { value, selected: String(value) === String(current) }, text);
-  const groups = Map.groupBy ? Map.groupBy(options, (one) => one[2] ?? "") : grouped(options);
+  const groups = grouped(options, (one) => one[2] ?? "");
   return el("label", { class: "control" }, el("span", null, label), el("select", { id, onchange: (event) => onchange(event.target.value) },
     [...groups].map(([group, members]) => (group ? el("optgroup", { label: group }, members.map(option)) : members.map(option)))));
 }
 
-function grouped(options) {
+// A map from each key to the things that have it, in the order of the things.
+function grouped(things, keyOf) {
   const groups = new Map();
-  for (const one of options) groups.set(one[2] ?? "", [...(groups.get(one[2] ?? "") ?? []), one]);
+  for (const one of things) groups.set(keyOf(one), [...(groups.get(keyOf(one)) ?? []), one]);
   return groups;
 }
 
@@ -706,7 +719,7 @@ function sentenceView([b]) {
           chosen === "translated" ? "The target words are the model's own translation." : "The target words were given.")),
       section("Attention", attention ? attentionMap(b) : note("This model has no attention: there is no quantity “weights”."))),
     state.loss === null ? null : alternatives(b, state.loss),
-    
+    data.serve && section("Ask the server", sentenceForm(b), weightForm()),
   ];
 }
 
@@ -750,6 +763,8 @@ function flowView([b, names]) {
     controls(sentenceSelect(b, (k) => { state.loss = null; go("flow", k, shown.join(",")); })),
     flowSection("t", "Decoder, step by step", b, shown),
     flowSection("s", "Encoder, word by word", b, shown),
+    data.factors?.length > 0 && section("Factors of one step back", note("What is left of a gradient's norm by one step back. Above 1 it grows, below 1 it fades."),
+      factorChart("t", "Decoder", b), factorChart("s", "Encoder", b)),
   ];
 }
 
@@ -778,8 +793,7 @@ function flowSection(axis, title, b, shown) {
     state.change && note("Dashed and without markers: the same with the change “", state.change.title, "”",
       state.loss === null ? "." : ", which is known for the loss of all words only."),
     unknown.length > 0 && note("Of ", listed(unknown.map(code)), " only the loss of all words is known."),
-    series.some((one) => !one.ghost) && [normChart(`flow-${axis}`, title, series, words, b), normTable(series, words)],
-    factorChart(axis, b, words));
+    series.some((one) => !one.ghost) && [normChart(`flow-${axis}`, title, series, words, b), normTable(series, words)]);
 }
 
 function flowChoice(all, b, shown) {
@@ -804,14 +818,14 @@ function normTable(series, words) {
     words.map((text, k) => [[`${k} `, word(text)], ...series.map((one) => one.values[k])])));
 }
 
-function factorChart(axis, b, words) {
+function factorChart(axis, title, b) {
   const of = (data.factors ?? []).filter((factor) => byId.get(factor.q)?.axis === axis);
   if (!of.length) return null;
-  const series = of.map((factor, style) => ({ name: factor.name, values: factor.values[b], style }));
-  return el("div", null, el("h4", null, "Factors of one step back"),
-    el("ul", { class: "series" }, of.map((factor, k) => el("li", null, sample(series[k]), el("span", null, factor.name, ": ", factor.sentence)))),
-    lineChart({ id: `factors-${axis}`, label: "Factors of one step back", series, words, height: 150,
-      describe: (line, k) => `${series[line].name}, ${k} “${words[k]}”: ${show(series[line].values[k])}` }));
+  const series = of.map((factor, style) => ({ name: factor.name, values: factor.values[b], style })), words = rowWords(byId.get(of[0].q), b);
+  return [el("h4", null, title), legendOf(series, (k) => of[k].sentence), lineChart({
+    id: `factors-${axis}`, label: `${title}: factors of one step back`, series, words, height: 150,
+    describe: (line, k) => `${series[line].name}, ${k} “${words[k]}”: ${show(series[line].values[k])}`,
+  })];
 }
 
 /* ---------- A number ---------- */
@@ -838,12 +852,13 @@ function numberView([name = "h_dec", b, row, column]) {
 }
 
 function largestCell(q, side, b) {
-  const row = largest(q[side].norms?.[b] ?? [0]);
+  const row = largest(normsOf(q, side, b));
   return [row, largestInRow(q, side, b, row)];
 }
 
 function largestInRow(q, side, b, row) {
-  const columns = keptColumns(q, b);
+  const all = keptColumns(q, b), those = all.filter((column) => (data.units?.[q.kind ?? "dec"] ?? []).includes(column));
+  const columns = those.length ? those : all;  // better a unit whose weights are in the page
   return columns[largest(columns.map((column) => Math.abs(numberAt(q, side, b, row, column))))] ?? 0;
 }
 
@@ -869,7 +884,7 @@ function cellFacts({ q, side, b, row, column }) {
     ["value", show(numberAt(q, "value", b, row, column))],
     q.gradient && ["gradient", hasArrays(q, "gradient") ? show(numberAt(q, "gradient", b, row, column)) : "not in this page"],
     part.equation && ["equation", code(part.equation), part.equation_of && [" in ", code(part.equation_of)]],
-    check && ["check", `${check.numeric} by complex step, ${check.analytic} by backward: ${check.error <= data.check_tolerance ? "they agree" : "THEY DIFFER"} (${show(check.error)})`],
+    check && ["check", `${check.numeric} by complex step, ${check.analytic} by backward: ${check.ok ? "they agree" : "THEY DIFFER"} (${show(check.error)})`],
     part.bytes ? ["memory", `${part.bytes.toLocaleString("en")} bytes in the cache of this sentence`] : ["memory", part.kept ? "kept in the cache" : "not kept in the cache"],
     side === "gradient" && part.paths?.length && ["paths", link(address("sources", `d${q.id}`, b, row), `where ${nameOf(q, side)}[${row}] comes from`)],
   ]);
@@ -882,15 +897,19 @@ function formulaOf({ q, side, b, row, column }) {
   const summands = timed("formula", () => summandsOf(q, side, b, row, column)), stored = numberAt(q, side, b, row, column);
   if (!summands.length) return [el("h4", null, "Formula"), note("It has no formula of its own: it is looked up or copied, or nothing reaches it.")];
   const scope = scopeAt(q, b, row, column);
-  const values = timed("evaluation", () => summands.map((one) => (one.formula ? evaluate(one.formula, scope) : one.stored ?? NaN)));
+  const values = timed("evaluation", () => summands.map((one) => {
+    const x = one.formula ? evaluate(one.formula, scope) : NaN;
+    return Number.isNaN(x) ? one.stored ?? NaN : x;
+  }));
   const total = values.reduce((sum, x) => sum + x, 0), labelled = summands.some((one) => one.label);
   const rows = summands.map((one, k) => [
-    one.formula ? code(textOf(one.formula)) : "", ...(labelled ? [one.label] : []), one.formula ? code(textOf(one.formula, scope)) : "", numberOr(values[k], () => "not known")]);
+    one.formula ? code(textOf(one.formula)) : "", ...(labelled ? [one.label] : []), one.formula ? code(textOf(one.formula, scope)) : "", known(values[k])]);
   return [
     el("h4", null, "Formula"), table(`${cellName(q, side, row, column)} is the sum of`, ["formula", ...(labelled ? ["by the path"] : []), "with numbers", "value"],
-      [...rows, ["sum", ...(labelled ? [""] : []), "", numberOr(total, () => "not known")], ["in the page", ...(labelled ? [""] : []), "", stored === undefined ? "not in this page" : stored]]),
+      [...rows, ["sum", ...(labelled ? [""] : []), "", known(total)], ["in the page", ...(labelled ? [""] : []), "", stored === undefined ? "not in this page" : stored]]),
     scope.missing.size ? missingNote({ q, side, b, row, column }, scope.missing) : note(agreement(total, stored)),
     summands.flatMap((one) => (one.formula ? sumsOf(one.formula) : [])).map((term) => sumTable(term, scope)),
+    data.serve && computeButton({ q, side, b, row, column }),
 
   ];
 }
@@ -911,18 +930,18 @@ function sumTable(term, scope) {
     scope.letters[term.letter] = k;
     return term.factors.map((factor) => (factor.inner ? numberOr(evaluateFactor(factor, scope), () => textOfFactor(factor)) : textOfFactor(factor, scope)));
   };
-  const rows = ordered.slice(0, 10).map(([k, product]) => [String(k), ...factorsAt(k), numberOr(product, () => "not known")]);
+  const rows = ordered.slice(0, 10).map(([k, product]) => [String(k), ...factorsAt(k), known(product)]);
   delete scope.letters[term.letter];
   const blank = term.factors.map(() => ""), others = ordered.slice(10);
-  if (others.length) rows.push([`the other ${others.length}`, ...blank, numberOr(others.reduce((sum, [, x]) => sum + x, 0), () => "not known")]);
+  if (others.length) rows.push([`the other ${others.length}`, ...blank, known(others.reduce((sum, [, x]) => sum + x, 0))]);
   return table(`The largest of the ${products.length} terms of ${textOfTerm(term)}`, [term.letter, ...term.factors.map((factor) => code(textOfFactor(factor))), "product"],
-    [...rows, ["total", ...blank, numberOr(total, () => "not known")]]);
+    [...rows, ["total", ...blank, known(total)]]);
 }
 
 function missingNote({ q, side, b, row, column }, missing) {
   const units = unitsThatAreThere({ q, side, b, row });
   return el("div", { class: "note" }, el("p", null, "Some numbers of unit ", String(column), " are not in this page (of ", listed([...missing].map(code)), "). ",
-    units.length ? "It has those of: " : "", code("scratchnmt microscope --serve"), " computes any."),
+    code("scratchnmt microscope --serve"), " computes any.", units.length > 0 && " The page has those of:"),
     el("p", { class: "buttons" }, units.map((unit) => button(`unit ${unit}`, () => go("number", nameOf(q, side), b, row, unit)))));
 }
 
@@ -950,19 +969,20 @@ function codeOf({ q, side }) {
 function checksSection() {
   const checks = [...(data.checks ?? [])].sort((one, other) => other.error - one.error);
   if (!checks.length) return null;
-  const good = checks.filter((one) => one.error <= data.check_tolerance).length;
+  const good = checks.filter((one) => one.ok).length;
   return section("Checked numbers", note(`${good} of ${checks.length} gradients agree with a derivative by complex step, which knows nothing of the backward pass; errors are relative to the root mean square of the array, and at most ${show(data.check_tolerance)} is allowed.`),
     el("details", null, el("summary", null, "All of them, the largest error first"), table("Checked numbers", ["cell", "word", "by backward", "by complex step", "error", ""],
       checks.map((one) => [link(address("number", `d${one.q}`, one.b, one.row, one.unit), cellName(byId.get(one.q), "gradient", one.row, one.unit)), word(rowWords(byId.get(one.q), one.b)[one.row]),
-        one.analytic, one.numeric, one.error, one.error <= data.check_tolerance ? "agrees" : "DIFFERS"]))));
+        one.analytic, one.numeric, one.error, one.ok ? "agrees" : "DIFFERS"]))));
 }
 
 /* ---------- Sources of a gradient ---------- */
 
 const withPaths = data.quantities.filter((q) => q.gradient?.paths?.length);
+const firstWithPaths = () => withPaths.find((q) => q.id === "h_dec") ?? withPaths[0];
 const KEYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-function sourcesView([name = `d${(withPaths.find((q) => q.id === "h_dec") ?? withPaths[0]).id}`, b, row]) {
+function sourcesView([name = `d${firstWithPaths().id}`, b, row]) {
   const { q, side } = quantityNamed(name);
   if (side === "value" || !q.gradient.paths?.length) throw new BadAddress(`the paths of “${name}” are not known`);
   b = sentenceNumber(b);
@@ -979,7 +999,7 @@ function sourcesView([name = `d${(withPaths.find((q) => q.id === "h_dec") ?? wit
       link(address("number", name, b, row), "Its numbers"), ".")),
     words.length > 1 && section("Every word", shareTable(q, b, row)),
     stepMaps(q, b, row),
-    section("The code", paths.map((path, k) => [sourceCode(path.source, path.line, `${KEYS[k]}, ${path.label}:`), path.comment && note(path.comment)])),
+    section("The code", pathCode(paths)),
   ];
 }
 
@@ -995,6 +1015,15 @@ function pathTable(q, b, row) {
   return table(`Whole norm ${show(norms[b][row])}; the sum of the paths differs from it by ${show(residual)} at most, relative`, ["path", "norm", "share", "", "formula", "line"],
     paths.map((path, k) => [[el("b", { class: `key key-${k % 6}` }, KEYS[k]), " ", path.label], path.norms[b][row], percent(path.shares[b][row]), bar(path.shares[b][row]),
       path.formula ? code(path.formula) : "", sourceLine(path.source, path.line)]));
+}
+
+// Each function once, with the lines of all paths that come out of it.
+function pathCode(paths) {
+  const keyed = paths.map((path, k) => ({ ...path, key: el("b", { class: `key key-${k % 6}` }, KEYS[k]) }));
+  return [...grouped(keyed, (path) => path.source)].map(([source, members]) => {
+    const beside = [...grouped(members, (path) => path.line)].map(([line, those]) => [line, those.map((path) => [" ", path.key])]);
+    return sourceCode(source, Object.fromEntries(beside), "Added by");
+  });
 }
 
 // For each word a bar, in which each path has a part; a part that works against the sum is hatched.
@@ -1023,6 +1052,269 @@ function stepMaps(q, b, row) {
       map(`steps-${k}`, `Norms by ${path.label}: a row for each word, a column for each target step`, rowWords(q, b), (r, t) => added(path, r, t))]));
 }
 
+/* ---------- Sabotage: the same step with a bug, or with a path cut ---------- */
+
+const FILTERS = [["all", "all"], ["gradients", "those that change gradients only"], ["loss", "those that change the loss"]];
+const changesLoss = (change) => Math.abs(change.loss_difference) > 0;
+
+function sabotageView([name = state.change?.name ?? "off", id = "h_dec", b, filter = "all"]) {
+  state.change = name === "off" ? null : changes.find((one) => one.name === name);
+  if (state.change === undefined) { state.change = null; throw new BadAddress(`there is no change “${name}”`); }
+  if (!FILTERS.some(([value]) => value === filter)) throw new BadAddress(`there is no filter “${filter}”`);
+  b = sentenceNumber(b);
+  const choose = (to, of = filter) => go("sabotage", to, id, b, of);
+  return [
+    state.change ? sabotageLead(state.change) : lead(`${count(changes.length, "change")} of the code can be switched on; `,
+      `${changes.filter((one) => !changesLoss(one)).length} of them leave the loss as it is, and only gradients tell.`),
+    state.change && changeDetails(state.change, id, b, filter),
+    section("Switch on", radios("filter", "Show", FILTERS, filter, (to) => choose(name, to)), changeTable(choose, filter)),
+    data.hidden_bugs?.length > 0 && el("details", null, el("summary", null, `${count(data.hidden_bugs.length, "bug")} that this page cannot show`),
+      table("Bugs that are not here", ["name", "what", "why not"], data.hidden_bugs.map((bug) => [bug.name, bug.title, bug.reason]))),
+  ];
+}
+
+function sabotageLead(change) {
+  const wrong = change.weights.filter(([, difference]) => difference > 1e-6).length;
+  return lead("With the change ", el("b", null, change.title), " the loss ", changesLoss(change) ? [" goes from ", show(data.loss), " to ", show(change.loss)] : [" stays ", show(change.loss), ": it does not tell"],
+    ". ", `${wrong} of ${change.weights.length} weights receive another gradient.`);
+}
+
+function changeTable(choose, filter) {
+  const rows = changes.filter((one) => filter === "all" || changesLoss(one) === (filter === "loss"));
+  return table("Bugs, and paths that can be cut", ["change", "", "loss", "gradient that changes most"], rows.map((one) => {
+    const on = one === state.change, [name, difference] = [...one.weights].sort(([, x], [, y]) => y - x)[0] ?? ["none", 0];
+    return [[code(one.name), el("br"), one.title], button(on ? "Off" : "On", () => choose(on ? "off" : one.name),
+      { id: `switch-${one.name}`, "aria-label": `switch ${one.name} ${on ? "off" : "on"}` }),
+      changesLoss(one) ? `changes by ${show(one.loss_difference)}` : "the same", `${name}, by ${percent(difference)}`];
+  }));
+}
+
+function changeDetails(change, id, b, filter) {
+  const drawn = FLOWS.filter((one) => change.norms?.[one]), q = byId.get(drawn.includes(id) ? id : drawn[0]);
+  const weights = [...change.weights].sort(([, x], [, y]) => y - x);
+  return el("div", { class: "columns" },
+    el("div", null, section("The change", facts([change.origin && ["origin", change.origin], ["where", code(`${change.file}:${change.line}`)],
+      ["loss", `${change.loss} with it, ${data.loss} without`]]), change.story && note(change.story), change.diff.length > 0 && diff(change.diff)),
+      change.verdict && section(change.caught ? "What the checker says" : "What the checker says: nothing is wrong",
+        el("pre", { class: "scroll verdict", "data-label": "report of the checker" }, change.verdict))),
+    el("div", null, q && section("Norms of a gradient", select("norms", "Gradient", quantityOptions(drawn.map((one) => byId.get(one))), q.id, (to) => go("sabotage", change.name, to, b, filter)),
+      sentenceSelect(b, (k) => go("sabotage", change.name, q.id, k, filter)), changedNorms(change, q, b)),
+      section("Gradients of the weights", table("The largest change first", ["weight", "change", "", "norm", "with the change"],
+        weights.map(([name, difference, before, after]) => [code(name), percent(difference), bar(difference), before, after])))));
+}
+
+const diff = (lines) => el("pre", { class: "scroll", "data-label": "difference" }, el("code", null, lines.map(([sign, text]) =>
+  el("span", { class: sign === "-" ? "line removed" : sign === "+" ? "line added" : "line" }, `${sign} ${text}\n`))));
+
+function changedNorms(change, q, b) {
+  const series = [{ name: `d${q.id}`, id: q.id, style: 0, values: q.gradient.norms[b] }, { name: "with the change", id: q.id, style: 1, values: change.norms[q.id][b] }];
+  return [legendOf(series), normChart("changed-norms", `d${q.id} without and with the change`, series, rowWords(q, b), b)];
+}
+
+/* ---------- A unit ---------- */
+
+const KINDS = { dec: "decoder", fwd: "encoder, left to right", bwd: "encoder, right to left" };
+const kinds = Object.keys(KINDS).filter((kind) => unitQuantities(kind, "value").length);
+
+// Gates, cell and state of a layer: one number for each unit.
+function unitQuantities(kind, side) {
+  return data.quantities.filter((q) => q.kind === kind && q.columns === data.sizes.H && /^[a-y]_/.test(q.id) && hasArrays(q, side));
+}
+
+function unitView([kind = kinds[0], b, unit]) {
+  if (!kinds.includes(kind)) throw new BadAddress(`there is no layer “${kind}”`);
+  b = sentenceNumber(b);
+  const kept = data.units?.[kind] ?? [], values = unitQuantities(kind, "value"), gradients = unitQuantities(kind, "gradient");
+  unit = integer(unit, data.sizes.H, kept[0] ?? 0, "unit");
+  return [
+    unitLead(kind, b, unit),
+    controls(radios("kind", "Layer", kinds.map((one) => [one, KINDS[one]]), kind, (to) => go("unit", to, b)),
+      select("unit", "Unit", [...kept.map((one) => [one, one, "with weights in this page"]), ...range(data.sizes.H).filter((one) => !kept.includes(one)).map((one) => [one, one, "others"])],
+        unit, (to) => go("unit", kind, b, to)),
+      sentenceSelect(b, (k) => { state.loss = null; go("unit", kind, k, unit); })),
+    section("Gates, cell and state", unitMap("unit-values", values, "value", b, unit)),
+    gradients.length > 0 && section("Their gradients", unitMap("unit-gradients", gradients, "gradient", b, unit)),
+    forgetSection(kind, b, unit),
+  ];
+}
+
+function unitMap(id, quantities, side, b, unit) {
+  const words = rowWords(quantities[0], b);
+  return heatMap({
+    id, label: `Unit ${unit}: a row for each quantity, a column for each word`, rows: quantities.map((q) => nameOf(q, side)), columns: words.length, labels: wordLabels(words), widest: 74,
+    number: (row, k) => numberAt(quantities[row], side, b, k, unit), describe: (row, k) => describeCell(quantities[row], side, b, k, unit),
+    open: (row, k) => go("number", nameOf(quantities[row], side), b, k, unit),
+  });
+}
+
+// For each word, the product of the forget gates of all later steps: what of its cell is left at the last one.
+function keptByForgetGates(kind, b, unit) {
+  const f = byId.get(`f_${kind}`);
+  if (!f || !hasArrays(f, "value")) return null;
+  const gates = rowWords(f, b).map((_, row) => numberAt(f, "value", b, row, unit)), kept = gates.map(() => 1);
+  const later = byId.get(`c_${kind}`)?.reversed ? -1 : 1, order = later > 0 ? range(gates.length).reverse() : range(gates.length);
+  for (const row of order.slice(1)) kept[row] = kept[row + later] * gates[row + later];
+  return { kept, first: order[order.length - 1] };
+}
+
+function unitLead(kind, b, unit) {
+  const found = keptByForgetGates(kind, b, unit), q = byId.get(`c_${kind}`);
+  if (!found || !q) return lead(`Unit ${unit} of the ${KINDS[kind]}, at every word.`);
+  return lead(`Unit ${unit} of the ${KINDS[kind]}: of its cell at the first word it reads, `, rowWordsText(q, b, found.first), ", its forget gates keep ",
+    el("b", null, found.kept[found.first] < 1e-3 ? show(found.kept[found.first]) : percent(found.kept[found.first])), " up to the last, and as much of a gradient on the way back.");
+}
+
+function forgetSection(kind, b, unit) {
+  const found = keptByForgetGates(kind, b, unit), c = byId.get(`c_${kind}`);
+  if (!found) return null;
+  const words = rowWords(c, b), series = [{ name: "product of the later forget gates", style: 0, values: found.kept }];
+  if (hasArrays(c, "gradient")) series.push({ name: `|d${c.id}| of this unit`, style: 1, values: words.map((_, row) => Math.abs(numberAt(c, "gradient", b, row, unit))) });
+  return section("What is kept", legendOf(series), lineChart({ id: "kept", label: "What is kept from each word to the last", series, words,
+    describe: (line, k) => `${series[line].name}, ${k} “${words[k]}”: ${show(series[line].values[k])}`,
+    open: (line, k) => go("number", line ? `d${c.id}` : `f_${kind}`, b, k, unit) }),
+  note("The product is that of the gates of all steps after a word: a gradient of 1 at the last cell comes back to it as this number, if it comes through the cell alone."));
+}
+
+/* ---------- Step by step: a debugger ---------- */
+
+function stepView([n]) {
+  const { calls } = data, at = integer(n, calls.length, 0, "operation"), call = calls[at], last = calls.length - 1;
+  const same = calls.findIndex((one, k) => k > at && one.source === call.source && one.line === call.line);
+  const keys = { n: at + 1, ArrowRight: at + 1, p: at - 1, ArrowLeft: at - 1, Home: 0, End: last };
+  const step = (label, to, id) => button(label, () => go("step", to), { id, disabled: to < 0 || to > last || to === at });
+  return [
+    lead(`Operation ${at} of ${last}, in the ${call.phase} pass: `, code(call.op), ", called by ", code(data.sources?.[call.source]?.name ?? call.source),
+      call.t === undefined || call.t === null ? "" : ` at step ${call.t}`, "."),
+    el("div", { id: "stepper", class: "stepper scroll", role: "group", tabindex: 0, "aria-label": "Steps: n or right for the next operation, p or left for the one before",
+      onkeydown: (event) => {
+        const to = keys[event.key];
+        if (to === undefined || to < 0 || to > last || event.target.type === "range" || event.ctrlKey || event.altKey || event.metaKey) return;
+        event.preventDefault();
+        go("step", to);
+      } },
+    el("div", { class: "buttons" }, step("First", 0, "step-first"), step("Previous", at - 1, "step-previous"), step("Next", at + 1, "step-next"), step("Last", last, "step-last"),
+      step("Next of this line", same, "step-same")),
+    el("label", { class: "control" }, el("span", null, `Operation ${at} of ${last}`), el("input", { id: "slider", type: "range", min: 0, max: last, value: at,
+      oninput: (event) => { history.replaceState(null, "", address("step", event.target.value)); shown(); } })),
+    note("Keys: n and p, or the arrows.")),
+    el("div", { class: "columns" },
+      el("div", null, section("The code", sourceCode(call.source, call.line, "Called by"), call.inner && sourceCode(call.inner.source, call.inner.line, "The operation:"))),
+      el("div", null, section("Reads", accessTable("What it reads", call.reads)), section("Writes", accessTable("What it writes", call.writes)))),
+    liveSection(at),
+  ];
+}
+
+// Rows of quantities that an operation touches, those of one quantity and sentence together.
+function accessTable(caption, accesses) {
+  const known = (accesses ?? []).filter(([id, side]) => byId.get(id)?.[side]);
+  if (!known.length) return note("Nothing that has a name in this page.");
+  return table(caption, ["rows", "", "numbers, once the step is done"], [...grouped(known, ([id, side, b]) => `${id} ${side} ${b}`).values()].map((members) => {
+    const [id, side, b, , how] = members[0], q = byId.get(id), n = rowWords(q, b).length;
+    const rows = [...new Set(members.map(([, , , row]) => row))].filter((row) => row >= 0 && row < n).sort((x, y) => x - y), at = q.axis ? `[${intervals(rows)}]` : "";
+    const name = code(`${nameOf(q, side)}${at}`);
+    return [[hasArrays(q, side) && rows.length ? link(address("number", nameOf(q, side), b, rows[0]), name) : name, data.sentences.length > 1 && ` of sentence ${b}`],
+      how === "add" ? "added to" : "", hasArrays(q, side) && rows.length ? strips(q, side, b, rows) : ""];
+  }));
+}
+
+// [0, 1, 2, 5] as "0–2, 5".
+function intervals(numbers) {
+  const parts = [];
+  for (const x of numbers) {
+    const last = parts[parts.length - 1];
+    if (last && last[1] === x - 1) last[1] = x;
+    else parts.push([x, x]);
+  }
+  return parts.map(([from, to]) => (from === to ? from : `${from}–${to}`)).join(", ");
+}
+
+function liveSection(at) {
+  const { calls } = data, values = calls.map((call) => call.live), most = largest(values);
+  if (values[0] === undefined) return null;
+  return section("Memory", note(`Bytes of the arrays that are alive after each operation; the most, ${values[most].toLocaleString("en")}, after operation `, link(address("step", most), String(most)), "."),
+    lineChart({ id: "live", label: "Bytes alive after each operation", series: [{ name: "bytes", style: 0, values }], scale: linearScale, dense: true, height: 120, at: [0, at],
+      describe: (_, k) => `operation ${k}, ${calls[k].op}, ${calls[k].phase}: ${values[k].toLocaleString("en")} bytes`, open: (_, k) => go("step", k) }));
+}
+
+/* ---------- Two traces ---------- */
+
+function compareView([id, b]) {
+  const { quantities } = data.compare, most = (side) => Object.keys(quantities).filter((one) => byId.has(one) && quantities[one][side])
+    .map((one) => [one, Math.max(...quantities[one][side].flat())]).sort(([, x], [, y]) => y - x);
+  const values = Object.fromEntries(most("value")), gradients = most("gradient"), names = [...new Set([...gradients.map(([one]) => one), ...Object.keys(values)])];
+  b = sentenceNumber(b);
+  id ??= names[0];
+  if (!names.includes(id)) throw new BadAddress(`“${id}” is not compared`);
+  const { title, other_title: otherTitle, loss, other_loss: otherLoss, calls } = data.compare, q = byId.get(id);
+  return [
+    lead("The losses of ", el("b", null, title), " and ", el("b", null, otherTitle), " are ", show(loss), " and ", show(otherLoss), ", ", show(Math.abs(loss - otherLoss)), " apart",
+      gradients.length ? ["; of the gradients, ", code(`d${gradients[0][0]}`), " differs most, by ", show(gradients[0][1])] : "", "."),
+    controls(select("compared", "Gradient", quantityOptions(names.map((one) => byId.get(one))), id, (to) => go("compare", to, b)), sentenceSelect(b, (k) => go("compare", id, k))),
+    comparedNorms(q, b),
+    section("Quantities", table("Largest differences", ["quantity", "value", "gradient"], names.map((one) =>
+      [link(address("compare", one, b), code(one)), known(values[one]), known(Object.fromEntries(gradients)[one])]))),
+    section("Operations", table("Largest differences of what operations return", ["operation", "pass", "line", "difference"],
+      [...calls].sort((x, y) => y[4] - x[4]).map(([op, source, line, phase, difference]) => [code(op), phase, sourceLine(source, line), difference]))),
+  ];
+}
+
+function comparedNorms(q, b) {
+  const { title, other_title: otherTitle, quantities } = data.compare, { norms, other_norms: others } = quantities[q.id];
+  if (!norms || !others) return null;
+  const series = [{ name: title, id: q.id, style: 0, values: norms[b] }, { name: otherTitle, id: q.id, style: 1, values: others[b] }];
+  return section(`Norms of d${q.id}`, legendOf(series), normChart("compared-norms", `d${q.id} of both`, series, rowWords(q, b), b));
+}
+
+/* ---------- Server mode: the program that made the page still runs, and computes more ---------- */
+
+async function ask(path, body) {
+  const answer = await fetch(path, { method: body ? "POST" : "GET", headers: { "X-Token": data.serve.token, "Content-Type": "application/json" }, body: body && JSON.stringify(body) });
+  if (!answer.ok) throw new Error(await answer.text() || answer.statusText);
+  return answer.json();
+}
+
+// Shows what comes of a question, or what went wrong, in a live region.
+async function report(output, question, nodesOf) {
+  output.replaceChildren("…");
+  try {
+    const answer = await question();
+    output.replaceChildren(...fill(document.createDocumentFragment(), null, [nodesOf(answer)]).childNodes);
+  } catch (error) {
+    output.replaceChildren(`The server says: ${error.message}`);
+  }
+}
+
+function computeButton({ q, side, b, row, column }) {
+  const output = el("div", { role: "status" }), query = new URLSearchParams({ q: q.id, side, b, row, unit: column });
+  return el("div", null, button("Compute by complex step", () => report(output, () => ask(`/number?${query}`), computed), { id: "compute" }), output);
+}
+
+function computed({ value, gradient, terms, numeric, error }) {
+  return [facts([["value", show(value)], ["gradient", show(gradient)], ["check", `${numeric} by complex step, relative error ${show(error)}`]]),
+    (terms ?? []).map((sum) => table(sum.label, ["index", "factors", "product"], [...sum.terms, ...(sum.rest ? [[`the other ${sum.rest[0]}`, "", sum.rest[1]]] : []), ["total", "", sum.total]]))];
+}
+
+function form(title, fields, send, nodesOf) {
+  const output = el("p", { role: "status" });
+  const inputs = fields.map(([id, label, value]) => el("label", { class: "control" }, el("span", null, label), el("input", { id, type: "text", value })));
+  return el("form", { class: "controls", "aria-label": title, onsubmit: (event) => {
+    event.preventDefault();
+    report(output, () => send(...fields.map(([id]) => document.getElementById(id).value)), nodesOf);
+  } }, inputs, el("button", null, title), output);
+}
+
+function sentenceForm(b) {
+  const { src, tgt } = data.sentences[b];
+  return form("Look at another sentence", [["other-src", "Source words", src.join(" ")], ["other-tgt", "Target words; none: the model translates", tgt.slice(0, -1).join(" ")]],
+    (source, target) => ask("/sentence", { src: source, tgt: target }), () => { location.reload(); return "…"; });
+}
+
+function weightForm() {
+  return form("Move a weight", [["weight-name", "Weight", Object.keys(data.weights)[0]], ["weight-index", "Index", "0, 0"], ["weight-value", "Value", "0"]],
+    (name, index, value) => ask("/weight", { name, index: index.split(",").map(Number), value: Number(value) }),
+    ({ loss, before }) => `The loss goes from ${before} to ${loss}.`);
+}
+
 /* ---------- The router ---------- */
 
 class BadAddress extends Error {}
@@ -1034,7 +1326,11 @@ const views = {
   sentence: { title: "Sentence", build: sentenceView, there: true, first: () => [state.b] },
   flow: { title: "Where the gradient goes", build: flowView, there: FLOWS.length > 0, first: () => [state.b] },
   number: { title: "Number", build: numberView, there: data.quantities.length > 0, first: () => state.cell ?? [byId.has("h_dec") ? "h_dec" : data.quantities[0].id, state.b] },
-  sources: { title: "Sources", build: sourcesView, there: withPaths.length > 0, first: () => [`d${(byId.get("h_dec")?.gradient?.paths?.length ? "h_dec" : withPaths[0].id)}`, state.b] },
+  sources: { title: "Sources", build: sourcesView, there: withPaths.length > 0, first: () => [`d${firstWithPaths().id}`, state.b] },
+  step: { title: "Step by step", build: stepView, there: data.calls?.length > 0, first: () => [0] },
+  unit: { title: "Unit", build: unitView, there: kinds.length > 0, first: () => [kinds[0], state.b] },
+  sabotage: { title: "Sabotage", build: sabotageView, there: changes.length > 0, first: () => [state.change?.name ?? "off"] },
+  compare: { title: "Two traces", build: compareView, there: Boolean(data.compare), first: () => [] },
 };
 
 // Parts of addresses: checked, since anybody can write an address.
@@ -1066,7 +1362,7 @@ function address(view, ...parts) {
 
 function go(view, ...parts) {
   const to = address(view, ...parts);
-  if (to === location.hash) render();
+  if (to === location.hash) shown();
   else location.hash = to;
 }
 
@@ -1115,12 +1411,17 @@ function render() {
 
 // A box that scrolls must take the focus, so that keys can scroll it; code is scrolled to the line that is marked.
 function settleBoxes() {
-  for (const box of main.querySelectorAll(".scroll:not([role])")) {
-    const here = box.querySelector(".here");
-    if (here) box.scrollTop = here.offsetTop - box.clientHeight / 2;
-    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) fill(box, { tabindex: 0, role: "region", "aria-label": box.dataset.label }, []);
+  const found = [...main.querySelectorAll(".scroll:not([role])")].map((box) => {  // measure all, then change: one layout
+    const here = box.querySelector(".here"), scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    return { box, scrolls, top: here ? here.offsetTop - box.clientHeight / 2 : 0 };
+  });
+  for (const { box, top } of found.filter((one) => one.scrolls)) {
+    fill(box, { tabindex: 0, role: "region", "aria-label": box.dataset.label }, []);
+    if (top > 0) box.scrollTop = top;
   }
 }
+
+const shown = () => timed("render", () => timed(`view ${location.hash.slice(1).split("/")[0]}`, render));
 
 function navigation(view) {
   const there = Object.entries(views).filter(([, one]) => one.there);
@@ -1144,7 +1445,6 @@ function start() {
   document.getElementById("title").replaceChildren("Gradient microscope ", el("span", null, data.title));
   document.getElementById("about").append(about());
   document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
-  const shown = () => timed("render", () => timed(`view ${place().view}`, render));
   shown();
   addEventListener("hashchange", shown);
   let width = innerWidth;

@@ -120,7 +120,7 @@ class Page:
             entry["arrays"] = [encoded(array if kept is None else array[:, kept]) for array in arrays]
         elif side.argument is None:
             side = getattr(self.trace.table[quantity.of], name)
-        if side.argument:
+        if side.argument and not side.paths:  # a gradient with paths has been made by the lines of all of them
             entry |= self._made(quantity.of or quantity.id, name, side)
         if name == "value":
             entry |= self._memory(quantity, arrays)

@@ -168,7 +168,8 @@ def test_a_moved_weight_changes_the_loss_and_not_the_model(server):
 @pytest.mark.parametrize("path, body", [
     ("/weight", {"name": "combine.W", "index": [1], "value": 0}), ("/weight", {"name": "W", "index": [1], "value": 0}),
     ("/weight", {"name": "combine.W", "index": [1, 99], "value": 0}),
-    ("/weight", '{"name": "combine.W", "index": [1, 2], "value": NaN}'), ("/weight", "no json"), ("/weight", "[1]"), ("/weight", "[" * 50_000),
+    ("/weight", '{"name": "combine.W", "index": [1, 2], "value": NaN}'), ("/weight", "no json"),
+    ("/weight", "[1]"), ("/weight", "[" * 50_000),
     ("/sentence", {"src": ""}), ("/sentence", {"src": 3}), ("/sentence", {"src": "a " * 200}), ("/sentence", {})])
 def test_bad_requests_get_a_sentence(server, path, body):
     status, text = ask(server, "POST", path, body)
