@@ -46,11 +46,14 @@ def add_arguments(parser: Parser) -> None:
     add_option(how, "checks", 200, "how many gradients, drawn at random, to compare with complex-step differentiation")
     add_option(how, "check", [], "one more of them: quantity, sentence, word and unit, as in h_dec/0/3/17; repeatable",
                action="append", metavar="NUMBER")
+    add_option(how, "compare", None, "put another step beside it: of the model in another folder (of the same make), "
+               "of this one in float32, or untrained", metavar="DIR|float32|untrained")
     add_option(how, "bugs", "all", "the museum's bugs to try in this step", choices=("all", "none"))
 
 
 def run(args: argparse.Namespace) -> int:
     from ..microscope import Microscope
+    from ..translate import Translator
     from .output import check_output
 
     check_parsed(MICROSCOPE, args)
@@ -59,8 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.serve:
         check_output(args.out)
 
+    compare = args.compare
+    if compare not in (None, "float32", "untrained"):
+        compare = Translator.load(compare).model
+
     def make(pairs: Sequence[tuple[str, str | None]], **options: Any) -> Microscope:
-        return Microscope.load(args.model, pairs, seed=args.seed, bugs=args.bugs,
+        return Microscope.load(args.model, pairs, seed=args.seed, bugs=args.bugs, compare=compare,
                                made=f"scratchnmt microscope --model {quoted(args.model)}", **options)
 
     microscope = make(_pairs(args), checks=args.checks, check=args.check)

@@ -19,6 +19,7 @@ from ..files.atomic import write_atomically
 from ..models.nmt import NMT
 from ..translate import Translator
 from . import sabotage
+from .compare import compared, other_model
 from .numeric import Cell, can_be_moved
 from .page import CHECKED, Page, html
 from .trace import Batch, Trace
@@ -34,6 +35,7 @@ class Microscope:
     of dropout; None: no dropout.  checks: how many gradients inside the step, drawn at random, are compared with
     complex-step differentiation; check: further ones by name, "h_dec/0/3/17": quantity, sentence, word and unit, each
     counted from 0.  bugs: "all" of the museum that show in this step, or "none".
+    compare: a model of the same configuration, "float32" or "untrained", whose step is put beside this one.
 
     Raises InputError for a sentence that is empty or has more than 100 tokens, for more than four pairs, for a number
     that does not exist, and for a model that is no single NMT.
@@ -41,7 +43,8 @@ class Microscope:
 
     def __init__(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
                  pairs: Sequence[tuple[str, str | None]], *, seed: int | None = None, checks: int = CHECKED,
-                 check: Sequence[str] = (), bugs: str = "all", title: str = "a model", made: str = ""):
+                 check: Sequence[str] = (), bugs: str = "all", compare: Any = None, title: str = "a model",
+                 made: str = ""):
         if not isinstance(model, NMT):
             raise InputError("microscope: expected one model, not an ensemble")
         if not 0 < len(pairs) <= SENTENCES:
@@ -64,6 +67,7 @@ class Microscope:
         weights = {name: to_device(array, "cpu").astype(np.float64) for name, array in model.params.items()}
         self.trace = Trace(model.with_params(weights), Batch(batch.src, batch.src_lengths, batch.tgt), seed)
         self.cells = [self._cell(text) for text in check]
+        self.other = None if compare is None else other_model(self.trace.model, compare)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], pairs: Sequence[tuple[str, str | None]], **options: Any
@@ -115,6 +119,11 @@ class Microscope:
         changes: dict[str, Any] = {"cuts": list(sabotage.cuts(self.trace))}
         if self.bugs == "all":
             changes["bugs"], changes["hidden_bugs"] = sabotage.bugs(self.trace)
+        if self.other:
+            title, model = self.other
+            this, other = (Trace(one, self.trace.batch, self.trace.seed, paths=False, outputs=True)
+                           for one in (self.trace.model, model))
+            changes["compare"] = compared(this, other, (self.title, title))
         return self.page.data(self.checks, self.cells, changes)
 
     def html(self) -> str:

@@ -78,6 +78,7 @@ class Call:
         self.after: dict[str, np.ndarray] = {}
         self.paths: dict[str, Paths] = {}  # of gradients that it found
         self.writes: list[Write] = []
+        self.outputs: dict[str, np.ndarray] = {}  # copies of all that it has written, if they are wanted
         self.weight, self.first_row = "", 0  # that it multiplied by, and from which of its rows on
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -92,9 +93,10 @@ Meddle = Callable[[Call, bool], None]  # called before each call, and after it w
 class Recorder:
     """Runs a model's step and keeps what each operation did; float64, or complex for derivatives."""
 
-    def __init__(self, model: NMT, wanted: Wanted | None = None, *, meddle: Meddle | None = None, paths: bool = True):
+    def __init__(self, model: NMT, wanted: Wanted | None = None, *, meddle: Meddle | None = None, paths: bool = True,
+                 outputs: bool = False):
         self.model = model.with_params(model.params)  # its backend is replaced, the caller's is not
-        self.wanted, self.meddle, self.keeps_paths = wanted or {}, meddle, paths
+        self.wanted, self.meddle, self.keeps_paths, self.keeps_outputs = wanted or {}, meddle, paths, outputs
         self.calls: list[Call] = []
         self.phase = "forward"
         self.weights = {name: _interval(array) for name, array in model.params.items()}
@@ -152,6 +154,9 @@ class Recorder:
             self.meddle(call, True)
         for name, array in outputs.items():
             self._note(call, name, array)
+        if self.keeps_outputs:
+            call.outputs = {name: np.array(self._written(call, name, array)) for name, array in outputs.items()
+                            if array.size <= LARGEST}
         if self.keeps_paths:
             for write in call.writes:
                 self._add_to_ledger(call, write, found.get(write.name), outputs[write.name])
@@ -170,6 +175,11 @@ class Recorder:
                 at = elements_of(array)
                 call.paths[name] = {path: flat[at] for path, flat in self.ledgers[id(owner)].items()}
 
+    @staticmethod
+    def _written(call: Call, name: str, array: np.ndarray) -> np.ndarray:
+        """The part of an argument that a call writes."""
+        return array[call.arguments["index"]] if name == "out" and "index" in call.arguments else array
+
     def _weight(self, call: Call) -> tuple[str, int]:
         """The weight that a product multiplies by, and the first of its rows."""
         array = call.arguments.get("b")
@@ -184,9 +194,7 @@ class Recorder:
     def _note(self, call: Call, name: str, array: np.ndarray) -> None:
         owner = owner_of(array)
         self.memory[id(owner)] = owner
-        elements = elements_of(array)
-        if name == "out" and "index" in call.arguments:
-            elements = elements[call.arguments["index"]]
+        elements = self._written(call, name, elements_of(array))
         call.writes.append(Write(name, id(owner), elements, _adds(call, name)))
 
     def _add_to_ledger(self, call: Call, write: Write, found: np.ndarray | None, array: np.ndarray) -> None:
@@ -210,9 +218,9 @@ class Recorder:
                 at = at[call.arguments["index"]]
             return {path._replace(part=part or path.part): flat[at] * factor
                     for path, flat in self.ledgers[id(owner_of(x))].items() if flat[at].any()}
-        own = array[call.arguments["index"]] if write.name == "out" and "index" in call.arguments else array
+        own = self._written(call, write.name, array)
         if write.added and found is not None:
-            own = own - (found[call.arguments["index"]] if "index" in call.arguments else found)
+            own = own - self._written(call, write.name, found)
         return {GradientPath(call.site, call.op, call.weight, ""): own}
 
 

@@ -54,14 +54,14 @@ class Trace:
     """
 
     def __init__(self, model: NMT, batch: Batch, seed: int | None = None, *, meddle: Meddle | None = None,
-                 paths: bool = True, backward: bool = True):
+                 paths: bool = True, backward: bool = True, outputs: bool = False):
         self.model, self.batch, self.seed = model, batch, seed
         self.table = {quantity.id: quantity for quantity in quantities(model.config, seed is not None)}
         self.src_lengths = np.asarray(batch.src_lengths)
         self.tgt_lengths = (batch.tgt[1:] != 0).sum(axis=0)
         self.orders = {side: np.argsort(-lengths, kind="stable")
                        for side, lengths in (("s", self.src_lengths), ("t", self.tgt_lengths))}
-        self.recorder = Recorder(model, self._wanted(), meddle=meddle, paths=paths)
+        self.recorder = Recorder(model, self._wanted(), meddle=meddle, paths=paths, outputs=outputs)
         rng = None if seed is None else np.random.default_rng(seed)
         self.loss, self.cache = self.recorder.forward(*batch, rng=rng)
         self._forward = len(self.recorder.calls), dict(self.recorder.ledgers)

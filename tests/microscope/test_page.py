@@ -167,6 +167,35 @@ def test_a_wrong_gradient_is_seen_by_the_checks(microscope):
     assert all(check["ok"] for check in checks if check["q"] in ("o", "p") and (check["b"], check["row"]) == (0, after))
 
 
+@pytest.mark.parametrize("what, largest", [("float32", 1e-5), ("untrained", None), (1, None)])
+def test_two_steps_beside_each_other(what, largest):
+    model = small_model(layers=2, score="concat")
+    other = small_model(layers=2, score="concat")
+    other.params["combine.W"][...] *= 1.5
+    microscope = Microscope(model, WORDS, WORDS, [("a b", "c"), ("d", "e f")], checks=0, bugs="none",
+                            compare=other if what == 1 else what)
+    compared = microscope.data["compare"]
+    h_dec = compared["quantities"]["h_dec1"]
+    differences = [call[4] for call in compared["calls"]]
+    assert compared["loss"] == microscope.data["loss"] != compared["other_loss"]
+    assert len(h_dec["gradient"]) == 2 and len(h_dec["gradient"][0]) == 2 and max(h_dec["gradient"][0]) > 0
+    if largest:
+        assert 0 < max(differences) < largest
+    else:
+        assert max(differences) > 0.01
+    if what == 1:  # nothing before the combining weights has changed
+        assert max(call[4] for call in compared["calls"] if call[1].startswith("ops/lstm.py") and
+                   call[3] == "forward") == 0
+
+
+def test_models_of_another_make_are_not_compared():
+    with pytest.raises(InputError, match="another hidden_size"):
+        Microscope(small_model(), WORDS, WORDS, [("a", "b")],
+                   compare=NMT(len(WORDS), len(WORDS), 6, 8, dtype="float64"))
+    with pytest.raises(InputError, match="compare is 'double'"):
+        Microscope(small_model(), WORDS, WORDS, [("a", "b")], compare="double")
+
+
 def embedded(page):
     return re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
 
