@@ -167,7 +167,7 @@ def test_a_wrong_gradient_is_seen_by_the_checks(microscope):
     assert all(check["ok"] for check in checks if check["q"] in ("o", "p") and (check["b"], check["row"]) == (0, after))
 
 
-@pytest.mark.parametrize("what, largest", [("float32", 1e-5), ("untrained", None), (1, None)])
+@pytest.mark.parametrize("what, largest", [("float32", 1e-4), ("untrained", None), (1, None)])
 def test_two_steps_beside_each_other(what, largest):
     model = small_model(layers=2, score="concat")
     other = small_model(layers=2, score="concat")
