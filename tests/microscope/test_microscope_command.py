@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 
 import numpy as np
 import pytest
-from test_page import WORDS, embedded, small_model
+from test_microscope_page import WORDS, embedded, small_model
 
 from scratchnmt.checkpoint import save_model
 from scratchnmt.errors import MachineError
