@@ -27,11 +27,11 @@ import numpy as np
 from ..arrays import Array, array_module, to_device
 from ..data.vocab import BOS, EOS
 from ..errors import InputError
+from .beam import Ended, Hypothesis, Trellis
 from .constraints import constrained
 from .model import SearchedModel, State
 from .rows import reduce_rows
 from .rows import top_k as k_highest
-from .trellis import Ended, Hypothesis, Trellis
 
 
 def sample(
