@@ -24,7 +24,7 @@ from stress import malicious
 from stress.malicious import KINDS, dictionary, large, number, tensor, word
 from test_stress import fuzz  # the script
 
-from scratchnmt.data.columns import Column
+from scratchnmt.data.formats import Column
 from scratchnmt.data.text import Text, read_lines, stream_lines
 from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, split_words
 from scratchnmt.errors import InputError

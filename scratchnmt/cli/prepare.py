@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import device_module, to_device_of
-from ..data.columns import Column
 from ..data.corpus import Corpus, LeftOut
 from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
+from ..data.formats import Column
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError, shown

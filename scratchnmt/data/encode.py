@@ -26,7 +26,6 @@ from ..arrays import own_cores
 from ..errors import InputError, require
 from ..files.atomic import replace_folder, write_atomically
 from ..streams import Messages
-from .columns import Column
 from .corpus import (
     BLOCK,
     BLOCKS,
@@ -42,7 +41,7 @@ from .corpus import (
     read_header,
 )
 from .coverage import BothSides, Coverage, CoverageCounter
-from .formats import ByteFile, bytes_read
+from .formats import ByteFile, Column, bytes_read
 from .text import READ_ERRORS, TextPath, check_parallel, clean_line, file_status, open_text, raw_lines, unreadable
 from .vocab import Vocabulary
 

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from ..errors import InputError
-from .columns import LOOKED_AT, Column, check_is_no_table
-from .formats import STANDARD_INPUT, ByteFile, DamagedFileError, unpacked
+from .formats import LOOKED_AT, STANDARD_INPUT, ByteFile, Column, DamagedFileError, check_is_no_table, unpacked
 
 LINE_LIMIT = 1 << 24  # bytes of a line
 READ_ERRORS = OSError, EOFError, zlib.error  # of a file that is opened or read, for `unreadable`

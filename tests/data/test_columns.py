@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from scratchnmt.data.columns import Column
+from scratchnmt.data.formats import Column
 from scratchnmt.data.text import Text, read_lines, read_parallel, stream_lines
 from scratchnmt.errors import InputError
 
