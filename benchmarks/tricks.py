@@ -16,8 +16,7 @@ from scratchnmt import optim
 from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.ops import cross_entropy, lstm_gates, product
 from scratchnmt.ops.linear_cross_entropy import linear_cross_entropy_forward
-from scratchnmt.ops.lstm import lstm_backward, lstm_forward
-from scratchnmt.ops.lstm_cell import lstm_cell_backward, lstm_cell_forward
+from scratchnmt.ops.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
 from scratchnmt.ops.packing import pack_whole
 from scratchnmt.ops.plain import PLAIN
 from scratchnmt.parameters import Parameters

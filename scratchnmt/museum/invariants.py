@@ -79,7 +79,7 @@ def the_sequence_is_a_loop_of_cells(package: ModuleType) -> None:
     case = next(c for c in selfcheck.CASES if c.name == "lstm, two directions, initial states")
     args = {**case.arguments(selfcheck.SIZES, np.random.default_rng(0)), "lengths": np.array([2, 4, 1])}
     outputs, _ = lstm.lstm_forward(**args)
-    expected = _plain_lstm(part(package, "ops.lstm_cell").lstm_cell_forward, **args)
+    expected = _plain_lstm(part(package, "ops.lstm").lstm_cell_forward, **args)
     for name, a, b in zip(("y", "h_last", "c_last"), outputs, expected, strict=True):
         off = ~np.isclose(a, b, rtol=1e-10, atol=1e-12)
         if off.any():
@@ -113,7 +113,7 @@ def backward_twice_is_the_same(package: ModuleType) -> None:
 
 
 def masked_places_get_no_weight(package: ModuleType) -> None:
-    softmax = part(package, "ops.softmax").softmax_forward
+    softmax = part(package, "ops.activations").softmax_forward
     mask = np.array([[True, True, False, False], [True, False, True, True]])
     weights, _ = softmax(np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 0.0, 0.0, 2.0]]), mask)
     masked = float(weights[~mask].sum())
@@ -123,7 +123,7 @@ def masked_places_get_no_weight(package: ModuleType) -> None:
 
 
 def a_row_that_is_all_masked_gives_zeros(package: ModuleType) -> None:
-    softmax = part(package, "ops.softmax").softmax_forward
+    softmax = part(package, "ops.activations").softmax_forward
     with np.errstate(all="ignore"):
         weights, _ = softmax(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[True, True], [False, False]]))
     if weights[1].any():

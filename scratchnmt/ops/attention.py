@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes
+from .activations import SoftmaxCache, softmax_backward, softmax_forward
 from .product import product
-from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 
 Product = Callable[[Array, Array], Array]  # that of the kernels in use
 

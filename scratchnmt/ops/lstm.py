@@ -1,4 +1,4 @@
-"""An LSTM over a sequence under lengths, in one direction or both: the fast one.
+"""An LSTM: one step, `lstm_cell`, and a sequence under lengths, in one direction or both, the fast way.
 
     (1)  z[t] = x[t] Wx + b                 for all steps in one product, before the loop
     (2)  z[t] += h[t-1] Wh                  the only product inside the loop
@@ -15,7 +15,8 @@ through it unchanged, forward and backward, and everything else about it is zero
 
 x (T, B, I), lengths (B,), Wx (D, I, 4H), Wh (D, H, 4H), b (D, 4H), h0, c0 (D, B, H) or None for zeros,
 y (T, B, DH) with zeros at padding, h_last, c_last (D, B, H); D is 1 or 2.
-The cell is that of lstm_cell; the bidirectional reading is Schuster & Paliwal 1997.
+A step is that of Hochreiter & Schmidhuber 1997, with gate order and single bias as in PyTorch's LSTMCell with its two
+biases added; the bidirectional reading is Schuster & Paliwal 1997.
 
 The textbook computes the same for one sentence, in the loops over `lstm_cell` that fill `h_fwd` and `h_bwd`, and in
 those over `lstm_cell_backward`.  Next: models/cells.py.
@@ -30,12 +31,53 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, device_of, to_device
-from .lstm_gates import LSTMGatesCache
+from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
 from .packing import Packing, packed, steps, steps_back
 from .plain import PLAIN, Kernels
 
 ALL = slice(None)
 SHUT = 1e4  # added to pre-activations, which are far smaller: then sigmoid is 0 or 1 to the last digit
+
+
+class LSTMCellCache(NamedTuple):
+    x: Array  # (B, I)
+    h_prev: Array  # (B, H)
+    Wx: Array  # (I, 4H)
+    Wh: Array  # (H, 4H)
+    gates: LSTMGatesCache
+
+
+class LSTMCellGradients(NamedTuple):
+    dx: Array  # (B, I)
+    dh_prev: Array  # (B, H)
+    dc_prev: Array  # (B, H)
+    dWx: Array  # (I, 4H)
+    dWh: Array  # (H, 4H)
+    db: Array  # (4H,)
+
+
+def lstm_cell_forward(x: Array, h_prev: Array, c_prev: Array, Wx: Array, Wh: Array, b: Array
+                      ) -> tuple[tuple[Array, Array], LSTMCellCache]:
+    """(h, c), cache of one step: the definition that the sequence and the fast loops are held to.
+
+    x (B, I), h_prev, c_prev, h, c (B, H), Wx (I, 4H), Wh (H, 4H), b (4H,).  Raises ValueError naming the argument whose
+    shape does not fit.
+    """
+    check_shapes("lstm_cell", x=("B I", x), h_prev=("B H", h_prev), c_prev=("B H", c_prev),
+                 Wx=("I 4H", Wx), Wh=("H 4H", Wh), b=("4H", b))
+    z = x @ Wx + h_prev @ Wh + b  # (1), (2)
+    (h, c), gates = lstm_gates_forward(z, c_prev, overwrite=True)  # (3)
+    return (h, c), LSTMCellCache(x, h_prev, Wx, Wh, gates)
+
+
+def lstm_cell_backward(dh: Array, dc: Array, cache: LSTMCellCache) -> LSTMCellGradients:
+    """All gradients from dh, dc (B, H)."""
+    x, h_prev, Wx, Wh, gates = cache
+    # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
+    dz, dc_prev = lstm_gates_backward(dh, dc, gates)
+    # in the forward pass this was (1), (2) z = x Wx + h_prev Wh + b
+    return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc_prev,
+                             dWx=x.T @ dz, dWh=h_prev.T @ dz, db=dz.sum(axis=0))
 
 
 class LSTMCache(NamedTuple):

@@ -15,9 +15,7 @@ from ..ops import (
     linear_cross_entropy,
     local,
     lstm,
-    lstm_cell,
     lstm_gates,
-    softmax,
     tanh_dropout,
 )
 from .case import Case, Draw, cases, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
@@ -75,7 +73,7 @@ CASES: tuple[Case, ...] = (
         "a mask": ("B I", normal("x B I", rate=0.3, mask=scaled_mask)),
         "a generator": ("B I", normal("x B I", rate=0.3, seed=7)),
     }, wrt=("x",)),
-    *cases("softmax", softmax.softmax_forward, softmax.softmax_backward, {
+    *cases("softmax", activations.softmax_forward, activations.softmax_backward, {
         "": ("B S", normal("x B S")),
         "masked": ("B Q S", normal("x B Q S", mask=mask("B Q S"))),
     }),
@@ -115,7 +113,7 @@ CASES: tuple[Case, ...] = (
     *cases("lstm_gates", lstm_gates.lstm_gates_forward, lstm_gates.lstm_gates_backward, {
         "": ("B H", normal("z B 4H", "c_prev B H")),
     }),
-    *cases("lstm_cell", lstm_cell.lstm_cell_forward, lstm_cell.lstm_cell_backward, {
+    *cases("lstm_cell", lstm.lstm_cell_forward, lstm.lstm_cell_backward, {
         "": ("B I H", normal("x B I", "h_prev B H", "c_prev B H", "Wx I 4H", "Wh H 4H", "b 4H")),
     }),
     *cases("lstm", lstm.lstm_forward, lstm.lstm_backward, {

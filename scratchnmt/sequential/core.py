@@ -16,13 +16,14 @@ from ..ops.activations import (
     relu_forward,
     sigmoid_backward,
     sigmoid_forward,
+    softmax_backward,
+    softmax_forward,
     tanh_backward,
     tanh_forward,
 )
 from ..ops.dropout import dropout_backward, dropout_forward
 from ..ops.embedding import embedding_backward, embedding_forward
 from ..ops.linear import linear_backward, linear_forward
-from ..ops.softmax import softmax_backward, softmax_forward
 from .layer import Layer, Shape, flag, number, shape_text
 
 ACTIVATIONS: dict[str, tuple[Callable, Callable] | None] = {

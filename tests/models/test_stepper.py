@@ -5,8 +5,8 @@ import pytest
 from tiny_nmt import SRC_LENGTHS, alone, batch, by_configuration, padded
 
 from scratchnmt.models.nmt import NMT
+from scratchnmt.ops.activations import softmax_forward
 from scratchnmt.ops.cross_entropy import PAD
-from scratchnmt.ops.softmax import softmax_forward
 
 TOKENS = np.arange(SRC_LENGTHS.max()) < SRC_LENGTHS[:, None]  # (B, S)
 

@@ -15,7 +15,7 @@ import scratchnmt
 from scratchnmt.errors import InputError
 from scratchnmt.museum import BUGS, patched
 from scratchnmt.museum.patch import broken_source, line_number, part
-from scratchnmt.ops import softmax
+from scratchnmt.ops import activations
 
 BUG = next(bug for bug in BUGS if bug.name == "mask-not-used")
 X, MASK = np.array([[1.0, 2.0]]), np.array([[True, False]])
@@ -28,17 +28,17 @@ def copies():
 def test_the_copy_has_the_bug_and_the_package_does_not():
     with patched(BUG) as package:
         assert package.__name__ == "scratchnmt_museum_mask_not_used"
-        broken = part(package, "ops.softmax")
-        assert broken is not softmax and broken.__file__ == softmax.__file__
+        broken = part(package, "ops.activations")
+        assert broken is not activations and broken.__file__ == activations.__file__
         assert broken.softmax_forward(X, MASK)[0][0, 1] > 0.5
-        assert softmax.softmax_forward(X, MASK)[0][0, 1] == 0
+        assert activations.softmax_forward(X, MASK)[0][0, 1] == 0
 
 
 def test_all_of_the_copy_sees_the_bug_through_its_relative_imports():
     with patched(BUG) as package:
         attention, selfcheck = part(package, "ops.attention"), package.selfcheck
-        assert attention.softmax_forward is part(package, "ops.softmax").softmax_forward
-        assert any(case.forward is part(package, "ops.softmax").softmax_forward for case in selfcheck.CASES)
+        assert attention.softmax_forward is part(package, "ops.activations").softmax_forward
+        assert any(case.forward is part(package, "ops.activations").softmax_forward for case in selfcheck.CASES)
         assert {module for name, module in sys.modules.items() if name.startswith(package.__name__)}.isdisjoint(
             module for name, module in sys.modules.items() if name.split(".")[0] == "scratchnmt")
 
@@ -74,7 +74,7 @@ def test_a_patched_file_that_cannot_be_imported_leaves_nothing_behind_either():
 
 
 def test_the_compiled_file_is_neither_read_nor_written():
-    compiled = Path(cache_from_source(softmax.__file__))
+    compiled = Path(cache_from_source(activations.__file__))
     before = compiled.read_bytes() if compiled.exists() else None
     with patched(BUG):
         pass
@@ -84,17 +84,17 @@ def test_the_compiled_file_is_neither_read_nor_written():
 def test_two_bugs_at_once_are_two_copies_but_not_one_bug_twice():
     other = next(bug for bug in BUGS if bug.name == "softmax-with-a-mean")
     with patched(BUG) as first, patched(other) as second:
-        assert part(first, "ops.softmax") is not part(second, "ops.softmax")
+        assert part(first, "ops.activations") is not part(second, "ops.activations")
         with pytest.raises(RuntimeError, match="mask-not-used is in use already"), patched(BUG):
             pass
-        assert part(first, "ops.softmax").softmax_forward(X, MASK)[0][0, 1] > 0.5
+        assert part(first, "ops.activations").softmax_forward(X, MASK)[0][0, 1] > 0.5
 
 
 @pytest.mark.parametrize("right, times", [("        x = where(mask)", "0"), ("", "[1-9][0-9]")])
 def test_a_patch_that_no_longer_fits_is_told(right, times):
     bug = BUG._replace(right=right)
     for use in (line_number, broken_source, lambda bug: patched(bug).__enter__()):
-        with pytest.raises(InputError, match=r"the patch mask-not-used does not fit: .*softmax.py holds these "
+        with pytest.raises(InputError, match=r"the patch mask-not-used does not fit: .*activations.py holds these "
                                              rf"lines {times} times, expected exactly once"):
             use(bug)
 
@@ -112,7 +112,7 @@ def test_only_whole_lines_fit():
 
 
 def test_the_wrong_source_differs_in_these_lines_only():
-    right = Path(softmax.__file__).read_text(encoding="utf-8").split("\n")
+    right = Path(activations.__file__).read_text(encoding="utf-8").split("\n")
     wrong = broken_source(BUG).split("\n")
     at = line_number(BUG) - 1
     assert right[at] == BUG.right and wrong[at] == BUG.wrong
@@ -122,4 +122,4 @@ def test_the_wrong_source_differs_in_these_lines_only():
 
 
 def test_the_right_package_can_be_given_for_a_copy():
-    assert part(scratchnmt, "ops.softmax") is softmax
+    assert part(scratchnmt, "ops.activations") is activations

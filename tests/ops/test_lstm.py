@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from scratchnmt.gradcheck import strategies
 from scratchnmt.gradcheck.convention import cast
-from scratchnmt.ops.lstm import lstm_backward, lstm_forward
-from scratchnmt.ops.lstm_cell import lstm_cell_backward, lstm_cell_forward
+from scratchnmt.ops.lstm import lstm_backward, lstm_cell_backward, lstm_cell_forward, lstm_forward
 from scratchnmt.selfcheck import CASES, SIZES
 
 SEQUENCES = [case for case in CASES if case.forward is lstm_forward]

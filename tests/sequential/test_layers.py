@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sequential import examples
 
 from scratchnmt.gradcheck import strategies
-from scratchnmt.ops.lstm_cell import lstm_cell_forward
+from scratchnmt.ops.lstm import lstm_cell_forward
 from scratchnmt.selfcheck import SEQUENTIAL
 from scratchnmt.sequential import LSTM, Bidirectional, Dense, Dropout, Embedding, Masking, RepeatVector, TimeDistributed
 

@@ -22,7 +22,7 @@ ATTENTION = (
         name="mask-not-used",
         title="the mask is applied and the result thrown away",
         origin="mead-ml/mead-baseline, pull request 223, and once more 679",
-        file="ops/softmax.py",
+        file="ops/activations.py",
         right="        x = np.where(mask, x, -np.inf)",
         wrong="        np.where(mask, x, -np.inf)",
         check="masked_places_get_no_weight",

@@ -63,7 +63,7 @@ CELLS = (
         name="dc-not-forgotten",
         title="the cell's gradient is handed back without the forget gate",
         origin="a classic of first LSTMs",
-        file="ops/lstm_cell.py",
+        file="ops/lstm.py",
         right="    return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc_prev,",
         wrong="    return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc,",
         check="lstm_cell",
