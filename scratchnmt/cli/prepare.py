@@ -89,7 +89,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     model_choices = _choose(MODEL, given) if begun is None else choices_of(begun, given)
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, a device with such kernels, and the tokenizer of BLEU
-    _check_memory(NMTConfig(8, 8, **model_choices), dtype)
+    _check_memory(NMTConfig(src_vocab_size=8, tgt_vocab_size=8, **model_choices), dtype)
     device = how.get("device", "cpu")
     device_module(device)
     choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
@@ -97,7 +97,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     src_vocab, tgt_vocab = (begun.src_vocab, begun.tgt_vocab) if begun else ranks.from_first(
         lambda: _vocabularies(files, first, **vocabulary, seed=options.seed))
-    config = NMTConfig(len(src_vocab), len(tgt_vocab), **model_choices)
+    config = NMTConfig(src_vocab_size=len(src_vocab), tgt_vocab_size=len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
     told = set_first_weights(model, first, src_vocab, tgt_vocab)

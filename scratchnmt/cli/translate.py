@@ -6,7 +6,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -158,7 +157,7 @@ def _draw_maps(translator: Any, lines: Iterable[str], args: argparse.Namespace) 
     options = {name: value for name, value in search_options(args).items() if name != "batch_size"}
     options["long"] = long_lines(args, warns=False)  # the translation itself warns
     first = Path(args.attention)
-    for number, line in zip(count(1), lines):
+    for number, line in enumerate(lines, start=1):
         attended = translator.translate_with_attention(line, **options)
         if len(attended.attention):
             path = first if number == 1 else first.with_name(f"{first.stem}-{number}{first.suffix}")

@@ -97,8 +97,8 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
             ids += tgt
             covered[0].add(src_line, src)
             covered[1].add(tgt_line, tgt)
-    return Chunk(np.array(ids, np.uint32), np.array(rows, ROW), blank, too_long,
-                 (covered[0].coverage, covered[1].coverage))
+    return Chunk(ids=np.array(ids, np.uint32), rows=np.array(rows, ROW), blank=blank, too_long=too_long,
+                 coverage=(covered[0].coverage, covered[1].coverage))
 
 
 def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocabulary,

@@ -136,9 +136,11 @@ def _module(name: str) -> Any:
 
 
 _PACKED = (
-    _Packed("gzip", re.compile(b"\x1f\x8b"), ".gz", lambda file: gzip.GzipFile(fileobj=file), "gzip -dc {0}"),
-    _Packed("xz", re.compile(b"\xfd7zXZ\0"), ".xz", _xz, "xz -dc {0}"),
-    _Packed("bzip2", re.compile(b"BZh[1-9](1AY&SY|\x17rE8P\x90)"), ".bz2", _bzip2, "bzip2 -dc {0}"),
+    _Packed(name="gzip", begins=re.compile(b"\x1f\x8b"), suffix=".gz",
+            unpack=lambda file: gzip.GzipFile(fileobj=file), command="gzip -dc {0}"),
+    _Packed(name="xz", begins=re.compile(b"\xfd7zXZ\0"), suffix=".xz", unpack=_xz, command="xz -dc {0}"),
+    _Packed(name="bzip2", begins=re.compile(b"BZh[1-9](1AY&SY|\x17rE8P\x90)"), suffix=".bz2", unpack=_bzip2,
+            command="bzip2 -dc {0}"),
 )
 _UTF16, _UTF32 = "iconv -f UTF-16 -t UTF-8 {0} > {1}", "iconv -f UTF-32 -t UTF-8 {0} > {1}"
 _TAR = _Other("a tar archive", b"", "tar -xf {0}")

@@ -29,15 +29,15 @@ def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array
     launch("attention", "attention_step_forward", dtype, per_row((B, Q), max(A, M), most=512),
            *(readable(array, dtype) for array in (query, keys, values)), readable(mask, bool), weights, context,
            *map(np.int32, (Q, S, A, M)))
-    return context, AttentionStepCache(query, keys, values, weights, v)
+    return context, AttentionStepCache(query=query, keys=keys, values=values, weights=weights, v=v)
 
 
 def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquery: Array | None = None,
                             dscore: Array | None = None) -> AttentionStepGradients:
     """The part that cannot wait, from dcontext (B, Q, M); dquery is added to, if given, and dscore filled."""
-    query, keys, values, weights, v = cache
-    if v is not None:
+    if cache.v is not None:
         return plain.attention_step_backward(dcontext, cache, dquery=dquery, dscore=dscore)
+    query, keys, values, weights = cache.query, cache.keys, cache.values, cache.weights
     xp = array_module(dcontext, query)
     sizes = check_shapes("attention_step", query=("B Q A", query), values=("B S M", values),
                          dcontext=("B Q M", dcontext))

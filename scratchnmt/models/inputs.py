@@ -47,7 +47,8 @@ def prepare_inputs(src: Array, src_lengths: Array, tgt: Array, longest: int | No
     src_packing, tgt_packing = packing.pack(src_lengths, len(src)), packing.pack(tgt_lengths, len(tgt) - 1)
     mask = np.arange(len(src))[:, None] < src_lengths
     words = tgt[:-1]  # of step t, which predicts tgt[t + 1]
-    return Inputs(src, words, src_packing, tgt_packing, mask, tgt[1:].reshape(-1)[tgt_packing.rows])
+    return Inputs(src=src, tgt=words, src_packing=src_packing, tgt_packing=tgt_packing, mask=mask,
+                  targets=tgt[1:].reshape(-1)[tgt_packing.rows])
 
 
 def check_longest(src_lengths: Array, longest: int | None) -> None:

@@ -68,7 +68,8 @@ class NMT:
             raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
         if unknown := unknown_names(choices, NMTConfig.__dataclass_fields__):
             raise TypeError(f"NMT: unknown choices {unknown}")
-        self.config = NMTConfig(src_vocab_size, tgt_vocab_size, embed_size, hidden_size, **choices)
+        self.config = NMTConfig(src_vocab_size=src_vocab_size, tgt_vocab_size=tgt_vocab_size, embed_size=embed_size,
+                                hidden_size=hidden_size, **choices)
         xp = device_module(device)
         self.kernels = choose(kernels, matmul, device, dtype)
         try:

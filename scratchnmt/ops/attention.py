@@ -56,7 +56,7 @@ def attention_step_forward(query: Array, keys: Array, values: Array, mask: Array
     score = query @ keys.transpose(0, 2, 1) if v is None else np.tanh(query[:, :, None] + keys[:, None]) @ v  # (1)
     weights, _ = softmax_forward(score, mask[:, None], out=weights)  # (2)
     context = np.matmul(weights, values, out=context)  # (3)
-    return context, AttentionStepCache(query, keys, values, weights, v)
+    return context, AttentionStepCache(query=query, keys=keys, values=values, weights=weights, v=v)
 
 
 def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquery: Array | None = None,
@@ -67,11 +67,11 @@ def attention_step_backward(dcontext: Array, cache: AttentionStepCache, *, dquer
     which a loop over time leaves to one product at its end.  dquery may be a buffer to be *added* to, since a
     query has other readers; dscore one to be filled.
     """
-    query, keys, values, weights, v = cache
+    query, keys, values, v = cache.query, cache.keys, cache.values, cache.v
     # in the forward pass this was (3) context = weights values
     dweights = dcontext @ values.transpose(0, 2, 1)
     # in the forward pass this was (2) weights = softmax(score)
-    dscore = softmax_backward(dweights, SoftmaxCache(weights), out=dscore).dx
+    dscore = softmax_backward(dweights, SoftmaxCache(cache.weights), out=dscore).dx
     # in the forward pass this was (1)
     dkeys = dv = None
     if v is None:
@@ -146,7 +146,7 @@ def attention_backward(dcontext: Array, cache: AttentionCache) -> AttentionGradi
     dvalues = dvalues + step.weights.transpose(0, 2, 1) @ dcontext[:, None]
     dh_enc = dvalues.transpose(1, 0, 2)
     dW = dW_keys if step.v is None else np.concatenate([h.T @ dquery, dW_keys])
-    return AttentionGradients(dh, dh_enc, dW, dv, dplaces)
+    return AttentionGradients(dh=dh, dh_enc=dh_enc, dW=dW, dv=dv, dplaces=dplaces)
 
 
 def attention_query(h: Array, W: Array | None, v: Array | None) -> Array:

@@ -67,17 +67,16 @@ def lstm_cell_forward(x: Array, h_prev: Array, c_prev: Array, Wx: Array, Wh: Arr
                  Wx=("I 4H", Wx), Wh=("H 4H", Wh), b=("4H", b))
     z = x @ Wx + h_prev @ Wh + b  # (1), (2)
     (h, c), gates = lstm_gates_forward(z, c_prev, overwrite=True)  # (3)
-    return (h, c), LSTMCellCache(x, h_prev, Wx, Wh, gates)
+    return (h, c), LSTMCellCache(x=x, h_prev=h_prev, Wx=Wx, Wh=Wh, gates=gates)
 
 
 def lstm_cell_backward(dh: Array, dc: Array, cache: LSTMCellCache) -> LSTMCellGradients:
     """All gradients from dh, dc (B, H)."""
-    x, h_prev, Wx, Wh, gates = cache
     # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
-    dz, dc_prev = lstm_gates_backward(dh, dc, gates)
+    dz, dc_prev = lstm_gates_backward(dh, dc, cache.gates)
     # in the forward pass this was (1), (2) z = x Wx + h_prev Wh + b
-    return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc_prev,
-                             dWx=x.T @ dz, dWh=h_prev.T @ dz, db=dz.sum(axis=0))
+    return LSTMCellGradients(dx=dz @ cache.Wx.T, dh_prev=dz @ cache.Wh.T, dc_prev=dc_prev,
+                             dWx=cache.x.T @ dz, dWh=cache.h_prev.T @ dz, db=dz.sum(axis=0))
 
 
 class LSTMCache(NamedTuple):

@@ -65,7 +65,7 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
     t = np.repeat(steps, counts)
     j = np.arange(offsets[-1]) - offsets[t]
     b = order[j]
-    return Packing(B, order, counts.tolist(), offsets.tolist(), rows=t * B + b,
+    return Packing(sentences=B, order=order, counts=counts.tolist(), offsets=offsets.tolist(), rows=t * B + b,
                    reversed_rows=(lengths[b] - 1 - t) * B + b,
                    last=B + offsets[sorted_lengths - 1] + np.arange(B),
                    previous=np.where(t, B + offsets[t - 1], 0) + j, padding_mask=None)
@@ -85,8 +85,9 @@ def whole(T: int, B: int, reversed_rows: Array | None = None, last: Array | None
           padding_mask: Array | None = None) -> Packing:
     """The layout in which T steps have all B sentences; the arrays, which an encoder needs, as in Packing."""
     everything = slice(None)
-    return Packing(B, everything, [B] * T, list(range(0, (T + 1) * B, B)), everything, reversed_rows, last,
-                   previous=slice(0, T * B), padding_mask=padding_mask)
+    return Packing(sentences=B, order=everything, counts=[B] * T, offsets=list(range(0, (T + 1) * B, B)),
+                   rows=everything, reversed_rows=reversed_rows, last=last, previous=slice(0, T * B),
+                   padding_mask=padding_mask)
 
 
 def check_lengths(lengths: np.ndarray, T: int) -> np.ndarray:

@@ -185,4 +185,5 @@ def _backend(*parts: Any) -> Kernels:
     return PLAIN if made == PLAIN else made  # there is one, which some ask for by `is`
 
 
-PLAIN = Kernels(product, lstm_gates, attention, tanh_dropout, cross_entropy, embedding, dropout, rows, local)
+PLAIN = Kernels(product=product, lstm_gates=lstm_gates, attention=attention, tanh_dropout=tanh_dropout,
+                cross_entropy=cross_entropy, embedding=embedding, dropout=dropout, rows=rows, local=local)

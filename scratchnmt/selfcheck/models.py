@@ -123,7 +123,8 @@ def _shapes(part: str, config: NMTConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _config(sizes: Sizes, choices: dict[str, Any]) -> NMTConfig:
-    return NMTConfig(1, 1, sizes["E"], sizes["H"], **choices)  # the vocabularies do not matter here
+    return NMTConfig(src_vocab_size=1, tgt_vocab_size=1,  # which do not matter here
+                     embed_size=sizes["E"], hidden_size=sizes["H"], **choices)
 
 
 def _weights(part: str, config: NMTConfig, rng: np.random.Generator) -> dict[str, Array]:

@@ -76,7 +76,8 @@ class Dot:
                       dcontext: Array, dh: Array) -> None:
         """Add to dh (n, H); keys, values (n, S, .) are what the step saw, `window` where that stands in drows.dkeys."""
         # in the forward pass this was context = attention(h, h_enc)
-        cache = AttentionStepCache(h[:, None], keys, values, rows.weights[now][:, None], None)
+        cache = AttentionStepCache(query=h[:, None], keys=keys, values=values, weights=rows.weights[now][:, None],
+                                   v=None)
         self.kernels.attention.attention_step_backward(dcontext[:, None], cache, dquery=dh[:, None],
                                                        dscore=drows.dscore[now][:, None])
 
@@ -161,7 +162,8 @@ class Concat(Dot):
 
     def step_backward(self, keys: Array, values: Array, window: Any, now: slice, rows: Any,
                       drows: ConcatGradientRows, h: Array, dcontext: Array, dh: Array) -> None:
-        cache = AttentionStepCache(rows.query[now][:, None], keys, values, rows.weights[now][:, None], self.v)
+        cache = AttentionStepCache(query=rows.query[now][:, None], keys=keys, values=values,
+                                   weights=rows.weights[now][:, None], v=self.v)
         dquery = drows.dquery[now]
         grads = self.kernels.attention.attention_step_backward(dcontext[:, None], cache, dquery=dquery[:, None],
                                                                dscore=drows.dscore[now][:, None])

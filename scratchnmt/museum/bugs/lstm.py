@@ -64,8 +64,8 @@ CELLS = (
         title="the cell's gradient is handed back without the forget gate",
         origin="a classic of first LSTMs",
         file="ops/lstm.py",
-        right="    return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc_prev,",
-        wrong="    return LSTMCellGradients(dx=dz @ Wx.T, dh_prev=dz @ Wh.T, dc_prev=dc,",
+        right="    return LSTMCellGradients(dx=dz @ cache.Wx.T, dh_prev=dz @ cache.Wh.T, dc_prev=dc_prev,",
+        wrong="    return LSTMCellGradients(dx=dz @ cache.Wx.T, dh_prev=dz @ cache.Wh.T, dc_prev=dc,",
         check="lstm_cell",
         caught="dc_prev",
         story="The gradient that arrives for c is passed on for c_prev as it is.  All gradients of the weights "
