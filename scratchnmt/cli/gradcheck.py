@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _own_op(args: argparse.Namespace) -> list[Report]:
     from ..selfcheck import placed
-    from .stranger import check_file
+    from .user_module import check_file
 
     checked = check_file(args.module, args.arg, lambda values: placed(values, args.device, args.dtype),
                          seed=args.seed, wrt=args.wrt, method=args.method or "auto")

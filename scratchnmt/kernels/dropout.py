@@ -17,7 +17,7 @@ from ..arrays import Array, array_module
 from ..errors import ArgumentError
 from ..ops import dropout as plain
 from ..ops.dropout import DropoutCache, DropoutGradients
-from .launch import Plan, launch, readable, real
+from .launch import LaunchConfig, launch, readable, real
 
 EQUATIONS = plain
 TWINS = {"dropout_mask": plain.dropout_mask, "dropout_forward": plain.dropout_forward}
@@ -91,9 +91,9 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> DropoutGradients:
     return DropoutGradients(dx=_masked(dy, cache.mask))
 
 
-def by_four(size: int, threads: int = 256) -> Plan:
+def by_four(size: int, threads: int = 256) -> LaunchConfig:
     """A thread for every four elements."""
-    return Plan((-(-size // (4 * threads)), 1, 1), (threads,))
+    return LaunchConfig((-(-size // (4 * threads)), 1, 1), (threads,))
 
 
 def _masked(x: Array, mask: Mask) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 from ..arrays import Array, array_module, check_shapes, to_device_of
 from ..ops import embedding as plain
 from ..ops.embedding import EmbeddingCache, EmbeddingGradients
-from .launch import WARP, Plan, buffer, launch, readable
+from .launch import WARP, LaunchConfig, buffer, launch, readable
 
 EQUATIONS = plain
 TWINS = {"embedding_backward": plain.embedding_backward}
@@ -51,6 +51,6 @@ def embedding_backward(dy: Array, cache: EmbeddingCache, *, dW: Array | None = N
     return EmbeddingGradients(dW)
 
 
-def by_segment(N: int, E: int) -> Plan:
+def by_segment(N: int, E: int) -> LaunchConfig:
     """A block for each token and 32 columns; those whose token is not the first of its id end at once."""
-    return Plan((N, -(-E // WARP), 1), (WARP, PARTS))
+    return LaunchConfig((N, -(-E // WARP), 1), (WARP, PARTS))

@@ -86,24 +86,24 @@ WARP = 32
 ROWS = np.dtype([("data", np.uint64), ("outer", np.int64), ("step", np.int64)])  # the struct of device.h
 
 
-class Plan(NamedTuple):
+class LaunchConfig(NamedTuple):
     """How many blocks of how many threads."""
 
     grid: tuple[int, ...]
     block: tuple[int, ...]
 
 
-def per_unit(shape: tuple[int, ...], most: int = 256) -> Plan:
+def per_unit(shape: tuple[int, ...], most: int = 256) -> LaunchConfig:
     """A thread for each element of (..., H), no row shared by two blocks: blocks along n, then H, then d."""
     *leading, H = shape
     D, N = (1, 1, *leading)[-2:]
     threads = whole_warps(H, most)
-    return Plan((N, -(-H // threads), D), (threads,))
+    return LaunchConfig((N, -(-H // threads), D), (threads,))
 
 
-def per_row(shape: tuple[int, ...], size: int, most: int = 256) -> Plan:
+def per_row(shape: tuple[int, ...], size: int, most: int = 256) -> LaunchConfig:
     """A block for each row of (..., n), whose threads share `size` pieces of work: blocks in the order of the rows."""
-    return Plan((prod(shape), 1, 1), (whole_warps(size, most),))  # along x alone: y and z end at 65,535
+    return LaunchConfig((prod(shape), 1, 1), (whole_warps(size, most),))  # along x alone: y and z end at 65,535
 
 
 def whole_warps(size: int, most: int) -> int:
@@ -111,12 +111,12 @@ def whole_warps(size: int, most: int) -> int:
     return max(WARP, min(most, -(-size // WARP) * WARP))
 
 
-def launch(file: str, name: str, dtype: Any, plan: Plan, *arguments: Any) -> None:
+def launch(file: str, name: str, dtype: Any, config: LaunchConfig, *arguments: Any) -> None:
     """Launch the kernel `name` of FILE.cu on arrays (as `Rows`) and NumPy's scalars (as they are)."""
-    if 0 in plan.grid:
+    if 0 in config.grid:
         return
     values = tuple(a if isinstance(a, np.generic) else rows(a) for a in arguments)
-    kernel(file, name, dtype_name(dtype))(plan.grid, plan.block, values)
+    kernel(file, name, dtype_name(dtype))(config.grid, config.block, values)
 
 
 def rows(array: Array) -> np.ndarray:

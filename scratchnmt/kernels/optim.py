@@ -12,7 +12,7 @@ from ..arrays import Array, array_module
 from ..errors import ArgumentError
 from ..optim import WHOLE
 from ..parameters import Parameters
-from .launch import Plan, buffer, launch
+from .launch import LaunchConfig, buffer, launch
 
 EQUATIONS = plain
 TWINS = {"global_norm": plain.global_norm, "adam": plain.Adam.step, "sgd": plain.SGD.step}
@@ -96,6 +96,6 @@ class SGD(_InOneLaunch, plain.SGD):
         return (self.momentum,)
 
 
-def over_vector(size: int) -> Plan:
+def over_vector(size: int) -> LaunchConfig:
     """As many threads as elements, up to so many that each takes several."""
-    return Plan((min(BLOCKS, -(-size // THREADS)), 1, 1), (THREADS,))
+    return LaunchConfig((min(BLOCKS, -(-size // THREADS)), 1, 1), (THREADS,))

@@ -25,7 +25,7 @@ MERGES = dict.fromkeys(("concat", "sum"))
 Kind = TypeVar("Kind", bound=Layer)
 
 
-class Places(NamedTuple):
+class TokenOrder(NamedTuple):
     """Where the tokens of a mask are."""
 
     order: Array  # (B, T) steps of the tokens, then those that are masked out
@@ -36,7 +36,7 @@ class Places(NamedTuple):
 
 
 class ReadCache(NamedTuple):
-    places: Places | None
+    token_order: TokenOrder | None
     lstm: LSTMCache
 
 
@@ -49,22 +49,23 @@ class ReadGradients(NamedTuple):
     dc0: Array
 
 
-def places(mask: Array, carry: bool, like: Array) -> Places:
+def token_order(mask: Array, carry: bool, like: Array) -> TokenOrder:
     """From a mask (B, T), True where there is a token; arrays beside `like`.  carry: show the last token for long."""
     is_token = to_device(mask, "cpu")
     T, xp = is_token.shape[1], array_module(like)
     order, tokens = np.argsort(~is_token, axis=1, kind="stable"), is_token.sum(axis=1)
     token = np.where(is_token | carry, np.cumsum(is_token, axis=1) - 1, -1)
     place = lambda array: xp.asarray(array.astype(like.real.dtype))
-    return Places(order=xp.asarray(order), back=xp.asarray(np.argsort(order, axis=1)), lengths=np.maximum(tokens, 1),
-                  some=place(tokens > 0)[:, None], shown=place(token[:, None, :, None] == np.arange(T)))
+    return TokenOrder(order=xp.asarray(order), back=xp.asarray(np.argsort(order, axis=1)),
+                      lengths=np.maximum(tokens, 1), some=place(tokens > 0)[:, None],
+                      shown=place(token[:, None, :, None] == np.arange(T)))
 
 
 def read(x: Array, mask: Array | None, Wx: Array, Wh: Array, b: Array, h0: Array | None = None,
          c0: Array | None = None) -> tuple[tuple[Array, Array, Array], ReadCache]:
     """(y (B, T, D, H), h_last, c_last (D, B, H)), cache from x (B, T, I); weights and states as in ops/lstm.py."""
     xp, (B, T, _), (D, H) = array_module(x), x.shape, Wh.shape[:2]
-    where = None if mask is None or bool(mask.all()) else places(mask, D == 1, x)
+    where = None if mask is None or bool(mask.all()) else token_order(mask, D == 1, x)
     tokens = x if where is None else xp.take_along_axis(x, where.order[:, :, None], axis=1)  # (1)
     lengths = np.full(B, T) if where is None else where.lengths
     (y, h_last, c_last), cache = lstm_forward(tokens.transpose(1, 0, 2), lengths, Wx, Wh, b, h0, c0)  # (2)

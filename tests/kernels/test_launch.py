@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.kernels import launch as launcher
-from scratchnmt.kernels.launch import Plan, buffer, launch, per_row, per_unit, readable, rows
+from scratchnmt.kernels.launch import LaunchConfig, buffer, launch, per_row, per_unit, readable, rows
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def launched(monkeypatch):
     ((64, 257), (64, 2, 1), 256), ((2, 0, 4), (0, 1, 2), 32), ((1, 1, 1000), (1, 4, 1), 256),
 ])
 def test_a_thread_for_every_unit(shape, grid, threads):
-    assert per_unit(shape) == Plan(grid, (threads,))
+    assert per_unit(shape) == LaunchConfig(grid, (threads,))
 
 
 @pytest.mark.parametrize("shape, size, grid, threads", [
     ((), 10, (1, 1, 1), 32), ((6,), 8000, (6, 1, 1), 256), ((3, 2), 100, (6, 1, 1), 128),
 ])
 def test_a_block_for_every_row(shape, size, grid, threads):
-    assert per_row(shape, size) == Plan(grid, (threads,))
+    assert per_row(shape, size) == LaunchConfig(grid, (threads,))
 
 
 @pytest.mark.parametrize("plan", [per_unit((2, 10**6, 1024)), per_row((10**6, 200), 64), per_row((10**8,), 9)])

@@ -6,7 +6,7 @@ from shim import Shim
 
 from benchmarks import lstm_gates_elementwise as elementwise
 from scratchnmt.kernels import launch as launcher
-from scratchnmt.kernels.launch import Plan, launch
+from scratchnmt.kernels.launch import LaunchConfig, launch
 from scratchnmt.ops import lstm_gates as plain
 
 PLAIN = plain.lstm_gates_forward, plain.lstm_gates_backward
@@ -36,7 +36,7 @@ def on_cpu(small, monkeypatch):
     def kernel(inputs, outputs, body, name):
         def run(*arrays):
             flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
-            launch("elementwise", name, np.result_type(*arrays), Plan((flat[0].size, 1, 1), (1,)), *flat)
+            launch("elementwise", name, np.result_type(*arrays), LaunchConfig((flat[0].size, 1, 1), (1,)), *flat)
             for array, found in list(zip(arrays, flat, strict=True))[len(inputs.split(", ")):]:
                 array[...] = found.reshape(array.shape)
         return run

@@ -5,7 +5,7 @@ import pytest
 from shim import Shim
 
 from scratchnmt.kernels import launch as launcher
-from scratchnmt.kernels.launch import Plan, launch
+from scratchnmt.kernels.launch import LaunchConfig, launch
 
 TEXT = launcher.read("device.h") + """
 template <typename T>
@@ -48,7 +48,7 @@ def on_cpu(small, monkeypatch):
 
 
 def start(name, threads, *arguments, blocks=1, dtype="float64"):
-    launch("small", name, dtype, Plan((blocks, 1, 1), (threads,)), *arguments)
+    launch("small", name, dtype, LaunchConfig((blocks, 1, 1), (threads,)), *arguments)
 
 
 @pytest.mark.parametrize("backwards", [False, True])
