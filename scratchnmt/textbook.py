@@ -63,7 +63,7 @@ def log_softmax(x: Array) -> Array:
 def lstm_cell(x: Array, h_prev: Array, c_prev: Array, W: LSTM) -> tuple[Array, Array, Cache]:
     """One step: h, c, and what its backward pass needs."""
     Wx, Wh, b = W
-    z = x @ Wx + h_prev @ Wh + b                                  # (4H,)      lstm (1), (2)
+    z = x @ Wx + h_prev @ Wh + b                                  # (4H,)      lstm (2)
     i, f, g, o = np.split(z, 4)                                   # (H,) each  lstm_gates (1)
     i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)   # (H,) each  lstm_gates (2)
     c = f * c_prev + i * g                                        # (H,)       lstm_gates (3)
