@@ -2,8 +2,7 @@
 
 from ..patch import Bug
 from .decoder import ATTENTION, SEARCH
-from .layers import EMBEDDING, LOSS
-from .lstm import CELLS, SEQUENCES
+from .ops import CELLS, EMBEDDING, LOSS, SEQUENCES
 from .training import TRAINING
 
 SECTIONS: dict[str, tuple[Bug, ...]] = {
