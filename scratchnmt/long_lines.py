@@ -20,8 +20,8 @@ class LongLines:
     """What becomes of a line with more tokens than can be used.
 
     what: "crop" it to as many as can, "skip" it, as if it were blank, or "refuse" it by an InputError.  most: tokens
-    that it may have; None: as many as fit into memory and as the model knows places for.  warn: is told, in a sentence
-    with the line's number, of each that is cropped or skipped.
+    that it may have; None: as many as fit into memory and as the model knows positions for.  warn: is told, in a
+    sentence with the line's number, of each that is cropped or skipped.
     """
 
     what: str = "refuse"

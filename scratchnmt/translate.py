@@ -134,7 +134,7 @@ class Translator:
         scratchnmt.unknown); the scores remain those of <unk>.  pieces: the text is the tokens that were found,
         with spaces between, for `score`.  remove_bpe: the words are parts of words, of a text that was segmented
         before training, and are joined (see scratchnmt.data.vocab).  long: what becomes of a source of more
-        tokens than it allows, than the model knows places for (score "location") or than a search that fits
+        tokens than it allows, than the model knows positions for (score "location") or than a search that fits
         into memory (see scratchnmt.long_lines); skipped, it gives what a blank line gives.
 
         Raises InputError for sizes below 1, n_best above beam_size, a negative length_penalty or constraint, a
@@ -263,8 +263,8 @@ class Translator:
         limits = [(S, "")]
         if long.most is not None:
             limits.append((long.most, f"max_length is {long.most:,}"))
-        if (places := longest_source(self.model)) is not None:
-            limits.append((places, f"score 'location' knows {places:,} places"))
+        if (positions := longest_source(self.model)) is not None:
+            limits.append((positions, f"score 'location' knows {positions:,} positions"))
         return min(limits, key=lambda limit: limit[0])
 
     def _search_size(self, S: int, search) -> int:
@@ -289,7 +289,7 @@ class Translator:
 
         A blank line is the empty translation, only </s>; of a blank line it is what `stream` makes of it, no tokens
         and a score of 0.  long: what becomes of a pair with a side of more tokens than it allows, a source of more than
-        the model knows places for, or more of both than fit into memory: cropped, on both sides, to what long.most
+        the model knows positions for, or more of both than fit into memory: cropped, on both sides, to what long.most
         allows, and else in the source; skipped, with no tokens and a score of NaN; or refused.
 
         Raises InputError for unequal numbers of lines and, with its number, for a line that is blank in the source

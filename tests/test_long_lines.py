@@ -58,8 +58,8 @@ def as_told(*_):
 # why a line is too long -> a translator, and what it is told
 LIMITS = {
     "max_length": (fake, 6, as_told, "max_length is 6"),
-    "location": (lambda: real(score="location", max_source=6), None, as_told, "score 'location' knows 6 places"),
-    "ensemble": (ensemble, None, as_told, "score 'location' knows 6 places"),
+    "location": (lambda: real(score="location", max_source=6), None, as_told, "score 'location' knows 6 positions"),
+    "ensemble": (ensemble, None, as_told, "score 'location' knows 6 positions"),
     "both": (lambda: real(score="location", max_source=8), 6, as_told, "max_length is 6"),
     "memory": (fake, None, small_memory, "attention weights, the limit is"),
 }
@@ -178,7 +178,7 @@ WARNED = ("warning: line 2 has 30", "warning: line 5 has 30")
 
 
 @pytest.mark.parametrize("model, options, why", [("any", ["--max-length", 6, "--long", "crop"], "max_length is 6"),
-                                                 ("places", [], "knows 6 places")])
+                                                 ("places", [], "knows 6 positions")])
 @pytest.mark.parametrize("more", [[], ["--sample"], ["--pieces"]])
 def test_translate_crops_and_warns(call, runs, tmp_path, model, options, why, more):
     (tmp_path / "cropped").write_text("".join(line + "\n" for line in CROPPED))

@@ -38,7 +38,7 @@ class NMTConfig:
       the decoder's, so each of the two directions has hidden_size / 2 units.  "none": no attention; the decoder
       knows the source by the state that it starts from alone (Sutskever et al. 2014).
     - attention: "global", or to a window of the source: "local-m", which moves on by one token a step, or "local-p",
-      whose place is predicted (Luong et al. 2015, section 3.2).
+      whose position is predicted (Luong et al. 2015, section 3.2).
     - window: tokens on each side of the middle of such a window.
     - query: what looks for the source: the "state" of the step, or the "previous" one, before the word of this step
       is read; then what feed "context" hands a step is the context that it has asked for itself (Bahdanau et al. 2015).
@@ -46,7 +46,7 @@ class NMTConfig:
       (Luong's input feeding), its "context" vector, the state that the decoder "start"s from, again at every step
       (Cho et al. 2014), or "none".
     - readout: what the vocabulary is read from: the attentional "output", or the "state" of the last layer.
-    - max_source: places that score "location" knows; no source may have more tokens.
+    - max_source: positions that score "location" knows; no source may have more tokens.
     - reverse_source: an encoder of one direction reads the source from its end (Sutskever et al. 2014).
     - dropout: on the attentional output and between layers.  embed_dropout: on both embeddings.
     """

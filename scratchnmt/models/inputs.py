@@ -52,10 +52,10 @@ def prepare_inputs(src: Array, src_lengths: Array, tgt: Array, longest: int | No
 
 
 def check_longest(src_lengths: Array, longest: int | None) -> None:
-    """InputError if a source has more tokens than the model knows places."""
+    """InputError if a source has more tokens than the model knows positions."""
     if longest is not None and len(src_lengths) and int(src_lengths.max()) > longest:
-        raise InputError(f"a source of {int(src_lengths.max())} tokens, but score 'location' knows {longest} places: "
-                         "train with a larger max_source, or leave longer sentences out (max_length)")
+        raise InputError(f"a source of {int(src_lengths.max())} tokens, but score 'location' knows {longest} positions"
+                         ": train with a larger max_source, or leave longer sentences out (max_length)")
 
 
 def _on_host(src: Array, src_lengths: Array, tgt: Array) -> tuple[np.ndarray, ...]:

@@ -200,7 +200,7 @@ class NMT:
         """Encode src (S, B) once; the state of B sentences with one hypothesis each, before <s>.
 
         src holds ids, padded with 0; src_lengths (B,) in any order.  Raises ValueError for shapes or lengths that do
-        not fit, or a source with more tokens than the score "location" knows places, IndexError for ids outside the
+        not fit, or a source with more tokens than the score "location" knows positions, IndexError for ids outside the
         vocabulary.
         """
         src, src_lengths = to_device(src, "cpu"), to_device(src_lengths, "cpu")

@@ -33,7 +33,7 @@ class Validation:
         src, tgt = self.lengths.T
         unknown = np.flatnonzero(src > (src.max() if longest is None else longest))
         endless = np.setdiff1d(np.flatnonzero(src * tgt > _WEIGHTS), unknown)
-        self._tell(unknown, f"the score 'location' knows {longest} places")
+        self._tell(unknown, f"the score 'location' knows {longest} positions")
         self._tell(endless, "that is too long to be measured")
         self.leave_out([*unknown.tolist(), *endless.tolist()])
         if not self.indices:

@@ -211,7 +211,7 @@ def test_a_source_of_more_tokens_than_the_model_knows_places():
     model = NMT(9, 9, 4, 4, score="location", max_source=3)
     src, tgt = np.full((4, 1), 5), np.array([[1], [5], [2]])
     for call in (lambda: model.forward(src, np.array([4]), tgt), lambda: model.start(src, np.array([4]))):
-        with pytest.raises(InputError, match="a source of 4 tokens, but score 'location' knows 3 places"):
+        with pytest.raises(InputError, match="a source of 4 tokens, but score 'location' knows 3 positions"):
             call()
     padded = model.forward(src, np.array([3]), tgt)[0]  # padding has no place
     assert padded == pytest.approx(model.forward(src[:3], np.array([3]), tgt)[0])

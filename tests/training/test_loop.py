@@ -353,7 +353,7 @@ def test_the_loop_uses_the_optimizers():
 
 
 def test_sources_that_the_model_has_no_places_for_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(InputError, match="a source of 5 tokens, but score 'location' knows 4 places"):
+    with pytest.raises(InputError, match="a source of 5 tokens, but score 'location' knows 4 positions"):
         run(tmp_path / "run", choices={"score": "location", "max_source": 4})
     assert not (tmp_path / "run").exists()
     run(tmp_path / "run", choices={"score": "location", "max_source": 5}, max_epochs=1)

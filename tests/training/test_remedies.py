@@ -264,7 +264,7 @@ def a_schedule_without_an_end(box):
     return err
 
 
-@tries("a source of {} tokens, but score 'location' knows {} places")
+@tries("a source of {} tokens, but score 'location' knows {} positions")
 def a_source_that_the_model_has_no_places_for(box):
     err = box.fails(*box.new("--score", "location", "--max-source", 4))
     box.works(*box.new("--score", "location", "--max-source", 5))

@@ -183,7 +183,7 @@ def test_a_corpus_that_an_overwriting_run_is_refused_stays(call, run, text):
     before = contents(run)
     status, _, err = call("train", *of(text, "other"), *TINY, "--overwrite", "--out", run, "--score", "location",
                           "--max-source", "2")
-    assert status == 2 and "'location' knows 2 places" in err
+    assert status == 2 and "'location' knows 2 positions" in err
     assert contents(run) == before
 
 

@@ -108,7 +108,7 @@ def test_a_line_longer_than_the_model_knows_is_left_out_by_name(tmp_path):
     choices, progress = {"score": "location", "max_source": 6}, At(-1, kill)
     train(model(**choices), with_lines(7), options(max_epochs=2), tmp_path / "run", progress=progress)
     assert progress.stream.getvalue().count("line 2 of the validation text, of 7 and 8 tokens, is left out: the score "
-                                            "'location' knows 6 places") == 1
+                                            "'location' knows 6 positions") == 1
     with pytest.raises(InputError, match="no validation pair is left: line 1 of"):
         Validation(data(), 8, lambda: None, longest=2)
 

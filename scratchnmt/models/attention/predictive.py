@@ -1,6 +1,6 @@
 """Local attention, predictive ("local-p"): a step predicts where it looks.
 
-Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  The Gaussian around the predicted place is
+Luong et al. 2015, section 3.2; the equations are those of ops/local.py.  The Gaussian around the predicted position is
 what it is learnt by.  Each query has a window of its own, which is copied out of the padded source; on the way back
 it is taken again, so that it need not be kept.
 """
@@ -61,7 +61,7 @@ class PredictiveAttention(LocalAttention):
 
     @staticmethod
     def recordable(config: NMTConfig) -> bool:
-        return False  # the places are predicted by products of arrays
+        return False  # the positions are predicted by products of arrays
 
     def select(self, sentences: Array) -> PredictiveAttention:
         other = super().select(sentences)
