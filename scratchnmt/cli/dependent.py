@@ -63,7 +63,7 @@ GRADCHECK = (
     Dependent("device dtype seed verbose", lambda v: not v["list"], "is for a check, and --list makes none"),
 )
 MICROSCOPE = (
-    Dependent("input", lambda v: v["src"] is None, "is for sentences of a file: leave --src out, or give all by --src"),
+    Dependent("input", lambda v: v["src"] is None, "is a file of sentences, and --src gives them one by one"),
     Dependent("tgt", lambda v: v["src"] is not None, "needs --src; a file's translations are given by --target"),
     Dependent("target", lambda v: v["input"] is not None, "needs --input; the translation of --src is --tgt"),
     Dependent("port", lambda v: v["serve"], "needs --serve"),

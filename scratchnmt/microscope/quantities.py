@@ -39,6 +39,16 @@ class Argument(NamedTuple):
     direction: int = 0
 
 
+def found(op: str, function: str, name: str, layout: str, **more: Any) -> Argument:
+    """As the call found it."""
+    return Argument(op=op, function=function, name=name, after=False, layout=layout, **more)
+
+
+def left(op: str, function: str, name: str, layout: str, **more: Any) -> Argument:
+    """As the call left it."""
+    return Argument(op=op, function=function, name=name, after=True, layout=layout, **more)
+
+
 class Inside(NamedTuple):
     """A summand of a gradient that is added inside an operation, and in none of its arguments."""
 
@@ -58,7 +68,7 @@ class Side:
     inside: Inside | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Quantity:
     id: str  # "h_dec"
     title: str
@@ -95,291 +105,311 @@ class _Table:
         self.directions = {"fwd": 0, "bwd": 1}
         if not config.bidirectional:
             self.directions = {"bwd": 0} if config.reverse_source else {"fwd": 0}
-        self.scored = config.attends and config.score
-        self.keys = {"general": "keys[{s},{j}]", "concat": "keys[{s},{j}]", "dot": "h_enc[{s},{j}]",
-                     "location": "attention.places[{s},{j}]"}.get(config.score, "")
+        self.score = config.score if config.attends else ""
+        self.last = self.L - 1 or ""  # number of the last layer, as names have it
+        self.keys = {"location": "attention.places", "dot": "h_enc"}.get(self.score, "keys")
         self.asked = "t-1" if config.asks_before else "t"  # the state that asks for step t
         self.asks = "t+1" if config.asks_before else "t"  # the step that state t asks for
 
-    def _embedded(self, id: str, side: str, axis: str, title: str, paths: dict[str, str]) -> Iterator[Quantity]:
-        if self.embed_dropout:
-            value = Argument("dropout_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
-            gradient = Argument("dropout_backward", "models/nmt.py:backward", "dy", False, f"{side}_words")
-        else:
-            value = Argument("embedding_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
-            gradient = Argument("embedding_backward", "models/nmt.py:backward", "dy", False, f"{side}_words")
-        group = SOURCE if side == "source" else DECODER
-        yield Quantity(id, title, group, axis, self.E, Side(value), Side(gradient, paths=paths))
-        # the table's own row: the same word may be read elsewhere, and a tied table is the vocabulary as well
-        table = "embed.src" if side == "source" else "embed.tgt"
-        row = Argument("embedding_forward", "models/nmt.py:_embed", "result.0", True, f"{side}_words")
-        rest = Inside("elsewhere", "the same word elsewhere" + (
-            ", and as a word to predict" if table == "embed.tgt" and self.config.tie_embeddings else ""), _elsewhere)
-        same = "" if self.embed_dropout else f"{id}[{axis},j]"
-        yield Quantity(f"row_{id}", f"row of {table}", group, axis, self.E, Side(row, same), Side(Argument(
-            "embedding_backward", "models/nmt.py:backward", "dy", False, f"{side}_words"),
-            paths={**dict.fromkeys(paths, ""), "elsewhere": ""}, inside=rest))
-
     def encoder(self) -> Iterator[Quantity]:
-        of = {f"direction {d}" if len(self.directions) > 1 else "": (kind, d) for kind, d in self.directions.items()}
-        yield from self._embedded("x", "source", "s", "embedded source word", {
-            f"input {kind}": f"sum k: dz_{kind}[s,k] * encoder.Wx[{d}][j,k]" for kind, d in of.values()})
+        yield from self._embedded("x", "source", "embedded source word", {
+            f"input {kind}": f"sum k: dz_{kind}[s,k] * encoder.Wx[{d}][j,k]" for kind, d in self.directions.items()})
         for l in range(self.L):
             for kind, d in self.directions.items():
-                yield from self._cell(f"_{kind}{l or ''}", kind, l, d)
+                yield from _LSTM(self, kind, l, d).quantities()
 
-    def _cell(self, suffix: str, kind: str, l: int, d: int) -> Iterator[Quantity]:
-        """Pre-activations, gates, c and h of one LSTM."""
-        decoder = kind == "dec"
-        group, axis, H = (DECODER, "t", self.H) if decoder else (ENCODERS[kind], "s", self.G)
-        files = {"forward": "models/cells.py:step", "backward": "models/cells.py:step_backward"} if decoder else {
-            "forward": "ops/lstm.py:lstm_forward", "backward": "ops/lstm.py:lstm_backward"}
+    def decoder(self) -> Iterator[Quantity]:
+        yield from self._embedded("y", "target", "embedded target word, the one before",
+                                  {"input dec": "sum k: dz_dec[t,k] * decoder.Wx[j,k]"})
+        for l in range(self.L):
+            yield from _LSTM(self, "dec", l, 0).quantities()
+            if l + 1 < self.L:
+                yield from self._between(l + 1)
 
-        def side(phase: str, name: str, after: bool, formula: str = "", **options: Any) -> Side:
-            argument = Argument(f"lstm_gates_{phase}", files[phase], name, after, "decoder_step" if decoder
-                                else "encoder_step", l, self.L if decoder else 1, direction=d)
-            return Side(argument, formula, **options)
+    def _embedded(self, id: str, side: str, title: str, paths: dict[str, str]) -> Iterator[Quantity]:
+        words = f"{side}_words"
+        looked_up = left("embedding_forward", "models/nmt.py:_embed", "result.0", words)
+        of_table = found("embedding_backward", "models/nmt.py:backward", "dy", words)
+        value, gradient = looked_up, of_table
+        if self.embed_dropout:
+            value = left("dropout_forward", "models/nmt.py:_embed", "result.0", words)
+            gradient = found("dropout_backward", "models/nmt.py:backward", "dy", words)
+        axis, group, table = ("s", SOURCE, "embed.src") if side == "source" else ("t", DECODER, "embed.tgt")
+        common = partial(Quantity, group=group, axis=axis, columns=self.E)
+        yield common(id=id, title=title, value=Side(value), gradient=Side(gradient, paths=paths))
+        # the table's own row: the same word may be read elsewhere, and a tied table is the vocabulary as well
+        tied = self.config.tie_embeddings and side == "target"
+        rest = Inside("elsewhere", f"the same word elsewhere{', and as a word to predict' if tied else ''}", _elsewhere)
+        yield common(id=f"row_{id}", title=f"row of {table}",
+                     value=Side(looked_up, "" if self.embed_dropout else f"{id}[{axis},j]"),
+                     gradient=Side(of_table, paths=dict.fromkeys([*paths, "elsewhere"], ""), inside=rest))
 
-        Wx, Wh, b = (f"{layer_name('decoder' if decoder else 'encoder', l)}.{name}{'' if decoder else f'[{d}]'}"
-                     for name in ("Wx", "Wh", "b"))
-        prev, next_ = (f"{axis}+1", f"{axis}-1") if kind == "bwd" else (f"{axis}-1", f"{axis}+1")
-        common = partial(Quantity, group=group, axis=axis, kind=kind, reversed=kind == "bwd")
-        start = {"h": f"h_init{l or ''}", "c": f"c_init{l or ''}"} if decoder else {"h": "", "c": ""}
-        i, f, g, o, c, h = (f"{name}{suffix}" for name in "ifgoch")
-        at = f"[{axis},j]"
-        for k, gate in enumerate(GATES):
-            column = "j" + "+H" * k if decoder else "j" + "+G" * k
-            into = f"dc{suffix}{at}" if gate != "o" else f"dh{suffix}{at} * tanh({c}{at})"
-            times = {"i": f"{g}{at}", "f": f"{c}[{prev},j]", "g": f"{i}{at}", "o": ""}[gate]
-            slope = f"(1 - {g}{at} * {g}{at})" if gate == "g" else f"{gate}{suffix}{at} * (1 - {gate}{suffix}{at})"
-            yield common(title=f"pre-activation of gate {gate}", columns=H, id=f"z{gate}{suffix}",
-                         of=f"z{suffix}", first=k * H,
-                         value=Side(None, self._pre_activation(kind, l, d, axis, prev, column, Wx, Wh, b)),
-                         gradient=Side(None, " * ".join(filter(None, (into, times, slope)))))
-            function = "tanh" if gate == "g" else "sigmoid"
-            yield common(title=f"gate {gate}" if gate != "g" else "gate g, the new content", columns=H,
-                         id=f"{gate}{suffix}", of=f"gates{suffix}", first=k * H,
-                         value=Side(None, f"{function}(z{gate}{suffix}{at})"))
-        yield common(title="pre-activations i, f, g, o", columns=4 * H, id=f"z{suffix}",
-                     value=side("forward", "z", False), gradient=side("backward", "dz", True))
-        yield common(title="gates i, f, g, o", columns=4 * H, id=f"gates{suffix}",
-                     value=side("forward", "z", True))
-        through_h = f"dh{suffix}{at} * {o}{at} * (1 - tanh({c}{at}) * tanh({c}{at}))"
-        yield common(title="cell c", columns=H, id=c, start=start["c"],
-                     value=side("forward", "c", True, f"{f}{at} * {c}[{prev},j] + {i}{at} * {g}{at}"),
-                     gradient=side("backward", "dc", False, inside=THROUGH_STATE, paths={
-                         "state": through_h, "next": f"d{c}[{next_},j] * {f}[{next_},j]",
-                         **({} if decoder else {"first": self._first_state("c", l, d)})}))
-        paths = self._decoder_state_paths(l) if decoder else self._encoder_state_paths(l, d, kind, next_)
-        yield common(title="state h", columns=H, id=h, start=start["h"],
-                     value=side("forward", "h", True, f"{o}{at} * tanh({c}{at})"),
-                     gradient=side("backward", "dh", False, paths=paths))
-
-    def _pre_activation(self, kind: str, l: int, d: int, axis: str, prev: str, column: str, Wx: str, Wh: str,
-                        b: str) -> str:
-        below = self._below(kind, l, axis, Wx, column)
-        h = f"h_{kind}{l or ''}"
-        return f"{below} + {b}[{column}] + sum k: {h}[{prev},k] * {Wh}[k,{column}]" + (
-            self._fed(column) if kind == "dec" and l == 0 else "")
-
-    def _below(self, kind: str, l: int, axis: str, Wx: str, column: str) -> str:
-        """What the layer below contributes."""
-        if l == 0:
-            return f"sum k: {'y[t,k]' if kind == 'dec' else 'x[s,k]'} * {Wx}[k,{column}]"
-        if kind == "dec":
-            return f"sum k: x_dec{l}[t,k] * {Wx}[k,{column}]"
+    def _between(self, l: int) -> Iterator[Quantity]:
+        """What layer l, above the first, reads, and the masks of dropout."""
+        below, mask = f"h_dec{l - 1 or ''}[t,j]", f"mask_dec{l}[t,j]"
+        x = found("product", "models/cells.py:inputs", "a", "decoder_step", weight=f"{layer_name('decoder', l)}.Wx")
+        decoder = partial(Quantity, group=DECODER, axis="t", columns=self.H, kind="dec")
+        yield decoder(id=f"x_dec{l}", title="input of the layer",
+                      value=Side(x, f"{below} * {mask}" if self.dropout else below))
         if self.dropout:
-            return f"sum k: x_enc{l}[s,k] * {Wx}[k,{column}]"
-        return " + ".join(f"sum k: h_{below}{l - 1 or ''}[s,k] * {Wx}[k{'+G' * n},{column}]"
-                          for below, n in self.directions.items())
+            layer = {"layer": l - 1, "layers": self.L - 1}
+            yield decoder(id=f"mask_dec{l}", title="mask of dropout", value=Side(
+                found("multiply", "models/decoder.py:_layers_forward", "mask", "decoder_step", **layer)))
+            made = left("dropout_forward", "models/encoder.py:encoder_forward", "result.0", "source_words", **layer)
+            encoder = partial(Quantity, group=SOURCE, axis="s", columns=self.M)  # all directions side by side
+            yield encoder(id=f"x_enc{l}", title="input of the encoder's layer", value=Side(made))
+            yield encoder(id=f"mask_enc{l}", title="mask of dropout", value=Side(made._replace(name="result.1.mask")))
 
-    def _fed(self, column: str) -> str:
-        read = {"output": "o[t-1,k]", "context": "a[t,k]" if self.config.asks_before else "a[t-1,k]",
-                "start": "h_init[0,k]", "none": ""}[self.config.feed]
-        return f" + sum k: {read} * decoder.Wh[k+H,{column}]" if read else ""
+    def first_states(self) -> Iterator[Quantity]:
+        for l in range(self.L):
+            for name, title in ("h", "first state h of the decoder"), ("c", "first cell c of the decoder"):
+                number, W = l or "", f"{layer_name('init', l)}.W{name}"
+                parts = [f"sum k: {name}_{kind}{number}[{'0' if kind == 'bwd' else 'S-1'},k] * {W}[k{'+G' * d},j]"
+                         for kind, d in self.directions.items()]
+                made = left("product", "models/encoder.py:encoder_forward", "result", "sentence", weight=W)
+                back = found("product", "models/encoder.py:encoder_backward", "a", "sentence", weight=W)
+                yield Quantity(id=f"{name}_init{number}", title=title, group=DECODER, axis="", columns=self.H,
+                               kind="dec", value=Side(made, " + ".join(parts)),
+                               gradient=Side(back, paths=self._first_state_paths(name, l)))
 
-    def _first_state(self, name: str, l: int, d: int) -> str:
-        """What the decoder's first state adds to the gradient of a sentence's last state in direction d."""
-        row = "j" + "+G" * d
-        return f"sum k: d{name}_init{l or ''}[0,k] * {layer_name('init', l)}.W{name}[{row},k]"
+    def _first_state_paths(self, name: str, l: int) -> dict[str, str]:
+        number = l or ""
+        if name == "c":
+            return {"next": f"dc_dec{number}[0,j] * f_dec{number}[0,j]"}
+        paths = {"recurrence": f"sum k: dz_dec{number}[0,k] * {layer_name('decoder', l)}.Wh[j,k]"}
+        if self.config.asks_before and l == self.L - 1:
+            asked = self.state_paths(l)
+            paths |= {path: asked[path].replace("t+1", "0") for path in ("query", "place") if path in asked}
+        if l == 0 and self.config.feed == "start":
+            paths["start"] = "sum t: (sum k: dz_dec[t,k] * decoder.Wh[j+H,k])"
+        return paths
 
-    def _decoder_state_paths(self, l: int) -> dict[str, str]:
-        number, top = l or "", l == self.L - 1
+    def state_paths(self, l: int) -> dict[str, str]:
+        """Who reads the decoder's state of layer l, and so adds to its gradient."""
+        number = l or ""
         paths = {"recurrence": f"sum k: dz_dec{number}[t+1,k] * {layer_name('decoder', l)}.Wh[j,k]"}
-        if not top:
-            return paths | {"above": f"sum k: dz_dec{l + 1}[t,k] * {layer_name('decoder', l + 1)}.Wx[j,k]" + (
-                f" * mask_dec{l + 1}[t,j]" if self.dropout else "")}
+        if l < self.L - 1:
+            mask = f" * mask_dec{l + 1}[t,j]" if self.dropout else ""
+            return paths | {"above": f"sum k: dz_dec{l + 1}[t,k] * {layer_name('decoder', l + 1)}.Wx[j,k]{mask}"}
         if self.config.readout == "output":
-            paths["readout"] = f"sum k: dp[t,k] * combine.W[j{'+M' if self.config.attends else ''},k]"
+            paths["readout"] = f"sum k: dp[t,k] * combine.W[j{'+M' * self.config.attends},k]"
         else:
             paths["loss"] = "" if self.dropout else "do[t,j]"
-        if self.scored == "concat":
+        if self.score == "concat":
             paths["query"] = f"sum k: dquery[{self.asks},k] * attention.W[j,k]"
-        elif self.scored:
-            paths["query"] = f"sum s: dscore[{self.asks},s] * {self.keys.format(s='s', j='j')}"
+        elif self.score:
+            paths["query"] = f"sum s: dscore[{self.asks},s] * {self.keys}[s,j]"
         if self.config.attention == "local-p":
             paths["place"] = ""
         return paths
 
-    def _encoder_state_paths(self, l: int, d: int, kind: str, next_: str) -> dict[str, str]:
-        name, number, row = layer_name("encoder", l), l or "", "j" + "+G" * d
-        paths = {"recurrence": f"sum k: dz_{kind}{number}[{next_},k] * {name}.Wh[{d}][j,k]",
-                 "first": self._first_state("h", l, d)}
-        if l < self.L - 1:
-            mask = f" * mask_enc{l + 1}[s,{row}]" if self.dropout else ""
-            return paths | {f"input {other}": f"sum k: dz_{other}{l + 1}[s,k] * {layer_name('encoder', l + 1)}.Wx[{e}]"
-                                              f"[{row},k]{mask}" for other, e in self.directions.items()}
-        return paths | self._source_paths(row)
-
-    def _source_paths(self, row: str) -> dict[str, str]:
-        """How attention reads a source word's state."""
-        paths = {"values": f"sum t: weights[t,s] * da[t,{row}]"} if self.scored else {}
-        if self.scored == "dot":
-            paths["keys"] = f"sum t: dscore[t,s] * h_dec{self.L - 1 or ''}[{self.asked},{row}]"
-        elif self.scored in ("general", "concat"):
-            lower = "+H" if self.scored == "concat" else ""
-            paths["keys"] = f"sum k: dkeys[s,k] * attention.W[{row}{lower},k]"
+    def source_paths(self, row: str) -> dict[str, str]:
+        """How attention reads a source word's state, of which `row` is a column of h_enc."""
+        paths = {"values": f"sum t: weights[t,s] * da[t,{row}]"} if self.score else {}
+        if self.score == "dot":
+            paths["keys"] = f"sum t: dscore[t,s] * h_dec{self.last}[{self.asked},{row}]"
+        elif self.score in ("general", "concat"):
+            paths["keys"] = f"sum k: dkeys[s,k] * attention.W[{row}{self._lower},k]"
         return paths
 
-    def first_states(self) -> Iterator[Quantity]:
-        for l in range(self.L):
-            for name in "hc":
-                number, W = l or "", f"{layer_name('init', l)}.W{name}"
-                parts = [f"sum k: {name}_{kind}{number}[{'0' if kind == 'bwd' else 'S-1'},k] * {W}[k{'+G' * d},j]"
-                         for kind, d in self.directions.items()]
-                argument = Argument("product", "models/encoder.py:encoder_forward", "result", True, "sentence",
-                                    weight=W)
-                gradient = Argument("product", "models/encoder.py:encoder_backward", "a", False, "sentence", weight=W)
-                paths = {"recurrence": f"sum k: dz_dec{number}[0,k] * {layer_name('decoder', l)}.Wh[j,k]"}
-                if name == "c":
-                    paths = {"next": f"dc_dec{number}[0,j] * f_dec{number}[0,j]"}
-                elif self.config.asks_before and l == self.L - 1:
-                    paths |= {"query": self._decoder_state_paths(l)["query"].replace("t+1", "0")}
-                    if self.config.attention == "local-p":
-                        paths["place"] = ""
-                if name == "h" and l == 0 and self.config.feed == "start":
-                    paths["start"] = "sum t: (sum k: dz_dec[t,k] * decoder.Wh[j+H,k])"
-                yield Quantity(f"{name}_init{number}", f"first {'state h' if name == 'h' else 'cell c'} of the decoder",
-                               DECODER, "", self.H, Side(argument, " + ".join(parts)), Side(gradient, paths=paths),
-                               kind="dec")
+    @property
+    def _lower(self) -> str:
+        """Where attention.W has the rows for the keys: of concat below those for the query."""
+        return "+H" if self.score == "concat" else ""
 
     def attention(self) -> Iterator[Quantity]:
-        if not self.scored:
-            return
-        enc = Argument("contiguous", "models/attention/global_attention.py:__init__", "x", False, "sorted_sentences")
-        taken = Argument("take", "ops/lstm.py:lstm_backward", "x", False, "rows_by_direction")
-        parts = [f"h_{kind}{self.L - 1 or ''}" for kind in self.directions]
-        yield Quantity("h_enc", f"state of the encoder, [{'; '.join(parts)}]", ATTENTION, "s", self.M,
-                       Side(enc), Side(taken, paths=self._source_paths("j")))
-        if self.scored in ("general", "concat"):
-            lower = "+H" if self.scored == "concat" else ""
-            made = Argument("product", "ops/attention.py:attention_keys", "result", True, "sorted_rows")
-            back = Argument("product", "ops/attention.py:attention_keys_backward", "a", False, "sorted_rows",
-                            weight="attention.W")
-            state = f"h_dec{self.L - 1 or ''}"
-            dkeys = f"sum t: dscore[t,s] * {state}[{self.asked},j]" if self.scored == "general" else (
-                "sum t: dscore[t,s] * attention.v[j] * (1 - tanh(query[t,j] + keys[s,j]) * "
-                "tanh(query[t,j] + keys[s,j]))")
-            yield Quantity("keys", "keys: what states are compared with", ATTENTION, "s", self.H,
-                           Side(made, f"sum k: h_enc[s,k] * attention.W[k{lower},j]"), Side(back, dkeys))
-        step = "models/attention/global_attention.py:step"
-        scored = "models/attention/scores.py:step_backward"
-        if self.config.attention == "local-p":
-            step = "models/attention/predictive.py:step"
+        if self.score:
+            yield from self._keys()
+            yield from self._scores()
+
+    def _keys(self) -> Iterator[Quantity]:
+        names = "; ".join(f"h_{kind}{self.last}" for kind in self.directions)
+        read = found("contiguous", "models/attention/global_attention.py:__init__", "x", "sorted_sentences")
+        back = found("take", "ops/lstm.py:lstm_backward", "x", "rows_by_direction")
+        common = partial(Quantity, group=ATTENTION, axis="s")
+        yield common(id="h_enc", title=f"state of the encoder, [{names}]", columns=self.M, value=Side(read),
+                     gradient=Side(back, paths=self.source_paths("j")))
+        if self.score in ("general", "concat"):
+            made = left("product", "ops/attention.py:attention_keys", "result", "sorted_rows")
+            back = found("product", "ops/attention.py:attention_keys_backward", "a", "sorted_rows",
+                         weight="attention.W")
+            dkeys = f"sum t: dscore[t,s] * h_dec{self.last}[{self.asked},j]"
+            yield common(id="keys", title="keys: what states are compared with", columns=self.H,
+                         value=Side(made, f"sum k: h_enc[s,k] * attention.W[k{self._lower},j]"),
+                         gradient=Side(back, dkeys if self.score == "general" else f"sum t: {_DTANH}"))
+
+    def _scores(self) -> Iterator[Quantity]:
+        """What a step of attention computes."""
+        file = "predictive" if self.config.attention == "local-p" else "global_attention"
+        forward = partial(left, "attention_step_forward", f"models/attention/{file}.py:step", layout="decoder_step")
+        backward = partial(left, "attention_step_backward", "models/attention/scores.py:step_backward",
+                           layout="decoder_step")
+        query = forward("query")._replace(after=False)
+        asked = f"h_dec{self.last}[{self.asked},k]"
+        common = partial(Quantity, group=ATTENTION, axis="t")
+        score = f"sum k: {asked} * {self.keys}[s,k]"
+        if self.score == "concat":
+            score = "sum k: attention.v[k] * tanh(query[t,k] + keys[s,k])"
+            yield common(id="query", title="query: what is compared with the keys", columns=self.H,
+                         value=Side(query, f"sum k: {asked} * attention.W[k,j]"),
+                         gradient=Side(backward("dquery"), f"sum s: {_DTANH}"))
         everywhere = self.config.attention == "global"
-        if self.scored == "concat":
-            yield Quantity("query", "query: what is compared with the keys", ATTENTION, "t", self.H,
-                           Side(Argument("attention_step_forward", step, "query", False, "decoder_step"),
-                                f"sum k: h_dec{self.L - 1 or ''}[{self.asked},k] * attention.W[k,j]"),
-                           Side(Argument("attention_step_backward", scored, "dquery", True, "decoder_step"),
-                                "sum s: dscore[t,s] * attention.v[j] * (1 - tanh(query[t,j] + keys[s,j]) * "
-                                "tanh(query[t,j] + keys[s,j]))"))
-        asked = f"h_dec{self.L - 1 or ''}[{self.asked},k]"
-        score = ("sum k: attention.v[k] * tanh(query[t,k] + keys[s,k])" if self.scored == "concat" else
-                 f"sum k: {asked} * {self.keys.format(s='s', j='k')}")
-        dscore = ("weights[t,s] * (sum k: da[t,k] * h_enc[s,k] - sum k: da[t,k] * a[t,k])"
-                  if self.config.attention != "local-p" else "")
-        yield Quantity("score", "score of a source word", ATTENTION, "t", 0,
-                       Side(Argument("attention_step_forward", step, "query", False, "decoder_step"), score,
-                            derived=_scores) if everywhere else None,
-                       Side(Argument("attention_step_backward", scored, "dscore", True, "decoder_step"), dscore,
-                            derived=None if everywhere else _over_the_source), column_axis="s")
-        yield Quantity("weights", "attention weights", ATTENTION, "t", 0,
-                       Side(Argument("attention_step_forward", step, "weights", True, "decoder_step"),
-                            "exp(score[t,s]) / (sum r: exp(score[t,r]))" if everywhere else "",
-                            derived=None if everywhere else _over_the_source), column_axis="s")
-        feeding = {"context": "sum k: dz_dec[t+1,k] * decoder.Wh[j+H,k]"}
-        if self.config.asks_before:
-            feeding = {"context": "sum k: dz_dec[t,k] * decoder.Wh[j+H,k]"}
-        paths = {}
-        if self.config.readout == "output":
-            paths["readout"] = "sum k: dp[t,k] * combine.W[j,k]"
+        derived = None if everywhere else _over_the_source
+        dscore = "weights[t,s] * (sum k: da[t,k] * h_enc[s,k] - sum k: da[t,k] * a[t,k])"
+        yield common(id="score", title="score of a source word", columns=0, column_axis="s",
+                     value=Side(query, score, derived=_compared) if everywhere else None,
+                     gradient=Side(backward("dscore"), "" if self.config.attention == "local-p" else dscore,
+                                   derived=derived))
+        yield common(id="weights", title="attention weights", columns=0, column_axis="s", value=Side(
+            forward("weights"), "exp(score[t,s]) / (sum r: exp(score[t,r]))" if everywhere else "", derived=derived))
+        paths = {"readout": "sum k: dp[t,k] * combine.W[j,k]"} if self.config.readout == "output" else {}
         if self.config.feed == "context":
-            paths["feeding"] = feeding["context"]
-        yield Quantity("a", "context", ATTENTION, "t", self.M,
-                       Side(Argument("attention_step_forward", step, "context", True, "decoder_step"),
-                            "sum s: weights[t,s] * h_enc[s,j]"),
-                       Side(Argument("attention_step_backward", scored, "dcontext", False, "decoder_step"),
-                            paths=paths))
-
-    def decoder(self) -> Iterator[Quantity]:
-        yield from self._embedded("y", "target", "t", "embedded target word, the one before",
-                             {"input dec": "sum k: dz_dec[t,k] * decoder.Wx[j,k]"})
-        for l in range(self.L):
-            yield from self._cell(f"_dec{l or ''}", "dec", l, 0)
-            if l + 1 < self.L:
-                yield from self._between(l + 1)
-
-    def _between(self, l: int) -> Iterator[Quantity]:
-        """What the layers above the first read."""
-        below = f"h_dec{l - 1 or ''}[t,j]"
-        x = Argument("product", "models/cells.py:inputs", "a", False, "decoder_step",
-                     weight=f"{layer_name('decoder', l)}.Wx")
-        yield Quantity(f"x_dec{l}", "input of the layer", DECODER, "t", self.H, kind="dec",
-                       value=Side(x, f"{below} * mask_dec{l}[t,j]" if self.dropout else below))
-        if not self.dropout:
-            return
-        mask = Argument("multiply", "models/decoder.py:_layers_forward", "mask", False, "decoder_step", l - 1,
-                        self.L - 1)
-        yield Quantity(f"mask_dec{l}", "mask of dropout", DECODER, "t", self.H, Side(mask), kind="dec")
-        # all directions side by side
-        made = Argument("dropout_forward", "models/encoder.py:encoder_forward", "result.0", True, "source_words", l - 1,
-                        self.L - 1)
-        yield Quantity(f"x_enc{l}", "input of the encoder's layer", SOURCE, "s", self.M, Side(made))
-        yield Quantity(f"mask_enc{l}", "mask of dropout", SOURCE, "s", self.M,
-                       Side(made._replace(name="result.1.mask")))
+            paths["feeding"] = f"sum k: dz_dec[{'t' if self.config.asks_before else 't+1'},k] * decoder.Wh[j+H,k]"
+        yield common(id="a", title="context", columns=self.M,
+                     value=Side(forward("context"), "sum s: weights[t,s] * h_enc[s,j]"),
+                     gradient=Side(backward("dcontext")._replace(after=False), paths=paths))
 
     def readout(self) -> Iterator[Quantity]:
-        words = Argument("cross_entropy_in_place", "ops/linear_cross_entropy.py:_by_chunks", "z", False, "packed_rows")
-        W = "embed.tgt[j,k]" if self.config.tie_embeddings else "vocab.W[k,j]"
-        W_back = "embed.tgt[k,j]" if self.config.tie_embeddings else "vocab.W[j,k]"
-        loss = {"loss": f"sum k: dlogits[t,k] * {W_back}"}
+        tied, state = self.config.tie_embeddings, f"h_dec{self.last}"
+        common = partial(Quantity, group=OUTPUT, axis="t")
+        loss = {"loss": f"sum k: dlogits[t,k] * {'embed.tgt[k,j]' if tied else 'vocab.W[j,k]'}"}
         if self.config.readout == "output":
-            function = "models/readout.py:step"
-            M = "+M" if self.config.attends else ""
-            state = f"sum k: h_dec{self.L - 1 or ''}[t,k] * combine.W[k{M},j]"
-            context = "sum k: a[t,k] * combine.W[k,j] + " if self.config.attends else ""
-            mask = " * mask_o[t,j]" if self.dropout else ""
-            dp = f"do[t,j]{mask} * (1 - tanh(p[t,j]) * tanh(p[t,j]))"
-            forward = Argument("tanh_dropout_forward", function, "p", False, "decoder_step")
-            backward = Argument("tanh_dropout_backward", "models/readout.py:step_backward", "dp", True, "decoder_step")
-            if self.dropout:
-                yield Quantity("mask_o", "mask of dropout", OUTPUT, "t", self.H, Side(forward._replace(name="mask")))
-            yield Quantity("p", "what tanh is taken of, [a; h] combine.W", OUTPUT, "t", self.H,
-                           Side(forward, context + state), Side(backward, dp))
-            if self.config.feed == "output":
-                loss["feeding"] = "sum k: dz_dec[t+1,k] * decoder.Wh[j+H,k]"
-            yield Quantity("o", "attentional output", OUTPUT, "t", self.H,
-                           Side(forward._replace(name="o", after=True), f"tanh(p[t,j]){mask}"),
-                           Side(backward._replace(name="do", after=False), paths=loss))
+            yield from self._attentional_output(common, loss)
         else:
-            rows = Argument("product", "ops/linear_cross_entropy.py:_by_chunks", "a", False, "packed_rows", 0, 2,
-                            weight="embed.tgt" if self.config.tie_embeddings else "vocab.W")
-            yield Quantity("o", "what the vocabulary is read from", OUTPUT, "t", self.H,
-                           Side(rows, "" if self.dropout else f"h_dec{self.L - 1 or ''}[t,j]"),
-                           Side(rows._replace(name="out", after=True, layer=1), paths=loss))
-        yield Quantity("logits", "logits", OUTPUT, "t", self.config.tgt_vocab_size,
-                       Side(words, f"sum k: o[t,k] * {W}"), Side(words._replace(after=True)), column_axis="words")
+            rows = found("product", "ops/linear_cross_entropy.py:_by_chunks", "a", "packed_rows",
+                         weight="embed.tgt" if tied else "vocab.W", layers=2)  # of each chunk: forward, and back
+            yield common(id="o", title="what the vocabulary is read from", columns=self.H,
+                         value=Side(rows, "" if self.dropout else f"{state}[t,j]"),
+                         gradient=Side(rows._replace(name="out", after=True, layer=1), paths=loss))
+        z = found("cross_entropy_in_place", "ops/linear_cross_entropy.py:_by_chunks", "z", "packed_rows")
+        yield common(id="logits", title="logits", columns=self.config.tgt_vocab_size, column_axis="words",
+                     value=Side(z, f"sum k: o[t,k] * {'embed.tgt[j,k]' if tied else 'vocab.W[k,j]'}"),
+                     gradient=Side(z._replace(after=True)))
+
+    def _attentional_output(self, common: Callable[..., Quantity], loss: dict[str, str]) -> Iterator[Quantity]:
+        p = found("tanh_dropout_forward", "models/readout.py:step", "p", "decoder_step")
+        dp = left("tanh_dropout_backward", "models/readout.py:step_backward", "dp", "decoder_step")
+        mask, attends = " * mask_o[t,j]" if self.dropout else "", self.config.attends
+        context = "sum k: a[t,k] * combine.W[k,j] + " if attends else ""
+        if self.dropout:
+            yield common(id="mask_o", title="mask of dropout", columns=self.H, value=Side(p._replace(name="mask")))
+        yield common(id="p", title="what tanh is taken of, [a; h] combine.W", columns=self.H,
+                     value=Side(p, f"{context}sum k: h_dec{self.last}[t,k] * combine.W[k{'+M' * attends},j]"),
+                     gradient=Side(dp, f"do[t,j]{mask} * (1 - tanh(p[t,j]) * tanh(p[t,j]))"))
+        feeding = {"feeding": "sum k: dz_dec[t+1,k] * decoder.Wh[j+H,k]"} if self.config.feed == "output" else {}
+        yield common(id="o", title="attentional output", columns=self.H,
+                     value=Side(p._replace(name="o", after=True), f"tanh(p[t,j]){mask}"),
+                     gradient=Side(dp._replace(name="do", after=False), paths=loss | feeding))
+
+
+class _LSTM:
+    """The quantities of one LSTM: pre-activations, gates, c and h."""
+
+    def __init__(self, table: _Table, kind: str, l: int, d: int):
+        self.table, self.kind, self.l, self.d = table, kind, l, d
+        self.decoder, self.number = kind == "dec", l or ""
+        self.axis, self.letter = ("t", "H") if self.decoder else ("s", "G")
+        self.columns = table.H if self.decoder else table.G
+        self.prev, self.next = (f"{self.axis}+1", f"{self.axis}-1") if kind == "bwd" else (
+            f"{self.axis}-1", f"{self.axis}+1")
+        self.Wx, self.Wh, self.b = (f"{layer_name('decoder' if self.decoder else 'encoder', l)}.{name}"
+                                    f"{'' if self.decoder else f'[{d}]'}" for name in ("Wx", "Wh", "b"))
+        self.common = partial(Quantity, group=DECODER if self.decoder else ENCODERS[kind], axis=self.axis, kind=kind,
+                              reversed=kind == "bwd")
+
+    def at(self, name: str, row: str = "", column: str = "j") -> str:
+        """"c_dec[t,j]" of "c"."""
+        return f"{self.id(name)}[{row or self.axis},{column}]"
+
+    def id(self, name: str) -> str:
+        return f"{name}_{self.kind}{self.number}"
+
+    def argument(self, phase: str, name: str, after: bool) -> Argument:
+        place: dict[str, Any] = {"layers": self.table.L} if self.decoder else {"direction": self.d}
+        function = f"ops/lstm.py:lstm_{phase}"
+        if self.decoder:
+            function = f"models/cells.py:{'step' if phase == 'forward' else 'step_backward'}"
+        return Argument(op=f"lstm_gates_{phase}", function=function, name=name, after=after, layer=self.l,
+                        layout="decoder_step" if self.decoder else "encoder_step", **place)
+
+    def quantities(self) -> Iterator[Quantity]:
+        for k, gate in enumerate(GATES):
+            yield from self._gate(k, gate)
+        z, whole = self.argument("forward", "z", False), 4 * self.columns
+        yield self.common(id=self.id("z"), title="pre-activations i, f, g, o", columns=whole, value=Side(z),
+                          gradient=Side(self.argument("backward", "dz", True)))
+        yield self.common(id=self.id("gates"), title="gates i, f, g, o", columns=whole,
+                          value=Side(z._replace(after=True)))
+        yield self._cell()
+        yield self.common(id=self.id("h"), title="state h", columns=self.columns, start=self._start("h"),
+                          value=Side(self.argument("forward", "h", True), f"{self.at('o')} * tanh({self.at('c')})"),
+                          gradient=Side(self.argument("backward", "dh", False), paths=self._state_paths()))
+
+    def _start(self, name: str) -> str:
+        return f"{name}_init{self.number}" if self.decoder else ""
+
+    def _gate(self, k: int, gate: str) -> Iterator[Quantity]:
+        """Gate number k before and after its activation."""
+        common = partial(self.common, columns=self.columns, first=k * self.columns)
+        i, g, own = self.at("i"), self.at("g"), self.at(gate)
+        times = {"i": f"{self.at('dc')} * {g}", "f": f"{self.at('dc')} * {self.at('c', self.prev)}",
+                 "g": f"{self.at('dc')} * {i}", "o": f"{self.at('dh')} * tanh({self.at('c')})"}[gate]
+        slope = f"(1 - {g} * {g})" if gate == "g" else f"{own} * (1 - {own})"
+        yield common(id=self.id(f"z{gate}"), title=f"pre-activation of gate {gate}", of=self.id("z"),
+                     value=Side(None, self._pre_activation(f"j{f'+{self.letter}' * k}")),
+                     gradient=Side(None, f"{times} * {slope}"))
+        yield common(id=self.id(gate), title="gate g, the new content" if gate == "g" else f"gate {gate}",
+                     of=self.id("gates"),
+                     value=Side(None, f"{'tanh' if gate == 'g' else 'sigmoid'}({self.at(f'z{gate}')})"))
+
+    def _pre_activation(self, column: str) -> str:
+        """x Wx + b + h_prev Wh, and what is fed."""
+        fed = {"output": "o[t-1,k]", "context": f"a[{'t' if self.table.config.asks_before else 't-1'},k]",
+               "start": "h_init[0,k]", "none": ""}[self.table.config.feed] if self.decoder and self.l == 0 else ""
+        return " + ".join([*(f"sum k: {x} * {self.Wx}[{row},{column}]" for x, row in self._inputs()),
+                           f"{self.b}[{column}]", f"sum k: {self.at('h', self.prev, 'k')} * {self.Wh}[k,{column}]",
+                           *([f"sum k: {fed} * {self.Wh}[k+H,{column}]"] if fed else [])])
+
+    def _inputs(self) -> list[tuple[str, str]]:
+        """What it reads from below, and which rows of Wx are for it."""
+        if self.l == 0:
+            return [("y[t,k]" if self.decoder else "x[s,k]", "k")]
+        if self.decoder:
+            return [(f"x_dec{self.l}[t,k]", "k")]
+        if self.table.dropout:
+            return [(f"x_enc{self.l}[s,k]", "k")]
+        return [(f"h_{kind}{self.l - 1 or ''}[s,k]", f"k{'+G' * d}") for kind, d in self.table.directions.items()]
+
+    def _cell(self) -> Quantity:
+        c = self.at("c")
+        paths = {"state": f"{self.at('dh')} * {self.at('o')} * (1 - tanh({c}) * tanh({c}))",
+                 "next": f"{self.at('dc', self.next)} * {self.at('f', self.next)}"}
+        if not self.decoder:
+            paths["first"] = self._first("c")
+        value = f"{self.at('f')} * {self.at('c', self.prev)} + {self.at('i')} * {self.at('g')}"
+        return self.common(id=self.id("c"), title="cell c", columns=self.columns, start=self._start("c"),
+                           value=Side(self.argument("forward", "c", True), value),
+                           gradient=Side(self.argument("backward", "dc", False), inside=THROUGH_STATE, paths=paths))
+
+    def _state_paths(self) -> dict[str, str]:
+        """Who reads the state."""
+        table, l, row = self.table, self.l, f"j{'+G' * self.d}"
+        if self.decoder:
+            return table.state_paths(l)
+        paths = {"recurrence": f"sum k: {self.at('dz', self.next, 'k')} * {self.Wh}[j,k]", "first": self._first("h")}
+        if l == table.L - 1:
+            return paths | table.source_paths(row)
+        mask = f" * mask_enc{l + 1}[s,{row}]" if table.dropout else ""
+        return paths | {f"input {kind}": f"sum k: dz_{kind}{l + 1}[s,k] * {layer_name('encoder', l + 1)}.Wx[{d}]"
+                                         f"[{row},k]{mask}" for kind, d in table.directions.items()}
+
+    def _first(self, name: str) -> str:
+        """What the decoder's first state adds: to the state of a sentence's last word, and to no other."""
+        return f"sum k: d{name}_init{self.number}[0,k] * {layer_name('init', self.l)}.W{name}[j{'+G' * self.d},k]"
+
+
+# through the tanh of the score concat, to a query or to a key
+_DTANH = "dscore[t,s] * attention.v[j] * (1 - tanh(query[t,j] + keys[s,j]) * tanh(query[t,j] + keys[s,j]))"
 
 
 def _through_state(trace: Any, call: Call) -> np.ndarray:
@@ -399,7 +429,7 @@ def _elsewhere(trace: Any, call: Call) -> np.ndarray:
     return trace.grads[name][cache.ids] - call.arguments["dy"]
 
 
-def _scores(trace: Any, call: Call, query: np.ndarray) -> np.ndarray:
+def _compared(trace: Any, call: Call, query: np.ndarray) -> np.ndarray:
     """Equation (1) of ops/attention.py once more: the operation keeps the weights alone."""
     keys, v = call.arguments["keys"], call.arguments.get("v")
     return query @ keys.transpose(0, 2, 1) if v is None else np.tanh(query[:, :, None] + keys[:, None]) @ v

@@ -68,7 +68,7 @@ def test_unknown_words_are_told_on_standard_error(looked):
     (["--src", "a", "--tgt", "b", "--tgt", "c"], "1 source sentences and 2 translations"),
     (["--tgt", "b", "--input", "few.txt"], "--tgt needs --src"),
     (["--src", "a", "--target", "few.txt"], "--target needs --input"),
-    (["--src", "a", "--input", "few.txt"], "--input is for sentences of a file"),
+    (["--src", "a", "--input", "few.txt"], "--input is a file of sentences, and --src"),
     (["--input", "many.txt"], "many.txt has more than 4 lines.*head -n 4 "),
     (["--input", "none.txt"], "none.txt"),
     (["--src", "a", "--port", "80"], "--port needs --serve"),
