@@ -50,9 +50,10 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
             _give(new, access)
             _move(new, path)
         except BaseException:
-            if salvage and new.exists():
+            if salvage:
                 salvage(new)
             raise
+        _keep_name(path)
 
 
 def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:
@@ -69,7 +70,8 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
         if _access(to) in (None, _access(path)):
             with suppress(OSError), _beside(to) as new:
                 os.link(path, new)
-                return _move(new, to)
+                _move(new, to)
+                return _keep_name(to)
         with replace_file(to, like=path) as new:
             shutil.copyfile(path, new)
 
@@ -98,15 +100,16 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path
         yield new
         _give(new, access)
         if not overwrite or not folder.exists():
-            _move(new, folder, flush=False)
-            return
-        with _beside(folder) as old:
-            os.replace(folder, old)
-            try:
-                _move(new, folder, flush=False)
-            except OSError:
-                os.replace(old, folder)
-                raise
+            os.replace(new, folder)
+        else:
+            with _beside(folder) as old:
+                os.replace(folder, old)
+                try:
+                    os.replace(new, folder)
+                except OSError:
+                    os.replace(old, folder)
+                    raise
+        _keep_name(folder)
 
 
 def remove_folder(folder: AnyPath) -> None:
@@ -179,10 +182,14 @@ def _give(new: Path, access: _Access | None) -> None:
         new.chmod(access.mode)
 
 
-def _move(new: Path, path: Path, flush: bool = True) -> None:
-    if flush:
-        flush_to_disk(new)
+def _move(new: Path, path: Path) -> None:
+    """A file, as a whole, to its place."""
+    flush_to_disk(new)
     os.replace(new, path)
+
+
+def _keep_name(path: Path) -> None:
+    """Wait until what took its place is on the disk under its name."""
     try:
         flush_to_disk(path.parent)
     except OSError as error:

@@ -327,7 +327,7 @@ def test_a_disk_that_is_full_stops_the_run_and_leaves_the_last_state(tmp_path, m
     write = atomic.flush_to_disk
 
     def full(path):
-        if (tmp_path / "metrics.jsonl").exists() and len(metrics(tmp_path)) == 2:
+        if path.is_file() and (tmp_path / "metrics.jsonl").exists() and len(metrics(tmp_path)) == 2:
             raise OSError(28, "No space left on device")
         write(path)
 
