@@ -172,7 +172,7 @@ class _Parser:
 
 def _value(node: Node, at: dict[str, int], numbers: Numbers) -> float:
     if node.kind == "add":
-        return sum(sign * _value(part, at, numbers) for sign, part in node.parts)
+        return float(sum(sign * _value(part, at, numbers) for sign, part in node.parts))
     if node.kind == "multiply":
         return float(np.prod([_value(part, at, numbers) ** power for power, part in node.parts]))
     if node.kind == "sum":
@@ -228,7 +228,7 @@ def write(node: Node, at: Mapping[str, int], constants: Mapping[str, int]) -> st
     """A factor with the places in it: "decoder.Wh[3,17]"."""
     if node.kind == "reference":
         name, indices = node.parts[0]
-        return name + (f"[{','.join(str(_index(index, at, constants)) for index in indices)}]" if indices else "")
+        return str(name) + (f"[{','.join(str(_index(index, at, constants)) for index in indices)}]" if indices else "")
     if node.kind == "number":
         return f"{node.parts[0]:g}"
     if node.kind == "add":

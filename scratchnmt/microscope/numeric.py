@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..models.nmt import NMT
 from .record import Call
 from .trace import Batch, Trace
@@ -65,7 +66,7 @@ def derivatives(model: NMT, batch: Batch, cells: Sequence[Cell], seed: int | Non
     return [found[n] for n in range(len(cells))]
 
 
-def _moved_losses(model: NMT, batch: Batch, moved: Iterable[tuple[int, Cell]], seed: int | None) -> np.ndarray:
+def _moved_losses(model: NMT, batch: Batch, moved: Iterable[tuple[int, Cell]], seed: int | None) -> Array:
     """The loss of each sentence (B,), complex, where the cell of each column is moved."""
     plan: dict[tuple[int, bool], list[tuple[str, tuple[int, ...], int, complex]]] = {}
     real = Trace(model, batch, seed, paths=False, backward=False)

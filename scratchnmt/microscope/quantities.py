@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..models.config import NMTConfig, layer_name
 from .record import Call, GradientPath
 
@@ -412,7 +413,7 @@ class _LSTM:
 _DTANH = "dscore[t,s] * attention.v[j] * (1 - tanh(query[t,j] + keys[s,j]) * tanh(query[t,j] + keys[s,j]))"
 
 
-def _through_state(trace: Any, call: Call) -> np.ndarray:
+def _through_state(trace: Any, call: Call) -> Array:
     """What comes through h = o tanh(c): dh o (1 - tanh(c)^2), as lstm_gates_backward has it."""
     cache = call.arguments["cache"]
     H = cache.tanh_c.shape[-1]
@@ -422,20 +423,20 @@ def _through_state(trace: Any, call: Call) -> np.ndarray:
 THROUGH_STATE = Inside("state", "the state h, which is made of it", _through_state)
 
 
-def _elsewhere(trace: Any, call: Call) -> np.ndarray:
+def _elsewhere(trace: Any, call: Call) -> Array:
     """The rest of the gradient of a word's row: what its other uses add."""
     cache, table = call.arguments["cache"], trace.grads["embed.tgt"]
     name = "embed.tgt" if np.shares_memory(call.arguments["dW"], table) else "embed.src"
     return trace.grads[name][cache.ids] - call.arguments["dy"]
 
 
-def _compared(trace: Any, call: Call, query: np.ndarray) -> np.ndarray:
+def _compared(trace: Any, call: Call, query: np.ndarray) -> Array:
     """Equation (1) of ops/attention.py once more: the operation keeps the weights alone."""
     keys, v = call.arguments["keys"], call.arguments.get("v")
     return query @ keys.transpose(0, 2, 1) if v is None else np.tanh(query[:, :, None] + keys[:, None]) @ v
 
 
-def _over_the_source(trace: Any, call: Call, window: np.ndarray) -> np.ndarray:
+def _over_the_source(trace: Any, call: Call, window: np.ndarray) -> Array:
     """What belongs to the words of a window, at these words' columns of the whole source."""
     return trace.over_the_source(call, window)
 

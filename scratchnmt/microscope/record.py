@@ -289,7 +289,7 @@ def elements_of(array: np.ndarray) -> np.ndarray:
 
 
 def _start(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
+    return int(array.__array_interface__["data"][0])
 
 
 def _interval(array: np.ndarray) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..models.nmt import NMT
 from ..ops import local
 from ..parameters import Parameters
@@ -101,7 +102,7 @@ class Trace:
             table[t, b] = loss
         return table
 
-    def sentence_losses(self) -> np.ndarray:
+    def sentence_losses(self) -> Array:
         return self.word_losses().sum(axis=0)
 
     @property
@@ -110,7 +111,7 @@ class Trace:
 
     def length(self, quantity: Quantity, b: int) -> int:
         """Rows that a quantity has of sentence b."""
-        return {"s": self.src_lengths[b], "t": self.tgt_lengths[b], "": 1}[quantity.axis]
+        return int({"s": self.src_lengths[b], "t": self.tgt_lengths[b], "": 1}[quantity.axis])
 
     def value(self, id: str, b: int) -> np.ndarray:
         return self._array(self.table[id], "value", b)
@@ -275,7 +276,7 @@ class Trace:
         return [(int(self.orders["t"][k]), t) for t in range(int(self.tgt_lengths.max()))
                 for k in range(int((self.tgt_lengths > t).sum()))]
 
-    def over_the_source(self, call: Call, window: np.ndarray) -> np.ndarray:
+    def over_the_source(self, call: Call, window: np.ndarray) -> Array:
         """(n, 1, S) of what local attention has of the words of its window (n, 1, 2 D + 1)."""
         attention: Any = self.cache.decoder.attention
         side = "value" if call.phase == "forward" else "gradient"
@@ -312,7 +313,7 @@ class Sentence:
 
     def size(self, name: str, axis: int) -> int:
         weight = name in self.trace.model.params or "[" in name
-        return (self._weight(name) if weight else self.array(name)).shape[axis]
+        return int((self._weight(name) if weight else self.array(name)).shape[axis])
 
     def array(self, name: str) -> np.ndarray:
         """All rows of a quantity, or of its gradient if a d stands before it."""
@@ -322,7 +323,7 @@ class Sentence:
                                   self.trace.gradient(name.removeprefix("d"), self.b))
         return self._arrays[name]
 
-    def _weight(self, name: str) -> np.ndarray:
+    def _weight(self, name: str) -> Array:
         whole, _, direction = name.partition("[")
         array = self.trace.model.params[whole]
         return array[int(direction[:-1])] if direction else array
@@ -333,4 +334,4 @@ class Sentence:
         quantity = table.get(name) or table[name.removeprefix("d")]
         if row != -1 or not quantity.start:
             return 0.0
-        return self.array(quantity.start if name in table else f"d{quantity.start}")[0, column]
+        return float(self.array(quantity.start if name in table else f"d{quantity.start}")[0, column])
