@@ -27,6 +27,7 @@ from .trace import Trace
 FOLDER = Path(__file__).parent
 ARRAYS = 2_300_000  # bytes that the arrays of a page may take, before base64
 UNITS = 2  # of each LSTM, whose weights are in the page
+WHOLE = 6_000  # logits of which the page has all
 WORDS = 4  # the most probable words of each step, of which the page has the logits
 CHECKED = 200
 TOLERANCE = 1e-11  # of a derivative inside the step, relative to the array's rms
@@ -101,10 +102,10 @@ class Page:
             "id": quantity.id, "title": quantity.title, "group": quantity.group, "kind": quantity.kind or None,
             "axis": quantity.axis, "letters": list(quantity.letters), "columns": columns,
             "column_axis": quantity.column_axis, "units": kept, "start": quantity.start or None,
-            "reversed": quantity.reversed, "of": quantity.of or None, "first": quantity.first,
+            "chosen": self._chosen(quantity), "reversed": quantity.reversed, "of": quantity.of or None, "first": quantity.first,
             "value": None, "gradient": None, "read": []}
         if quantity.column_axis == "words":
-            entry["labels"] = [self.vocabulary[id] for id in kept or ()]
+            entry["labels"] = [self.vocabulary[id] for id in kept or range(columns)]
         for name in ("value", "gradient"):
             if side := getattr(quantity, name):
                 entry[name] = self._side(quantity, side, name, kept)
@@ -136,7 +137,8 @@ class Page:
     def _kept(self, quantity: Quantity) -> list[int] | None:
         """Which columns the page has; None: all."""
         if quantity.column_axis == "words":
-            return self._words_kept
+            words = sum(self.trace.length(quantity, b) for b in self.sentences) * quantity.columns
+            return None if words <= WHOLE else self._words_kept
         if self._share == 1 or quantity.column_axis == "s" or quantity.of:
             return None
         return sorted(self._units_of(quantity, max(UNITS, int(self._share * self.trace.model.config.hidden_size))))
@@ -300,8 +302,9 @@ class Page:
 
     def _is_computed(self, quantity: Quantity, side: Side) -> bool:
         """Whether the page has no arrays, since its formula gives them: a gate of its pre-activation, a row of x."""
-        return side is quantity.value and (quantity.id.startswith("gates") or quantity.id.startswith("row_")
-                                           and bool(side.formula))
+        if quantity.id.startswith("row_"):  # of its gradient the norms will do: x has the rest
+            return side is quantity.gradient or bool(side.formula)
+        return side is quantity.value and quantity.id.startswith("gates")
 
     def _is_kept(self, quantity: Quantity, side: Side, formula: str) -> bool:
         """Whether the page has the arrays of a path with this formula, and not its norms alone."""
@@ -350,7 +353,7 @@ class Page:
         factors = []
         for kind in (*self.trace.directions, "dec"):
             last = self.trace.model.config.layers - 1 or ""
-            for id, path, name in (("c", "next", "forget gate"), ("h", "recurrence", "Wh")):
+            for id, path, name in (("c", "next", "forget gate"), ("h", "recurrence", "recurrent weights")):
                 quantity = self.trace.table[f"{id}_{kind}{last}"]
                 values = [self._handed_on(quantity, path, b) for b in self.sentences]
                 factors.append({"name": f"d{quantity.id} by the {name}", "q": quantity.id, "values": values,
@@ -415,7 +418,7 @@ class Page:
                         for text in (side.formula, *side.paths.values()) if text]
             if quantity.column_axis == "s":
                 continue
-            units = self._words_kept if quantity.column_axis == "words" else self._chosen(quantity)
+            units = self._chosen(quantity)
             for reference in (reference for text in formulas for reference in references(text)):
                 for axis, index in enumerate(reference.indices):
                     if index[0] == (1, "j"):
@@ -427,6 +430,8 @@ class Page:
     def _chosen(self, quantity: Quantity) -> list[int]:
         if quantity.of:
             return self.units[quantity.kind]
+        if quantity.column_axis == "words":
+            return self._words_kept
         return [] if quantity.columns > self.trace.model.config.memory_size else self._units_of(quantity, UNITS)
 
     @cached_property

@@ -23,6 +23,7 @@ from .trace import Trace
 
 _FOLDERS = ("ops/", "models/")  # what a training step is made of
 _SAME = 1e-9  # a relative difference below is rounding
+_SEEN = 1e-6  # of a gradient: what is less shows nowhere
 CUTS = {
     "feeding": ("input feeding", "what the next step hands back to the output, or the context, that it was fed"),
     "next": ("dc through time", "what the next step hands back to the cell, by its forget gate"),
@@ -40,7 +41,7 @@ def cuts(trace: Trace) -> Iterator[dict[str, Any]]:
         done: list[Call] = []
         other = Trace(trace.model, trace.batch, trace.seed, paths=False, meddle=_cutting(id, done))
         if done:
-            yield {"name": id, "title": f"cut {name}", "origin": "", "story": f"Without {meaning}.", "diff": [],
+            yield {"name": id, "title": f"Cut {name}", "origin": "", "story": f"Without {meaning}.", "diff": [],
                    "file": f"scratchnmt/{done[0].site.file}", "line": done[0].site.line, "verdict": "", "caught": True,
                    **changes(trace, other)}
 
@@ -87,14 +88,14 @@ def bugs(trace: Trace) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
             if entry["loss_difference"] or entry["weights"]:
                 shown.append(entry)
                 continue
-            reason = "this model, or this batch, does not come by it"
+            reason = "this model, or this batch, does not come by it, or it changes no digit that is shown"
         hidden.append({"name": bug.name, "title": bug.title, "reason": reason})
     return shown, hidden
 
 
 def with_bug(trace: Trace, bug: Bug) -> dict[str, Any]:
     """What a bug changes in the step."""
-    entry: dict[str, Any] = {"name": bug.name, "title": bug.title, "origin": bug.origin, "story": bug.story,
+    entry: dict[str, Any] = {"name": bug.name, "title": bug.title, "origin": bug.origin, "story": bug.story.replace("`", ""),
              "file": f"scratchnmt/{bug.file}", "line": line_number(bug), "diff": diff(bug)}
     with patched(bug) as package, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -132,7 +133,7 @@ def changes(right: Trace, wrong: Trace) -> dict[str, Any]:
     for name, gradient in right.grads.items():
         norm, other = float(np.linalg.norm(gradient)), float(np.linalg.norm(wrong.grads[name]))
         difference = float(np.linalg.norm(wrong.grads[name] - gradient)) / (norm or 1)
-        if not difference <= _SAME:
+        if not difference <= _SEEN:
             weights.append([name, difference, norm, other])
     loss, before = float(np.real(wrong.loss)), float(np.real(right.loss))
     same = abs(loss - before) <= _SAME * abs(before)
