@@ -42,8 +42,8 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
         return
     path = Path(os.path.realpath(path))
     with _told(path), _beside(path) as new:
-        access = _access(path) or (like and _access(like))
-        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, access.mode & 0o777 | 0o200 if access else 0o666))
+        access = _access(path) or (like and _access(like))  # given at the end: until then it is of another group
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if access else 0o666))
         access = access or _access(new)  # a library may put a file of its own in its place
         try:
             yield new
@@ -51,6 +51,8 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
             _move(new, path)
         except BaseException:
             if salvage:
+                with suppress(OSError):  # it may be gone
+                    _give(new, access)
                 salvage(new)
             raise
         _keep_name(path)
@@ -96,7 +98,7 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path
         access = _access(folder)
         if access and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        new.mkdir(access.mode & 0o777 | 0o700 if access else 0o777, parents=True)
+        new.mkdir(0o700 if access else 0o777, parents=True)
         yield new
         _give(new, access)
         if not overwrite or not folder.exists():

@@ -60,6 +60,26 @@ def test_what_nobody_else_may_read_is_not_readable_while_it_is_written_either(tm
     assert not [found for found in modes if found & 0o077] and mode(path) == private
 
 
+def test_the_group_that_reads_a_file_in_the_end_is_its_own_and_no_other_meanwhile(tmp_path):
+    path, folder = tmp_path / "f", tmp_path / "folder"
+    path.touch()
+    path.chmod(0o640)
+    folder.mkdir(0o750)
+    with replace_file(path) as new, replace_folder(folder) as new_folder:  # both are of our group, whatever theirs is
+        found = [mode(new), mode(new_folder)]
+    assert found == [0o600, 0o700] and (mode(path), mode(folder)) == (0o640, 0o750)
+
+
+def test_what_is_salvaged_has_the_mode_of_what_it_would_have_replaced(tmp_path):
+    path = tmp_path / "f"
+    path.touch()
+    path.chmod(0o640)
+    modes = []
+    with pytest.raises(KeyboardInterrupt), replace_file(path, salvage=lambda new: modes.append(mode(new))):
+        raise KeyboardInterrupt
+    assert modes == [0o640]
+
+
 def test_tensors_that_nobody_else_may_read_are_not_readable_while_they_are_written(tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
     path = tmp_path / "t"
@@ -182,7 +202,7 @@ def test_what_replaces_a_folder_keeps_its_mode_and_is_no_more_open_while_it_is_w
     path.mkdir()
     path.chmod(0o2750)
     with replace_folder(path, overwrite=overwrite) as new:
-        assert mode(new) & 0o777 == 0o750
+        assert mode(new) & 0o777 == 0o700
         (new / "f").touch()
     assert mode(path) == 0o2750 and names(path) == ["f"]
 
