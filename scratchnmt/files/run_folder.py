@@ -105,13 +105,23 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def _check_place(self) -> None:
         """WriteError if another folder has taken the place of the one that is locked: it may be another run's."""
-        with suppress(FileNotFoundError):  # whoever writes says so
-            if self._place and not os.path.samestat(self._place, os.stat(self.path)):
-                raise WriteError(f"{self} cannot be written: the run's folder was moved, and this is another one")
+        if not self._is_in_place() and os.path.exists(self.path):  # else whoever writes says so
+            raise WriteError(f"{self} cannot be written: the run's folder was moved, and this is another one")
+
+    def _is_in_place(self) -> bool:
+        """Whether the folder that is locked, if any is, is still to be found under its name."""
+        try:
+            return self._place is None or os.path.samestat(self._place, os.stat(self.path))
+        except OSError:
+            return False
 
     def has(self, name: str) -> bool:
         """Whether one of the run's files is there."""
         return (self / name).exists()
+
+    def keeps(self, name: str) -> bool:
+        """The same, for an error's sentence: False also if the folder was moved, or may not be looked into any more."""
+        return self._is_in_place() and os.path.exists(self / name)
 
     def _check(self) -> None:
         here = [name for name in RUN_FILES if self.has(name)]
@@ -270,6 +280,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def add_not_finite(self, report: Mapping[str, Any]) -> None:
         """A line more in not-finite.jsonl; half a line that a killed process or a full disk has left stays alone."""
+        self._check_place()
         line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         try:
             with open_regular(self / NOT_FINITE, "ab+") as file:

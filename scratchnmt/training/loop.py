@@ -16,7 +16,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import isfinite
 from typing import Any
 
@@ -116,21 +117,27 @@ class Trainer:
         self.seconds_before, self.clock = state.seconds, time.perf_counter()
         self._begin()
         try:
-            with self.interrupts:
+            with self._told_what_is_kept(), self.interrupts:
                 try:
                     self.save()
                     reason = self._train()
                 except Interrupted:
                     reason, interrupted = "interrupted", True
                     self.save()
-        except WriteError as error:
-            raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
         finally:
             self.progress.close()
         if self.state.history:
             self.ranks.first_writes(self._draw_curves)
         return TrainingResult(reason=reason, interrupted=interrupted, folder=self.folder.path, step=state.step,
                               seconds=state.seconds, best=state.best)
+
+    @contextmanager
+    def _told_what_is_kept(self) -> Iterator[None]:
+        """Inside `with`, an error of a disk that cannot be written also says where the run stands."""
+        try:
+            yield
+        except WriteError as error:
+            raise WriteError(f"{error}: training stopped; {self.kept()}; when that is mended, resume it") from error
 
     def _begin(self) -> None:
         """Have the folder ready for what will be written."""
@@ -146,15 +153,16 @@ class Trainer:
     def _go_on(self) -> None:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
-        self.folder.sweep()
-        self.folder.forget_models(after=state.step)
-        self.folder.write_metrics(state.history)
-        if state.step == state.best_step and state.history:
-            self._write_best()
-        if state.step == state.validated_step and state.history:
-            self._keep_model()
-        self._say_if_the_rate_jumps()
-        self.folder.update_options(self.options.to_dict())
+        with self._told_what_is_kept():
+            self.folder.sweep()
+            self.folder.forget_models(after=state.step)
+            self.folder.write_metrics(state.history)
+            if state.step == state.best_step and state.history:
+                self._write_best()
+            if state.step == state.validated_step and state.history:
+                self._keep_model()
+            self._say_if_the_rate_jumps()
+            self.folder.update_options(self.options.to_dict())
 
     def _say_if_the_rate_jumps(self) -> None:
         step, decay = self.state.step, self.state.decay

@@ -154,7 +154,7 @@ class Saving:
     def __init__(self, folder: RunFolder, plan: Plan, params: Parameters, optimizer: Any,
                  average: optim.Average | None):
         self.folder, self.plan, self.params, self.optimizer, self.average = folder, plan, params, optimizer, average
-        self.saved_step: int | None = None  # by this process
+        self.saved_step: int | None = None  # of the state that it wrote or found
         self.best_step: int | None = None  # of the weights that it wrote or found
 
     def save(self, state: State) -> None:
@@ -190,7 +190,10 @@ class Saving:
         if self.average:
             self.average.flat[...] = asarray(average)
             self.average.updates = state.average_updates
-        self.best_step = state.best_step if state.best else None
+        if name == STATE:
+            self.saved_step = state.step
+            # a run killed just behind its save has not written the best model of that very step
+            self.best_step = state.best_step if state.best and state.best_step < state.step else None
         return state
 
     def load_best(self) -> bool:
@@ -204,12 +207,14 @@ class Saving:
 
     def kept(self) -> str:
         """What of the run is safe, for an error's sentence."""
-        if not self.folder.has(STATE):
+        if self.saved_step is None:
             return f"nothing was saved yet in {self.folder}"
-        step = "" if self.saved_step is None else f", of step {self.saved_step}"
-        kept = self.best_step is not None and self.folder.has(MODEL)
+        if not self.folder.keeps(STATE):
+            return (f"the last good state, of step {self.saved_step}, was saved in {self.folder}, and is not to be "
+                    "found there now")
+        kept = self.best_step is not None and self.folder.keeps(MODEL)
         best = f", the best model is that of step {self.best_step}" if kept else ""
-        return f"the last good state is kept in {self.folder}{step}{best}"
+        return f"the last good state is kept in {self.folder}, of step {self.saved_step}{best}"
 
     def _vectors(self) -> dict[str, Array]:
         vectors = {name: value for name, value in self.optimizer.state().items() if hasattr(value, "shape")}

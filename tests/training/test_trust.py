@@ -215,8 +215,57 @@ def test_what_is_said_to_be_kept_is_there(tmp_path):
     def vanish():
         (tmp_path / "training-state.safetensors").unlink()
 
-    with pytest.raises(NotFiniteError, match="nothing was saved yet in"), np.errstate(all="ignore"):
+    with pytest.raises(NotFiniteError, match="the last good state, of step 0, was saved in .* is not to be found there"
+                       ), np.errstate(all="ignore"):
         run(tmp_path, progress=At(1, vanish), learning_rate=1e30)
+
+
+@pytest.mark.parametrize("other", ["a run", "an empty folder", "nothing"])
+def test_what_lies_in_the_place_of_a_moved_folder_is_not_called_the_runs_state(tmp_path, other):
+    def move():
+        (tmp_path / "run").rename(tmp_path / "moved")
+        if other == "a run":
+            shutil.copytree(tmp_path / "other", tmp_path / "run")
+        elif other == "an empty folder":
+            (tmp_path / "run").mkdir()
+
+    run(tmp_path / "other", max_steps=1)
+    with pytest.raises(WriteError, match=rf"training stopped; the last good state, of step {PER_EPOCH}, was saved in "
+                       rf"{tmp_path}/run, and is not to be found there now"):
+        run(tmp_path / "run", progress=At(PER_EPOCH + 1, move))
+
+
+def test_a_step_that_is_not_finite_is_not_noted_in_a_folder_that_took_the_place_of_the_runs(tmp_path):
+    def move_and_spoil():
+        (tmp_path / "run").rename(tmp_path / "moved")
+        (tmp_path / "run").mkdir()
+        net.params.flat[...] = np.nan
+
+    net = model()
+    with pytest.raises(WriteError, match="the run's folder was moved, and this is another one: training stopped"):
+        train(net, tiny_run.data(), tiny_run.options(on_nonfinite="skip"), tmp_path / "run",
+              progress=At(2, move_and_spoil))
+    assert os.listdir(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ESTALE, errno.EIO], ids=errno.errorcode.get)
+def test_a_folder_that_cannot_be_looked_into_any_more_stops_the_run_with_its_state(tmp_path, monkeypatch, error):
+    def refuse(function):
+        original = getattr(os, function)
+
+        def refused(path, *rest, **more):
+            if not isinstance(path, int) and os.fspath(path).startswith(f"{tmp_path}/run"):
+                raise OSError(error, os.strerror(error), os.fspath(path))
+            return original(path, *rest, **more)
+
+        monkeypatch.setattr(os, function, refused)
+
+    at = At(PER_EPOCH + 1, lambda: [refuse(name) for name in ("stat", "open", "replace")])
+    with pytest.raises(WriteError, match=rf"cannot be written: {os.strerror(error)}.*: training stopped; the last good "
+                       rf"state, of step {PER_EPOCH}, was saved in {tmp_path}/run"):
+        run(tmp_path / "run", progress=at)
+    monkeypatch.undo()
+    run(tmp_path / "run", resume=True)
 
 
 def change_state(folder, change, name="training-state.safetensors"):
@@ -372,6 +421,19 @@ def test_a_full_disk_stops_the_run_with_the_last_state_intact(tmp_path, monkeypa
     assert not list((tmp_path / "run").glob(".*.tmp"))
     run(tmp_path / "run", resume=True, max_epochs=3)
     assert essence(tmp_path / "run") == essence(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_disk_that_is_still_full_at_the_resume_tells_what_is_kept(tmp_path, monkeypatch, killed):
+    if killed:  # the state of a best validation is saved, its model is not
+        monkeypatch.setattr(run_folder.RunFolder, "save_weights", lambda *_: kill())
+    with pytest.raises(Killed) if killed else contextlib.nullcontext():
+        run(tmp_path, max_epochs=1)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    with pytest.raises(WriteError, match="No space left: training stopped; the last good state is kept in "
+                       rf"{tmp_path}, of step {PER_EPOCH}; when that is mended, resume it"):
+        run(tmp_path, resume=True, max_epochs=2)
 
 
 def test_ctrl_c_on_a_full_disk_tells_what_is_kept(tmp_path, monkeypatch):
