@@ -27,7 +27,7 @@ import numpy as np
 
 from ..errors import InputError, printable, require
 from ..files.reading import Archive, archive, check_tensor_header, opened
-from .unpickle import LIMIT, REMEDY, Namespace, Storage, TensorView, unpickle
+from .unpickle import ANEW, LIMIT, REMEDY, Namespace, Storage, TensorView, unpickle
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -168,12 +168,15 @@ def _check_views(views: Mapping[str, TensorView], storages: Mapping[str, Storage
     """InputError if a tensor reaches outside its storage, or all together are much larger than what is stored."""
     for name, (storage, offset, shape, strides) in views.items():
         last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-        if (size := math.prod(shape)) and last >= storage.size or size > storage.size:
+        if (size := math.prod(shape)) and last >= storage.size:
             raise InputError(f"{path} is damaged: {printable(name)} reaches outside the numbers that it is made of")
+        if size > storage.size:
+            raise InputError(f"{path} holds {printable(name)}, of {size:,} numbers, as a view of {storage.size:,}, as "
+                             f"expand makes it: {ANEW.format(path, 'clone')}")
     viewed, stored = sum(math.prod(view.shape) for view in views.values()), sum(s.size for s in storages.values())
     if viewed > _MOST_VIEWS * stored:
         raise InputError(f"{path} holds {stored:,} numbers, and tensors of {viewed:,} that are all views of them: "
-                         f"expected at most {_MOST_VIEWS} times as many; {_CONVERT}")
+                         f"expected at most {_MOST_VIEWS} times as many; {ANEW.format(path, 'clone')}")
 
 
 def _look(views: Mapping[str, TensorView], data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

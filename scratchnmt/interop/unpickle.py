@@ -82,6 +82,9 @@ _CLASSES = ("Vocab", "VocabEntry", "Vocabulary")
 REMEDY = ("if the file is your own, run this where it was written and read weights.bin: import torch; "
           "saved = torch.load({!r}, map_location='cpu', weights_only=False); torch.save(saved['state_dict'], "
           "'weights.bin'); of a file that is a whole model save saved.state_dict() instead")
+ANEW = ("where it was written, run this and read weights.bin: import torch; saved = torch.load({!r}, "
+        "map_location='cpu'); state = saved.get('state_dict', saved); torch.save({{name: tensor.{}() for name, tensor "
+        "in state.items()}}, 'weights.bin')")  # of tensors, written so that they can be read
 
 
 def unpickle(file: BinaryIO, path: str) -> tuple[Any, dict[str, Storage]]:
@@ -185,6 +188,9 @@ class _Machine:
     def allowed(self, name: str) -> Any:
         if name.rpartition(".")[2] in _CLASSES:
             return _CLASS
+        if name == "torch.BFloat16Storage":
+            raise InputError(f"{self.path} holds numbers of bfloat16, which NumPy does not have: "
+                             f"{ANEW.format(self.path, 'float')}")
         if name not in _ALLOWED:
             raise InputError(f"{self.path} wants {printable(name)}, which weights do not need and which may run a "
                              f"program: refused; {REMEDY.format(self.path)}")

@@ -299,14 +299,14 @@ def test_what_would_fill_the_memory_or_overflow_the_stack(tmp_path, container):
 @CONTAINERS
 @pytest.mark.parametrize("change, message", [
     (dict(offset=1), "w reaches outside"), (dict(shape=(3, 3)), "w reaches outside"),
-    (dict(strides=(4, 1)), "w reaches outside"), (dict(strides=(0, 0), shape=(1 << 15, 1 << 15)), "w reaches outside"),
-    (dict(shape=(7,), strides=(0,)), "w reaches outside"),
+    (dict(strides=(4, 1)), "w reaches outside"), (dict(strides=(0, 0), shape=(1 << 15, 1 << 15)), "as a view of 6,"),
+    (dict(shape=(7,), strides=(0,)), "holds w, of 7 numbers, as a view of 6,"),
     (dict(offset=6, shape=(1,), strides=(1,)), "w reaches outside"),
     (dict(offset=-1), "damaged"), (dict(strides=(-3, 1)), "damaged"), (dict(shape=(-2, -3)), "damaged"),
     (dict(shape=(2, 3, 1)), "damaged"), (dict(shape=(1,) * 9, strides=(1,) * 9), "damaged"),
     (dict(size=7), "a storage of 7 numbers"), (dict(size=5), "w reaches outside"), (dict(size=-6), "damaged"),
     (dict(size=3, kind=b"DoubleStorage", shape=(7,), strides=(1,)), "w reaches outside|a storage of"),
-    (dict(kind=b"BFloat16Storage"), "wants torch.BFloat16Storage"),
+    (dict(kind=b"BFloat16Storage"), "numbers of bfloat16"),
     (dict(kind=b"LongStorage"), "of 8 bytes has|ends within a storage"), (dict(key="../../etc/passwd"), "damaged"),
     (dict(key="1"), "damaged"), (dict(view=b"(tt"), "damaged"),
 ], ids=str)
@@ -486,6 +486,23 @@ def test_the_remedy_of_a_refusal_works(tmp_path, monkeypatch, what):
     exec(lines)
     tensors, _ = read_state_dict(tmp_path / "weights.bin")
     assert list(tensors) == list(weights())
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("make, told", [
+    (lambda torch: {"w": torch.ones(2, 3).bfloat16()}, "holds numbers of bfloat16"),
+    (lambda torch: {"w": torch.ones(1).expand(2, 3)}, "holds w, of 6 numbers, as a view of 1"),
+    (lambda torch: dict.fromkeys("wabcdef", torch.ones(2, 3)), "that are all views of them")],
+    ids=["bfloat16", "expanded", "many views"])
+def test_whole_files_that_cannot_be_read_are_not_called_damaged_and_can_be_written_anew(
+        tmp_path, monkeypatch, make, told, wrapped):
+    tensors = make(pytest.importorskip("torch"))
+    message = refused(saved_by_torch(tmp_path, {"state_dict": tensors} if wrapped else tensors), told)
+    assert "damaged" not in message
+    monkeypatch.chdir(tmp_path)
+    exec(message[message.index("import torch") :])
+    read = read_state_dict(tmp_path / "weights.bin").tensors
+    assert list(read) == list(tensors) and np.array_equal(read["w"], np.ones((2, 3)))
 
 
 @CONTAINERS
