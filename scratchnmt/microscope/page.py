@@ -27,7 +27,7 @@ from .trace import Trace
 FOLDER = Path(__file__).parent
 ARRAYS = 2_300_000  # bytes that the arrays of a page may take, before base64
 UNITS = 2  # of each LSTM, whose weights are in the page
-WHOLE = 6_000  # logits of which the page has all
+WHOLE = 2_000  # logits of which the page has all
 WORDS = 4  # the most probable words of each step, of which the page has the logits
 CHECKED = 200
 TOLERANCE = 1e-11  # of a derivative inside the step, relative to the array's rms
@@ -102,8 +102,8 @@ class Page:
             "id": quantity.id, "title": quantity.title, "group": quantity.group, "kind": quantity.kind or None,
             "axis": quantity.axis, "letters": list(quantity.letters), "columns": columns,
             "column_axis": quantity.column_axis, "units": kept, "start": quantity.start or None,
-            "chosen": self._chosen(quantity), "reversed": quantity.reversed, "of": quantity.of or None, "first": quantity.first,
-            "value": None, "gradient": None, "read": []}
+            "chosen": self._chosen(quantity), "reversed": quantity.reversed, "of": quantity.of or None,
+            "first": quantity.first, "value": None, "gradient": None, "read": []}
         if quantity.column_axis == "words":
             entry["labels"] = [self.vocabulary[id] for id in kept or range(columns)]
         for name in ("value", "gradient"):

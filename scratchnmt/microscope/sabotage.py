@@ -95,8 +95,9 @@ def bugs(trace: Trace) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
 
 def with_bug(trace: Trace, bug: Bug) -> dict[str, Any]:
     """What a bug changes in the step."""
-    entry: dict[str, Any] = {"name": bug.name, "title": bug.title, "origin": bug.origin, "story": bug.story.replace("`", ""),
-             "file": f"scratchnmt/{bug.file}", "line": line_number(bug), "diff": diff(bug)}
+    entry: dict[str, Any] = {
+        "name": bug.name, "title": bug.title, "origin": bug.origin, "story": bug.story.replace("`", ""),
+        "file": f"scratchnmt/{bug.file}", "line": line_number(bug), "diff": diff(bug)}
     with patched(bug) as package, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
