@@ -25,10 +25,10 @@ from scratchnmt.optim import Adam, clip_global_norm  # noqa: E402
 STEPS, BATCH, UNITS = 900, 32, 48
 PAIR = "the sad girl does not see him .", "la fille triste ne le voit pas ."
 IMAGES = Path(__file__).parent / "images"
-PICTURES = {  # name -> address, width
-    "sentence": ("sentence/0", 1280), "gradient": ("flow/0", 1280), "number": ("number/dh_dec/0/3/{unit}", 1280),
-    "sources": ("sources/dh_enc/0/4", 1280), "step": ("step/120", 1280), "unit": ("unit/dec/0/{unit}", 1280),
-    "sabotage": ("sabotage/dc-overwritten", 1280)}
+PICTURES = {  # name -> address, height
+    "sentence": ("sentence/0", 760), "gradient": ("flow/0", 1100), "number": ("number/dh_dec/0/3/{unit}", 1640),
+    "sources": ("sources/dh_enc/0/4", 1080), "step": ("step/120", 800), "unit": ("unit/dec/0/{unit}", 1000),
+    "sabotage": ("sabotage/dc-overwritten", 1300)}
 
 
 def example() -> Microscope:
@@ -52,8 +52,8 @@ def take_pictures(page: Path, unit: int) -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        for name, (address, width) in PICTURES.items():
-            view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="light")
+        for name, (address, height) in PICTURES.items():
+            view = browser.new_page(viewport={"width": 1280, "height": height}, color_scheme="light")
             view.goto(f"{page.as_uri()}#{address.format(unit=unit)}")
             view.wait_for_selector("h2, h1")
             view.screenshot(path=IMAGES / f"microscope-{name}.png")

@@ -987,7 +987,7 @@ function cellFacts(cell) {
       check.ok ? "they agree" : "THEY DIFFER", ` (error ${show(check.error)})`],
     part.equation && ["equation", el("code", { class: "equation" }, part.equation),
       part.equation_of && [" in ", code(part.equation_of)]],
-    ["memory", part.bytes ? `${part.bytes.toLocaleString("en")} bytes in the cache of this sentence`
+    side === "value" && ["memory", part.bytes ? `${part.bytes.toLocaleString("en")} bytes in the cache of this sentence`
       : part.kept ? "kept in the cache" : "not kept in the cache"],
     part.paths?.length && ["paths",
       link(address("sources", `d${q.id}`, b, row), "where ", code(`d${q.id}[${row}]`), " comes from")],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .record import Call, Site, elements_of, owner_of
+from .record import Call, Site, Write, elements_of, owner_of
 from .trace import Trace
+
+FAR = 1 << 40  # the distance of a row that stands there at another time
 
 
 def operations(trace: Trace, place: Callable[[Site], dict[str, Any]], itemsize: int) -> dict[str, Any]:
@@ -27,9 +29,9 @@ def operations(trace: Trace, place: Callable[[Site], dict[str, Any]], itemsize: 
         key = (site["source"], site["line"], inner["source"], inner["line"])
         written = {write.name for write in call.writes}
         reads = [number for name, array in call.arrays() if name not in written
-                 for row in index.rows_of(call, id(owner_of(array)), elements_of(array))
+                 for row in index.read(call, array)
                  for number in _numbers(row, quantities)]
-        writes = [number for write in call.writes for row in index.rows_of(call, write.owner, write.elements)
+        writes = [number for write in call.writes for row in index.written(call, write)
                   for number in (*_numbers(row, quantities), int(write.added))]
         entries.append([ops.setdefault(call.op, len(ops)), sites.setdefault(key, len(sites)),
                         int(call.phase == "backward"), reads, writes, live[call.number]])
@@ -58,32 +60,64 @@ def _live(trace: Trace, itemsize: int) -> list[int]:
     return [int(size) for size in np.cumsum(change)[:-1]]
 
 
+class _Entry(NamedTuple):
+    call: int  # that has the row in one of its arguments
+    after: bool  # whether it has made it, or found it
+    row: list[Any]  # quantity, side, sentence, row
+
+
 class _RowIndex:
-    """Which row of which quantity a place in memory is."""
+    """Which row of which quantity a place in memory is: at another time it may be another one."""
 
     def __init__(self, trace: Trace):
-        self.starts: dict[int, dict[int, list[tuple[int, list[Any]]]]] = {}
+        self.starts: dict[int, dict[int, list[_Entry]]] = {}
         for quantity in trace.table.values():
             for name in ("value", "gradient"):
                 side = getattr(quantity, name)
-                if not side or not side.argument or side.derived and name == "value":
-                    continue
-                elements: dict[int, np.ndarray] = {}
-                for (b, r), row in trace.rows(quantity.id, name).items():
-                    array = trace.calls[row.call].arguments.get(row.argument)
-                    if isinstance(array, np.ndarray):
-                        if row.call not in elements:
-                            elements[row.call] = elements_of(array)
-                        start = int(elements[row.call][row.place].reshape(-1)[0])
-                        self.starts.setdefault(id(owner_of(array)), {}).setdefault(start, []).append(
-                            (row.call, [quantity.id, name, int(b), int(r)]))
+                if side and side.argument and not (side.derived and name == "value"):
+                    self._add(trace, quantity.id, name)
 
-    def rows_of(self, call: Call, owner: int, elements: np.ndarray) -> list[list[Any]]:
+    def _add(self, trace: Trace, id: str, side: str) -> None:
+        elements: dict[int, np.ndarray] = {}
+        for (b, r), row in trace.rows(id, side).items():
+            array = trace.calls[row.call].arguments.get(row.argument)
+            if isinstance(array, np.ndarray):
+                if row.call not in elements:
+                    elements[row.call] = elements_of(array)
+                start = int(elements[row.call][row.place].reshape(-1)[0])
+                starts = self.starts.setdefault(id_of(array), {})
+                starts.setdefault(start, []).append(_Entry(row.call, row.after, [id, side, int(b), int(r)]))
+
+    def read(self, call: Call, array: np.ndarray) -> list[list[Any]]:
+        """The rows in what a call reads: those that it finds, or that the last call before has made."""
+        def distance(entry: _Entry) -> int:
+            if entry.call == call.number and not entry.after:
+                return 0
+            return call.number - entry.call if entry.call < call.number and entry.after else FAR
+
+        return self._rows(id_of(array), elements_of(array), distance)
+
+    def written(self, call: Call, write: Write) -> list[list[Any]]:
+        """The rows in what a call writes: those that it makes, or that the next call finds."""
+        def distance(entry: _Entry) -> int:
+            if entry.call == call.number and entry.after:
+                return 0
+            return entry.call - call.number if entry.call > call.number and not entry.after else FAR
+
+        return self._rows(write.owner, write.elements, distance)
+
+    def _rows(self, owner: int, elements: np.ndarray, distance: Callable[[_Entry], int]) -> list[list[Any]]:
         starts = self.starts.get(owner)
         if not starts:
             return []
         found = np.intersect1d(elements.reshape(-1), np.fromiter(starts, int))
-        return [min(starts[start], key=lambda entry: abs(entry[0] - call.number))[1] for start in found.tolist()]
+        nearest = [min(starts[start], key=distance) for start in found.tolist()]
+        return [entry.row for entry in nearest if distance(entry) < FAR]
+
+
+def id_of(array: np.ndarray) -> int:
+    """Of the array that owns the memory."""
+    return id(owner_of(array))
 
 
 def _numbers(row: list[Any], quantities: list[str]) -> list[int]:

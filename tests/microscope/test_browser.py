@@ -262,8 +262,7 @@ def axe(page):
             if one["impact"] in ("serious", "critical")]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (400, "dark")])
 def test_accessible_and_no_wider_than_the_window(opened, width, scheme):
     pytest.importorskip("axe_core_python")
     page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True)

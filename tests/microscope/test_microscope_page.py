@@ -83,6 +83,20 @@ def test_the_page_of_every_configuration_has_its_numbers_code_and_checks(case):
     assert {(f"h_dec{last}", 0), (f"z_dec{last}", 1), (f"h_dec{last}", 1)} <= written
 
 
+def test_the_cell_before_receives_what_a_step_back_writes_into_the_same_memory():
+    model, trace = traced(MODELS[0].name)
+    calls, ids = page_of(model, trace).data(checks=0)["calls"], list(trace.table)
+    back = [call for call, recorded in zip(calls["list"], trace.calls, strict=True)
+            if recorded.op == "lstm_gates_backward" and recorded.site.file == "models/cells.py"]
+    rows = [{tuple(row[:4]) for row in zip(*[iter(call[k])] * size, strict=True)}
+            for call in back for k, size in ((3, 4), (4, 5))]
+    dc = ids.index("c_dec")
+    T = max(trace.tgt_lengths)
+    for t, reads, writes in zip(reversed(range(T)), rows[::2], rows[1::2], strict=True):
+        assert {row[3] for row in reads if row[:2] == (dc, 1)} == {t}
+        assert {row[3] for row in writes if row[:2] == (dc, 1)} == ({t - 1} if t else set())
+
+
 def test_norms_of_single_words_are_those_of_their_losses():
     model, trace = traced(MODELS[0].name)
     data = page_of(model, trace).data(checks=0)
