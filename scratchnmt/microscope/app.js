@@ -1078,10 +1078,12 @@ function unitsThatAreThere({ q, side, b, row }) {
 }
 
 function codeOf(q, side) {
-  const { made, called, read } = q[side], readers = [...(read ?? []), ...(side === "value" ? q.read ?? [] : [])];
+  const { made, called, read, paths } = q[side], readers = [...(read ?? []), ...(side === "value" ? q.read ?? [] : [])];
   return [
     section4("Code", made && sourceCode(made.source, made.line, "It is made by"),
-      called && sourceCode(called.source, called.line, "which is called by")),
+      called && sourceCode(called.source, called.line, "which is called by"),
+      (paths ?? []).filter((path) => path.source).map((path) =>
+        sourceCode(path.source, path.line, `What comes by ${path.label}, is added by`))),
     readers.length > 0 && section4("Who reads it on the way back",
       el("ul", null, readers.map((one) => el("li", null, one.what, ": ", sourceLine(one.source, one.line))))),
   ];
