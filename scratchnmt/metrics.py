@@ -137,12 +137,12 @@ def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence
         told = " and ".join(map(str, sorted(counts))) or "no"
         raise InputError(f"{len(hypotheses)} translations and {told} references: "
                          "expected as many of one as of the other, and at least one")
-    score = metric.corpus_score(list(hypotheses), _without_blank(references)).score
+    score = metric.corpus_score(list(hypotheses), without_blank(references)).score
     _forget(getattr(metric, "tokenizer", None))
     return Score(score, str(metric.get_signature()))
 
 
-def _without_blank(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+def without_blank(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
     """As sacreBLEU takes them: None where a sentence has a reference fewer than others."""
     rows = ([one if one.strip() or not any(map(str.strip, row)) else None for one in row]
             for row in zip(*references, strict=True))

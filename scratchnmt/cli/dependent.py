@@ -55,7 +55,7 @@ TRANSLATE = (
     Dependent("no_repeat_ngram", lambda v: v["max_length"] is None or v["no_repeat_ngram"] < v["max_length"],
               "must be below --max-length: a shorter translation has no room for the same n-gram twice"),
 )
-EVALUATE = TRANSLATE[-2:]
+EVALUATE = (*TRANSLATE[-2:], Dependent("language against", lambda v: v["paper"], "needs --paper"))
 GRADCHECK = (
     Dependent("arg wrt method json", lambda v: v["module"] is not None,
               "is for an op of your own: name its file by --module"),

@@ -39,6 +39,9 @@ cannot be compared by it.  Sources that are too long to be translated are croppe
 Of several references, line n of each file translates line n of the source; where one of them has none, its line
 is blank.
 
+--paper also prints the scores that papers give, which do not compare with each other: BLEU with case, without it, and
+of lower-cased Moses tokens (pip install sacremoses).  Intervals and p-values are sacreBLEU's, by bootstrap.
+
 examples:
   scratchnmt evaluate --model runs/en-de --src test.en --ref test.de
   scratchnmt evaluate --model runs/en-ja --src test.en --ref test.ja --tokenize ja-mecab
@@ -59,6 +62,12 @@ def add_arguments(parser: Parser) -> None:
     output.add_argument("--output", metavar="FILE", help="write the translations to this file")
     add_remove_bpe(output)
     add_option(output, "json", False, "print JSON instead of the table")
+    paper = parser.add_argument_group("scores as papers give them")
+    add_option(paper, "paper", False, "BLEU by several measures, and chrF, with intervals of 95 per cent")
+    add_option(paper, "language", "en", "language of the references, for the Moses tokenizer, such as de",
+               metavar="CODE")
+    add_option(paper, "against", None, "compare with the translations of these files: is the difference chance?",
+               nargs="+", metavar="FILE")
     add_computing(output)
 
 
@@ -97,13 +106,43 @@ def run(args: argparse.Namespace) -> int:
     if args.remove_bpe:
         references = [list(map(joiner(translator.tgt_vocab), lines)) for lines in references]
     unknown_src, unknown_ref = (reduce(Coverage.plus, sides).share for sides in zip(*covered, strict=True))
+    paper = _paper(args, translations, references) if args.paper else None
     scores = {**_scores(translations, references, args.tokenize), "perplexity": perplexity, "unknown_src": unknown_src,
               "unknown_ref": unknown_ref, "unknown_of": translator.tgt_vocab.UNIT, "beam_size": args.beam,
               "length_penalty": args.length_penalty, "min_length": args.min_length,
               "no_repeat_ngram_size": args.no_repeat_ngram, "replace_unknown": args.replace_unknown,
               "sentences": len(src), "seconds": round(seconds, 3), "sentences_per_second": round(len(src) / seconds, 1)}
-    print(json.dumps(scores) if args.json else _table(scores))
+    if args.json:
+        print(json.dumps(scores | ({} if paper is None else {"paper": _as_json(paper)})))
+    else:
+        print("\n".join([_table(scores), *([] if paper is None else ["", _paper_table(paper)])]))
     return 0
+
+
+def _paper(args: argparse.Namespace, translations: list[str], references: list[list[str]]) -> Any:
+    from ..data.text import check_parallel, read_lines
+    from ..paper_scores import paper_scores
+
+    systems = {"this model": translations}
+    for path in args.against or ():
+        systems[path] = read_lines(path)
+        check_parallel(args.src, len(translations), path, len(systems[path]))
+    return paper_scores(systems, *references, tokenize=args.tokenize, language=args.language)
+
+
+def _as_json(paper: Any) -> dict[str, Any]:
+    return {name: [score._asdict() for score in scores] for name, scores in paper.items()}
+
+
+def _paper_table(paper: Any) -> str:
+    """A block for each measure, a line for each system."""
+    lines, width = [], max(map(len, paper))
+    for of_measure in zip(*paper.values(), strict=True):
+        lines.append(f"{of_measure[0].measure}   {of_measure[0].signature}")
+        for name, score in zip(paper, of_measure, strict=True):
+            chance = "" if score.p is None else f"   p = {score.p:.3f}"
+            lines.append(f"  {name:<{width}} {score.score:6.2f}   {score.low:.2f} to {score.high:.2f}{chance}")
+    return "\n".join(lines)
 
 
 def _noted(lines: Iterable[str], kept: list[str]) -> Iterator[str]:

@@ -1,0 +1,77 @@
+"""The scores that papers give: which measure counts what, intervals, significance; and `evaluate --paper`."""
+
+import json
+
+import pytest
+
+from scratchnmt import NMT
+from scratchnmt.checkpoint import save_model
+from scratchnmt.data.vocab import WordVocabulary
+from scratchnmt.errors import InputError
+from scratchnmt.paper_scores import paper_scores
+
+pytest.importorskip("sacrebleu")
+pytest.importorskip("sacremoses", reason="sacremoses is not installed: pip install '.[paper]'")
+REFERENCES = ["Der Hund läuft , und die Katze schläft .", "Ein Mann steht auf der Leiter .", "Zwei Kinder spielen .",
+              "Eine Frau liest das Buch im Park ."] * 5
+NAMES = ["BLEU", "BLEU, lower-cased", "BLEU, lower-cased Moses tokens", "chrF"]
+
+
+def of(translations, *references, **options):
+    return {score.measure: score for score in paper_scores({"one": translations}, *references, **options)["one"]}
+
+
+def test_each_measure_counts_what_it_says():
+    lower = of([line.lower() for line in REFERENCES], REFERENCES, language="de")
+    assert list(lower) == NAMES
+    assert lower["BLEU"].score < 80 and lower["BLEU, lower-cased"].score == pytest.approx(100)
+    assert lower["BLEU, lower-cased Moses tokens"].score == pytest.approx(100)
+    assert "case:lc" in lower["BLEU, lower-cased"].signature
+    assert "lang:de" in lower["BLEU, lower-cased Moses tokens"].signature
+
+
+def test_moses_tokens_are_those_of_multi_bleu():
+    quoted = of(["Er sagt: \u201eJa\u201c & geht."] * 4, ['er sagt : " ja " & geht .'] * 4, language="de")
+    assert quoted["BLEU, lower-cased Moses tokens"].score == pytest.approx(100)
+    assert quoted["BLEU"].score < 60
+
+
+def test_a_score_lies_in_its_interval_and_the_first_system_has_no_p_value():
+    some = [line if n % 3 else "Ein Hund ." for n, line in enumerate(REFERENCES)]
+    worse = ["Ein Hund ." for _ in REFERENCES]
+    scores = paper_scores({"some": some, "same": list(some), "worse": worse}, REFERENCES, language="de")
+    for first, same, last in zip(*scores.values(), strict=True):
+        assert first.low <= first.score + 3 and first.score - 3 <= first.high and first.low < first.high
+        assert first.p is None and same.p == 1 and last.p < 0.05
+
+
+def test_several_references_and_a_script_without_spaces():
+    two = of(["b"] * 3, ["a", "", "b"], ["b", "b", "c"], language="de")
+    assert two["BLEU"].signature.startswith("nrefs:")
+    assert list(of(["\u72d7\u5728\u8dd1\u6b65\u3002"] * 3, ["\u72d7\u5728\u8dd1\u6b65\u3002"] * 3)) == [
+        "BLEU", "BLEU, lower-cased", "chrF"]
+
+
+def test_bad_input():
+    with pytest.raises(InputError, match="language is 'German', expected two letters"):
+        of(["a"], ["a"], language="German")
+    with pytest.raises(InputError, match="one has 2 translations"):
+        of(["a", "b"], ["a"])
+
+
+def test_evaluate_prints_them(call, tmp_path):
+    words = WordVocabulary("un chien dort le chat".split())
+    save_model(tmp_path / "model", NMT(len(words), len(words), 4, 4), words, words)
+    for name, lines in {"src": ["un chien", "le chat"] * 3, "ref": ["un chien dort", "le chat dort"] * 3,
+                        "other": ["un chien dort", "le chat"] * 3}.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    options = ["evaluate", "--model", tmp_path / "model", "--src", tmp_path / "src", "--ref", tmp_path / "ref",
+               "--paper", "--language", "fr"]
+    status, said, _ = call(*options, "--against", tmp_path / "other")
+    assert status == 0 and all(name in said for name in NAMES) and "lang:fr" in said and "p = " in said
+    status, said, _ = call(*options, "--json")
+    assert [score["measure"] for score in json.loads(said)["paper"]["this model"]] == NAMES
+    (tmp_path / "short").write_text("un chien\n")
+    assert call(*options, "--against", tmp_path / "short")[0] == 2
+    status, _, errors = call(*options[:7], "--language", "fr")
+    assert status == 2 and "--language needs --paper" in errors
