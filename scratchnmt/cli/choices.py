@@ -97,6 +97,7 @@ MODEL = {
     "dropout": Option(0.2, "dropout rate, on the attentional output and between layers. NMT(...) in Python has 0, so "
                       "that its loss is a function of the weights alone; training on real text wants some"),
     "embed_dropout": Option(0.0, "dropout rate on the embeddings"),
+    "word_dropout": Option(0.0, "rate at which whole words are dropped, on either side: their embedding becomes zero"),
     "tie_embeddings": Option(False, "share target embeddings and output weights (needs --embed-size equal to "
                              "--hidden-size)"),
     "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),

@@ -46,8 +46,8 @@ _PROJECTIONS = {"h_projection.weight": "init.Wh", "c_projection.weight": "init.W
 _CONVOLUTION = "post_embed_cnn"
 _NO_CONVOLUTION = " (the convolution of the assignment's Chinese edition, 2022 and later, is not in this model)"
 _COURSE = NMTConfig(1, 1, 1, 1)  # in all but what is free
-_FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "label_smoothing",
-         "init", "max_source", "window")
+_FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
+         "label_smoothing", "init", "max_source", "window")
 _VARIANTS: dict[str, tuple] = {"bidirectional": (False,), "score": ("dot",), "feed": ("context", "none")}  # same names
 _TELLING = (*_EMBEDDINGS.values(), "encoder.weight_hh_l0", "decoder.weight_ih", "decoder.weight_hh",
             "h_projection.weight")  # whose shapes tell the config

@@ -101,7 +101,8 @@ class _Table:
 
     def __init__(self, config: NMTConfig, dropout: bool):
         self.config, self.L = config, config.layers
-        self.dropout, self.embed_dropout = dropout and config.dropout > 0, dropout and config.embed_dropout > 0
+        self.dropout = dropout and config.dropout > 0
+        self.embed_dropout = dropout and config.embed_dropout + config.word_dropout > 0
         self.E, self.H, self.M, self.G = config.embed_size, config.hidden_size, config.memory_size, config.encoder_size
         self.directions = {"fwd": 0, "bwd": 1}
         if not config.bidirectional:
@@ -133,7 +134,7 @@ class _Table:
         of_table = found("embedding_backward", "models/nmt.py:backward", "dy", words)
         value, gradient = looked_up, of_table
         if self.embed_dropout:
-            value = left("dropout_forward", "models/nmt.py:_embed", "result.0", words)
+            value = left("dropout_forward", "models/nmt.py:_drop", "result.0", words)
             gradient = found("dropout_backward", "models/nmt.py:backward", "dy", words)
         axis, group, table = ("s", SOURCE, "embed.src") if side == "source" else ("t", DECODER, "embed.tgt")
         common = partial(Quantity, group=group, axis=axis, columns=self.E)

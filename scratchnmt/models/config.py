@@ -48,7 +48,8 @@ class NMTConfig:
     - readout: what the vocabulary is read from: the attentional "output", or the "state" of the last layer.
     - max_source: positions that score "location" knows; no source may have more tokens.
     - reverse_source: an encoder of one direction reads the source from its end (Sutskever et al. 2014).
-    - dropout: on the attentional output and between layers.  embed_dropout: on both embeddings.
+    - dropout: on the attentional output and between layers.  embed_dropout: on both embeddings, number by number.
+      word_dropout: on both embeddings, a whole word at once (Sennrich, Haddow & Birch 2016, WMT, section 2.4).
     """
 
     src_vocab_size: int
@@ -70,6 +71,7 @@ class NMTConfig:
     attention: str = "global"
     window: int = 10
     query: str = "state"
+    word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
@@ -79,7 +81,7 @@ class NMTConfig:
                 raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
             if value > (most := _MOST.get(name, value)):
                 raise InputError(f"{name} is {value}, expected at most {most}")
-        for name in ("dropout", "embed_dropout", "label_smoothing"):
+        for name in ("dropout", "embed_dropout", "word_dropout", "label_smoothing"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")

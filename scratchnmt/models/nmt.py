@@ -242,8 +242,15 @@ class NMT:
     def _embed(self, name: str, ids: Array, tokens: tuple[Array, Array] | None, rng: Any,
                caches: dict[str, tuple[EmbeddingCache, DropoutCache | None]]) -> Array:
         x, cache = self.kernels.embedding.embedding_forward(ids, self.params[name], tokens=tokens)
-        dropout = None
-        if rng is not None and self.config.embed_dropout:
-            x, dropout = self.kernels.dropout.dropout_forward(x, self.config.embed_dropout, rng=rng)
+        x, dropout = (x, None) if rng is None else self._drop(x, rng)
         caches[name] = cache, dropout
         return x
+
+    def _drop(self, x: Array, rng: Any) -> tuple[Array, DropoutCache | None]:
+        """Dropout of embeddings (T, B, E): of single numbers, of whole words, or of both."""
+        config, dropout = self.config, self.kernels.dropout
+        if not config.word_dropout:
+            return dropout.dropout_forward(x, config.embed_dropout, rng=rng) if config.embed_dropout else (x, None)
+        mask = dropout.dropout_mask(x.shape, config.embed_dropout, rng, x.real.dtype)
+        words = dropout.dropout_mask((*x.shape[:-1], 1), config.word_dropout, rng, x.real.dtype)
+        return dropout.dropout_forward(x, config.embed_dropout, mask=self.kernels.rows.multiply(mask, words))

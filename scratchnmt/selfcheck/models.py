@@ -103,6 +103,7 @@ MODELS: tuple[ModelCase, ...] = (
         "attention": "local-p", "window": 1, "query": "previous", "score": "concat"}),
     ModelCase("nmt, one direction", {"bidirectional": False}),
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
+    ModelCase("nmt, words dropped", {"word_dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, two layers, one direction, concat, context", {
         "layers": 2, "bidirectional": False, "score": "concat", "feed": "context", "dropout": 0.2}),
     ModelCase("nmt, context fed, state read", {"feed": "context", "readout": "state", "dropout": 0.3}),

@@ -103,7 +103,8 @@ def test_a_gradient_buffer_is_overwritten(case):
 def test_nll_is_without_dropout_and_smoothing(case, rng):
     model = case.model()
     without = NMT(11, 12, model.config.embed_size, 4, dtype="float64",
-                  **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "label_smoothing": 0.0})
+                  **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "word_dropout": 0.0,
+                     "label_smoothing": 0.0})
     nll = model.nll(*batch())
     assert isinstance(nll, float)
     assert nll == without.with_params(model.params).forward(*batch(), rng=rng)[0]
@@ -115,7 +116,8 @@ def test_weights_of_zero_choose_every_word_with_equal_probability():
     assert model.nll(*batch()) == pytest.approx(TGT_LENGTHS.sum() * np.log(12), rel=1e-14)
 
 
-@pytest.mark.parametrize("choice", [dict(dropout=0.5), dict(embed_dropout=0.5), dict(dropout=0.5, layers=2)])
+@pytest.mark.parametrize("choice", [dict(dropout=0.5), dict(embed_dropout=0.5), dict(dropout=0.5, layers=2),
+                                    dict(word_dropout=0.5)])
 def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
     model = NMT(11, 12, 5, 4, dtype="float64", **choice)
     plain = NMT(11, 12, 5, 4, dtype="float64", layers=choice.get("layers", 1)).with_params(model.params)
@@ -135,6 +137,20 @@ def test_dropout_falls_on_the_embeddings_between_layers_and_on_the_output(rng):
             assert all((mask is not None) == (where in on) for mask in masks)
         assert cache.encoder.layers[0].dropout is None and cache.decoder.rows.layers[0].mask is None
         assert (cache.decoder.rows.readout_rows.slope == 0).any() == ("output" in on)
+
+
+@pytest.mark.parametrize("embed_dropout", [0.0, 0.25])
+def test_a_dropped_word_is_dropped_as_a_whole(rng, embed_dropout):
+    model = NMT(11, 12, 400, 4, dtype="float64", word_dropout=0.5, embed_dropout=embed_dropout)
+    src = rng.integers(4, 11, (30, 6))
+    _, cache = model.forward(src, np.full(6, 30), np.vstack([np.ones((1, 6), int), rng.integers(4, 12, (29, 6)),
+                                                             np.full((1, 6), 2)]), rng=rng)
+    for _, dropout in cache.embeddings.values():
+        dropped = (dropout.mask == 0).mean(axis=-1)  # of each word
+        whole = dropped == 1
+        assert 0.35 < whole.mean() < 0.65
+        assert np.abs(dropped[~whole] - embed_dropout).max() < 0.15
+        np.testing.assert_allclose(np.unique(dropout.mask), [0, 2 / (1 - embed_dropout)], rtol=1e-6)
 
 
 def test_with_params_is_another_model_over_the_given_weights():
