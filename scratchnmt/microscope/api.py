@@ -111,7 +111,8 @@ class Microscope:
     @cached_property
     def page(self) -> Page:
         vocabulary = [self.tgt_vocab.token(id) for id in range(len(self.tgt_vocab))]
-        return Page(self.trace, self.words, vocabulary, self.title, self.made, self.translated, self.itemsize)
+        return Page(self.trace, self.words, vocabulary, self.title, self.made, self.translated, self.itemsize,
+                    self.cells)
 
     @cached_property
     def data(self) -> dict[str, Any]:
@@ -124,7 +125,7 @@ class Microscope:
             this, other = (Trace(one, self.trace.batch, self.trace.seed, paths=False, outputs=True)
                            for one in (self.trace.model, model))
             changes["compare"] = compared(this, other, (self.title, title))
-        return self.page.data(self.checks, self.cells, changes)
+        return self.page.data(self.checks, changes)
 
     def html(self) -> str:
         """The whole page: one file, which needs nothing else."""

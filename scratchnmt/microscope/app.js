@@ -88,6 +88,7 @@ const button = (label, onclick, attributes) => el("button", { type: "button", on
 
 const byId = new Map(data.quantities.map((q) => [q.id, q]));
 const changes = [...(data.bugs ?? []), ...(data.cuts ?? [])];
+const weightNames = new Set(Object.keys(data.weights ?? {}).map((name) => name.split("[")[0]));
 const decoded = new Map();  // base64 text -> its numbers
 
 function decode(text) {
@@ -782,9 +783,16 @@ function sentenceView([b]) {
     el("div", { class: "columns" },
       section("Target words and their losses", lossTable(b)),
       section("Attention", attention ? attentionMap(b) : note("This model has no attention."))),
+    isPadded(b) && note("This sentence is padded in its batch. Padding is no row of any array here: it is left out, ",
+      "not multiplied by zero."),
     state.loss !== null && alternatives(b, state.loss),
     data.serve && section("Ask the server", sentenceForm(b), weightForm()),
   ];
+}
+
+function isPadded(b) {
+  const longest = (side) => Math.max(...data.sentences.map((one) => one[side].length));
+  return ["src", "tgt"].some((side) => data.sentences[b][side].length < longest(side));
 }
 
 function lossTable(b) {
@@ -794,10 +802,10 @@ function lossTable(b) {
     go("sentence", b);
   });
   return [
-    table("Loss of each target word, in nats", ["word", "loss", "", "gradients of"], [
+    table("Loss of each target word, in nats", ["word", "loss", "", "show its gradient"], [
       ...losses.map((x, t) => [[`${t} `, word(tgt[t])], x, bar(x / most), choice(t, t, `word ${t}`)]),
       ["all words", loss, "", choice(null, "all", "all words")]]),
-    note("Choose the loss that gradients are of: that of all words, or of one. ",
+    note("Choose a loss: that of all words, or of one. The next views then show its gradients. ",
       chosen === "translated" ? "The target words are the model's own translation." : "The target words were given."),
   ];
 }
@@ -829,7 +837,7 @@ const FLOWS = ["h_dec", "c_dec", "o", "a", "h_enc", "h_fwd", "c_fwd", "h_bwd", "
 
 function flowView([b, names]) {
   b = sentenceNumber(b);
-  const ids = names === undefined ? FLOWS.filter((id) => id !== "a") : names.split(",").filter(Boolean);
+  const ids = names === undefined ? FLOWS.filter((id) => id !== "a" && id !== "h_enc") : names.split(",").filter(Boolean);
   for (const id of ids) if (!FLOWS.includes(id)) throw new BadAddress(`there is no gradient “${id}” to draw`);
   return [
     flowLead(b, ids),
@@ -839,14 +847,15 @@ function flowView([b, names]) {
     flowSection("t", "Decoder, step by step", b, ids),
     flowSection("s", "Encoder, word by word", b, ids),
     data.factors?.length > 0 && section("Factors of one step back",
-      note("How much of a gradient's norm one step back leaves: above 1 the gradient grows, below 1 it fades."),
+      note("How much of a gradient's norm one step back leaves: above 1 the gradient grows, below 1 it fades.",
+        state.loss !== null && " They are those of the loss of all words."),
       factorChart("t", "Decoder", b), factorChart("s", "Encoder", b)),
   ];
 }
 
 // Where of all gradients that are shown the norm falls furthest below its largest.
 function weakest(b, ids) {
-  const falls = ids.flatMap((id) => {
+  const falls = ids.filter((id) => /^[hc]_(dec|fwd|bwd)/.test(id)).flatMap((id) => {  // what steps hand on
     const q = byId.get(id), all = (gradientNorms(q, b) ?? []).map((norm, row) => ({ norm, row }));
     const norms = all.filter((one) => one.norm > 0).sort((x, y) => x.norm - y.norm);
     return norms.length ? [{ q, low: norms[0], high: norms[norms.length - 1] }] : [];
@@ -859,7 +868,17 @@ function flowLead(b, ids) {
   if (!found) return lead("Choose gradients: a line shows how large the gradient still is at each word.");
   const { q, low, high } = found;
   return lead("The signal is at its weakest in ", code(`d${q.id}`), ": at ", wordOfRow(q, b, low.row), " its norm is ",
-    number(low.norm), ", ", times(high.norm / low.norm), " smaller than at ", wordOfRow(q, b, high.row), ".");
+    number(low.norm), ", ", times(high.norm / low.norm), " smaller than at ", wordOfRow(q, b, high.row), ".",
+    leastHandedOn(b));
+}
+
+// The step back that leaves least of the decoder's cell.
+function leastHandedOn(b) {
+  const factor = data.factors?.find((one) => one.q === "c_dec"), { tgt } = data.sentences[b];
+  if (!factor || tgt.length < 2) return null;
+  const steps = factor.values[b].slice(0, -1), least = steps.indexOf(Math.min(...steps));
+  return [" Of one step back, the forget gates leave least of ", code("dc_dec"), " from ", quoted(tgt[least + 1]),
+    " to ", quoted(tgt[least]), ": ", number(steps[least]), " of its norm."];
 }
 
 const wordOfRow = (q, b, row) => [`${rowNoun(q)} ${row}, `, quoted(rowWords(q, b)[row])];
@@ -917,7 +936,12 @@ function factorChart(axis, title, b) {
   const words = rowWords(byId.get(factors[0].q), b);
   return [el("h4", null, title), legendOf(series, (k) => factors[k].sentence), lineChart({
     id: `factors-${axis}`, label: `${title}: factors of one step back`, series, words, height: 150,
-    describe: (line, k) => `${series[line].name}, ${k} “${words[k]}”: ${show(series[line].values[k])}`,
+    describe: (line, k) => {
+      const from = words[k + (byId.get(factors[line].q).reversed ? -1 : 1)];
+      return `${series[line].name}, from ${from === undefined ? "the end" : `“${from}”`} back to “${words[k]}”: ` +
+        show(series[line].values[k]);
+    },
+    open: (line, k) => go("sources", `d${factors[line].q}`, b, k),
   })];
 }
 
@@ -966,7 +990,9 @@ function numberLead(cell) {
 function numberControls({ q, side, b, row, column }) {
   const other = side === "value" ? "gradient" : "value", sides = [["value", "value"], ["gradient", "gradient"]];
   const there = data.quantities.filter((one) => hasNumbers(one, "value") || hasNumbers(one, "gradient"));
-  const open = (to) => go("number", nameOf(to, hasNumbers(to, side) ? side : other), b);
+  const keeps = (to) => to.axis === q.axis && to.column_axis === q.column_axis && keptColumns(to, b).includes(column);
+  const open = (to) =>
+    go("number", nameOf(to, hasNumbers(to, side) ? side : other), b, ...(keeps(to) ? [row, column] : []));
   return controls(
     select("quantity", "Quantity", quantityOptions(there), q.id, (id) => open(byId.get(id))),
     hasNumbers(q, other) && radios("side", "Side", sides, side, (to) => go("number", nameOf(q, to), b, row, column)),
@@ -1001,19 +1027,31 @@ const checkOf = ({ q, b, row, column }) =>
 function formulaOf(cell) {
   const { q, side, b, row, column } = cell, stored = sideNumber(cell, side);
   const summands = timed("formula", () => summandsOf(q, side, b, row, column)), scope = scopeAt(q, b, row, column);
-  if (!summands.length) return section4("Formula", note("None: it is looked up or copied, or nothing reaches it."));
+  if (!summands.length) return section4("Formula", noFormula(q, side));
   const values = timed("evaluation", () => summands.map((one) => summandValue(one, scope)));
   const total = values.reduce((sum, x) => sum + x, 0);
   const rows = summands.map(({ label, formula }, k) => [
     [label, label && formula && el("br"), formula && code(textOf(formula))],
     formula && code(textOf(formula, scope)), known(values[k])]);
   return section4("Formula",
-    table(`${cellName(q, side, row, column)} is the sum of`, ["formula", "with numbers", "value"],
+    table(`${cellName(q, side, row, column)} (${lettersOf(scope)}) is the sum of`, ["formula", "with numbers", "value"],
       [...rows, ["sum", "", known(total)], ["in the page", "", stored ?? "not in this page"]]),
     scope.missing.size ? missingNote(cell, scope.missing) : note(agreement(total, stored)),
     summands.flatMap(({ formula }) => (formula ? sumsOf(formula) : [])).map((term) => sumTable(term, scope)),
     data.serve && computeButton(cell));
 }
+
+// Some quantities are others side by side, or copies.
+function noFormula(q, side) {
+  const [, suffix] = q.id.match(/^z(_.*)/) ?? [], name = (id) => (side === "gradient" ? `d${id}` : id);
+  const parts = suffix ? [..."ifgo"].map((gate) => `z${gate}${suffix}`)
+    : q.id === "h_enc" ? ["h_fwd", "h_bwd"].filter((id) => byId.has(id)) : [];
+  if (!parts.length) return note("None: it is looked up or copied, or nothing reaches it.");
+  return note("It is ", listed(parts.map((id) => link(address("number", name(id), state.b), code(name(id))))),
+    " side by side: they have the formulas.");
+}
+
+const lettersOf = ({ letters }) => Object.entries(letters).map(([letter, value]) => `${letter} = ${value}`).join(", ");
 
 const section4 = (title, ...children) => [el("h4", null, title), children];
 
@@ -1127,9 +1165,10 @@ function sourcesView([name = `d${firstWithPaths().id}`, b, row]) {
       q.axis && select("row", "Word", wordOptions, row, (k) => go("sources", name, b, k)),
       sentenceSelect(b, (k) => go("sources", name, k))),
     state.loss !== null && note("Paths are known for the loss of all words. Of word ", state.loss, " alone, ",
-      "the norm of ", code(at), " is ", known(gradientNorms(q, b)?.[row]), "."),
+      "the norm of ", code(at), " is ", number(gradientNorms(q, b)?.[row]), "."),
     section(`The paths to ${at}`, pathTable(q, b, row),
-      note("A share is measured along the gradient itself: shares add up to 100 %, and one below 0 works against it. ",
+      note("A share is measured along the gradient itself: shares add up to 100 %, and one below 0 works against it; a ",
+        "part at right angles to it has a norm but no share. ",
         hasNumbers(q, side) && [link(address("number", name, b, row), "The numbers of ", code(at)), "."])),
     words.length > 1 && section("Every word", shareTable(q, b, row)),
     stepMaps(q, b, row),
@@ -1279,8 +1318,8 @@ const calls = data.calls?.list ?? [];
 
 // One operation.  The data names operations, places in the code and quantities by numbers.
 function callAt(n) {
-  const [op, site, backward, reads, writes] = calls[n], [source, line, inner, first] = data.calls.sites[site];
-  return { op: data.calls.ops[op], site, phase: backward ? "backward" : "forward", source, line, inner, first,
+  const [op, site, backward, reads, writes, , weight] = calls[n], [source, line, inner, first] = data.calls.sites[site];
+  return { op: data.calls.ops[op], weight, site, phase: backward ? "backward" : "forward", source, line, inner, first,
            reads: accesses(reads, 4), writes: accesses(writes, 5) };
 }
 
@@ -1292,11 +1331,13 @@ const accesses = (flat, size) => range(flat.length / size).map((k) => {
 
 function stepView([n]) {
   const at = integer(n, calls.length, 0, "operation");
-  const { op, site, phase, source, line, inner, first, reads, writes } = callAt(at);
+  const { op, weight, site, phase, source, line, inner, first, reads, writes } = callAt(at);
+  const made = writes[0] ?? reads[0], back = calls.findIndex((one) => one[2]);
   return [
-    lead(`Operation ${at} of ${calls.length - 1}, in the ${phase} pass: `, code(op), ", called by ",
-      code(data.sources?.[source]?.name ?? source), "."),
-    stepper(at, calls.findIndex((one, k) => k > at && one[1] === site)),
+    lead(`Operation ${at}, of 0 to ${calls.length - 1}, in the ${phase} pass: `, code(op), weight && [" with ", code(weight)],
+      ", called by ", code(data.sources?.[source]?.name ?? source),
+      made?.q.axis && [", for ", wordOfRow(made.q, made.b, made.row)], "."),
+    stepper(at, calls.findIndex((one, k) => k > at && one[1] === site), back),
     el("div", { class: "columns" },
       section("The code", sourceCode(source, line, "Called by"), sourceCode(inner, first, "The operation:")),
       section("The numbers", accessTable("It reads", reads), accessTable("It writes", writes))),
@@ -1305,13 +1346,13 @@ function stepView([n]) {
 }
 
 // Buttons, a slider and keys that go through the operations; `same` is the next one of the same line, or -1.
-function stepper(at, same) {
+function stepper(at, same, back) {
   const last = calls.length - 1, isFar = (to) => to < 0 || to > last || to === at;
   const keys = { n: at + 1, ArrowRight: at + 1, p: at - 1, ArrowLeft: at - 1, Home: 0, End: last };
   const step = (id, label, to) => button(label, () => go("step", to), { id: `step-${id}`, disabled: isFar(to) });
   function press(event) {
     const to = keys[event.key] ?? -1;
-    if (isFar(to) || event.target.type === "range" || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (isFar(to) || (event.target.type === "range" && event.key.length > 1) || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     go("step", to);
   }
@@ -1322,22 +1363,23 @@ function stepper(at, same) {
   const label = "Operations; n or right: the next, p or left: the one before";
   return el("div", { id: "stepper", role: "group", tabindex: 0, "aria-label": label, onkeydown: press },
     el("div", { class: "buttons" }, step("first", "First", 0), step("previous", "Previous", at - 1),
-      step("next", "Next", at + 1), step("last", "Last", last), step("same", "Next of this line", same)),
+      step("next", "Next", at + 1), step("last", "Last", last), step("back", "Backward pass", back),
+      step("same", "Same line, next time", same)),
     el("label", { class: "control" }, el("span", null, "Operation; keys: n and p, or the arrows"),
       el("input", { id: "slider", type: "range", min: 0, max: last, value: at, oninput: slide })));
 }
 
 // The rows that an operation touches, those of one quantity and sentence together.
 function accessTable(caption, touched) {
-  const there = touched.filter(({ q, side }) => hasNumbers(q, side));
-  const groups = [...grouped(there, ({ q, side, b }) => `${nameOf(q, side)} ${b}`).values()];
-  if (!groups.length) return note(`${caption} nothing that has a name in this page.`);
+  const groups = [...grouped(touched, ({ q, side, b }) => `${nameOf(q, side)} ${b}`).values()];
+  if (!groups.length) return note(`${caption} only weights, ids or arrays without a name here.`);
   return table(caption, ["rows", "", "numbers when the training step is done"], groups.map((members) => {
     const { q, side, b, added } = members[0], name = nameOf(q, side);
     const rows = [...new Set(members.map(({ row }) => row))].sort((x, y) => x - y);
     const label = code(name, q.axis && `[${intervals(rows)}]`);
-    return [[link(address("number", name, b, rows[0]), label), data.sentences.length > 1 && ` of sentence ${b}`],
-      added ? "added to" : "", strips(q, side, b, rows)];
+    const there = hasNumbers(q, side);
+    return [[there ? link(address("number", name, b, rows[0]), label) : label, data.sentences.length > 1 && ` of sentence ${b}`],
+      added ? "added to" : "", there ? strips(q, side, b, rows) : ""];
   }));
 }
 
@@ -1406,7 +1448,7 @@ function sabotageLead(change) {
       : ["the loss stays ", number(change.loss), ": it does not tell"];
   const wrong = change.weights.filter(([, difference]) => difference > 1e-6).length;
   return lead("With the change “", el("b", null, change.title), "” ", loss,
-    wrong > 0 && `. The gradients of ${count(wrong, "weight")} differ`, ".");
+    wrong > 0 && `. The gradients of ${wrong} of ${weightNames.size} weights differ`, ".");
 }
 
 function changeTable(caption, members, filter) {
@@ -1415,7 +1457,7 @@ function changeTable(caption, members, filter) {
   return table(caption, ["change", "", "loss", "gradient that changes most"], shown.map((one) => {
     const [weight, difference] = mostChanged(one)[0] ?? [];
     const loss = changesLoss(one) ? ["changes by ", number(one.loss_difference)] : "the same";
-    return [[one.title, el("br"), code(one.name)], changeSwitch(one), one.loss === null ? "an error" : loss,
+    return [[one.title, one.origin && [el("br"), code(one.name)]], changeSwitch(one), one.loss === null ? "an error" : loss,
       weight && [code(weight), `, by ${percent(difference)}`]];
   }));
 }
@@ -1448,8 +1490,9 @@ function clearest(change, b) {
   const those = FLOWS.filter((id) => change.norms?.[id]);
   const size = (norm) => Math.log(norm + 1e-30);
   const away = (id) => {
-    const right = byId.get(id).gradient.norms[b];
-    return Math.max(...change.norms[id][b].map((norm, row) => Math.abs(size(norm) - size(right[row]))));
+    const right = byId.get(id).gradient.norms;
+    return Math.max(...change.norms[id].flatMap((norms, k) =>
+      norms.map((norm, row) => (k === b ? 1 : 0.01) * Math.abs(size(norm) - size(right[k][row])))));
   };
   return those[largest(those.map(away))];
 }
@@ -1483,13 +1526,13 @@ function compareView([id, b]) {
   if (!chosen) throw new BadAddress(`“${id}” is not compared`);
   const options = quantityOptions(compared.map((one) => byId.get(one.id)));
   return [
-    lead("The losses of ", el("b", null, title), " and ", el("b", null, otherTitle), " are ", number(loss), " and ",
+    lead("Two models on the same sentences. The losses of ", el("b", null, title), " and ", el("b", null, otherTitle), " are ", number(loss), " and ",
       number(otherLoss), ", ", number(Math.abs(loss - otherLoss)), " apart; of the gradients, ", code(`d${first.id}`),
       " differs most, by ", number(first.gradient), "."),
     controls(select("compared", "Gradient", options, chosen.id, (to) => go("compare", to, b)),
       sentenceSelect(b, (k) => go("compare", chosen.id, k))),
-    chosen.of.norms && section(`Norms of d${chosen.id}`, comparedNorms(chosen, b)),
-    section("Quantities", table("Largest differences", ["quantity", "value", "gradient"], byGradient.map((one) =>
+    chosen.of.gradient_norms && section(`Norms of d${chosen.id}`, comparedNorms(chosen, b)),
+    section("Quantities", table("Largest difference of any number", ["quantity", "value", "gradient"], byGradient.map((one) =>
       [link(address("compare", one.id, b), code(one.id)), known(one.value), known(one.gradient)]))),
     section("Operations", comparedCalls()),
   ];
@@ -1497,15 +1540,20 @@ function compareView([id, b]) {
 
 function comparedNorms({ id, of }, b) {
   const { title, other_title: otherTitle } = data.compare;
-  const series = [{ name: title, id, style: 0, values: of.norms[b] },
-                  { name: otherTitle, id, style: 1, values: of.other_norms[b] }];
-  return [legendOf(series), normChart("compared-norms", `d${id} of both`, series, rowWords(byId.get(id), b), b)];
+  const series = [{ name: title, id, style: 0, values: of.gradient_norms[b] },
+                  { name: otherTitle, id, style: 1, values: of.other_gradient_norms[b] }];
+  const words = rowWords(byId.get(id), b), label = `d${id} of both: norms of gradients`;
+  return [legendOf(series), lineChart({
+    id: "compared-norms", label, series, words,
+    describe: (line, k) => `d${id}[${k}] “${words[k]}”, ${series[line].name}: ${show(series[line].values[k])}`,
+  })];
 }
 
 function comparedCalls() {
-  const ordered = [...data.compare.calls].sort((one, other) => other[4] - one[4]);
+  const isBackward = (call) => call[3] === "backward";  // forward first: its differences make those of the way back
+  const ordered = [...data.compare.calls].sort((one, other) => isBackward(one) - isBackward(other) || other[4] - one[4]);
   const row = ([op, source, line, phase, difference]) => [code(op), phase, sourceLine(source, line), difference];
-  return table("Largest differences of what operations return", ["operation", "pass", "line", "difference"],
+  return table("Largest difference of what operations write, as a share of the largest number in it, of the two models", ["operation", "pass", "line", "difference"],
     ordered.map(row));
 }
 
@@ -1585,14 +1633,14 @@ const views = {
   sentence: { title: "Sentence", build: sentenceView, there: true, first: () => [state.b] },
   flow: { title: "Where the gradient goes", build: flowView, there: FLOWS.length, first: () => [state.b] },
   number: { title: "Number", build: numberView, there: data.quantities.length,
-            first: () => state.cell ?? [firstQuantity(), state.b] },
+            first: () => (state.cell?.[1] === state.b ? state.cell : [firstQuantity(), state.b]) },
   sources: { title: "Sources", build: sourcesView, there: withPaths.length,
              first: () => [`d${firstWithPaths().id}`, state.b] },
   step: { title: "Step by step", build: stepView, there: calls.length, first: () => [0] },
   unit: { title: "Unit", build: unitView, there: layers.length, first: () => [layers[0], state.b] },
   sabotage: { title: "Sabotage", build: sabotageView, there: changes.length,
               first: () => [state.change?.name ?? "off"] },
-  compare: { title: "Two traces", build: compareView, there: compared.length, first: () => [] },
+  compare: { title: "Two models", build: compareView, there: compared.length, first: () => [] },
 };
 
 // A number in an address, which anybody may have written.
@@ -1652,17 +1700,23 @@ function content() {
 let current = null;  // the view that is shown
 
 // Builds the view anew.  The focus, and how far boxes are scrolled, stay where they were.
+const WHOLE_LOSS = ["number", "unit", "step", "sabotage", "compare"];  // views without gradients of single words
+let shownChange = null;
+
 function render() {
   const focused = document.activeElement?.id, boxes = [...main.querySelectorAll(".scroll[id]")];
   const scrolled = boxes.map((box) => [box.id, box.scrollLeft]).filter(([, left]) => left);
   const [view, nodes] = content(), { title } = views[view], heading = el("h2", { id: "view", tabindex: "-1" }, title);
+  const switched = state.change !== shownChange;
+  shownChange = state.change;
   main.replaceChildren(heading);
-  fill(main, null, [nodes]);
+  fill(main, null, [WHOLE_LOSS.includes(view) && state.loss !== null && note("Gradients here are those of the loss of ",
+    `all words, not of word ${state.loss} alone.`), nodes]);
   navigation(view);
-  banner();
+  banner(view);
   document.title = `${title} · ${data.title} · gradient microscope`;
   settleBoxes(new Map(scrolled));
-  if (current && current !== view) {
+  if (current && (current !== view || (view === "sabotage" && switched && state.change))) {
     scrollTo(0, 0);
     heading.focus();
   } else if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -1690,7 +1744,7 @@ function navigation(view) {
 }
 
 // Stays visible in all views while a change is on.
-function banner() {
+function banner(view) {
   const box = document.getElementById("banner");
   box.replaceChildren();
   if (!state.change) return;
@@ -1699,8 +1753,8 @@ function banner() {
     state.change = null;
     go(view, ...(view === "sabotage" ? ["off"] : parts));
   };
-  fill(box, null, [el("p", null, "Sabotage is on: ", el("b", null, state.change.title)),
-                   button("Off", off, { id: "off" })]);
+  fill(box, null, [el("p", null, "Sabotage is on: ", el("b", null, state.change.title),
+    !["flow", "sabotage"].includes(view) && ". The numbers of this view are without it."), button("Off", off, { id: "off" })]);
 }
 
 function about() {

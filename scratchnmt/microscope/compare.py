@@ -24,7 +24,7 @@ def other_model(model: NMT, what: Any) -> tuple[str, NMT]:
     if what == "untrained":
         choices = model.config.to_dict()
         sizes = [choices.pop(name) for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size")]
-        return "before any training", NMT(*sizes, dtype="float64", **choices)
+        return "the untrained model", NMT(*sizes, dtype="float64", **choices)
     if not isinstance(what, NMT):
         raise InputError(f"compare is {what!r}, expected a model, 'float32' or 'untrained'")
     if what.config != model.config:
@@ -65,10 +65,10 @@ def _lines(trace: Trace, other: Trace) -> list[list[Any]]:
 
 
 def _difference(a: Call, b: Call) -> float:
-    """Of what two calls have written, relative to the largest number in it."""
+    """Of what two calls have written, relative to the largest number in it, of both."""
     worst = 0.0
     for name, array in a.outputs.items():
-        size = float(np.abs(array).max()) if array.size else 0.0
+        size = max(float(np.abs(one).max()) for one in (array, b.outputs[name])) if array.size else 0.0
         if size:
             worst = max(worst, float(np.abs(array - b.outputs[name]).max()) / size)
     return worst

@@ -16,9 +16,9 @@ FAR = 1 << 40  # the distance of a row that stands there at another time
 def operations(trace: Trace, place: Callable[[Site], dict[str, Any]], itemsize: int) -> dict[str, Any]:
     """Every operation, with the rows of quantities that it reads and writes, and what is in memory then.
 
-    Numbers stand for what occurs often: a call is [operation, site, backward?, reads, writes, bytes in use], a site
-    [function, line, function of the operation, its line], and a row [quantity, gradient?, sentence, row], one
-    behind the other; of a write a fifth number tells whether it was added.
+    Numbers stand for what occurs often: a call is [operation, site, backward?, reads, writes, bytes in use, weight
+    that it multiplies by], a site [function, line, function of the operation, its line], and a row [quantity,
+    gradient?, sentence, row], one behind the other; of a write a fifth number tells whether it was added.
     """
     index, live, quantities = _RowIndex(trace), _live(trace, itemsize), list(trace.table)
     ops: dict[str, int] = {}
@@ -27,15 +27,20 @@ def operations(trace: Trace, place: Callable[[Site], dict[str, Any]], itemsize: 
     for call in trace.calls:
         site, inner = place(call.site), place(call.inner)
         key = (site["source"], site["line"], inner["source"], inner["line"])
-        written = {write.name for write in call.writes}
-        reads = [number for name, array in call.arrays() if name not in written
+        fresh = {write.name for write in call.writes if not _holds_input(call, write)}
+        reads = [number for name, array in call.arrays() if name not in fresh
                  for row in index.read(call, array)
                  for number in _numbers(row, quantities)]
         writes = [number for write in call.writes for row in index.written(call, write)
                   for number in (*_numbers(row, quantities), int(write.added))]
         entries.append([ops.setdefault(call.op, len(ops)), sites.setdefault(key, len(sites)),
-                        int(call.phase == "backward"), reads, writes, live[call.number]])
+                        int(call.phase == "backward"), reads, writes, live[call.number], call.weight])
     return {"ops": list(ops), "sites": [list(site) for site in sites], "list": entries}
+
+
+def _holds_input(call: Call, write: Write) -> bool:
+    """Whether an argument is read before it is written: z becomes the gates, logits their gradient."""
+    return call.op in ("lstm_gates_forward", "cross_entropy_in_place") and write.name == "z" or write.name == "dc_prev"
 
 
 def _live(trace: Trace, itemsize: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -54,14 +54,14 @@ class Page:
     """The data of one step; words: the texts of source and target of each sentence, vocabulary: of target ids."""
 
     def __init__(self, trace: Trace, words: Sequence[tuple[list[str], list[str]]], vocabulary: Sequence[str],
-                 title: str, made: str = "", translated: bool = False, itemsize: int = 4):
+                 title: str, made: str = "", translated: bool = False, itemsize: int = 4,
+                 named: Sequence[Cell] = ()):
         self.trace, self.words, self.vocabulary, self.title, self.made = trace, words, vocabulary, title, made
-        self.translated, self.itemsize = translated, itemsize
+        self.translated, self.itemsize, self.named = translated, itemsize, named
         self.sources: dict[str, dict[str, Any]] = {}
         self.sentences = range(len(words))
 
-    def data(self, checks: int = CHECKED, named: Sequence[Cell] = (), changes: Mapping[str, Any] | None = None
-             ) -> dict[str, Any]:
+    def data(self, checks: int = CHECKED, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What app.js reads; see the comments there."""
         trace, config = self.trace, self.trace.model.config
         quantities = [self._quantity(quantity) for quantity in trace.table.values()]
@@ -72,7 +72,7 @@ class Page:
                       "G": config.encoder_size, "V": config.tgt_vocab_size, "D": config.directions},
             "loss": float(np.real(trace.loss)), "sentences": [self._sentence(b) for b in self.sentences],
             "quantities": quantities, "units": self.units, "weights": self._weights(),
-            "checks": self._checks(checks, named), "check_tolerance": TOLERANCE, "factors": self._factors(),
+            "checks": self._checks(checks), "check_tolerance": TOLERANCE, "factors": self._factors(),
             "calls": operations(self.trace, self._source, self.itemsize), "bugs": [], "cuts": [],
             "hidden_bugs": [], "serve": None, "compare": None,
             **(changes or {})}
@@ -141,7 +141,9 @@ class Page:
             return None if words <= WHOLE else self._words_kept
         if self._share == 1 or quantity.column_axis == "s" or quantity.of:
             return None
-        return sorted(self._units_of(quantity, max(UNITS, int(self._share * self.trace.model.config.hidden_size))))
+        count = max(UNITS, int(self._share * self.trace.model.config.hidden_size))
+        kept = self._columns_of(quantity, lambda kind: self._largest(kind, count))
+        return sorted({*kept, *(cell.unit for cell in self.named if cell.id == quantity.id)})
 
     @cached_property
     def _words_kept(self) -> list[int]:
@@ -166,19 +168,17 @@ class Page:
         paths = [formula for side in sides for formula in side.paths.values() if self._is_kept(quantity, side, formula)]
         return 4 * int(rows) * quantity.columns * (len(sides) + len(paths))
 
-    def _units_of(self, quantity: Quantity, count: int) -> list[int]:
-        """Columns of a quantity: those of the units with the largest gradients, in all blocks of pre-activations."""
+    def _columns_of(self, quantity: Quantity, units: Callable[[str], Sequence[int]]) -> list[int]:
+        """The columns that belong to units of the LSTMs, fwd, bwd and dec: those of all blocks of pre-activations."""
         config = self.trace.model.config
-        if quantity.column_axis == "units" and quantity.columns == config.memory_size and not quantity.kind:
-            halves = [kind for kind in self.trace.directions]
-            return [unit + d * config.encoder_size for d, kind in enumerate(halves)
-                    for unit in self._largest(kind, count)]
+        if quantity.columns == config.memory_size and not quantity.kind:  # all directions side by side
+            return [unit + d * config.encoder_size for d, kind in enumerate(self.trace.directions)
+                    for unit in units(kind)]
         kind = quantity.kind or ("dec" if quantity.columns == config.hidden_size else "")
         if not kind:
-            return list(range(min(count, quantity.columns)))
-        units = self._largest(kind, count)
+            return list(range(min(len(units("dec")), quantity.columns)))
         block = config.hidden_size if kind == "dec" else config.encoder_size
-        return [unit + first for first in range(0, quantity.columns, block) for unit in units]
+        return [unit + first for first in range(0, quantity.columns, block) for unit in units(kind)]
 
     def _largest(self, kind: str, count: int) -> list[int]:
         """Units of an LSTM by |h dh|, the part of the loss that they hold, to first order."""
@@ -190,7 +190,14 @@ class Page:
     @cached_property
     def units(self) -> dict[str, list[int]]:
         """Those whose weights are in the page."""
-        return {kind: self._largest(kind, UNITS) for kind in (*self.trace.directions, "dec")}
+        units = {kind: self._largest(kind, UNITS) for kind in (*self.trace.directions, "dec")}
+        for cell in self.named:
+            quantity = self.trace.table[cell.id]
+            if quantity.kind:
+                block = self.trace.model.config.hidden_size if quantity.kind == "dec" else (
+                    self.trace.model.config.encoder_size)
+                units[quantity.kind] = list(dict.fromkeys([*units[quantity.kind], cell.unit % block]))
+        return units
 
     # code
 
@@ -432,18 +439,19 @@ class Page:
             return self.units[quantity.kind]
         if quantity.column_axis == "words":
             return self._words_kept
-        return [] if quantity.columns > self.trace.model.config.memory_size else self._units_of(quantity, UNITS)
+        return [] if quantity.columns > self.trace.model.config.memory_size else self._columns_of(
+            quantity, self.units.__getitem__)
 
     @cached_property
     def _constants(self) -> dict[str, int]:
         config = self.trace.model.config
         return {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size, "G": config.encoder_size}
 
-    def _checks(self, count: int, named: Sequence[Cell]) -> list[dict[str, Any]]:
+    def _checks(self, count: int) -> list[dict[str, Any]]:
         """Gradients of drawn and of named cells beside their complex-step derivatives."""
-        trace, rng, cells = self.trace, np.random.default_rng(0), list(named)
+        trace, rng, cells = self.trace, np.random.default_rng(0), list(self.named)
         ids = [id for id in trace.table if can_be_moved(trace, id)]
-        while len(cells) < count + len(named) and ids:
+        while len(cells) < count + len(self.named) and ids:
             id, b = ids[int(rng.integers(len(ids)))], int(rng.integers(len(self.words)))
             columns = self._kept(trace.table[id]) or range(trace.table[id].columns)
             cells.append(Cell(id, b, int(rng.integers(trace.length(trace.table[id], b))),

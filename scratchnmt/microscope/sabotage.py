@@ -88,7 +88,7 @@ def bugs(trace: Trace) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
             if entry["loss_difference"] or entry["weights"]:
                 shown.append(entry)
                 continue
-            reason = "this model, or this batch, does not come by it, or it changes no digit that is shown"
+            reason = "this step does not run these lines, or they change nothing in it"
         hidden.append({"name": bug.name, "title": bug.title, "reason": reason})
     return shown, hidden
 
