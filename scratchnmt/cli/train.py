@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
         folder = RunFolder(out, resume=resume, overwrite=overwrite)
         with ExitStack() as stack:
             ranks.on_first(lambda: stack.enter_context(folder))
-            ready = (prepare_resumed if resume else prepare)(folder, given, ranks)
+            with ranks.waiting():  # for the disks that text and folders are on
+                ready = (prepare_resumed if resume else prepare)(folder, given, ranks)
             if ranks.first:
                 print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
                 for doubt in ready.doubts:

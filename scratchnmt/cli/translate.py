@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -106,11 +107,13 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     from ..translate import Translator
     from . import doubts
 
-    shared = {**replacing(args), "long": long_lines(args, warns=ranks.first)}
+    with ranks.waiting():  # for a disk
+        shared = {**replacing(args), "long": long_lines(args, warns=ranks.first)}
     interactive = args.input == "-" and Stream(sys.stdin).isatty()
     # the first one reads and writes; the others have its lines, and nothing to write
     lines = ranks.on_first(lambda: stream_lines(args.input)) or ()
-    translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
+    with ranks.waiting():
+        translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
     if ranks.size > 1:
         models = getattr(translator.model, "models", [translator.model])
         ranks.check_alike({"the model": [crc32(to_device(model.params.flat, "cpu")) for model in models]})
@@ -126,7 +129,7 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
         for _ in results:
             pass
     else:
-        write_lines(args.output, ranks.passed_on(_format(results)))
+        ranks.passed_on(_format(results), partial(write_lines, args.output))
     if ranks.first:
         for doubt in doubts.of_side(translator.seen[0].coverage, translator.src_vocab,
                                     "the input" if args.input == "-" else args.input, translator.usual):

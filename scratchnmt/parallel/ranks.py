@@ -198,11 +198,23 @@ class Ranks:
         """Inside `with`, this rank may wait for input, a disk or other processes; nobody takes it for hung."""
         return self.watchdog.waiting() if self.watchdog else nullcontext()
 
-    def passed_on(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items; whoever is given one, to write it for example, may wait before asking for the next."""
-        for item in items:
-            with self.waiting():
-                yield item
+    def passed_on(self, items: Iterable[Any], take: Callable[[Iterator[Any]], None]) -> None:
+        """Have the items taken, to be written for example.
+
+        Whoever takes them may wait whenever no item is made: before the first, for a file to be opened, and after the
+        last, too.
+        """
+        with self.waiting():
+            take(self._made(items))
+
+    def _made(self, items: Iterable[Any]) -> Iterator[Any]:
+        items, end = iter(items), object()
+        while True:
+            with self.watchdog.working() if self.watchdog else nullcontext():
+                item = next(items, end)
+            if item is end:
+                return
+            yield item
 
     def begin(self) -> None:
         """From now on there is something to go on with, should a rank fall (see together.py)."""

@@ -54,6 +54,15 @@ class Watchdog:
         finally:
             self._count(-1)
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Inside `with`, within one of `waiting`, the rank may not wait."""
+        self._count(-1)
+        try:
+            yield
+        finally:
+            self._count(1)
+
     def _count(self, more: int) -> None:
         with self.lock:
             before, self.waits = self.waits, self.waits + more

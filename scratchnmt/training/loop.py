@@ -64,9 +64,10 @@ class Trainer:
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
                                      longest=model.config.longest, tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
-        before = folder.read() if folder.resume else None
-        self.options_before = TrainingOptions.from_dict(before.training) if before else options
-        self.state = self._resumed(before) if before else State()
+        with self.ranks.waiting():  # for a disk
+            before = folder.read() if folder.resume else None
+            self.options_before = TrainingOptions.from_dict(before.training) if before else options
+            self.state = self._resumed(before) if before else State()
         self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
         self.last_finite: Place | None = None  # the last step that was
@@ -101,8 +102,7 @@ class Trainer:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
         if not self.folder.has(STATE):  # killed before its first save
             return State()
-        with self.ranks.waiting():  # for a disk
-            state = self.saving.load()
+        state = self.saving.load()
         before = self.options_before
         if state.trials >= before.trials and state.best_step < state.validated_step == state.step and not state.misses:
             # earlier versions counted the last trial, after which they stopped, as if it had gone back

@@ -346,3 +346,40 @@ def test_what_ends_a_translation_is_said_once_and_nothing_is_written(folder, tmp
     assert not (tmp_path / "out").exists()
     options = ["--input", folder / "text", "--else", "--beam=3"]
     assert "beam is 5 on rank 0 and 3 on rank 1: all ranks need the same" in finished(tmp_path, 2, *model, *options)[2]
+
+
+SLOW = """
+import sys, time
+slow = {sys.argv[1]}
+def wait(event, args):
+    if event == "open" and str(args[0]).endswith(tuple(slow)):
+        slow.clear()
+        time.sleep(8)
+sys.addaudithook(wait)
+from scratchnmt.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@needs_mpi
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+def test_ranks_may_wait_before_they_begin_for_a_disk_or_for_whoever_opens_their_output(folder, tmp_path):
+    """Not every disk is waited for in a state that tells of it: one that is mounted by FUSE is not."""
+    (tmp_path / "valid").write_text("a b\n")
+    os.mkfifo(tmp_path / "output")
+    text, valid = folder / "text", tmp_path / "valid"
+    translate = ["translate", "--model", folder / "model", "--input", text]
+    train = ["train", "--train-src", text, "--train-tgt", text, "--valid-src", valid, "--valid-tgt", valid, "--vocab",
+             "word", "--hidden-size=4", "--embed-size=4", "--max-steps=1", "--valid-every=1", "--out", tmp_path / "run"]
+    process, *others = [start(tmp_path, 2, slow, *words, program=["-c", SLOW]) for slow, words in (
+        ("none", [*translate, "--output", tmp_path / "output"]), ("model.safetensors", translate), ("/valid", train))]
+    try:
+        errors = [one.communicate(timeout=60)[1] for one in others]
+        assert [one.returncode for one in others] == [0, 0], errors
+        assert process.poll() is None, process.communicate()
+        reader = subprocess.run(["cat", tmp_path / "output"], capture_output=True, timeout=60, check=True)
+        assert reader.stdout.count(b"\n") == len(LINES) and process.wait(60) == 0
+    finally:
+        for one in (process, *others):
+            one.kill()
+            one.communicate()
