@@ -86,13 +86,27 @@ def clip_global_norm(grads: Parameters, max_norm: float) -> float:
     return norm
 
 
-class SGD:
+class _Rated:
+    """Has a rate, which whoever trains may change: a float of Python, as it is saved, whatever number is given."""
+
+    __slots__ = ("_rate",)
+
+    @property
+    def learning_rate(self) -> float:
+        return self._rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._rate = _in_range("learning_rate", rate, 0.0, float("inf"))
+
+
+class SGD(_Rated):
     """w -= learning_rate * velocity, where velocity = momentum * velocity + gradient."""
 
-    __slots__ = ("learning_rate", "momentum", "params", "step_count", "velocity")
+    __slots__ = ("momentum", "params", "step_count", "velocity")
 
     def __init__(self, params: Parameters, learning_rate: float, momentum: float = 0.0):
-        self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
+        self.learning_rate = learning_rate
         self.momentum = _in_range("momentum", momentum, 0.0, 1.0)
         self.params = params
         self.step_count = 0
@@ -125,18 +139,18 @@ class SGD:
         _load(self, state, arrays)
 
 
-class Adam:
+class Adam(_Rated):
     """Adam with bias correction, equal to torch.optim.Adam up to rounding.
 
     eps_hat: add eps before v's correction instead of after it, which is what Kingma & Ba's section 2 calls the
     more efficient order, and what Keras does.
     """
 
-    __slots__ = ("learning_rate", "betas", "eps", "eps_hat", "params", "step_count", "m", "v")
+    __slots__ = ("betas", "eps", "eps_hat", "params", "step_count", "m", "v")
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3,
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, eps_hat: bool = False):
-        self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
+        self.learning_rate = learning_rate
         self.betas = (_in_range("betas[0]", betas[0], 0.0, 1.0), _in_range("betas[1]", betas[1], 0.0, 1.0))
         self.eps, self.eps_hat = _above_zero("eps", eps), eps_hat
         self.params = params
@@ -182,13 +196,13 @@ class Adam:
         _load(self, state, {"m": self.m, "v": self.v})
 
 
-class RMSprop:
+class RMSprop(_Rated):
     """w -= learning_rate * g / sqrt(v + eps), v = rho v + (1 - rho) g^2 (Hinton 2012, lecture 6e; eps as in Keras)."""
 
-    __slots__ = ("learning_rate", "rho", "eps", "params", "step_count", "v")
+    __slots__ = ("rho", "eps", "params", "step_count", "v")
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
-        self.learning_rate = _in_range("learning_rate", learning_rate, 0.0, float("inf"))
+        self.learning_rate = learning_rate
         self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _above_zero("eps", eps)
         self.params = params
         self.step_count = 0

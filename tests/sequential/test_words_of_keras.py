@@ -154,6 +154,24 @@ def test_the_learning_rate_has_one_name(optimizer):
         model.optimizer.lr = 0.1
 
 
+@pytest.mark.parametrize("ending", ["safetensors", "keras", "h5"])
+@pytest.mark.parametrize("rate", [np.float64(0.25), np.float32(0.25), np.array(0.25)])
+def test_a_rate_of_numpys_is_saved_as_a_number(data, tmp_path, rate, ending):
+    pytest.importorskip("safetensors" if ending == "safetensors" else "h5py")
+    model = small(optimizer="adam")
+    model.fit(*data, verbose=0)
+    model.optimizer.learning_rate = rate
+    model.save(tmp_path / f"a.{ending}")
+    assert sequential.load_model(tmp_path / f"a.{ending}").optimizer.learning_rate == 0.25
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
+def test_a_rate_that_cannot_be_saved_cannot_be_set(rate):
+    model = small(optimizer="adam")
+    with pytest.raises(InputError, match="learning_rate is .*, expected at least 0"):
+        model.optimizer.learning_rate = rate
+
+
 def test_a_layer_of_ones_own_keeps_what_it_is_made_with():
     class Scale(sequential.Layer):
         choices = ("factor",)
