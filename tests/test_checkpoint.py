@@ -269,6 +269,33 @@ def test_a_run_is_not_overwritten_by_accident(folder, model, tmp_path):
             pass
 
 
+def test_what_a_model_is_told_to_come_from_is_read_again_as_json_has_it(tmp_path, model):
+    data = {"bleu of epoch": {2: 20.5, 10: 31.0, 9: 30.5, "best": float("nan")}, "files": ("a", "b")}
+    checkpoint.save_model(tmp_path, model, SRC, TGT, data=data)
+    told = RunFolder(tmp_path).read().data
+    assert list(told["bleu of epoch"]) == ["2", "10", "9", "best"] and told["files"] == ["a", "b"]
+    assert checkpoint.load_model(tmp_path).model.config == model.config
+
+
+def nested(levels):
+    return [nested(levels - 1)] if levels else []
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"data": {"bleu": np.float32(31)}}, "config.json cannot hold .* float32 is not JSON serializable"),
+    ({"data": {"deep": nested(60)}}, "config.json could not be read again: .* deeper than 50 levels"),
+    ({"data": {"long": "x" * (1 << 20)}}, "config.json would be too long to be read again"),
+    ({"src_vocab": TGT}, "the source vocabulary has 8 tokens, the model was made for 7"),
+    ({"tgt_vocab": SRC}, "the target vocabulary has 7 tokens, the model was made for 8"),
+])
+def test_what_could_not_be_read_again_takes_no_models_place(folder, model, change, words):
+    before = checkpoint.load_model(folder).model
+    model.params.flat[...] = 0
+    with pytest.raises(InputError, match=words):
+        checkpoint.save_model(folder, **{"model": model, "src_vocab": SRC, "tgt_vocab": TGT, **change}, overwrite=True)
+    assert np.array_equal(checkpoint.load_model(folder).model.params.flat, before.params.flat)
+
+
 @pytest.mark.parametrize("name", run_folder.RUN_FILES)
 def test_a_file_that_a_run_would_replace_is_not_lost_by_accident(tmp_path, model, name):
     (tmp_path / name).write_text("mine")

@@ -146,7 +146,23 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def start(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
               training: Mapping[str, Any] | None = None, data: Mapping[str, Any] | None = None) -> None:
-        """Clear the folder of an earlier run's files and write the vocabularies, then config.json."""
+        """Clear the folder of an earlier run's files and write the vocabularies, then config.json.
+
+        InputError or WriteError, and nothing is cleared, for what could not be read again.
+        """
+        for side, vocabulary, size in (("source", src_vocab, model.config.src_vocab_size),
+                                       ("target", tgt_vocab, model.config.tgt_vocab_size)):
+            if len(vocabulary) != size:
+                raise InputError(f"the {side} vocabulary has {len(vocabulary):,} tokens, the model was made for "
+                                 f"{size:,}")
+        names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
+        if src_vocab is tgt_vocab:
+            names = dict.fromkeys(names, _vocabulary_name("joint", src_vocab))
+        content = self._readable({
+            "format": FORMAT, "version": VERSION, "model": model.config.to_dict(),
+            "dtype": str(model.params.flat.dtype), "vocabularies": names,
+            "checksums": {names["src"]: src_vocab.digest(), names["tgt"]: tgt_vocab.digest()},
+            "training": dict(training or {}), "data": dict(data or {})})
         self.sweep()
         try:
             for name in RUN_FILES:
@@ -155,19 +171,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
                 remove_folder(folder)
         except OSError as error:
             raise WriteError(f"{self} cannot be written: {error.strerror}") from error
-        names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
-        if src_vocab is tgt_vocab:
-            names = dict.fromkeys(names, _vocabulary_name("joint", src_vocab))
         src_vocab.save(self / names["src"])
         tgt_vocab.save(self / names["tgt"])
-        self._write_config({"format": FORMAT, "version": VERSION, "model": model.config.to_dict(),
-                            "dtype": str(model.params.flat.dtype), "vocabularies": names,
-                            "checksums": {name: _file_checksum(self / name) for name in names.values()},
-                            "training": dict(training or {}), "data": dict(data or {})})
+        self._write_config(content)
 
     def update_options(self, training: Mapping[str, Any]) -> None:
         """Write the training options that a resumed run goes on with into config.json."""
-        self._write_config({**self._read_config(), "training": dict(training)})
+        self._write_config(self._readable({**self._read_config(), "training": dict(training)}))
 
     def read(self) -> Run:
         """config.json and the vocabularies; InputError if something is missing, damaged or newer."""
@@ -290,12 +300,24 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         except (OSError, InputError) as error:
             raise WriteError(f"{self / NOT_FINITE} cannot be written: {sentence(error)}") from error
 
-    def _write_config(self, content: Mapping[str, Any]) -> None:
-        data = bytes_with_checksum(content)
-        if len(data) > _CONFIG_LIMIT:
-            raise WriteError(f"{self / CONFIG} would be too long to be read again: {len(data):,} bytes")
-        write_atomically(self / CONFIG, data)
-        self._known = dict(content)
+    def _readable(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of config.json as it will be read: keys that were numbers are text, which has another order.
+
+        WriteError if it could not be.
+        """
+        try:
+            read: dict[str, Any] = parse_json(json.dumps(content), self / CONFIG)
+        except TypeError as error:
+            raise WriteError(f"{self / CONFIG} cannot hold what is to be told there: {error}") from error
+        except InputError as error:
+            raise WriteError(f"{self / CONFIG} could not be read again: {error}") from error
+        if (size := len(bytes_with_checksum(read))) > _CONFIG_LIMIT:
+            raise WriteError(f"{self / CONFIG} would be too long to be read again: {size:,} bytes")
+        return read
+
+    def _write_config(self, content: dict[str, Any]) -> None:
+        write_atomically(self / CONFIG, bytes_with_checksum(content))
+        self._known = content
 
     def _read_config(self) -> dict[str, Any]:
         path = self / CONFIG
