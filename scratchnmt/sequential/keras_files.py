@@ -42,7 +42,7 @@ KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Drop
                                           core.Masking, core.RepeatVector, recurrent.LSTM, recurrent.Bidirectional,
                                           recurrent.TimeDistributed)}
 # what Keras says of a layer and we need not, because it has this value in all of ours
-ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "noise_shape": None}
+ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "time_major": False, "noise_shape": None}
 KEPT = ("activation", "recurrent_activation", "use_bias", "trainable")
 # what Keras says of an optimizer, a loss or a metric that is of no account while the rest of its choices are off
 IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "jit_compile", "is_legacy_optimizer",
@@ -220,8 +220,8 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
 
 def _check_backward_layer(config: Mapping[str, Any]) -> None:
     """InputError if a Bidirectional's second layer is another than the first, read backwards."""
-    first, *others = ({name: value for name, value in config[layer]["config"].items()
-                      if name in (*recurrent.LSTM.choices, *KEPT) and name != "go_backwards"}
+    first, *others = ({**ONLY, **{name: value for name, value in config[layer]["config"].items()
+                                  if name in (*recurrent.LSTM.choices, *KEPT, *ONLY) and name != "go_backwards"}}
                      for layer in ("layer", "backward_layer") if layer in config)
     if any(other != first for other in others):
         raise InputError(f"layer {config['name']!r} (Bidirectional) has two different layers, which there is not here")

@@ -259,11 +259,24 @@ def test_what_has_no_effect_here_is_told(tmp_path):
 
 @pytest.mark.parametrize("lstm, words", [({"recurrent_activation": "hard_sigmoid"}, "'hard_sigmoid' is not known"),
                                          ({"dropout": 0.5}, "dropout=0.5, which there is not here"),
+                                         ({"time_major": True}, "time_major=True, which there is not here"),
                                          ({"units": -1}, "units is -1"), ({"batch_input_shape": 3}, "damaged")])
 def test_what_there_is_not_here_is_refused_by_name(lstm, words, tmp_path):
     keras2(tmp_path / "old.h5", lstm=lstm)
     with pytest.raises(InputError, match=f"old.h5.*{words}"):
         ours.load_model(tmp_path / "old.h5")
+
+
+@pytest.mark.parametrize("option", [{"dropout": 0.5}, {"stateful": True}, {"units": 3}])
+def test_a_second_direction_that_is_another_layer_is_refused(option, tmp_path):
+    model = ours.Sequential([ours.Bidirectional(ours.LSTM(2), input_shape=(3, 4))])
+    model.save(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        told = json.loads(file.attrs["model_config"])
+        told["config"]["layers"][1]["config"]["backward_layer"]["config"] |= option
+        file.attrs["model_config"] = json.dumps(told)
+    with pytest.raises(InputError, match="two different layers, which there is not here"):
+        ours.load_model(tmp_path / "a.h5")
 
 
 def test_an_hdf5_file_is_known_by_its_first_bytes_whatever_its_name(rng, tmp_path, monkeypatch):
