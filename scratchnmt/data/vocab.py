@@ -50,6 +50,10 @@ class WordVocabulary:
         self._ids = {word: i for i, word in enumerate(self._tokens) if i > UNK}
         if len(set(self._tokens)) != len(self._tokens) or any(split_words(w) != [w] for w in self._ids):
             raise ArgumentError("words must be distinct, hold no space and differ from the special tokens")
+        try:
+            "".join(self._tokens).encode()
+        except UnicodeEncodeError as error:  # JSON can write half a character, as "\ud800"
+            raise ArgumentError(f"a word is no text: {error}") from error
 
     @classmethod
     def build(cls, lines: Iterable[str], size: int = 50000, min_count: int = 2) -> WordVocabulary:

@@ -280,6 +280,7 @@ def good_words(**changes):
         good_words(words=["a b"]),
         good_words(words=["<s>"]),
         good_words(words=["", "a"]),
+        good_words().replace(b'"a"', b'"a\\ud800"'),
         good_words(words=[1]),
         good_words(words=[]),
         good_words(words="ab"),
