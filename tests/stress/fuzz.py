@@ -100,13 +100,19 @@ def outcome(load, expected, name: str) -> int:
     return OTHER if name.startswith(SEALED) else NOT_SEALED
 
 
+def address_space() -> int:
+    """Bytes of addresses that this process has, used or not."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 def child(work) -> tuple[str, float, float]:
     """How a process that does `work` ended, its processor time in seconds, its memory in MB."""
     pid = os.fork()
     if pid == 0:
         gc.freeze()  # or each collection would go through all that this process has made before
         resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
-        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        limit = address_space() + (4 << 30)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         status = STRANGE
         try:
