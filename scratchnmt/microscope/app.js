@@ -1190,7 +1190,8 @@ function pathTable(q, b, row) {
   const caption = `Whole norm ${show(norms[b][row])}; the sum of the paths differs by ${show(residual)}, relative`;
   return table(caption, ["path", "norm", "share", "", "formula", "line"], paths.map((path, k) =>
     [[key(k), " ", path.label], path.norms[b][row], percent(path.shares[b][row]), bar(path.shares[b][row]),
-     path.formula && code(path.formula), sourceLine(path.source, path.line)]));
+     path.formula && code(path.formula),
+     [sourceLine(path.source, path.line), path.textbook && [el("br"), "in the textbook: ", code(path.textbook)]]]));
 }
 
 // Each function once, with the lines of all paths that come out of it.

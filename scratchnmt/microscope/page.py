@@ -19,7 +19,7 @@ import numpy as np
 from .formulas import references
 from .numeric import Cell, can_be_moved, derivatives
 from .operations import kept_arrays, operations
-from .quantities import Quantity, Side
+from .quantities import Quantity, Side, line_of_textbook
 from .record import Call, Site, elements_of, owner_of
 from .sources import comment_at, equation_at, function_at, line_that_makes
 from .trace import Trace
@@ -294,6 +294,7 @@ class Page:
             summands = [paths[id].array if id in paths else np.zeros_like(array)
                         for paths, array in zip(found, arrays, strict=True)]
             entry = {"id": id, "label": several[0].label, "formula": side.paths[id], "comment": "",
+                     "textbook": line_of_textbook(self.trace.model.config, quantity.id, id),
                      "norms": [norms(array) for array in summands],
                      "shares": [rounded((part * whole).sum(axis=1) / np.maximum((whole**2).sum(axis=1), 1e-300))
                                 for part, whole in zip(summands, arrays, strict=True)],

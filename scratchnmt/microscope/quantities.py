@@ -467,6 +467,38 @@ PATHS = {
 }
 
 
+# the textbook's line that adds what comes by a path
+TEXTBOOK = {
+    ("h_dec", "readout"): "dh_dec[t] += dh", ("h_dec", "query"): "dh_dec[t] += dscore[s] * keys[s]",
+    ("h_dec", "recurrence"): "dh_dec[t - 1] += dh_and_o[:H]",
+    ("c_dec", "state"): "dc += dtanh_c * (1 - cell.tanh_c**2)", ("c_dec", "next"): "dc_dec[t - 1] += dc",
+    ("o", "loss"): 'do[t] += params["vocab.W"] @ dlogits', ("o", "feeding"): "do[t - 1] += dh_and_o[H:]",
+    ("h_enc", "values"): "dh_enc[s] += weights[s] * da",
+    ("h_enc", "keys"): 'dh_enc[s] += params["attention.W"] @ dkeys[s]',
+    ("h_fwd", "recurrence"): "dh_fwd[s - 1] += dh", ("h_fwd", "first"): "dh_fwd[S - 1] += dh_last[:H]",
+    ("h_fwd", "values"): "dh_fwd[s] += dh_enc[s][:H]", ("h_fwd", "keys"): "dh_fwd[s] += dh_enc[s][:H]",
+    ("h_bwd", "recurrence"): "dh_bwd[s + 1] += dh", ("h_bwd", "first"): "dh_bwd[0] += dh_last[H:]",
+    ("h_bwd", "values"): "dh_bwd[s] += dh_enc[s][H:]", ("h_bwd", "keys"): "dh_bwd[s] += dh_enc[s][H:]",
+    ("c_fwd", "state"): "dc += dtanh_c * (1 - cell.tanh_c**2)", ("c_fwd", "next"): "dc_fwd[s - 1] += dc",
+    ("c_fwd", "first"): "dc_fwd[S - 1] += dc_last[:H]",
+    ("c_bwd", "state"): "dc += dtanh_c * (1 - cell.tanh_c**2)", ("c_bwd", "next"): "dc_bwd[s + 1] += dc",
+    ("c_bwd", "first"): "dc_bwd[0] += dc_last[H:]",
+    ("x", "input fwd"): 'grads["embed.src"][src[s]] += dx', ("x", "input bwd"): 'grads["embed.src"][src[s]] += dx',
+    ("y", "input dec"): 'grads["embed.tgt"][tgt[t]] += dy',
+    ("a", "readout"): 'da, dh = np.split(params["combine.W"] @ dp, [2 * H])',
+}
+_NOT_OF_THE_STRUCTURE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout",
+                         "word_dropout", "label_smoothing", "init", "tie_embeddings", "max_source", "window")
+
+
+def line_of_textbook(config: NMTConfig, id: str, path: str) -> str:
+    """The textbook's line for a path; none if the model is not the one that the textbook has."""
+    default = NMTConfig(config.src_vocab_size, config.tgt_vocab_size, config.embed_size, config.hidden_size)
+    same = all(value == getattr(default, name) for name, value in config.to_dict().items()
+               if name not in _NOT_OF_THE_STRUCTURE)
+    return TEXTBOOK.get((id, path), "") if same else ""
+
+
 def weight_without_layer(name: str) -> str:
     """"decoder.Wh" of "decoder.1.Wh"."""
     part, _, rest = name.partition(".")

@@ -1,6 +1,7 @@
 """What the page is made of: arrays, code, checks, bugs and cut paths, in every configuration; and bad input."""
 
 import base64
+import inspect
 import json
 import re
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 from test_recorded_step import BATCH, EVERY, SENTENCES, rms, traced
 
-from scratchnmt import NMT
+from scratchnmt import NMT, textbook
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.microscope import Batch, Microscope, Trace, sabotage
 from scratchnmt.microscope.page import Page, html
+from scratchnmt.microscope.quantities import line_of_textbook
 from scratchnmt.museum import BUGS
 from scratchnmt.selfcheck.models import MODELS
 
@@ -95,6 +97,16 @@ def test_the_cell_before_receives_what_a_step_back_writes_into_the_same_memory()
     for t, reads, writes in zip(reversed(range(T)), rows[::2], rows[1::2], strict=True):
         assert {row[3] for row in reads if row[:2] == (dc, 1)} == {t}
         assert {row[3] for row in writes if row[:2] == (dc, 1)} == ({t - 1} if t else set())
+
+
+def test_the_paths_of_the_default_model_have_their_lines_in_the_textbook():
+    model, trace = traced(MODELS[0].name)
+    text = inspect.getsource(textbook)
+    for quantity in trace.table.values():
+        for path in quantity.gradient.paths if quantity.gradient else ():
+            line = line_of_textbook(model.config, quantity.id, path)
+            assert line in text and (line or quantity.id.startswith(("row_", "h_init", "c_init"))), (quantity.id, path)
+    assert line_of_textbook(MODELS[3].model().config, "h_dec", "query") == ""
 
 
 def test_norms_of_single_words_are_those_of_their_losses():
