@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from ..arrays import to_device
 from ..data.batches import make_batch
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, expected_one_of, shown, whole_number
@@ -19,7 +16,7 @@ from ..files.atomic import write_atomically
 from ..models.nmt import NMT
 from ..translate import Translator
 from . import sabotage
-from .compare import compared, other_model
+from .compare import compared, in_float64, other_model
 from .numeric import Cell, can_be_moved
 from .page import CHECKED, Page, html
 from .trace import Batch, Trace
@@ -64,8 +61,7 @@ class Microscope:
                       for (source, _), ids in zip(pairs, tgt, strict=True)]
         batch = make_batch(src, tgt)
         self.itemsize = model.params.flat.itemsize
-        weights = {name: to_device(array, "cpu").astype(np.float64) for name, array in model.params.items()}
-        self.trace = Trace(model.with_params(weights), Batch(batch.src, batch.src_lengths, batch.tgt), seed)
+        self.trace = Trace(in_float64(model), Batch(batch.src, batch.src_lengths, batch.tgt), seed)
         self.cells = [self._cell(text) for text in check]
         self.other = None if compare is None else other_model(self.trace.model, compare)
 

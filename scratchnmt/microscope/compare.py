@@ -6,11 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_device
 from ..errors import InputError
 from ..models.nmt import NMT
+from ..ops.plain import PLAIN
 from .record import Call
 from .sources import function_at
 from .trace import Trace
+
+
+def in_float64(model: NMT) -> NMT:
+    """The same on the CPU, by the plain operations."""
+    other = model.with_params({name: to_device(array, "cpu").astype(np.float64)
+                               for name, array in model.params.items()})
+    other.kernels = PLAIN
+    return other
 
 
 def other_model(model: NMT, what: Any) -> tuple[str, NMT]:
@@ -31,7 +41,7 @@ def other_model(model: NMT, what: Any) -> tuple[str, NMT]:
         names = [name for name, value in model.config.to_dict().items() if what.config.to_dict()[name] != value]
         raise InputError(f"the model to compare with has another {', '.join(names)}: two steps are compared operation "
                          "by operation, which needs models of the same make")
-    return "another model", what.with_params({name: array.astype(np.float64) for name, array in what.params.items()})
+    return "another model", in_float64(what)
 
 
 def compared(trace: Trace, other: Trace, titles: tuple[str, str]) -> dict[str, Any]:

@@ -83,5 +83,5 @@ def _moved_losses(model: NMT, batch: Batch, moved: Iterable[tuple[int, Cell]], s
             call.arguments[argument][index].reshape(-1)[unit] += amount  # a view
 
     weights = {name: array.astype(complex) for name, array in model.params.items()}
-    trace = Trace(model.with_params(weights), batch, seed, meddle=move, paths=False, backward=False)
+    trace = Trace(model.with_params(weights), batch, seed, hook=move, paths=False, backward=False)
     return trace.sentence_losses()

@@ -87,16 +87,16 @@ class Call:
 
 
 Wanted = Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]  # op -> names to be copied before and after
-Meddle = Callable[[Call, bool], None]  # called before each call, and after it with True; it may change arrays
+Hook = Callable[[Call, bool], None]  # called before each call, and after it with True; it may change arrays
 
 
 class Recorder:
     """Runs a model's step and keeps what each operation did; float64, or complex for derivatives."""
 
-    def __init__(self, model: NMT, wanted: Wanted | None = None, *, meddle: Meddle | None = None, paths: bool = True,
+    def __init__(self, model: NMT, wanted: Wanted | None = None, *, hook: Hook | None = None, paths: bool = True,
                  outputs: bool = False):
         self.model = model.with_params(model.params)  # its backend is replaced, the caller's is not
-        self.wanted, self.meddle, self.keeps_paths, self.keeps_outputs = wanted or {}, meddle, paths, outputs
+        self.wanted, self.hook, self.keeps_paths, self.keeps_outputs = wanted or {}, hook, paths, outputs
         self.calls: list[Call] = []
         self.phase = "forward"
         self.weights = {name: _interval(array) for name, array in model.params.items()}
@@ -139,8 +139,8 @@ class Recorder:
     def _run(self, call: Call, function: Callable[..., Any], written: tuple[str, ...], args: Any, options: Any) -> Any:
         before, after = self.wanted.get(call.op, ((), ()))
         call.weight, call.first_row = self._weight(call)
-        if self.meddle:
-            self.meddle(call, False)
+        if self.hook:
+            self.hook(call, False)
         for name in before:
             self._keep(call, name, call.before)
         outputs: dict[str, np.ndarray] = {name: call.arguments[name] for name in written
@@ -150,8 +150,8 @@ class Recorder:
         new = dict(_results(result, call))
         outputs |= new
         call.arguments |= new
-        if self.meddle:
-            self.meddle(call, True)
+        if self.hook:
+            self.hook(call, True)
         for name, array in outputs.items():
             self._note(call, name, array)
         if self.keeps_outputs:

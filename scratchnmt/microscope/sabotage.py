@@ -18,7 +18,7 @@ from ..models.nmt import NMT
 from ..museum import BUGS, Bug, examine, patched
 from ..museum.patch import line_number, part
 from .quantities import PATHS, weight_without_layer
-from .record import Call, Meddle
+from .record import Call, Hook
 from .trace import Trace
 
 _FOLDERS = ("ops/", "models/")  # what a training step is made of
@@ -39,18 +39,18 @@ def cuts(trace: Trace) -> Iterator[dict[str, Any]]:
     """The step without each of CUTS that the model has."""
     for id, (name, meaning) in CUTS.items():
         done: list[Call] = []
-        other = Trace(trace.model, trace.batch, trace.seed, paths=False, meddle=_cutting(id, done))
+        other = Trace(trace.model, trace.batch, trace.seed, paths=False, hook=_cutting(id, done))
         if done:
             yield {"name": id, "title": f"Cut {name}", "origin": "", "story": f"Without {meaning}.", "diff": [],
                    "file": f"scratchnmt/{done[0].site.file}", "line": done[0].site.line, "verdict": "", "caught": True,
                    **changes(trace, other)}
 
 
-def _cutting(id: str, done: list[Call]) -> Meddle:
+def _cutting(id: str, done: list[Call]) -> Hook:
     """Takes back what the calls of a path have added; `done` is filled with them."""
     before: dict[int, np.ndarray] = {}
 
-    def meddle(call: Call, after: bool) -> None:
+    def hook(call: Call, after: bool) -> None:
         found = _cut_part(call, id) if call.phase == "backward" else None
         if found is None:
             return
@@ -60,7 +60,7 @@ def _cutting(id: str, done: list[Call]) -> Meddle:
         elif call.arguments.get("add") or call.op == "attention_step_backward":
             before[call.number] = found.copy()
 
-    return meddle
+    return hook
 
 
 def _cut_part(call: Call, id: str) -> Any:

@@ -18,7 +18,7 @@ from ..models.nmt import NMT
 from ..ops import local
 from ..parameters import Parameters
 from .quantities import Argument, Quantity, Side, name_of, quantities
-from .record import Call, GradientPath, Meddle, Recorder, Site, elements_of, owner_of
+from .record import Call, GradientPath, Hook, Recorder, Site, elements_of, owner_of
 
 _LOSS = GradientPath(Site("", "microscope", 0), "loss", "", "")
 
@@ -49,12 +49,12 @@ class Summands(NamedTuple):
 
 
 class Trace:
-    """A recorded step; float64 (or complex, with `meddle`, for derivatives).
+    """A recorded step; float64 (or complex, with `hook`, for derivatives).
 
     seed: of the masks of dropout; None: none.  backward=False: the forward pass alone.
     """
 
-    def __init__(self, model: NMT, batch: Batch, seed: int | None = None, *, meddle: Meddle | None = None,
+    def __init__(self, model: NMT, batch: Batch, seed: int | None = None, *, hook: Hook | None = None,
                  paths: bool = True, backward: bool = True, outputs: bool = False):
         self.model, self.batch, self.seed = model, batch, seed
         self.table = {quantity.id: quantity for quantity in quantities(model.config, seed is not None)}
@@ -62,7 +62,7 @@ class Trace:
         self.tgt_lengths = (batch.tgt[1:] != 0).sum(axis=0)
         self.orders = {side: np.argsort(-lengths, kind="stable")
                        for side, lengths in (("s", self.src_lengths), ("t", self.tgt_lengths))}
-        self.recorder = Recorder(model, self._wanted(), meddle=meddle, paths=paths, outputs=outputs)
+        self.recorder = Recorder(model, self._wanted(), hook=hook, paths=paths, outputs=outputs)
         rng = None if seed is None else np.random.default_rng(seed)
         self.loss, self.cache = self.recorder.forward(*batch, rng=rng)
         self._forward = len(self.recorder.calls), dict(self.recorder.ledgers)
