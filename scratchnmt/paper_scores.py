@@ -59,6 +59,11 @@ def paper_scores(systems: Mapping[str, Sequence[str]], *references: Sequence[str
     return scores
 
 
+def check_measures(references: Sequence[Sequence[str]], tokenize: str, language: str) -> None:
+    """InputError if one of the measures cannot be had: before an hour of translating, not after it."""
+    _measures(tokenizer_for(chain(*references), tokenize), language)
+
+
 def _measures(tokenize: str, language: str) -> list[_Measure]:
     sacrebleu = require("sacrebleu", extra="train")
 

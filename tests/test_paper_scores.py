@@ -71,6 +71,8 @@ def test_evaluate_prints_them(call, tmp_path):
     assert status == 0 and all(name in said for name in NAMES) and "lang:fr" in said and "p = " in said
     status, said, _ = call(*options, "--json")
     assert [score["measure"] for score in json.loads(said)["paper"]["this model"]] == NAMES
+    status, _, errors = call(*options[:-1], "german", "--model", tmp_path / "never looked at")
+    assert status == 2 and "language is 'german'" in errors
     (tmp_path / "short").write_text("un chien\n")
     assert call(*options, "--against", tmp_path / "short")[0] == 2
     status, _, errors = call(*options[:7], "--language", "fr")

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.encode import encode_parallel
     from ..data.text import check_is_no_table, check_parallel, read_lines
     from ..data.vocab import joiner
+    from ..paper_scores import check_measures
     from ..translate import Translator
     from . import doubts
     from .output import check_output, write_lines
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     for path, lines in zip((args.src, *args.ref), (src, *references), strict=True):
         check_is_no_table(path, lines)
         check_parallel(args.src, len(src), path, len(lines))
+    if args.paper:
+        check_measures(references, args.tokenize, args.language)
     translator, long = Translator.load(args.model, **computing(vars(args))), long_lines(args)
     vocabularies = translator.src_vocab, translator.tgt_vocab
     covered = [encode_parallel(src, lines, *vocabularies)[0].coverage for lines in references]
