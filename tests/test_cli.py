@@ -498,6 +498,7 @@ def test_evaluate_of_the_models_own_translations_is_perfect(call, trained, text,
 
 @pytest.fixture
 def tiny_demo(monkeypatch):
+    monkeypatch.setattr(demo, "_BUGS", "none")
     monkeypatch.setattr(demo, "_SIZES", {"train": 100, "valid": 10, "test": 60})
     small = {"embed_size": 8, "hidden_size": 8, "max_epochs": 1}
     monkeypatch.setattr(demo, "CHOICES", {**demo.CHOICES, **small})

@@ -29,6 +29,7 @@ CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 12
             "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "pool": 100,
             "max_epochs": 7, "patience": 0, "log_every": 1_000_000}
 _SIZES = {"train": 10_000, "valid": 300, "test": 500}
+_BUGS = "all"  # of the museum, on the page
 _MARK, _MARK_TEXT = "README.txt", "Everything in this folder was written by `scratchnmt demo`"
 # what the three sentences that are shown have in common
 _SHOWN = (r"^(?=.* 's )(?=.* (do|does) not ).{30,55}$", r"^.{,30} but (do|does) not \w+ (it|them) \.$",
@@ -188,7 +189,8 @@ def _look_inside(translator: Translator, corpus: ToyCorpus, folder: Path) -> Non
     _head("One training step, to be looked into")
     shown = _example_sentences(corpus.test.src)[0]
     pair = corpus.test.src[shown], corpus.test.tgt[shown]
-    microscope = Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, [pair], title=folder.name)
+    microscope = Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, [pair], title=folder.name,
+                            bugs=_BUGS)
     page = folder / "microscope.html"
     microscope.save(page)
     print(encodable(f"{page}: open it in a browser.  Every number of this step, its gradient, where that comes from,\n"
