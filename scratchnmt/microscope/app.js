@@ -772,6 +772,7 @@ const quantityOptions = (quantities) => quantities.map((q) => [q.id, `${q.id}: $
 /* ---------- The view of a sentence ---------- */
 
 const attention = byId.get("weights");
+const smoothing = Object.fromEntries(data.facts ?? []).label_smoothing ?? 0;
 
 function sentenceView([b]) {
   b = sentenceNumber(b);
@@ -806,7 +807,8 @@ function lossTable(b) {
       ...losses.map((x, t) => [[`${t} `, word(tgt[t])], x, bar(x / most), choice(t, t, `word ${t}`)]),
       ["all words", loss, "", choice(null, "all", "all words")]]),
     note("Choose a loss: that of all words, or of one. The next views then show its gradients. ",
-      chosen === "translated" ? "The target words are the model's own translation." : "The target words were given."),
+      chosen === "translated" ? "The target words are the model's own translation." : "The target words were given.",
+      smoothing > 0 && ` The losses are those of training, with a label smoothing of ${smoothing}.`),
   ];
 }
 
