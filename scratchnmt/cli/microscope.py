@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -62,15 +63,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.serve:
         check_output(args.out)
 
-    compare = args.compare
+    pairs, compare, translator = _pairs(args), args.compare, Translator.load(args.model)
     if compare not in (None, "float32", "untrained"):
         compare = Translator.load(compare).model
 
     def make(pairs: Sequence[tuple[str, str | None]], **options: Any) -> Microscope:
-        return Microscope.load(args.model, pairs, seed=args.seed, bugs=args.bugs, compare=compare,
-                               made=f"scratchnmt microscope --model {quoted(args.model)}", **options)
+        return Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, pairs, seed=args.seed,
+                          bugs=args.bugs, compare=compare, title=os.path.basename(os.path.abspath(args.model)),
+                          made=f"scratchnmt microscope --model {quoted(args.model)}", **options)
 
-    microscope = make(_pairs(args), checks=args.checks, check=args.check)
+    microscope = make(pairs, checks=args.checks, check=args.check)
     for line in microscope.unknown:
         warn(args, f"{line} has words that the vocabulary does not have; the page shows <unk>")
     if args.serve:

@@ -33,7 +33,7 @@ from ..data.vocab import SPECIALS, VOCABULARY_LIMIT, Vocabulary, WordVocabulary,
 from ..errors import InputError, listed, printable, shown
 from ..files.atomic import write_atomically
 from ..files.reading import parse_json, read_limited
-from ..models.config import NMTConfig
+from ..models.config import FREE, NMTConfig
 from ..models.nmt import NMT
 from ..parameters import Parameters
 
@@ -46,8 +46,6 @@ _PROJECTIONS = {"h_projection.weight": "init.Wh", "c_projection.weight": "init.W
 _CONVOLUTION = "post_embed_cnn"
 _NO_CONVOLUTION = " (the convolution of the assignment's Chinese edition, 2022 and later, is not in this model)"
 _COURSE = NMTConfig(1, 1, 1, 1)  # in all but what is free
-_FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
-         "label_smoothing", "init", "max_source", "window")
 _VARIANTS: dict[str, tuple] = {"bidirectional": (False,), "score": ("dot",), "feed": ("context", "none")}  # same names
 _TELLING = (*_EMBEDDINGS.values(), "encoder.weight_hh_l0", "decoder.weight_ih", "decoder.weight_hh",
             "h_projection.weight")  # whose shapes tell the config
@@ -124,7 +122,7 @@ def gradients_to_pytorch(grads: Mapping[str, Array], config: NMTConfig, *,
 def differences_from_cs224n(config: NMTConfig) -> dict[str, Any]:
     """The fields of a config that make it another model than the course's, sizes and training aside."""
     course = _COURSE.to_dict()
-    return {name: value for name, value in config.to_dict().items() if name not in _FREE and value != course[name]}
+    return {name: value for name, value in config.to_dict().items() if name not in FREE and value != course[name]}
 
 
 def _sum_of_biases(ih: np.ndarray, hh: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..models.nmt import NMT
 from ..ops.plain import PLAIN
 from .record import Call
 from .sources import function_at
-from .trace import Trace
+from .trace import Trace, rounded, row_norms
 
 
 def in_float64(model: NMT) -> NMT:
@@ -58,9 +58,9 @@ def _rows(trace: Trace, other: Trace, id: str) -> dict[str, Any]:
         if getattr(quantity, side) is None or quantity.of:
             continue
         pairs = [(getattr(trace, side)(id, b), getattr(other, side)(id, b)) for b in range(len(trace.src_lengths))]
-        entry[side] = [_short(np.abs(a - b).max(axis=1)) for a, b in pairs]
-        entry[f"{side}_norms"] = [_short(np.sqrt((a**2).sum(axis=1))) for a, _ in pairs]
-        entry[f"other_{side}_norms"] = [_short(np.sqrt((b**2).sum(axis=1))) for _, b in pairs]
+        entry[side] = [rounded(np.abs(a - b).max(axis=1), 6) for a, b in pairs]
+        entry[f"{side}_norms"] = [rounded(row_norms(a), 6) for a, _ in pairs]
+        entry[f"other_{side}_norms"] = [rounded(row_norms(b), 6) for _, b in pairs]
     return entry
 
 
@@ -82,7 +82,3 @@ def _difference(a: Call, b: Call) -> float:
         if size:
             worst = max(worst, float(np.abs(array - b.outputs[name]).max()) / size)
     return worst
-
-
-def _short(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]

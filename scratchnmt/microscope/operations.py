@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .record import Call, Site, Write, elements_of, owner_of
+from .record import Call, Site, Write, elements_of, id_of, owner_of
 from .trace import Trace
 
 FAR = 1 << 40  # the distance of a row that stands there at another time
@@ -48,7 +48,7 @@ def _live(trace: Trace, itemsize: int) -> list[int]:
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     sizes: dict[int, int] = {}
-    weights = {id(owner_of(array)) for array in (*trace.model.params.values(),
+    weights = {id_of(array) for array in (*trace.model.params.values(),
                                                  *(trace.grads or {}).values())}
     kept = kept_arrays(trace)
     for call in trace.calls:
@@ -120,11 +120,6 @@ class _RowIndex:
         return [entry.row for entry in nearest if distance(entry) < FAR]
 
 
-def id_of(array: np.ndarray) -> int:
-    """Of the array that owns the memory."""
-    return id(owner_of(array))
-
-
 def _numbers(row: list[Any], quantities: list[str]) -> list[int]:
     id, side, b, r = row
     return [quantities.index(id), int(side == "gradient"), b, r]
@@ -132,7 +127,7 @@ def _numbers(row: list[Any], quantities: list[str]) -> list[int]:
 
 def kept_arrays(trace: Trace) -> set[int]:
     """The arrays (their ids) that the forward pass keeps for the backward pass."""
-    return {id(owner_of(array)) for array in arrays_in(trace.cache, set())}
+    return {id_of(array) for array in arrays_in(trace.cache, set())}
 
 
 def arrays_in(value: Any, seen: set[int]) -> Iterator[np.ndarray]:

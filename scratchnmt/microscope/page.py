@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ..gradcheck.report import rms
 from .formulas import references
 from .numeric import Cell, can_be_moved, derivatives
 from .operations import kept_arrays, operations
 from .quantities import Quantity, Side, line_of_textbook
-from .record import Call, Site, elements_of, owner_of
-from .sources import comment_at, equation_at, function_at, line_that_makes
-from .trace import Trace
+from .record import Call, Site, elements_of, id_of
+from .sources import equation_at, function_at, line_that_makes
+from .trace import Trace, rounded, row_norms
 
 FOLDER = Path(__file__).parent
 ARRAYS = 2_300_000  # bytes that the arrays of a page may take, before base64
@@ -38,16 +39,7 @@ def encoded(array: np.ndarray) -> str:
 
 
 def norms(array: np.ndarray) -> list[float]:
-    return rounded(np.sqrt((array**2).sum(axis=1)))
-
-
-def rounded(values: Iterable[float]) -> list[float]:
-    """Numbers for people: seven digits."""
-    return [float(f"{value:.7g}") for value in values]
-
-
-def rms(array: np.ndarray) -> float:
-    return float(np.sqrt((array**2).mean())) if array.size else 0.0
+    return rounded(row_norms(array))
 
 
 class Page:
@@ -233,7 +225,7 @@ class Page:
         array = reader.arguments.get(name)
         if not isinstance(array, np.ndarray):
             return None
-        owner, first = id(owner_of(array)), elements_of(array)[place].reshape(-1)[0]
+        owner, first = id_of(array), elements_of(array)[place].reshape(-1)[0]
         for call in reversed(self.trace.calls[: reader.number]):
             for write in call.writes:
                 if write.owner == owner and (write.elements == first).any():
@@ -249,12 +241,12 @@ class Page:
         array = self.trace.calls[row.call].arguments.get(row.argument)
         if not isinstance(array, np.ndarray) or side.derived:
             return []
-        owner, elements = id(owner_of(array)), elements_of(array)[row.place].reshape(-1)
+        owner, elements = id_of(array), elements_of(array)[row.place].reshape(-1)
         lines: dict[Site, dict[str, Any]] = {}
         for call in self.trace.calls:
             if call.phase == "backward" and call.site not in lines:
                 written = {write.name for write in call.writes}
-                if any(id(owner_of(other)) == owner and np.isin(elements, elements_of(other)).any()
+                if any(id_of(other) == owner and np.isin(elements, elements_of(other)).any()
                        for name, other in call.arrays() if name not in written):
                     lines[call.site] = {**self._source(call.site), "what": call.op}
         return list(lines.values())
@@ -269,7 +261,7 @@ class Page:
         call = self.trace.calls[row.call]
         array = call.arguments.get(row.argument)
         then = (call.after if row.after else call.before)[row.argument]
-        kept = (isinstance(array, np.ndarray) and id(owner_of(array)) in self._cached
+        kept = (isinstance(array, np.ndarray) and id_of(array) in self._cached
                 and np.array_equal(array[row.place], then[row.place]))
         return {"bytes": int(arrays[0].size * self.itemsize) if kept else 0, "kept": bool(kept)}
 
@@ -293,7 +285,7 @@ class Page:
                 continue
             summands = [paths[id].array if id in paths else np.zeros_like(array)
                         for paths, array in zip(found, arrays, strict=True)]
-            entry = {"id": id, "label": several[0].label, "formula": side.paths[id], "comment": "",
+            entry = {"id": id, "label": several[0].label, "formula": side.paths[id],
                      "textbook": line_of_textbook(self.trace.model.config, quantity.id, id),
                      "norms": [norms(array) for array in summands],
                      "shares": [rounded((part * whole).sum(axis=1) / np.maximum((whole**2).sum(axis=1), 1e-300))
@@ -304,7 +296,7 @@ class Page:
             path = several[0].path
             site = path.site if path else self._inside(quantity)
             if site.file:
-                entry |= self._source(site) | {"comment": comment_at(site)}
+                entry |= self._source(site)
             entries.append(entry)
         return {"paths": entries, "residual": residual}
 
@@ -344,7 +336,7 @@ class Page:
                 factor, vectors = self.trace.gradient("score", b), self._queries(b)
                 if config.score == "general":
                     vectors = vectors @ self.trace.model.params["attention.W"].T
-            size = np.sqrt((vectors[:, columns] ** 2).sum(axis=1))
+            size = row_norms(vectors[:, columns])
             steps.append(encoded(np.abs(factor.T) * size))
         return steps
 
@@ -369,9 +361,9 @@ class Page:
         return factors
 
     def _handed_on(self, quantity: Quantity, path: str, b: int) -> list[float]:
-        whole = np.sqrt((self.trace.gradient(quantity.id, b) ** 2).sum(axis=1))
+        whole = row_norms(self.trace.gradient(quantity.id, b))
         part = self.trace.paths(quantity.id, b).get(path)
-        handed = np.sqrt((part.array**2).sum(axis=1)) if part else np.zeros(len(whole))
+        handed = row_norms(part.array) if part else np.zeros(len(whole))
         after = np.roll(whole, 1 if quantity.reversed else -1)
         return rounded(np.divide(handed, after, out=np.zeros(len(whole)), where=after > 0))
 
@@ -388,7 +380,7 @@ class Page:
             for t in range(trace.tgt_lengths[b]):
                 trace.backward(word=(b, t))
                 for id in ids:
-                    rows[id].append(np.sqrt((trace.gradient(id, b) ** 2).sum(axis=1)))
+                    rows[id].append(row_norms(trace.gradient(id, b)))
             for id in ids:
                 found[id].append(np.array(rows[id]))
         trace.recorder.keeps_paths = True

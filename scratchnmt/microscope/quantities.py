@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
-from ..models.config import NMTConfig, layer_name
+from ..models.config import FREE, NMTConfig, layer_name
 from .record import Call, GradientPath
 
 GATES = "ifgo"
@@ -487,15 +487,13 @@ TEXTBOOK = {
     ("y", "input dec"): 'grads["embed.tgt"][tgt[t]] += dy',
     ("a", "readout"): 'da, dh = np.split(params["combine.W"] @ dp, [2 * H])',
 }
-_NOT_OF_THE_STRUCTURE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout",
-                         "word_dropout", "label_smoothing", "init", "tie_embeddings", "max_source", "window")
 
 
 def line_of_textbook(config: NMTConfig, id: str, path: str) -> str:
     """The textbook's line for a path; none if the model is not the one that the textbook has."""
     default = NMTConfig(config.src_vocab_size, config.tgt_vocab_size, config.embed_size, config.hidden_size)
     same = all(value == getattr(default, name) for name, value in config.to_dict().items()
-               if name not in _NOT_OF_THE_STRUCTURE)
+               if name not in (*FREE, "tie_embeddings"))
     return TEXTBOOK.get((id, path), "") if same else ""
 
 

@@ -212,12 +212,12 @@ class Recorder:
     def _summands(self, call: Call, write: Write, found: np.ndarray | None, array: np.ndarray) -> Paths:
         """What the call has added to the elements, path by path: those of what it copies, or its own."""
         x, factor = _copied(call)
-        if x is not None and id(owner_of(x)) in self.ledgers:
+        if x is not None and id_of(x) in self.ledgers:
             at, part = elements_of(x), _part(call, x)
             if call.op == "take":
                 at = at[call.arguments["index"]]
             return {path._replace(part=part or path.part): flat[at] * factor
-                    for path, flat in self.ledgers[id(owner_of(x))].items() if flat[at].any()}
+                    for path, flat in self.ledgers[id_of(x)].items() if flat[at].any()}
         own = self._written(call, write.name, array)
         if write.added and found is not None:
             own = own - self._written(call, write.name, found)
@@ -250,9 +250,9 @@ def _adds(call: Call, name: str) -> bool:
 
 def _results(result: Any, call: Call) -> Iterator[tuple[str, np.ndarray]]:
     """What a function has returned in memory of its own."""
-    given = {id(owner_of(array)) for _, array in call.arrays()}
+    given = {id_of(array) for _, array in call.arrays()}
     for name, array in named_arrays({"result": result}):
-        if id(owner_of(array)) not in given:
+        if id_of(array) not in given:
             yield name, array
 
 
@@ -276,6 +276,11 @@ def owner_of(array: np.ndarray) -> np.ndarray:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
+
+
+def id_of(array: np.ndarray) -> int:
+    """Of the array that owns the memory."""
+    return id(owner_of(array))
 
 
 def elements_of(array: np.ndarray) -> np.ndarray:

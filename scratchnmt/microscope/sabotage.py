@@ -19,7 +19,7 @@ from ..museum import BUGS, Bug, examine, patched
 from ..museum.patch import line_number, part
 from .quantities import PATHS, weight_without_layer
 from .record import Call, Hook
-from .trace import Trace
+from .trace import Trace, rounded, row_norms
 
 _FOLDERS = ("ops/", "models/")  # what a training step is made of
 _SAME = 1e-9  # a relative difference below is rounding
@@ -155,5 +155,5 @@ def _norms(right: Trace, wrong: Trace) -> Iterator[tuple[str, list[list[float]]]
         rights = [right.gradient(quantity.id, b) for b in range(len(arrays))]
         if any(a.shape != b.shape or not np.allclose(a, b, rtol=_SAME, atol=0) for a, b in zip(arrays, rights,
                                                                                              strict=True)):
-            yield quantity.id, [[float(f"{norm:.6g}") for norm in np.sqrt((array**2).sum(axis=1))] for array in arrays]
+            yield quantity.id, [rounded(row_norms(array), 6) for array in arrays]
 

@@ -20,10 +20,11 @@ import numpy as np
 
 from ..errors import InputError, MachineError, sentence
 from ..files.reading import parse_json
+from ..gradcheck.report import rms
 from .api import Microscope
 from .formulas import Term, terms
 from .numeric import Cell, can_be_moved, derivatives
-from .page import html, rms
+from .page import html
 from .trace import Sentence
 
 HOST = "127.0.0.1"

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from .record import ROOT, Site
 
 _NUMBER = re.compile(r"#.*?\((\d+)\)")
-_FORWARD = "in the forward pass this was"
 
 
 class Function(NamedTuple):
@@ -113,12 +112,3 @@ def _equation(file: str, number: str) -> str:
             break
         text.append(line.strip())
     return "\n".join(text)
-
-
-def comment_at(site: Site) -> str:
-    """What the code says of a line on the way back: "in the forward pass this was (2) z += [h_prev; fed_prev] Wh"."""
-    file, function = _file(site.file), function_at(site)
-    for line in reversed(file.lines[function.first : site.line]):
-        if _FORWARD in line:
-            return line.strip().removeprefix("# ")
-    return ""

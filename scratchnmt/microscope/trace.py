@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..models.nmt import NMT
 from ..ops import local
 from ..parameters import Parameters
 from .quantities import Argument, Quantity, Side, name_of, quantities
-from .record import Call, GradientPath, Hook, Recorder, Site, elements_of, owner_of
+from .record import Call, GradientPath, Hook, Recorder, Site, elements_of, id_of
 
 _LOSS = GradientPath(Site("", "microscope", 0), "loss", "", "")
 
@@ -46,6 +46,16 @@ class Summands(NamedTuple):
     label: str
     path: GradientPath | None  # the last line of it, None: inside an operation
     array: np.ndarray
+
+
+def row_norms(array: np.ndarray) -> Array:
+    """The Euclidean norm of each row."""
+    return np.sqrt((array**2).sum(axis=1))
+
+
+def rounded(values: Iterable[float], digits: int = 7) -> list[float]:
+    """Numbers for people."""
+    return [float(f"{value:.{digits}g}") for value in values]
 
 
 class Trace:
@@ -146,7 +156,7 @@ class Trace:
         if not row.after:
             return call.paths.get(row.argument, {})
         array = call.arguments[row.argument]
-        flat = self.recorder.ledgers.get(id(owner_of(array)), {})
+        flat = self.recorder.ledgers.get(id_of(array), {})
         return {path: part[elements_of(array)] for path, part in flat.items()}
 
     @property
