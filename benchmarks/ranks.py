@@ -24,7 +24,8 @@ from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.data.batches import Batch
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
-from scratchnmt.parallel.ranks import Ranks, divide, world
+from scratchnmt.parallel.mpi import world
+from scratchnmt.parallel.ranks import Ranks, divide
 from scratchnmt.training.step import Part, Place, Recipe, StepAtOnce
 
 from . import measure, rows, workers

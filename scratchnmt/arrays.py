@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextvars import copy_context
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from functools import lru_cache
+from math import ceil
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -175,6 +178,55 @@ def own_cores() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
+def core_count() -> int:
+    """How many cores this process may keep busy: its own, and no more than the quota of its container."""
+    return max(1, min(len(own_cores()), _quota()))
+
+
+def _quota(root: Path = Path("/sys/fs/cgroup"), of: Path = Path("/proc/self/cgroup")) -> int:
+    """Of the control groups of Linux, version 2 and 1: microseconds in each period; of the process' and those above."""
+    cores = [sys.maxsize]
+    with suppress(OSError, ValueError):
+        for line in of.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds and "cpu" not in kinds.split(","):
+                continue
+            top = root / kinds if kinds else root
+            folder = top / path.lstrip("/")
+            for group in (folder, *folder.parents) if folder.is_relative_to(top) else (top,):
+                with suppress(OSError, ValueError):  # a process in a container sees the group as the root
+                    quota, period = ((group / "cpu.max").read_text().split() if not kinds else
+                                     [(group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")])
+                    cores.append(ceil(int(quota) / int(period)))  # "max" and -1: none
+                if group == top:
+                    break
+    return min(count for count in cores if count > 0)
+
+
+_most: ContextVar[int | None] = ContextVar("most", default=None)  # threads, inside `limit_threads`
+
+
+@contextmanager
+def limit_threads(count: int) -> Iterator[None]:
+    """Inside `with`, BLAS (by threadpoolctl, where it is installed) and `for_ranges` use at most so many threads."""
+    before = _most.set(count)
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+    else:
+        with threadpool_limits(count, user_api="blas"):
+            yield
+    finally:
+        _most.reset(before)
+
+
+def threads_wanted() -> int | None:
+    """How many threads the environment says that a process shall have, if it does."""
+    told = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
+    return next((int(count) for count in told if count.isdigit() and int(count)), None)
+
+
 @lru_cache(maxsize=1)
 def _workers(process: int) -> tuple[int, ThreadPoolExecutor]:
     """How many threads, and they, of this process: one that was forked has none, and must make its own."""
@@ -191,7 +243,7 @@ def for_ranges(task: Callable[[int, int], Any], size: int, grain: int) -> None:
     everything on one core, runs at once in the caller's thread.
     """
     count, pool = _workers(os.getpid())
-    parts = max(1, min(count, size // grain))
+    parts = max(1, min(count, _most.get() or count, size // grain))
     bounds = [size * i // parts for i in range(parts + 1)]
     # in the caller's context: that is where NumPy keeps what np.errstate set
     futures = [pool.submit(copy_context().run, task, bounds[i], bounds[i + 1]) for i in range(1, parts)]

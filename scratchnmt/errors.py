@@ -49,6 +49,10 @@ class WriteError(MachineError):
     """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to."""
 
 
+class WorkerError(MachineError):
+    """One of several processes is gone; the others were ended, too."""
+
+
 class OutOfMemoryError(MachineError):
     """No memory was left; in training, the last good state is still in the run's folder."""
 

@@ -28,11 +28,16 @@ class Parameters(Mapping[str, Array]):
                  xp: ModuleType = np, flat: Array | None = None):
         self.shapes = dict(shapes)
         size = sum(prod(shape) for shape in self.shapes.values())
-        self.flat = xp.zeros(size, dtype) if flat is None else flat
-        if self.flat.shape != (size,):
-            raise ArgumentError(f"Parameters: flat has shape {self.flat.shape}, expected ({size},), "
-                             "the sum of the sizes")
-        self._views = {}
+        self._views: dict[str, Array] = {}
+        self.look_into(xp.zeros(size, dtype) if flat is None else flat)
+
+    def look_into(self, flat: Array) -> None:
+        """From now on be views of another vector, for all who have these parameters; ArgumentError for another size."""
+        size = sum(prod(shape) for shape in self.shapes.values())
+        if flat.shape != (size,):
+            raise ArgumentError(f"Parameters: flat has shape {flat.shape}, expected ({size},), "
+                                "the sum of the sizes")
+        self.flat = flat
         start = 0
         for name, shape in self.shapes.items():
             stop = start + prod(shape)

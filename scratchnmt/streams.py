@@ -130,7 +130,7 @@ def run_command(who: str, work: Callable[[], int], worded: Callable[[str], str] 
             print(f"\n{who}: {encodable(str(interrupt)) or 'interrupted'}", file=sys.stderr)
             return INTERRUPTED
         except TOLD as error:
-            from .parallel.ranks import speaks_first  # only now: it imports much
+            from .parallel.mpi import speaks_first  # only now: it imports much
 
             if isinstance(error, OSError) and error.filename == _OUTPUT:
                 _discard_output()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import to_device
+from .arrays import device_of, to_device
 from .data.batches import Batch, make_batch
 from .data.coverage import BothSides, CoverageCounter
 from .data.vocab import EOS, SPECIALS, Vocabulary, ids_of_pieces
@@ -19,11 +19,13 @@ from .errors import InputError
 from .long_lines import REFUSED, LongLines
 from .metrics import perplexity_of
 from .parallel.ranks import Ranks
+from .parallel.workers import check_workers, each
 from .search import Hypothesis, beam_search, check_constraints, check_options, check_sampling, sample
 from .search.model import longest_source, vocabulary_sizes
 from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
+_PAYS = 1e9  # weights times tokens for which another process is worth its start: some hundredths of a second
 _MEMORY = 1 << 29  # bytes: the attention weights that the hypotheses of a batch may take
 
 
@@ -71,7 +73,7 @@ class Translator:
     """
 
     def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None,
-                 usual: BothSides | None = None):
+                 usual: BothSides | None = None, workers: int = 1):
         for side, vocab, size in zip(("source", "target"), (src_vocab, tgt_vocab), vocabulary_sizes(model) or (),
                                      strict=False):
             if len(vocab) != size:
@@ -79,12 +81,13 @@ class Translator:
         self.model = model
         self.src_vocab = src_vocab
         self.tgt_vocab = tgt_vocab
-        self.ranks = ranks or Ranks()
+        check_workers(workers, "cpu" if workers == 1 else device_of(model.params.flat))
+        self.ranks, self.workers = ranks or Ranks(), workers
         self.usual, self.seen = usual, (CoverageCounter(src_vocab), CoverageCounter(tgt_vocab))
 
     @classmethod
     def load(cls, directory: str | os.PathLike | Sequence[str | os.PathLike], device: str = "cpu",
-             ranks: Ranks | None = None, **computing: Any) -> Translator:
+             ranks: Ranks | None = None, workers: int = 1, **computing: Any) -> Translator:
         """The translator of a training run's folder; computing: kernels and matmul, as NMT takes them.
 
         Of a list of several folders, an `Ensemble` translates (see scratchnmt.search.model).
@@ -96,7 +99,7 @@ class Translator:
 
         directories = [directory] if isinstance(directory, (str, os.PathLike)) else directory
         loaded = load_models(directories, device, **computing)
-        return cls(*loaded, ranks, usual=RunFolder(directories[0]).coverage())
+        return cls(*loaded, ranks, usual=RunFolder(directories[0]).coverage(), workers=workers)
 
     def translate(self, lines: Iterable[str], beam_size: int = 5, **options: Any) -> list[Any]:
         """Translate every line; one result for each, in order.  Options as in `stream`."""
@@ -209,7 +212,7 @@ class Translator:
     def _by_windows(self, lines, window, batch_size, search, write: Writer, long
                     ) -> Iterator[list[tuple[str, float]]]:
         """Several processes read a window each at once, so that the batches are those of one process."""
-        window, at_once = (window, 1) if window else (_WINDOW * batch_size, self.ranks.size)
+        window, at_once = (window, 1) if window else (_WINDOW * batch_size, self.ranks.size * self.workers)
         while taken := list(islice(lines, window * at_once)):
             encoded = [_Line(n, line, self._encode(line, f"line {n}", search, long)) for n, line in taken]
             for line in encoded:
@@ -223,11 +226,16 @@ class Translator:
                 return [[(write(line.text, one), one.score) for one in some]
                         for line, some in zip(batch, hypotheses, strict=True)]
 
-            results = self.ranks.each(batches, translate)
+            results = self._each(batches, translate, search.beam_size * sum(len(line.ids) for line in encoded))
             translations = {line.number: result for batch, some in zip(batches, results, strict=True)
                             for line, result in zip(batch, some, strict=True)}
             for line in encoded:
                 yield translations.get(line.number) or [("", 0.0)]
+
+    def _each(self, batches: list[Any], work: Callable[[Any], Any], tokens: int) -> list[Any]:
+        """What `work` returns for each batch, by the ranks and as many of their workers as so many tokens pay for."""
+        workers = min(self.workers, int(tokens / self.ranks.size * self.model.params.flat.size / _PAYS) + 1)
+        return each(self.ranks, batches, work, workers, stopped="translation stopped")
 
     def _cut(self, lines: list[_Line], batch_size, search) -> Iterator[list[_Line]]:
         """Batches of those that are not blank, ascending in length."""
@@ -326,8 +334,12 @@ class Translator:
             order = sorted(some, key=lambda i: len(some[i][1]))
             longest = accumulate((len(some[i][0]) for i in order), max)  # so that these sizes ascend, too
             sizes = {i: self._score_size(S, len(some[i][1])) for i, S in zip(order, longest, strict=True)}
-            for chosen in _batches(order, sizes, batch_size):
-                for i, scores in zip(chosen, self._token_scores([some[i] for i in chosen], batch_size), strict=True):
+            batches = list(_batches(order, sizes, batch_size))
+            scored = self._each([[some[i] for i in chosen] for chosen in batches],
+                                lambda pairs: self._token_scores(pairs, batch_size),
+                                sum(len(tgt) for _, tgt in some.values()))
+            for chosen, found in zip(batches, scored, strict=True):
+                for i, scores in zip(chosen, found, strict=True):
                     tokens = [*map(self.tgt_vocab.token, some[i][1]), SPECIALS[EOS]]
                     results[i] = ScoredTranslation(sum(scores), tokens, scores)
             yield from results

@@ -1,35 +1,26 @@
-"""A communicator as MPI's, for ranks that are threads of one process: what the tests need of it and no more."""
+"""A Comm, see scratchnmt/parallel/ranks.py, for ranks that are threads of one process."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 from scratchnmt.parallel.ranks import Ranks
 
 
 class Comm:
     def __init__(self, rank, places, barrier):
-        self.rank, self.places, self.barrier = rank, places, barrier
+        self.rank, self.size, self.places, self.barrier = rank, len(places), places, barrier
 
-    def Get_rank(self):
-        return self.rank
-
-    def Get_size(self):
-        return len(self.places)
-
-    def Barrier(self):
+    def wait(self):
         self.barrier.wait(10)
+
+    wait_idly = wait
 
     def allgather(self, value):
         self.places[self.rank] = value
-        self.Barrier()
+        self.wait()
         found = list(self.places)
-        self.Barrier()
+        self.wait()
         return found
-
-    def Ibarrier(self):
-        self.Barrier()
-        return SimpleNamespace(Test=lambda: True)
 
     def bcast(self, value):
         return self.allgather(value)[0]

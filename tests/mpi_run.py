@@ -21,7 +21,7 @@ from scratchnmt.cli import main
 from scratchnmt.parallel import machine
 if "--alone" in sys.argv:
     sys.argv.remove("--alone")
-    machine._reserve = lambda flat: None
+    machine._reserve = lambda bytes, mark: None
 arguments, more = sys.argv[2:other], sys.argv[other + 1:] if rank == "1" else []
 if more[:1] == ["--out"]:  # another one, not a second
     arguments[arguments.index("--out") + 1], more = more[1], []

@@ -7,10 +7,12 @@ What is heavy to import is imported in run, so that --help is quick.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..parallel.ranks import processes
+from ..arrays import limit_threads, threads_wanted
+from ..parallel.mpi import processes
 from ..streams import run_command
 from .parser import Parser
 
@@ -48,7 +50,14 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
     if processes() > 1 and args.run.__module__.rpartition(".")[2] not in _IN_PROCESSES:
         args.parser.error(f"it runs in one process, and mpirun started {processes()}: leave mpirun out")
-    return run_command(args.parser.prog, lambda: args.run(args), args.parser.worded)
+    return run_command(args.parser.prog, lambda: _run_limited(args), args.parser.worded)
+
+
+def _run_limited(args: Namespace) -> int:
+    """With one BLAS thread in each process, unless the environment says how many: see parallel/workers.py."""
+    with limit_threads(threads_wanted() or 1):
+        status: int = args.run(args)
+    return status
 
 
 def _parser() -> Parser:

@@ -15,7 +15,7 @@ from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
 from ..training import TrainingOptions
 from ..training.plan import may_change
-from .parser import TOKENIZE, Parser, add_computing, add_option
+from .parser import TOKENIZE, Parser, add_computing, add_option, add_workers
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 DATA_TABLES = ("train_tsv", "valid_tsv")  # in the place of two files each
@@ -184,6 +184,7 @@ def add_arguments(parser: Parser) -> None:
     _add(output, OUTPUT)
     computing = parser.add_argument_group("computing, which may change from resume to resume")
     add_computing(computing, argument_default=argparse.SUPPRESS)
+    add_workers(computing, argument_default=argparse.SUPPRESS)
     _add(computing, RECORDING)
 
 

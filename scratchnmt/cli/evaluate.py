@@ -22,11 +22,13 @@ from .parser import (
     add_remove_bpe,
     add_replacing,
     add_search_options,
+    add_workers,
     computing,
     long_lines,
     replacing,
     search_options,
     warn,
+    workers_of,
 )
 
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
@@ -69,6 +71,7 @@ def add_arguments(parser: Parser) -> None:
     add_option(paper, "against", None, "compare with the translations of these files: is the difference chance?",
                nargs="+", metavar="FILE")
     add_computing(output)
+    add_workers(output)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
         check_parallel(args.src, len(src), path, len(lines))
     if args.paper:
         check_measures(references, args.tokenize, args.language)
-    translator, long = Translator.load(args.model, **computing(vars(args))), long_lines(args)
+    translator = Translator.load(args.model, workers=workers_of(vars(args)), **computing(vars(args)))
+    long = long_lines(args)
     vocabularies = translator.src_vocab, translator.tgt_vocab
     covered = [encode_parallel(src, lines, *vocabularies)[0].coverage for lines in references]
     for path, lines, coverage in zip(args.ref, references, covered, strict=True):

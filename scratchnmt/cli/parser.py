@@ -13,7 +13,9 @@ from ..errors import did_you_mean, encodable
 from ..kernels import CHOICES, MATMULS
 from ..long_lines import CHOICES as LONG
 from ..long_lines import LongLines
-from ..parallel.ranks import Ranks, speaks_first
+from ..parallel.mpi import speaks_first
+from ..parallel.ranks import Ranks
+from ..parallel.workers import available, check_workers
 
 _ARGUMENTS = {"beam": "beam_size", "no_repeat_ngram": "no_repeat_ngram_size"}  # of options that have another name
 
@@ -133,6 +135,28 @@ def add_option(group: Any, name: str, default: Any, text: str, **options: Any) -
 
 def add_device(group: Any, **options: Any) -> None:
     add_option(group, "device", "cpu", "device: cpu, cuda or cuda:N", metavar="NAME", **options)
+
+
+def add_workers(group: Any, **options: Any) -> None:
+    add_option(group, "workers", "auto", "worker processes, each with one BLAS thread (or as many as OMP_NUM_THREADS "
+               "says), on the CPU; auto: one for each core, if there is enough work", metavar="N|auto",
+               type=_workers, **options)
+
+
+def _workers(text: str) -> Any:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number or auto, got {text!r}")
+    return text if text == "auto" else int(text)
+
+
+def workers_of(given: Mapping[str, Any], ranks: Ranks | None = None) -> int:
+    """The value of `add_workers` among others'; "auto": as many as there can be."""
+    device, workers = given.get("device", "cpu"), given.get("workers", "auto")
+    most = available(ranks, device)
+    if workers == "auto":
+        return most
+    check_workers(workers, device)
+    return int(workers)
 
 
 COMPUTING = ("device", "kernels", "matmul")

@@ -32,6 +32,7 @@ from ..models.config import NMTConfig
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
+from ..parallel.workers import worth
 from ..streams import quoted
 from ..training import TrainingData, TrainingOptions
 from ..training.plan import goes_with, why_not
@@ -52,14 +53,15 @@ from .choices import (
     defaults,
 )
 from .dependent import TRAIN, check_dependent, flag
-from .parser import COMPUTING, computing
+from .parser import COMPUTING, computing, workers_of
 
 _LEARN_FROM = 1_000_000  # lines
+_TOKENS = 20  # of a sentence, about
 # what runs were started with when it could not be chosen
 _SUBWORDS_BEFORE = {"normalization": "nmt_nfkc", "character_coverage": 1.0, "user_symbol": None}
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
 ALL_DEFAULTS = {**defaults({**DATA, **FIRST, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu",
-                "kernels": None}
+                "kernels": None, "workers": "auto"}
 
 
 class Prepared(NamedTuple):
@@ -82,7 +84,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     check_dependent(TRAIN, given, ALL_DEFAULTS)
-    options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
+    options = TrainingOptions(**_choose(_TRAINING_OPTIONS, {**given, "workers": 1}))
     max_length, vocabulary = _choose(DATA, given)["max_length"], _choose(VOCABULARY, given)
     first = started_from(given)
     begun = check_begun(folder, first, given) if "init_from" in first else None
@@ -101,6 +103,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
     told = set_first_weights(model, first, src_vocab, tgt_vocab)
+    options = replace(options, workers=_workers(config, options, given, ranks))
 
     def check(data: TrainingData) -> None:
         check_longest(np.array([data.train.longest_source()]), config.longest)
@@ -134,8 +137,10 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
             raise InputError(f"{flag(name)} is {given_as}, but the run in {folder} was started with{started}: "
                              f"{why_not(name, folder)}")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
-    changed = {name: value for name, value in given.items() if name in CHANGEABLE}
+    changed = {name: value for name, value in given.items() if name in CHANGEABLE and name != "workers"}
     options = TrainingOptions(**{**started_with, **changed})
+    if "workers" in given or "workers" not in run.training or given.get("device", "cpu") != "cpu":
+        options = replace(options, workers=_workers(run.config, options, given, ranks))
     kept = _without_replaced(run.data, given)
     told = {**kept, **given}
     files = text_files(told)
@@ -256,6 +261,16 @@ def _train_files(files: dict[str, TextPath]) -> tuple[TextPath, TextPath]:
 def _choose(options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     chosen = defaults(options)
     return {name: given.get(name, default) for name, default in chosen.items()}
+
+
+def _workers(config: NMTConfig, options: TrainingOptions, given: dict[str, Any], ranks: Ranks) -> int:
+    """As many as are given, or as a batch has work for."""
+    workers = workers_of(given, ranks)
+    if given.get("workers", "auto") != "auto":
+        return workers
+    moved = sum(prod(shape) for name, shape in config.shapes().items() if not name.startswith("embed."))
+    tokens = options.batch_size * (1 if options.batch_by == "tokens" else _TOKENS)
+    return worth(workers, 6 * moved * tokens / ranks.size, tokens / _TOKENS / ranks.size)
 
 
 def _check_memory(config: NMTConfig, dtype: str) -> None:

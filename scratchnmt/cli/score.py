@@ -8,7 +8,7 @@ from math import isnan
 from typing import Any
 
 from ..long_lines import CHOICES
-from .parser import Parser, add_computing, add_models, add_option, computing, long_lines, warn
+from .parser import Parser, add_computing, add_models, add_option, add_workers, computing, long_lines, warn, workers_of
 
 HELP = "tell how probable given translations are, line by line"
 USAGE = "scratchnmt score --model DIR [DIR ...] --src FILE --tgt FILE [options]"
@@ -41,6 +41,7 @@ def add_arguments(parser: Parser) -> None:
     how = parser.add_argument_group("computing")
     add_option(how, "batch_size", 64, "batch size, in sentences")
     add_computing(how)
+    add_workers(how)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_output(args.out)
     src, tgt = read_parallel(args.src, args.tgt)
-    translator = Translator.load(args.model, **computing(vars(args)))
+    translator = Translator.load(args.model, workers=workers_of(vars(args)), **computing(vars(args)))
     scored = translator.stream_scores(src, tgt, batch_size=args.batch_size, pieces=args.pieces, long=long_lines(args))
     write_lines(args.out, _format(scored, args.tokens))
     vocabularies = translator.src_vocab, translator.tgt_vocab

@@ -11,7 +11,9 @@ from ..arrays import keep_freed_memory
 from ..errors import encodable, require
 from ..files.run_folder import CURVES, RunFolder
 from ..metrics import tokenizer_for
-from ..parallel.ranks import Ranks, processes, together, world
+from ..parallel.mpi import processes, together, world
+from ..parallel.ranks import Ranks
+from ..parallel.workers import in_workers
 from ..streams import quoted
 from ..training import TrainingResult, train
 from .choices import DATA_FILES
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             with ranks.waiting():  # for the disks that text and folders are on
                 ready = (prepare_resumed if resume else prepare)(folder, given, ranks)
             if ranks.first:
-                print(describe(ready) + f", {ranks.size} processes" * (ranks.size > 1), flush=True)
+                print(describe(ready, ranks), flush=True)
                 for doubt in ready.doubts:
                     warn(args, doubt)
             result = start(ready, folder, ranks)
@@ -68,7 +70,9 @@ def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> Tra
     keep_freed_memory()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
-            return train(ready.model, ready.data, ready.options, folder, ranks=ranks)
+            return in_workers(lambda ranks: train(ready.model, ready.data, ready.options, folder, ranks=ranks),
+                              ready.options.workers, ranks=ranks, stopped="training stopped",
+                              resume=f"; resume it with\n  {resume_command(str(folder), processes())}")
     except KeyboardInterrupt:
         if processes() > 1:  # which have their own way to say it
             raise
@@ -76,7 +80,7 @@ def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> Tra
         raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {command}") from None
 
 
-def describe(ready: Prepared) -> str:
+def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
     """What is about to be trained, on what."""
     data, params = ready.data, ready.model.params
     left_out = data.left_out
@@ -94,8 +98,16 @@ def describe(ready: Prepared) -> str:
         ("unknown", ", ".join(unknown)),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
         ("start", ready.first_weights),
+        ("workers", _workers(ready, ranks or Ranks())),
     ]
     return "\n".join(f"{name:<12}{text}" for name, text in lines if text)
+
+
+def _workers(ready: Prepared, ranks: Ranks) -> str:
+    """Which processes compute."""
+    workers, cores = ready.options.workers, ranks.cores
+    here = f"{workers} on {cores} core{'s' * (cores > 1)}"
+    return here if ranks.size == 1 else f"{ranks.size} processes by mpirun, {here} each"
 
 
 def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:

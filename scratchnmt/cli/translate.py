@@ -13,7 +13,8 @@ from zlib import crc32
 
 from ..arrays import to_device
 from ..errors import InputError
-from ..parallel.ranks import Ranks, together, world
+from ..parallel.mpi import together, world
+from ..parallel.ranks import Ranks
 from ..streams import Stream
 from .dependent import TRANSLATE, check_parsed
 from .output import check_output, write_lines
@@ -25,12 +26,14 @@ from .parser import (
     add_remove_bpe,
     add_replacing,
     add_search_options,
+    add_workers,
     computing,
     long_lines,
     replacing,
     sampling_options,
     search_options,
     warn,
+    workers_of,
 )
 
 HELP = "translate standard input, or a file, with a trained model"
@@ -66,6 +69,7 @@ def add_arguments(parser: Parser) -> None:
     add_option(search, "read_ahead", None, "lines read before the first is translated, so that sentences of similar "
                "length share a batch (default: 16 batches for each process; 1 on a terminal)", type=int)
     add_computing(search)
+    add_workers(search)
     add_replacing(parser.add_argument_group("unknown words"))
     drawing = parser.add_argument_group("sampling instead of searching")
     add_option(drawing, "sample", False, "sample from the model's distribution instead of searching")
@@ -113,7 +117,8 @@ def _translate(args: argparse.Namespace, ranks: Ranks) -> None:
     # the first one reads and writes; the others have its lines, and nothing to write
     lines = ranks.on_first(lambda: stream_lines(args.input)) or ()
     with ranks.waiting():
-        translator = Translator.load(args.model, ranks=ranks, **computing(vars(args), ranks))
+        translator = Translator.load(args.model, ranks=ranks, workers=workers_of(vars(args), ranks),
+                                     **computing(vars(args), ranks))
     if ranks.size > 1:
         models = getattr(translator.model, "models", [translator.model])
         ranks.check_alike({"the model": [crc32(to_device(model.params.flat, "cpu")) for model in models]})

@@ -1,1 +1,3 @@
-"""Several processes, on one machine or several, by MPI."""
+"""Several processes, on one machine or several: forks, by MPI, or both."""
+
+from .workers import Workers as Workers

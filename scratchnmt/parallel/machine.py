@@ -1,51 +1,71 @@
 """The ranks of one machine keep one copy of the weights between them, of which each moves its part.
 
 Every rank reads all weights and moves them once in each of its steps.  In memory of its own, each would do the same
-work on the same numbers; in memory that they share, each does its part, and the others see it.  What an optimizer keeps
-of the gradients is a rank's own and right in its part alone; before a save `gather` brings the parts together.
+work on the same numbers; in memory that they share, each does its part, and the others see it.  Gradients lie in such
+memory, too, one beside the other: each rank adds up its part of them.  What an optimizer keeps of the gradients is a
+rank's own and right in its part alone; before a save `gather` brings the parts together.
 
 With GPUs each rank has a card of its own, and its weights there: gradients are added up from card to card by NCCL.
-What the ranks tell each other besides goes by MPI; so do gradients, through the memory of the hosts, where CuPy comes
-without NCCL.
+What the ranks tell each other besides goes as it does without; so do gradients, through the memory of the hosts, where
+CuPy comes without NCCL.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Array, array_module, device_module
 from ..errors import InputError, require
 from ..optim import ROW
+from ..parameters import Parameters
 
-_SLICE = 1 << 20  # elements added up at a time: what fits a cache takes a third of the time of all at once
+if TYPE_CHECKING:
+    from .ranks import Comm
+
+_SLICE = 1 << 16  # elements added up at a time, which fit a cache
 
 
 class Machine:
-    """The ranks of a machine; comm: MPI's, or None for a rank that has its weights alone."""
+    """The ranks of a machine; comm: how they talk, all: how they do with those of other machines, too.
 
-    def __init__(self, comm: Any = None):
-        self.comm = comm
-        self.rank: int = 0 if comm is None else comm.Get_rank()
-        self.size: int = 1 if comm is None else comm.Get_size()
+    Without comm, a rank that has its weights alone.
+    """
+
+    def __init__(self, comm: Comm | None = None, all: Comm | None = None):
+        self.comm, self.all = comm, all
+        self.rank: int = 0 if comm is None else comm.rank
+        self.size: int = 1 if comm is None else comm.size
 
     def share(self, model: Any) -> Machine:
         """Put the weights of an NMT, the same on all ranks, into one place; else each keeps its own."""
-        if self.size == 1 or array_module(model.params.flat) is not np:
-            return Machine()
         flat = model.params.flat
-        file = _reserve(flat) if self.rank == 0 else None
-        shared = _attach(self.comm.bcast(None if file is None else f"/proc/{os.getpid()}/fd/{file}"), flat)
-        attached = all(self.comm.allgather(shared is not None))
-        if file is not None:
-            os.close(file)
-        if not attached:
-            return Machine()
-        model.params = model.params.like(shared)
+        if self.comm is None or self.size == 1 or array_module(flat) is not np:
+            return Machine(all=self.all)
+        shared = share_memory(self.comm, flat.size, flat.dtype)
+        if shared is None:
+            if self.rank == 0:
+                warnings.warn("the processes of this machine cannot have memory in common, or not enough: each keeps "
+                              "weights and gradients of its own, which takes more memory and time", stacklevel=2)
+            return Machine(all=self.all)
+        if self.rank == 0:
+            shared[...] = flat
+        self.comm.wait()
+        model.params.look_into(shared)
         return self
+
+    def gradients(self, params: Parameters) -> Gradients:
+        """Room for those of this rank, and for their sum."""
+        if self.comm is None or self.all is None:
+            return Gradients(params.like(), self.all)
+        rows = share_memory(self.comm, self.size * params.flat.size, params.flat.dtype)
+        if rows is None:
+            return Gradients(params.like(), self.all)
+        return SharedGradients(params, rows.reshape(self.size, -1), self)
 
     def part(self, size: int) -> slice:
         """What this rank moves of a vector: whole rows of the norm's partial sums."""
@@ -54,81 +74,123 @@ class Machine:
     def add_up(self, vector: np.ndarray) -> None:
         """Put the sum over the machine in the place of each rank's vector."""
         if self.comm is not None:
-            add_up(self.comm, vector)
+            self.comm.add_up(vector)
 
     def gather(self, vector: np.ndarray) -> None:
         """Put everyone's part of a vector into that of the first rank."""
         if self.comm is not None:
-            bounds = self._bounds(vector.size)
-            if self.rank == 0:
-                self.comm.Gatherv(mpi().IN_PLACE, [vector, np.diff(bounds)])
-            else:
-                self.comm.Gatherv(vector[self.part(vector.size)], None)
+            self.comm.gather_parts(vector, self._bounds(vector.size))
 
     def wait(self) -> None:
         """Until all ranks of the machine are here."""
         if self.comm is not None:
-            self.comm.Barrier()
+            self.comm.wait()
 
     def _bounds(self, size: int) -> list[int]:
         rows = -(-size // ROW)
         return [min(rows * rank // self.size * ROW, size) for rank in range(self.size + 1)]
 
 
-def add_up(comm: Any, vector: np.ndarray) -> None:
-    """Put the sum over all ranks in the place of each one's vector, the same bits on all."""
-    for start in range(0, len(vector), _SLICE):
-        comm.Allreduce(mpi().IN_PLACE, vector[start : start + _SLICE])
+class Gradients:
+    """The gradient that a rank computes, its `own`, and the `total` of all, which is right in what the rank moves.
+
+    all: how all ranks talk, or None if there is one.
+    """
+
+    def __init__(self, own: Parameters, all: Comm | None):
+        self.own = self.total = own
+        self.all = all
+
+    def add_up(self) -> None:
+        """Put the sum of all ranks' own into the total."""
+        if self.all is not None:
+            self.all.add_up(self.own.flat)
 
 
-def mpi() -> Any:
-    """Importing it starts MPI, which ends with the process."""
-    from mpi4py import MPI
+class SharedGradients(Gradients):
+    """The rows of common memory, one for each rank of the machine; the total is the first one."""
 
-    return MPI
+    def __init__(self, params: Parameters, rows: np.ndarray, machine: Machine):
+        super().__init__(params.like(rows[machine.rank]), machine.all)
+        self.total = params.like(rows[0])
+        self.rows, self.machine = rows, machine
+        self.several = machine.all is not None and machine.all.size > machine.size  # machines
+        self.between = machine.all.of_machines() if machine.all and self.several else None
+        self.part = machine.part(params.flat.size)
+
+    def add_up(self) -> None:
+        """Put the sum of all ranks' own into the total: each adds up its part, in the order of the ranks."""
+        self.machine.wait()
+        for start in range(self.part.start, self.part.stop, _SLICE):
+            some = slice(start, min(start + _SLICE, self.part.stop))
+            for row in self.rows[1:]:
+                self.rows[0, some] += row[some]
+        if self.several:
+            self.machine.wait()
+            if self.between is not None:
+                self.between.add_up(self.rows[0])
+            self.machine.wait()
 
 
-def _reserve(flat: np.ndarray) -> int | None:
-    """A file in memory that holds the vector and is gone with the last process that has it open."""
+def share_memory(comm: Comm, size: int, dtype: Any) -> np.ndarray | None:
+    """A vector, of zeros at first, that all see; None if that cannot be had, or not by all."""
+    bytes, mark = size * np.dtype(dtype).itemsize, os.urandom(16) if comm.rank == 0 else b""
+    file = _reserve(bytes, mark) if comm.rank == 0 else None
+    path, mark = comm.bcast((None if file is None else f"/proc/{os.getpid()}/fd/{file}", mark))
+    memory = _attach(path, bytes, mark)
+    attached = all(comm.allgather(memory is not None))
+    if file is not None:
+        os.close(file)
+    if memory is None or not attached:
+        return None
+    vector = np.frombuffer(memory, dtype, size)
+    if comm.rank == 0:
+        vector.view("uint8")[: len(mark)] = 0  # by now all have seen it
+    comm.wait()
+    return vector
+
+
+def _reserve(bytes: int, mark: bytes) -> int | None:
+    """A file in memory, which begins with the mark and is gone with the last process that has it open."""
     try:
         file = os.memfd_create("scratchnmt")
     except (AttributeError, OSError):  # not Linux
         return None
     try:
-        os.posix_fallocate(file, 0, flat.nbytes)
+        os.posix_fallocate(file, 0, max(bytes, len(mark)))
+        os.pwrite(file, mark, 0)
     except OSError:  # there is not so much
         os.close(file)
         return None
-    np.frombuffer(mmap.mmap(file, flat.nbytes), flat.dtype)[...] = flat
     return file
 
 
-def _attach(path: str | None, flat: np.ndarray) -> np.ndarray | None:
-    """The memory of another process' file, if it holds the same vector; in another container it may be another one."""
+def _attach(path: str | None, bytes: int, mark: bytes) -> mmap.mmap | None:
+    """The memory of another process' file, if it has the mark; in another container it may be another one."""
     try:
         file = os.open(path or "", os.O_RDWR)
     except OSError:
         return None
     try:
-        shared = np.frombuffer(mmap.mmap(file, flat.nbytes), flat.dtype)
+        memory = mmap.mmap(file, max(bytes, len(mark)))
     except (OSError, ValueError):
         return None
     finally:
         os.close(file)
-    return shared if np.array_equal(shared, flat) else None
+    return memory if memory[: len(mark)] == mark else None
 
 
 class Cards:
-    """comm: MPI's, of the ranks, the current card of each of which is its own."""
+    """comm: how the ranks talk, the current card of each of which is its own."""
 
-    def __init__(self, comm: Any):
+    def __init__(self, comm: Comm):
         self.comm, nccl = comm, _nccl()
         # a sum by NCCL is a launch as any other, which a CUDA graph can hold; one by MPI is the host's
         self.recordable = all(comm.allgather(nccl is not None))
         self.nccl = None
         if self.recordable:
-            name = comm.bcast(nccl.get_unique_id() if comm.Get_rank() == 0 else None)
-            self.nccl = nccl.NcclCommunicator(comm.Get_size(), name, comm.Get_rank())
+            name = comm.bcast(nccl.get_unique_id() if comm.rank == 0 else None)
+            self.nccl = nccl.NcclCommunicator(comm.size, name, comm.rank)
             self.types = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
             self.sum = nccl.NCCL_SUM
 
@@ -136,7 +198,7 @@ class Cards:
         """Put the sum over all ranks in the place of each one's vector, on the current stream."""
         if self.nccl is None:
             host = array.get()
-            add_up(self.comm, host)
+            self.comm.add_up(host)
             array.set(host)
             return
         address, stream = array.data.ptr, array_module(array).cuda.get_current_stream().ptr
@@ -147,6 +209,7 @@ def own_card(machine: Machine) -> str:
     """"cuda:N", of which no other rank of the machine has the same; InputError if there are too few cards."""
     cupy = device_module("cuda")
     card = machine.rank % cupy.cuda.runtime.getDeviceCount()  # a launcher may show each rank another one as its only
+    assert machine.comm is not None  # there are several ranks
     names = machine.comm.allgather(cupy.cuda.Device(card).pci_bus_id)
     if len(set(names)) < len(names):
         raise InputError(f"{len(names)} processes on a machine of {len(set(names))} cards: each needs a card of its "

@@ -1,46 +1,66 @@
-"""The processes of a run, on one machine or several: what they tell each other, by MPI (mpi4py).
+"""The processes of a run, on one machine or several: what they tell each other.
 
 Each of them, a *rank*, goes through the same program.  In training each takes its part of every batch, the gradients
 are added up, and from there on all do the same; what comes in pieces, such as sentences to translate, is dealt out.
 The first rank reads, logs and writes.  A run of one process is a single rank, which has nobody to tell.
 
-They fall together, too (`together`): none is left to wait for one that is no more, and one of them says what happened.
+How they talk is a `Comm`: that of processes that `mpirun` started (mpi.py), of forks (team.py), or of both.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..arrays import Array, array_module, own_cores
-from ..errors import TOLD, InputError, require, sentence, shown
-from ..streams import Slow
-from .machine import Cards, Machine, add_up, mpi, own_card
-from .watchdog import FALLEN, Watchdog, remove_marks, speaks
+from ..arrays import Array, array_module, core_count, own_cores
+from ..errors import InputError, shown
+from .machine import Cards, Machine, own_card
+from .watchdog import Waits
 
-# what the mpirun of MPICH, that of Open MPI, and srun tell a process
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _LEFT_OUT = "left out"  # of what one rank was told
-_SOON = 0.001  # seconds
-_PATIENCE = 2.0  # seconds that a rank which fell waits for the others to fall, too
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # ours, NumPy's
+
+
+class Comm(Protocol):
+    """How some processes talk: all of them call each of these, in the same order."""
+
+    rank: int
+    size: int
+
+    def bcast(self, value: Any) -> Any:
+        """The first one's value, on all."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Everyone's value, in order, on the first one; on the others nothing."""
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Everyone's value, in order, on all."""
+
+    def add_up(self, vector: np.ndarray) -> None:
+        """Put the sum over all in the place of each one's vector, the same bits on all."""
+
+    def gather_parts(self, vector: np.ndarray, bounds: list[int]) -> None:
+        """Put everyone's part of a vector, from one of the bounds to the next, into that of the first one."""
+
+    def wait(self) -> None:
+        """Until all are here, soon."""
+
+    def wait_idly(self) -> None:
+        """The same, however long it takes; the cores are left to whoever still works."""
+
+    def of_machine(self) -> Comm:
+        """Of those among them that run on this one's machine."""
+
+    def of_machines(self) -> Comm | None:
+        """Of the first ones of each machine, for these; None for the others, and if there is one machine."""
 
 
 class Ranks:
-    """comm: MPI's, or None for a single rank.
+    """comm: how they talk, or None for a single rank.  watchdog: who looks after this one.
 
     All ranks must call each of these, in the same order:
 
@@ -54,20 +74,29 @@ class Ranks:
     What goes wrong in the work of one of them is raised by all.
     """
 
-    def __init__(self, comm: Any = None):
-        self.comm = comm
-        self.rank: int = 0 if comm is None else comm.Get_rank()
-        self.size: int = 1 if comm is None else comm.Get_size()
-        self.watchdog: Watchdog | None = None  # while they are `together`
+    def __init__(self, comm: Comm | None = None, watchdog: Waits | None = None):
+        self.comm, self.watchdog = comm, watchdog
+        self.rank: int = 0 if comm is None else comm.rank
+        self.size: int = 1 if comm is None else comm.size
 
     @cached_property
     def machine(self) -> Machine:
         """Those of them that run on this one's machine; all must ask for it first at the same time."""
-        return Machine(self.comm and self.comm.Split_type(mpi().COMM_TYPE_SHARED))
+        return Machine() if self.comm is None else Machine(self.comm.of_machine(), self.comm)
+
+    @cached_property
+    def cores(self) -> int:
+        """How many this rank has, if those that may use the same ones divide them; all must ask first at the same time.
+
+        mpirun may have divided them already.
+        """
+        own, comm = own_cores(), self.machine.comm
+        return max(1, core_count() // (comm.allgather(own).count(own) if comm else 1))
 
     @cached_property
     def cards(self) -> Cards:
         """Their GPUs; all must ask for it first at the same time, each with its own the current one."""
+        assert self.comm is not None  # a single rank has nothing to add up
         return Cards(self.comm)
 
     def device(self, wanted: str) -> str:
@@ -89,7 +118,7 @@ class Ranks:
         On a GPU it is the current stream's work.
         """
         if self.comm is not None and array_module(array) is np:
-            add_up(self.comm, array)
+            self.comm.add_up(array)
         elif self.comm is not None:
             self.cards.add_up(array)
 
@@ -112,7 +141,7 @@ class Ranks:
                     result = work()
             except Exception as raised:  # noqa: BLE001  all ranks raise it
                 error = raised
-        self._wait_idly()
+        self.comm.wait_idly()
         result, error = self.comm.bcast((result, error))
         if error is not None:
             raise error
@@ -149,14 +178,7 @@ class Ranks:
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.comm is not None:
-            self.comm.Barrier()
-
-    def _wait_idly(self) -> None:
-        """Until all ranks are here, who leave the cores to the first one's work; MPI alone would keep them busy."""
-        all_are_here, soon = self.comm.Ibarrier(), time.monotonic() + _SOON
-        while not all_are_here.Test():
-            if time.monotonic() > soon:
-                time.sleep(_SOON)
+            self.comm.wait()
 
     def on_first(self, work: Callable[[], Any]) -> Any:
         """What the first rank returns, there alone; what it raises, on all."""
@@ -217,51 +239,9 @@ class Ranks:
             yield item
 
     def begin(self) -> None:
-        """From now on there is something to go on with, should a rank fall (see together.py)."""
+        """From now on there is something to go on with, should a rank fall."""
         if self.watchdog:
             self.watchdog.begin()
-
-
-def processes() -> int:
-    """How many `mpirun` started, of which this is one; 1 without it."""
-    return next((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), 1)
-
-
-def speaks_first() -> bool:
-    """Whether this is the process that says what all of them meet before they are `world`."""
-    return processes() == 1 or next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
-
-
-def world() -> Ranks:
-    """All processes that `mpirun` started, which divide the cores of their machine, or this one alone.
-
-    InputError if there are several and mpi4py is missing, finds no MPI, or one that this mpirun is not of.
-    """
-    size = processes()
-    if size == 1:
-        return Ranks()
-    require("mpi4py", extra="mpi")
-    try:
-        comm = mpi().COMM_WORLD
-    except (ImportError, RuntimeError) as error:
-        raise InputError(f"mpi4py cannot load MPI ({str(error).splitlines()[0]}): pip install mpich, or the system's "
-                         "package of MPICH or Open MPI") from error
-    if comm.Get_size() != size:
-        raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two "
-                         "different MPIs; use the mpirun of the MPI that mpi4py loads")
-    ranks = Ranks(comm)
-    _share_cores(ranks.machine)
-    return ranks
-
-
-def _share_cores(machine: Machine) -> None:
-    """As many threads for each rank as it has cores, unless its environment says how many: with more, all wait."""
-    cores = own_cores()
-    threads = max(1, len(cores) // machine.comm.allgather(cores).count(cores))  # mpirun may have divided them already
-    if any(name in os.environ for name in _THREADS):
-        return
-    os.environ |= dict.fromkeys(_THREADS, str(threads))
-    require("threadpoolctl", extra="train").threadpool_limits(threads, user_api="blas")
 
 
 def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:
@@ -278,70 +258,3 @@ def _turns(count: int, size: int) -> np.ndarray:
     return np.minimum(turns, 2 * size - 1 - turns)
 
 
-@contextmanager
-def together(ranks: Ranks, folder: str, stopped: str, resume: str = "",
-             worded: Callable[[str], str] = str) -> Iterator[None]:
-    """Inside `with`, a rank that fails, dies or hangs takes all down, and one of them says who, why and how to go on.
-
-    folder: on a disk that all ranks share.  stopped: what the sentence says then, if the rank itself cannot; resume:
-    its end once `ranks.begin()` was called, before which there is nothing to go on with.  worded: an error's sentence
-    in the words of the command.  An error that all ranks meet ends them without a word of MPI's.
-    """
-    if ranks.comm is None:
-        yield
-        return
-    aside = ranks.comm.Dup()  # the ranks' own may be in the middle of something when one falls
-    mark, watchdog = Path(folder, ranks.comm.bcast(f"{FALLEN}.{os.getpid()}-{time.time_ns()}")), None
-    name, early = f"rank {ranks.rank} of {ranks.size}", "; nothing was saved yet" if resume else ""
-    try:
-        if ranks.first:
-            remove_marks(folder)
-        watchdog = ranks.watchdog = Watchdog(mark, name, stopped + early, f"{stopped}; the last save is intact{resume}")
-        with _slow_readers(ranks):
-            yield
-        watchdog.leave()
-    except BaseException as error:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave the others behind
-        all_fell = _all_fell(aside)
-        told = f"{name}: {_why(error, worded)}{resume if watchdog and watchdog.begun else ''}"
-        # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a watchdog
-        if ranks.first if all_fell else speaks(mark, told):
-            with suppress(OSError):
-                print(told, file=sys.stderr, flush=True)
-        if watchdog:
-            watchdog.leave()
-        status = 130 if isinstance(error, KeyboardInterrupt) else 2
-        if not all_fell:
-            ranks.comm.Abort(status)
-        raise SystemExit(status) from error
-
-
-@contextmanager
-def _slow_readers(ranks: Ranks) -> Iterator[None]:
-    """Inside `with`, a rank may wait for whoever reads its output and its messages."""
-    with (redirect_stdout(cast(TextIO, Slow(sys.stdout, ranks.waiting))),
-          redirect_stderr(cast(TextIO, Slow(sys.stderr, ranks.waiting)))):
-        yield
-
-
-def _why(error: BaseException, worded: Callable[[str], str]) -> str:
-    if isinstance(error, TOLD):
-        return worded(sentence(error))
-    if isinstance(error, KeyboardInterrupt):
-        return str(error) or "interrupted"
-    return "".join(traceback.format_exception(error)).strip()
-
-
-def _all_fell(comm: Any) -> bool:
-    """Whether all ranks come here, soon."""
-    deadline = time.monotonic() + _PATIENCE
-    try:
-        all_are_here = comm.Ibarrier()
-        while not all_are_here.Test():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-    except RuntimeError:  # MPI's, of a rank that is no more
-        return False
-    return True

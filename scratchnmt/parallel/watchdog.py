@@ -27,27 +27,24 @@ from typing import NamedTuple
 
 FALLEN = ".fallen"  # a mark begins with it
 PATIENCE = 6.0  # seconds
-_LOOK = 0.5  # seconds between two looks at the rank
+LOOK = 0.5  # seconds between two looks at a process
 _OLD = 60.0  # seconds, after which nobody is left who looks for a mark
 _BEGUN, _BYE, _WAITS, _WORKS = b"+", b"-", b"w", b"."
 
 
-class Watchdog:
-    """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is
-    well."""
+class Waits:
+    """Of a process that somebody looks after: whether it may wait, and whether there is something to go on with."""
 
-    def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
+    def __init__(self) -> None:
         self.begun, self.waits, self.lock = False, 0, threading.RLock()  # a progress bar has a thread of its own
-        command = [sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, early, late]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
 
     def begin(self) -> None:
+        """From now on there is something to go on with."""
         self.begun = True
-        self._tell(_BEGUN)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Inside `with`, the rank may wait for something else than other ranks; it can be nested."""
+        """Inside `with`, the process may wait for something that uses none of its time; it can be nested."""
         self._count(1)
         try:
             yield
@@ -56,7 +53,7 @@ class Watchdog:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Inside `with`, within one of `waiting`, the rank may not wait."""
+        """Inside `with`, within one of `waiting`, it may not wait."""
         self._count(-1)
         try:
             yield
@@ -67,16 +64,41 @@ class Watchdog:
         with self.lock:
             before, self.waits = self.waits, self.waits + more
             if not before or not self.waits:
-                self._tell(_WAITS if self.waits else _WORKS)
+                self._tell(bool(self.waits))
+
+    def _tell(self, waits: bool) -> None:
+        """Have whoever looks after it know."""
+
+
+class Watchdog(Waits):
+    """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is
+    well."""
+
+    def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
+        super().__init__()
+        command = [sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, early, late]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
+
+    def begin(self) -> None:
+        super().begin()
+        self._say(_BEGUN)
 
     def leave(self) -> None:
-        self._tell(_BYE)
+        self._say(_BYE)
         self.process.communicate()
 
-    def _tell(self, what: bytes) -> None:
+    def _tell(self, waits: bool) -> None:
+        self._say(_WAITS if waits else _WORKS)
+
+    def _say(self, what: bytes) -> None:
         assert self.process.stdin is not None  # it was started with a pipe
         with suppress(OSError):  # it is gone
             self.process.stdin.write(what)
+
+
+def endings(stopped: str, resume: str) -> tuple[str, str]:
+    """How a sentence about a process that fell ends, before there was something to go on with and after."""
+    return stopped + "; nothing was saved yet" * bool(resume), f"{stopped}; the last save is intact{resume}"
 
 
 def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:
@@ -106,10 +128,9 @@ def remove_marks(folder: str | os.PathLike, old: float = _OLD) -> None:
 
 def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
     """Until the rank says good-bye, or is gone, or hangs."""
-    used, quiet, why, stopped, may_wait, last = "", 0.0, "", early, False, time.monotonic()
-    born = _state(pid).born
+    stopped, may_wait, pulse = early, False, Pulse(pid)
     while True:
-        if select.select([0], [], [], _LOOK)[0]:
+        if select.select([0], [], [], LOOK)[0]:
             message = os.read(0, 1)
             if message == _BYE:
                 return
@@ -119,24 +140,43 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
                 stopped = late
             else:
                 may_wait = message == _WAITS
-            quiet = 0.0
+            pulse.quiet = 0.0
             continue  # all that was said before it is gone counts
-        before, last = last, time.monotonic()
-        quiet += min(last - before, 2 * _LOOK)  # no more: we may have been stopped, and the rank with us
-        state = _state(pid)
-        if state.letter in "XZ" or state.born != born:  # a child that it has forked may hold the pipe for longer
+        if pulse.is_gone(may_wait) or pulse.hangs:
             break
-        if state.used != used or state.letter in "DR" or (may_wait and state.letter not in "Tt"):
-            used, quiet = state.used, 0.0
-        elif quiet > PATIENCE:
-            why = f"hung for {PATIENCE:g} seconds and was ended"
-            break
-    sentence = f"{name} (process {pid}) {why or 'died'}; {stopped}"
+    sentence = f"{name} (process {pid}) {how_it_ended(pulse.hangs)}; {stopped}"
     if speaks(mark, sentence):
         with suppress(OSError):  # nobody may be left to read it
             print(sentence, file=sys.stderr, flush=True)
-    if why:
+    if pulse.hangs:
         os.kill(pid, signal.SIGKILL)
+
+
+def how_it_ended(hung: bool) -> str:
+    return f"hung for {PATIENCE:g} seconds and was ended" if hung else "died"
+
+
+class Pulse:
+    """Whether a process still lives, and works: it is looked at every LOOK seconds."""
+
+    def __init__(self, pid: int):
+        self.pid, self.used, self.quiet, self.last = pid, "", 0.0, time.monotonic()
+        self.born = _state(pid).born
+
+    def is_gone(self, may_wait: bool) -> bool:
+        """Look at it."""
+        before, self.last = self.last, time.monotonic()
+        self.quiet += min(self.last - before, 2 * LOOK)  # no more: we may have been stopped, and it with us
+        state = _state(self.pid)
+        if state.letter in "XZ" or state.born != self.born:  # a child that it has forked may hold its pipe for longer
+            return True
+        if state.used != self.used or state.letter in "DR" or (may_wait and state.letter not in "Tt"):
+            self.used, self.quiet = state.used, 0.0
+        return False
+
+    @property
+    def hangs(self) -> bool:
+        return self.quiet > PATIENCE
 
 
 class _State(NamedTuple):

@@ -162,6 +162,7 @@ class Trainer:
             if state.step == state.validated_step and state.history:
                 self._keep_model()
             self._say_if_the_rate_jumps()
+            self._say_if_others_compute()
             self.folder.update_options(self.options.to_dict())
 
     def _say_if_the_rate_jumps(self) -> None:
@@ -171,6 +172,13 @@ class Trainer:
         if step and old != new:
             self.progress.say(f"the learning rate of the next step is {new:.3g}; with the options of before it would "
                               f"be {old:.3g}")
+
+    def _say_if_others_compute(self) -> None:
+        now, before = self.ranks.size, self.state.history[-1].get("workers", 1) if self.state.history else None
+        if before not in (now, None):
+            self.progress.say(f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did: "
+                              "sums are rounded in another order and dropout masks are others, so that the numbers are "
+                              "not those of a run that was never interrupted")
 
     def _train(self) -> str:
         """Take steps, validate and save when it is time; the reason to stop."""
@@ -293,7 +301,8 @@ class Trainer:
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
                   "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
-                  "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate}
+                  "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate,
+                  "workers": self.ranks.size}
         better = state.note(record, options.metric)
         state.nats, state.nats_tokens = 0.0, 0
         loss = "none, all skipped" if record["train_loss"] is None else f"{record['train_loss']:.3f}"

@@ -27,7 +27,7 @@ EARLIER = {"tokenize": "13a"}  # what a run had that does not tell, as it was no
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
-    "pool": (True, 1, True, inf), "accumulate": (True, 1, True, inf),
+    "pool": (True, 1, True, inf), "accumulate": (True, 1, True, inf), "workers": (True, 1, True, inf),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
@@ -121,6 +121,7 @@ class TrainingOptions:
     save_minutes: float = 10.0
     keep: int = 0  # models of the last validations that are kept besides the best one
     graphs: int = 64  # on a GPU: steps of how many different sizes are recorded to be repeated; 0: none
+    workers: int = 1  # processes that share each batch, on the cores of the machine
     accumulate: int = 1  # parts of a batch that each process computes one after another, to save memory
     on_nonfinite: str = "stop"  # or "skip": what to do with a step whose loss or gradient is not finite
     log_every: int = 100  # steps between lines of the log, where there is no terminal

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import device_of
 from ..data.batches import Batch
 from ..errors import OutOfMemoryError, require
 from ..files.atomic import AnyPath
@@ -16,6 +17,7 @@ from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..parallel.watchdog import remove_marks
+from ..parallel.workers import check_workers, in_workers
 from .loop import Trainer
 from .plan import TrainingData, TrainingOptions
 from .progress import Progress
@@ -34,9 +36,15 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     tells both itself.  Ctrl-C ends the run after the step at hand and saves; the result says so.  The model ends with
     the last weights, which need not be the best.  Raises NotFiniteError if loss, gradient or weights overflow,
     OutOfMemoryError if memory, the GPU's or the machine's, is too small, WriteError if a save is impossible (the one
-    before is then still there), InputError if somebody else trains in `out_dir`.  ranks: the processes that train
-    together, each calling this (see parallel/ranks.py).
+    before is then still there), InputError if somebody else trains in `out_dir`, WorkerError if one of several workers
+    is gone.  ranks: the processes that train together, each calling this (see parallel/ranks.py); without them,
+    options.workers are started.
     """
+    check_workers(options.workers, device_of(model.params.flat))
+    if ranks is None and options.workers > 1:
+        return in_workers(lambda ranks: train(model, data, options, out_dir, resume=resume, overwrite=overwrite,
+                                              progress=progress, ranks=ranks),
+                          options.workers, stopped="training stopped", resume="; resume it")
     ranks = ranks or Ranks()
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")

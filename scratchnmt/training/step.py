@@ -107,7 +107,8 @@ class StepAtOnce(Steps):
         self.machine = self.ranks.machine.share(model)
         self.part = self.machine.part(model.params.flat.size)  # of the vector, what this rank moves
         self.optimizer = optimizer(optim)
-        self.grads = model.params.like()
+        self.gradients = self.machine.gradients(model.params)
+        self.grads = self.gradients.own
         self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
         self.done: list[Result] = []
 
@@ -115,37 +116,39 @@ class StepAtOnce(Steps):
         """Move the weights along the gradient of a batch of `sentences`, of which `parts` are this rank's."""
         clip = self.recipe.clip
         nats = self._add_up(parts, place)
-        norm = optim.norm_by_parts(self.grads, self.part, self.machine.add_up)
+        total = self.gradients.total
+        norm = optim.norm_by_parts(total, self.part, self.machine.add_up)
         result = Result(place, nats, norm / sentences)
         self.done.append(result)
         self.optimizer.learning_rate = rate
         if result.finite:
             factor = optim.clip_factor(result.norm, clip) if clip else 1.0
-            self.optimizer.step(self.grads, factor / sentences, self.part)
+            self.optimizer.step(total, factor / sentences, self.part)
             self.machine.wait()
         else:
             self.optimizer.step_count += 1
 
     def _add_up(self, parts: Sequence[Part], place: Place) -> float:
-        """The loss of all parts on all ranks; their gradient is then in `grads`."""
+        """The loss of all parts on all ranks; their gradient is then the total."""
         nats, batches = 0.0, [(part.number, part.batch) for part in parts if part.batch]
-        several = None if len(batches) == 1 else self._empty_sum()
         for number, batch in batches:
             nats += float(self.gradient(batch, place, number))
-            if several is not None:
-                several.flat[...] += self.grads.flat
-        if several is not None:
-            self.grads.flat[...] = several.flat
+            if len(batches) > 1:
+                self._collect(first=number == batches[0][0])
+        if len(batches) != 1:
+            self.grads.flat[...] = self.sum.flat if self.sum and batches else 0
         total = np.array([nats])
-        self.ranks.add_up(self.grads.flat)
+        self.gradients.add_up()
         self.ranks.add_up(total)
         return float(total[0])
 
-    def _empty_sum(self) -> Parameters:
+    def _collect(self, first: bool) -> None:
         if self.sum is None:
             self.sum = self.model.params.like()
-        self.sum.flat[...] = 0
-        return self.sum
+        if first:
+            self.sum.flat[...] = self.grads.flat
+        else:
+            self.sum.flat[...] += self.grads.flat
 
     def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
         """The loss of a batch, or of a part of it, whose gradient is then in `grads`."""

@@ -18,7 +18,7 @@ from mpi_run import finished, is_open_mpi, needs_mpi, start
 
 from scratchnmt.cli import main
 from scratchnmt.errors import InputError
-from scratchnmt.parallel import machine, ranks, watchdog
+from scratchnmt.parallel import machine, mpi, watchdog
 from scratchnmt.parallel.ranks import Ranks
 
 
@@ -80,28 +80,28 @@ def test_no_item_is_read_before_it_is_wanted():
 
 
 def test_mpirun_without_mpi4py_or_mpi(monkeypatch):
-    for name in ranks._SIZES:
+    for name in mpi._SIZES:
         monkeypatch.delenv(name, raising=False)
-    assert ranks.world().size == 1
+    assert mpi.world().size == 1
     monkeypatch.setenv("PMI_SIZE", "1")
-    assert ranks.world().size == 1
+    assert mpi.world().size == 1
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(InputError, match=r"mpi4py is not installed: pip install mpi4py"):
-        ranks.world()
+        mpi.world()
     monkeypatch.setitem(sys.modules, "mpi4py", ModuleType("mpi4py"))
 
     def no_library():
         raise RuntimeError("cannot load MPI library\nlibmpi.so: no such file")
 
-    monkeypatch.setattr(ranks, "mpi", no_library)
+    monkeypatch.setattr(mpi, "mpi", no_library)
     with pytest.raises(InputError, match=r"mpi4py cannot load MPI \(cannot load MPI library\): pip install mpich"):
-        ranks.world()
+        mpi.world()
     alone = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1, Get_rank=lambda: 0))
-    monkeypatch.setattr(ranks, "mpi", lambda: alone)
+    monkeypatch.setattr(mpi, "mpi", lambda: alone)
     with pytest.raises(InputError, match="mpirun started 2 processes, and mpi4py knows of 1: they are of two "
                                          "different MPIs"):
-        ranks.world()
+        mpi.world()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
@@ -216,19 +216,12 @@ def test_what_differs_is_named_alone():
 
 
 def test_ranks_share_the_cores_of_their_machine(monkeypatch):
-    pytest.importorskip("threadpoolctl")
-    limits, cores = [], [{0, 1, 2, 3}, {0, 1, 2, 3}, {4, 5, 6}]
-    monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda limit, user_api: limits.append(limit))
+    cores = [{0, 1, 2, 3}, {0, 1, 2, 3}, {4, 5, 6}]
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores[0], raising=False)
-    monkeypatch.setattr(os, "environ", {})
-    ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
-    assert limits == [2] and os.environ == {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
-    ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
-    assert limits == [2]  # the environment says how many
-    os.environ.clear()
+    monkeypatch.setattr(Ranks, "machine", SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
+    assert Ranks().cores == 2
     cores.reverse()  # this one is alone on its three
-    ranks._share_cores(SimpleNamespace(comm=SimpleNamespace(allgather=lambda own: cores)))
-    assert limits == [2, 3]
+    assert Ranks().cores == 3
 
 
 def test_other_commands_run_in_one_process(monkeypatch, capsys):
@@ -245,8 +238,8 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys):
 
 FALL = """
 import sys
-from scratchnmt.parallel.ranks import world
-from scratchnmt.parallel.ranks import together
+from scratchnmt.parallel.mpi import world
+from scratchnmt.parallel.mpi import together
 ranks = world()
 with together(ranks, sys.argv[1], "stopped", "; go on"):
     ranks.begin()

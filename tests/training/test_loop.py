@@ -45,7 +45,7 @@ def test_a_run_learns_and_leaves_what_is_needed_to_use_it(tmp_path, pictures):
     records = metrics(tmp_path)
     assert [r["epoch"] for r in records] == list(range(1, 26)) and records[-1]["step"] == 25 * PER_EPOCH
     assert list(records[0]) == ["step", "epoch", "seconds", "tokens", "train_loss", "valid_ppl", "valid_bleu",
-                                "learning_rate"]
+                                "learning_rate", "workers"]
     assert records[0]["valid_ppl"] > 5 and min(r["valid_ppl"] for r in records) < 6
     assert records[-1]["train_loss"] < 0.75 * records[0]["train_loss"]
     assert records[0]["tokens"] == data().train.lengths()[:, 1].sum()

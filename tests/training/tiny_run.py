@@ -91,6 +91,8 @@ def metrics(folder):
 
 
 def essence(folder):
-    """What must be the same however often a run was interrupted: the weights' bytes, the metrics without times."""
+    """What must be the same however often a run was interrupted, and whoever computes: the weights' bytes, the metrics
+    without times."""
     return ((folder / "model.safetensors").read_bytes(),
-            [{name: value for name, value in record.items() if name != "seconds"} for record in metrics(folder)])
+            [{name: value for name, value in record.items() if name not in ("seconds", "workers")}
+             for record in metrics(folder)])

@@ -1,0 +1,246 @@
+"""Processes of one machine without MPI: forked from the first one, to which each has a socket, as a star.
+
+A fork has all that the first one has at that moment, model and text, and copies only what either of the two changes.
+All go through the same work (see ranks.py); the forks end with it.  Nobody's core is kept busy by waiting.
+
+They fall together.  The first one raises what another one raised, or says that it died; the others end when the first
+one does.  Each has a thread that looks after the one before it, lest anybody waits for one that hangs.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..errors import MachineError, WorkerError
+from .watchdog import LOOK, Pulse, Waits, how_it_ended
+
+_BEGUN = 0  # the place on the board of whether there is something to go on with; behind it one for each process
+_WORKS, _WAITS, _ENDED = range(3)  # what a process does, or that it was ended as it hung
+
+
+class _Raised:
+    """What a process sends instead of what the first one waits for."""
+
+    def __init__(self, error: Exception, where: str):
+        self.error, self.where = error, where
+
+    def unpacked(self) -> Exception:
+        """The error; where it was raised is told as its cause, since no traceback can be sent."""
+        self.error.__cause__ = RuntimeError(self.where)
+        return self.error
+
+
+class Team(Waits):
+    """One of `size` processes; a Comm, see ranks.py.
+
+    begun, early, late: as of `Watchdog`.  above: a watchdog of the first one, which may wait for the others.
+    """
+
+    def __init__(self, size: int, early: str, late: str, above: Waits | None = None):
+        super().__init__()
+        self.rank, self.size, self.early, self.late, self.above = 0, size, early, late, above
+        self.pids = [os.getpid()]  # of the first and those that were forked before this one
+        self.board = mmap.mmap(-1, 1 + size)
+        self.pairs = [Pipe() for _ in range(size - 1)]
+        self.over = threading.Event()
+
+    # all of these are called by all, in the same order
+
+    def gather(self, value: Any) -> list[Any]:
+        """Everyone's value, in order, on the first one; on the others nothing."""
+        with self.waiting():
+            if self.rank:
+                self._send(0, value)
+                return []
+            return [value, *map(self._receive, range(1, self.size))]
+
+    def bcast(self, value: Any) -> Any:
+        """The first one's value, on all."""
+        with self.waiting():
+            if self.rank:
+                return self._receive(0)
+            for rank in range(1, self.size):
+                self._send(rank, value)
+            return value
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Everyone's value, in order, on all."""
+        return self.bcast(self.gather(value))
+
+    def add_up(self, vector: np.ndarray) -> None:
+        """Put the sum over all, in their order, in the place of each one's vector."""
+        total, *others = self.gather(vector) or [vector]
+        for other in others:
+            total += other
+        vector[...] = self.bcast(total)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.allgather(None)
+
+    wait_idly = wait
+
+    def gather_parts(self, vector: np.ndarray, bounds: list[int]) -> None:
+        """Put everyone's part of a vector, from one of the bounds to the next, into that of the first one."""
+        parts = self.gather(vector[bounds[self.rank] : bounds[self.rank + 1]])
+        for part, start in zip(parts, bounds, strict=False):
+            vector[start : start + len(part)] = part
+
+    def of_machine(self) -> Team:
+        return self
+
+    def of_machines(self) -> None:
+        """There is one."""
+
+    # one of them alone
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        with super().waiting(), self.above.waiting() if self.above else nullcontext():
+            yield
+
+    def begin(self) -> None:
+        self.begun = True
+        self.board[_BEGUN] = True
+        if self.above:
+            self.above.begin()
+
+    def _tell(self, waits: bool) -> None:
+        self.board[1 + self.rank] = _WAITS if waits else _WORKS
+
+    def _send(self, rank: int, value: Any) -> None:
+        try:
+            self._connection(rank).send(value)
+        except OSError:  # it is gone, and may have said why
+            self._receive(rank)
+
+    def _receive(self, rank: int) -> Any:
+        try:
+            value = self._connection(rank).recv()
+        except (EOFError, OSError):
+            raise self._fallen(rank) from None
+        if isinstance(value, _Raised):
+            raise value.unpacked()
+        return value
+
+    def _connection(self, rank: int) -> Connection:
+        return self.pairs[self.rank - 1][1] if self.rank else self.pairs[rank - 1][0]
+
+    def _fallen(self, rank: int) -> WorkerError:
+        if self.rank:
+            self._end_without_first()
+        with suppress(ChildProcessError):
+            os.waitpid(self.pids[rank], 0)
+        return WorkerError(self.sentence(rank))
+
+    def sentence(self, rank: int) -> str:
+        """That a process is no more, and what is left of its work."""
+        hung = self.board[1 + rank] == _ENDED
+        return (f"worker {rank + 1} of {self.size} (process {self.pids[rank]}) {how_it_ended(hung)}; "
+                f"{self.late if self.board[_BEGUN] else self.early}")
+
+    def fork(self, work: Callable[[Team], Any]) -> None:
+        """Start the others, which do the work and end; MachineError if the system allows no more processes."""
+        for rank in range(1, self.size):
+            try:
+                with warnings.catch_warnings():
+                    # of Python 3.12: threads that hold a lock do not exist in a fork; it only computes, with locks
+                    # that the libraries renew
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    pid = os.fork()
+            except OSError as error:
+                self.end()
+                raise MachineError(f"worker {rank + 1} of {self.size} cannot be started ({error.strerror}): "
+                                   "choose fewer workers") from error
+            if not pid:
+                self.rank = rank
+                self._be_forked(work)
+            self.pids.append(pid)
+        for _, theirs in self.pairs:
+            theirs.close()
+        if self.size > 1:
+            self._look_after(self.size - 1)
+
+    def _be_forked(self, work: Callable[[Team], Any]) -> None:
+        """Never returns: nothing of the program that was forked is this process' to end."""
+        status = 1
+        try:
+            for rank, (firsts, own) in enumerate(self.pairs, start=1):
+                firsts.close()
+                if rank != self.rank:
+                    own.close()
+            self.above = None
+            self._look_after(self.rank - 1)
+            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                work(self)
+            status = 0
+        except KeyboardInterrupt:
+            pass  # the first one has had it, too
+        except Exception as error:  # noqa: BLE001  the first one raises it
+            self._send_error(error)
+        finally:
+            os._exit(status)
+
+    def _send_error(self, error: Exception) -> None:
+        where = f"in worker {self.rank + 1} of {self.size}:\n{''.join(traceback.format_exception(error))}"
+        with suppress(OSError):
+            try:
+                self.pairs[self.rank - 1][1].send(_Raised(error, where))
+            except (TypeError, ValueError, AttributeError, pickle.PicklingError):
+                self.pairs[self.rank - 1][1].send(_Raised(RuntimeError(repr(error)), where))
+
+    def join(self) -> None:
+        """By the first one, when its work is done: until the others are, too; what one of them raised is raised."""
+        with self.waiting():
+            for rank in range(1, self.size):
+                with suppress(EOFError, OSError):
+                    raise self._connection(rank).recv().unpacked()  # only an error is ever left to be received
+        self.end()
+
+    def end(self) -> None:
+        """By the first one: nothing is left of the others."""
+        self.over.set()
+        for pid in self.pids[1:]:
+            with suppress(ProcessLookupError, ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+        for firsts, _ in self.pairs:
+            firsts.close()
+
+    # a thread of each
+
+    def _look_after(self, other: int) -> None:
+        threading.Thread(target=self._look, args=(other, Pulse(self.pids[other])), daemon=True,
+                         name="scratchnmt-lookout").start()
+
+    def _look(self, other: int, pulse: Pulse) -> None:
+        """End what hangs, but not the first one: whoever stops that wants all to stop, and they wait for it."""
+        while not self.over.wait(LOOK):
+            if other and not pulse.is_gone(self.board[1 + other] == _WAITS) and pulse.hangs:
+                self.board[1 + other] = _ENDED
+                os.kill(pulse.pid, signal.SIGKILL)
+                other = 0
+            if self.rank and os.getppid() != self.pids[0]:
+                self._end_without_first()
+
+    def _end_without_first(self) -> NoReturn:
+        """The first one is no more, or it would have ended this one."""
+        with self.lock:  # of two threads that come here
+            if self.rank == 1:
+                with suppress(OSError):
+                    os.write(2, f"\n{self.sentence(0)}\n".encode(errors="backslashreplace"))
+            os._exit(2)
