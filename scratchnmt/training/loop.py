@@ -31,6 +31,7 @@ from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, ST
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
 from . import nonfinite
+from .contention import Contention
 from .nonfinite import NotFiniteError
 from .plan import Plan, TrainingData, TrainingOptions
 from .progress import Interrupted, Interrupts, Progress, duration
@@ -60,7 +61,7 @@ class Trainer:
         self.steps = make_steps(model, self._make_optimizer, recipe, self.ranks)
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
-        self.interrupts = Interrupts()
+        self.interrupts, self.contention = Interrupts(), Contention()
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
                                      longest=model.config.longest, tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
@@ -206,8 +207,11 @@ class Trainer:
         lengths = self.data.train.lengths(indices)
         parts = self._parts(indices, lengths)
         place = Place(state.step + 1, state.epoch + 1, int(lengths[:, 1].sum()), state.position)
+        began = time.perf_counter()
         self.steps.take(parts, len(indices), place,
                         options.learning_rate * state.decay * self.plan.schedule(state.step))
+        if told := self.contention.note(time.perf_counter() - began, place.tokens):
+            self.progress.say(told)
         state.step += 1
         state.tokens += place.tokens
         if self.average and state.step % _AVERAGE_EVERY == 0:

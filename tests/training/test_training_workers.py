@@ -1,0 +1,199 @@
+"""Training by workers: the numbers of one process, and none is left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_run
+from command_line import but
+from mpi_run import finished, needs_mpi
+from tiny_run import essence, metrics, run
+
+from scratchnmt.errors import InputError
+from scratchnmt.files.tensors import read_tensors
+from scratchnmt.parallel import machine
+
+pytest.importorskip("threadpoolctl")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+LARGE = {"embed_size": 24, "hidden_size": 24}  # enough weights that each moves some
+STATE = "training-state.safetensors"
+
+
+def state(folder):
+    return read_tensors(folder / STATE)
+
+
+def run_of(folder, **options):
+    model = lambda **choices: tiny_run.NMT(len(tiny_run.VOCAB), len(tiny_run.VOCAB), 24, 24,
+                                           **{"dropout": 0.3, "seed": 5, **choices})
+    return tiny_run.train(model(), tiny_run.data(), tiny_run.options(**options), folder)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    for parts in (2, 3):
+        run_of(folder / str(parts), accumulate=parts)
+    return folder
+
+
+@pytest.mark.parametrize("workers, memory", [(2, "common"), (3, "common"), (2, "own")])
+def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, expected, monkeypatch, workers, memory):
+    """With dropout; where memory cannot be shared, it is told."""
+    if memory == "own":
+        monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
+        with pytest.warns(UserWarning, match="cannot have memory in common, or not enough: each keeps weights"):
+            run_of(tmp_path, workers=workers)
+    else:
+        run_of(tmp_path, workers=workers)
+    assert essence(tmp_path) == essence(expected / str(workers))
+    tensors, info = state(tmp_path)
+    for name, tensor in state(expected / str(workers))[0].items():
+        assert tensors[name].tobytes() == tensor.tobytes(), name
+    assert {record["workers"] for record in metrics(tmp_path)} == {workers}
+
+
+def test_both_together(tmp_path, expected):
+    run_of(tmp_path / "both", workers=2, accumulate=2)
+    run_of(tmp_path / "parts", accumulate=4)
+    for name, tensor in state(tmp_path / "parts")[0].items():  # the four are added up in another order
+        np.testing.assert_allclose(state(tmp_path / "both")[0][name], tensor, rtol=2e-2, atol=2e-3)
+    assert metrics(tmp_path / "both")[0]["train_loss"] == pytest.approx(metrics(tmp_path / "parts")[0]["train_loss"],
+                                                                       rel=1e-4)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_and_another_number_is_told(tmp_path, capsys):
+    run(tmp_path / "whole", workers=2)
+    run(tmp_path / "half", workers=2, max_epochs=1)
+    run(tmp_path / "half", workers=2, resume=True)
+    assert essence(tmp_path / "half") == essence(tmp_path / "whole")
+    run(tmp_path / "one", workers=2, max_epochs=1)
+    tiny_run.train(tiny_run.model(), tiny_run.data(), tiny_run.options(), tmp_path / "one", resume=True)
+    assert ("1 process computes now what 2 did: sums are rounded in another order and dropout masks are others"
+            in capsys.readouterr().err)
+    assert [record["workers"] for record in metrics(tmp_path / "one")] == [2, 1, 1]
+
+
+def test_more_workers_than_sentences(tmp_path):
+    run(tmp_path, workers=5, batch_size=3, max_steps=4)
+    assert metrics(tmp_path)[-1]["step"] == 4
+
+
+def test_an_error_of_a_worker_is_that_of_the_run(tmp_path):
+    with pytest.raises(InputError, match="training stopped"):
+        run(tmp_path, workers=3, optimizer="sgd", learning_rate=1e30, clip=0.0)
+
+
+# the command
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    files = tiny_run.files(tmp_path_factory.mktemp("text"), 300)
+    return ["train", *files, "--vocab=word", "--min-count=1", "--embed-size=8", "--hidden-size=8", "--batch-size=16",
+            "--max-steps=40", "--valid-every=20", "--patience=1", "--learning-rate=0.01"]
+
+
+ENDLESS = ["--max-steps=1000000", "--max-epochs=1000000", "--valid-every=1000000", "--patience=0", "--workers=3"]
+
+
+def begun(arguments, out, *more):
+    """A training that has saved, and the processes of its workers."""
+    process = subprocess.Popen([sys.executable, "-m", "scratchnmt", *but(arguments, *ENDLESS, *more), "--out", str(out),
+                                "--save-every=5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (out / STATE).exists() or state(out)[1]["state"]["step"] < 10:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True,
+                              check=True).stdout.split()
+    return process, [int(pid) for pid in children]
+
+
+def gone(pids):
+    deadline = time.monotonic() + 10
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(0.05)
+
+
+needs_ps = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+
+
+@needs_ps
+@pytest.mark.parametrize("number, words", [(signal.SIGKILL, "died"), pytest.param(
+    signal.SIGSTOP, "hung for 6 seconds and was", marks=pytest.mark.slow)])
+def test_a_worker_that_dies_or_is_stopped_takes_all_down(arguments, tmp_path, number, words):
+    process, pids = begun(arguments, tmp_path / "run")
+    assert len(pids) == 2
+    os.kill(pids[0], number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 2 and "Traceback" not in error
+    assert re.search(rf"^scratchnmt train: error: worker [23] of 3 \(process {pids[0]}\) {words}.*; training stopped; "
+                     rf"the last save is intact; resume it with\n  scratchnmt train --out {tmp_path}/run --resume\n$",
+                     error)
+    gone([process.pid, *pids])
+    step = state(tmp_path / "run")[1]["state"]["step"]
+    status, out, error = finished(tmp_path, 1, "train", "--out", tmp_path / "run", "--resume", "--max-steps", step + 5)
+    assert status == 0 and "workers     3 on " in out, error
+
+
+@needs_ps
+@pytest.mark.parametrize("number, whom", [(signal.SIGINT, "all"), (signal.SIGTERM, "first"),
+                                          (signal.SIGHUP, "another")])
+def test_a_signal_saves_once(arguments, tmp_path, number, whom):
+    process, pids = begun(arguments, tmp_path / "run")
+    for pid in {"first": [process.pid], "all": [process.pid, *pids], "another": pids[1:]}[whom]:
+        os.kill(pid, number)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in error
+    assert f"scratchnmt train --out {tmp_path}/run --resume" in out and out.count("stopped at step") == 1
+    gone([process.pid, *pids])
+
+
+@needs_ps
+def test_nothing_is_left_after_the_first_one_is_killed(arguments, tmp_path):
+    process, pids = begun(arguments, tmp_path / "run")
+    process.kill()
+    _, error = process.communicate(timeout=30)
+    assert re.search(rf"worker 1 of 3 \(process {process.pid}\) died; training stopped; the last save is intact; "
+                     rf"resume it with\n  scratchnmt train --out {tmp_path}/run --resume\n", error)
+    gone(pids)
+    assert not [name for name in os.listdir("/dev/shm") if "scratchnmt" in name]
+
+
+def test_auto_is_one_for_a_small_model_and_is_kept(call, arguments, tmp_path):
+    status, out, error = call(*arguments, "--out", tmp_path / "run")
+    assert status == 0 and "workers     1 on " in out, error
+    status, out, _ = call("train", "--out", tmp_path / "run", "--resume", "--max-steps=44", "--workers=2")
+    assert status == 0 and "workers     2 on " in out
+    status, out, _ = call("train", "--out", tmp_path / "run", "--resume", "--max-steps=46")
+    assert status == 0 and "workers     2 on " in out
+    assert [record["workers"] for record in metrics(tmp_path / "run")][-2:] == [2, 2]
+
+
+def test_what_cannot_be_chosen(call, arguments, tmp_path):
+    for given, words in (("0", "--workers is 0, expected a whole number of at least 1"),
+                         ("many", "argument --workers: expected a whole number or auto, got 'many'")):
+        status, _, error = call(*arguments, "--out", tmp_path / "run", f"--workers={given}")
+        assert status == 2 and words in error and not (tmp_path / "run").exists()
+
+
+@needs_mpi
+def test_ranks_with_workers(arguments, tmp_path):
+    pytest.importorskip("mpi4py")
+    large = but(arguments, "--embed-size=24", "--hidden-size=24")
+    status, out, error = finished(tmp_path, 2, *large, "--out", tmp_path / "ranks", "--workers=2")
+    assert status == 0 and "2 processes by mpirun, 2 on " in out, error
+    status, _, error = finished(tmp_path, 1, *large, "--out", tmp_path / "four", "--workers=4")
+    assert status == 0, error
+    assert essence(tmp_path / "ranks") == essence(tmp_path / "four")
+    for name, tensor in state(tmp_path / "four")[0].items():
+        assert state(tmp_path / "ranks")[0][name].tobytes() == tensor.tobytes()
