@@ -64,12 +64,14 @@ class Translator:
     """Translates sentences with `model`; ids come from `src_vocab` and are read by `tgt_vocab`.
 
     ranks: the processes that translate together (see scratchnmt.parallel.ranks), each calling the same functions with
-    the same lines; each searches for its share of the batches, and all have all results.  usual: how the vocabularies
-    cover the training text, if that is known.
+    the same lines; each searches for its share of the batches, and all have all results.  workers: how many processes
+    of this machine each may use (see scratchnmt.parallel.workers), where there is work for them; the results are the
+    same bits, whatever their number.  usual: how the vocabularies cover the training text, if that is known.
 
     `seen` counts how the vocabularies cover the lines that were translated or scored (see scratchnmt.data.coverage).
 
-    Raises InputError if a vocabulary has not as many tokens as the model, where the model tells how many.
+    Raises InputError if a vocabulary has not as many tokens as the model, where the model tells how many, and for
+    several workers of a model on a GPU; WorkerError, while it translates or scores, if one of several is gone.
     """
 
     def __init__(self, model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, ranks: Ranks | None = None,

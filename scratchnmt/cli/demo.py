@@ -43,25 +43,17 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..errors import require
-    from ..training import TrainingOptions
-
-    for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
-        require(package, extra="train")
-    TrainingOptions(seed=args.seed)
-    # A second BLAS thread gains a fifth at these small sizes; waiting for it while other programs keep the
-    # cores busy has taken ten times as long.
-    with require("threadpoolctl", extra="train").threadpool_limits(1, user_api="blas"):
-        return _demo(args)
-
-
-def _demo(args: argparse.Namespace) -> int:
     from ..data.toy import toy_corpus
+    from ..errors import require
     from ..files.run_folder import RunFolder
+    from ..training import TrainingOptions
     from ..translate import Translator
     from .prepare import prepare
     from .train import describe, start
 
+    for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
+        require(package, extra="train")
+    TrainingOptions(seed=args.seed)
     folder = Path(args.out)
     _check_folder(folder)
     corpus = toy_corpus(seed=args.seed, **_SIZES)

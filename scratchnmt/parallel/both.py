@@ -37,7 +37,8 @@ class Both:
         return [one for some in self.between.gather(values) for one in some] if self._first else []
 
     def allgather(self, value: Any) -> list[Any]:
-        return self.bcast(self.gather(value))
+        values: list[Any] = self.bcast(self.gather(value))
+        return values
 
     def add_up(self, vector: np.ndarray) -> None:
         self.team.add_up(vector)

@@ -78,7 +78,8 @@ class Team(Waits):
 
     def allgather(self, value: Any) -> list[Any]:
         """Everyone's value, in order, on all."""
-        return self.bcast(self.gather(value))
+        values: list[Any] = self.bcast(self.gather(value))
+        return values
 
     def add_up(self, vector: np.ndarray) -> None:
         """Put the sum over all, in their order, in the place of each one's vector."""

@@ -74,7 +74,7 @@ class Watchdog(Waits):
     """Starts the process, which says `early` of its rank, or, after `begin`, `late`; `leave` tells it that all is
     well."""
 
-    def __init__(self, mark: str | os.PathLike, name: str, early: str, late: str):
+    def __init__(self, mark: str | os.PathLike[str], name: str, early: str, late: str):
         super().__init__()
         command = [sys.executable, __file__, str(os.getpid()), os.path.abspath(mark), name, early, late]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, bufsize=0)
@@ -101,7 +101,7 @@ def endings(stopped: str, resume: str) -> tuple[str, str]:
     return stopped + "; nothing was saved yet" * bool(resume), f"{stopped}; the last save is intact{resume}"
 
 
-def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:
+def speaks(mark: str | os.PathLike[str], sentence: str = "") -> bool:
     """Whether nobody has told yet why the ranks fell; from now on somebody has, and the mark holds the sentence."""
     try:
         file = os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -116,7 +116,7 @@ def speaks(mark: str | os.PathLike, sentence: str = "") -> bool:
     return True
 
 
-def remove_marks(folder: str | os.PathLike, old: float = _OLD) -> None:
+def remove_marks(folder: str | os.PathLike[str], old: float = _OLD) -> None:
     """Remove the marks of jobs that fell so many seconds ago."""
     for mark in Path(folder).glob(f"{FALLEN}.*"):
         try:

@@ -68,7 +68,9 @@ def each(ranks: Ranks, items: Sequence[Any], work: Callable[[Any], Any], workers
 def available(ranks: Ranks | None = None, device: str = "cpu") -> int:
     """How many workers a rank has cores for, each with the threads that the environment wants; all ranks must ask."""
     ranks = ranks or Ranks()
-    cores = ranks.cores // (threads_wanted() or 1) if device == "cpu" and hasattr(os, "fork") else 1
+    cores = ranks.cores // (threads_wanted() or 1)
+    if device != "cpu" or not hasattr(os, "fork"):
+        return 1
     return max(1, min(ranks.comm.allgather(cores)) if ranks.comm else cores)  # each rank has as many
 
 
