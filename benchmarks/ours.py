@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scratchnmt.arrays import array_module, to_device
+from scratchnmt.arrays import array_module, limit_threads, to_device
 from scratchnmt.data.batches import Batch, make_batch
 from scratchnmt.models.nmt import NMT
+from scratchnmt.parallel.ranks import Ranks, divide
+from scratchnmt.parallel.team import Team
+from scratchnmt.parallel.watchdog import endings
 from scratchnmt.training import step
 
 # Multi30k, 8,000 subwords a side: quantiles of the source lengths, and of how much longer the target is (</s> counted)
@@ -26,7 +29,10 @@ class Contestant:
         self.model, self.count = model, 0
         xp = array_module(model.params.flat)
         recipe = step.Recipe(clip, seed=0, graphs=graphs, generator=lambda number, part: xp.random.default_rng(number))
-        self.steps = step.make_steps(model, lambda module: module.Adam(model.params, learning_rate=1e-3), recipe)
+        self.steps = self._steps(recipe)
+
+    def _steps(self, recipe: step.Recipe) -> step.Steps:
+        return step.make_steps(self.model, lambda module: module.Adam(self.model.params, learning_rate=1e-3), recipe)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         """Loss and gradients, on the host, without dropout."""
@@ -51,6 +57,50 @@ class Contestant:
         self.count += 1
         place = step.Place(self.count, 1, int(batch.tgt_lengths.sum()))
         self.steps.take([step.Part(0, batch)], len(batch.src_lengths), place, 1e-3)
+
+
+class WorkersContestant(Contestant):
+    """The same by several workers, with a thread each, as `scratchnmt train` has it."""
+
+    def __init__(self, model: NMT, workers: int, clip: float = 5.0) -> None:
+        self.team = Team(workers, *endings("the step was not taken", ""))
+        self.make = lambda: super(WorkersContestant, self).__init__(model, clip)
+        self.name = f"scratchnmt, {workers} workers"
+        with limit_threads(1):
+            self.team.fork(self._follow)
+            self.make()
+
+    def close(self) -> None:
+        """End the others."""
+        self.team.bcast(None)
+        self.team.join()
+
+    def _steps(self, recipe: step.Recipe) -> step.Steps:
+        adam = lambda module: module.Adam(self.model.params, learning_rate=1e-3)
+        return step.make_steps(self.model, adam, recipe, Ranks(self.team))
+
+    def _follow(self, team: Team) -> None:
+        self.make()
+        while (batch := team.bcast(None)) is not None:
+            self._share(batch)
+
+    def _take(self, batch: Batch) -> None:
+        with limit_threads(1):
+            self._share(self.team.bcast(batch))
+
+    def _share(self, batch: Batch) -> None:
+        self.count += 1
+        place = step.Place(self.count, 1, int(batch.tgt_lengths.sum()))
+        part = step.Part(self.team.rank, share(batch, self.team.rank, self.team.size))
+        self.steps.take([part], len(batch.src_lengths), place, 1e-3)
+
+
+def share(batch: Batch, rank: int, size: int) -> Batch:
+    """What one of several processes takes of a batch."""
+    lengths = np.stack([batch.src_lengths, batch.tgt_lengths], axis=1)
+    own = divide(np.arange(len(lengths)), lengths, size)[rank]
+    S, T = lengths[own].max(axis=0)
+    return Batch(batch.src[:S, own], lengths[own, 0], batch.tgt[: T + 1, own], lengths[own, 1])
 
 
 def random_batch(src_vocab_size: int, tgt_vocab_size: int, sentences: int, src_steps: int,

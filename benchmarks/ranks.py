@@ -1,7 +1,7 @@
-"""A training step by one process and by two: strong and weak scaling, and what a model of it says of many.
+"""A training step by one worker and by two: strong and weak scaling, and what a model of it says of many.
 
-Each process has one thread.  One and two take turns, `mpirun -n N python -m benchmarks.ranks CASE` each time; batches
-have the lengths of Multi30k.
+Each worker has one thread.  One, two, and one process with two threads take turns, `python -m benchmarks.ranks CASE`
+each time; batches have the lengths of Multi30k.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from typing import Any
 import numpy as np
 
 from scratchnmt.arrays import keep_freed_memory
-from scratchnmt.data.batches import Batch
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
-from scratchnmt.parallel.mpi import world
-from scratchnmt.parallel.ranks import Ranks, divide
+from scratchnmt.parallel.ranks import Ranks
+from scratchnmt.parallel.workers import in_workers
 from scratchnmt.training.step import Part, Place, Recipe, StepAtOnce
 
 from . import measure, rows, workers
 from .clock import Seconds
-from .ours import multi30k_batches
+from .ours import multi30k_batches, share
 
 SENTENCES = (8, 16, 32, 64, 128)  # of one process, to fit the model
 TOGETHER = (32, 64, 128)  # of two
@@ -40,51 +39,53 @@ PARTS = ("compute", "wait", "sum", "update", "step")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", default="8000,256", metavar="V,H", help="(default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each kind, in turn (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each kind (default 3)")
     parser.add_argument("--steps", type=int, default=16, help="of each batch size in a round (default 16)")
 
 
 def run(options: argparse.Namespace) -> int:
     V, H = measure.sizes("--sizes", options.sizes, "V,H")
     print(measure.machine(1))
-    all_times: dict[tuple[int, int], dict[str, list[float]]] = {}  # ranks, sentences -> part -> seconds
+    all_times: dict[tuple[int, int], dict[str, list[float]]] = {}  # workers, sentences -> part -> seconds
+    threads: dict[int, list[float]] = {}  # sentences -> seconds of a step by two threads
     for _ in range(options.rounds):
         for count, sizes in ((1, SENTENCES), (2, TOGETHER)):
-            for case in _in_ranks(count, sizes, options):
+            for case in _by_workers(count, 1, sizes, options):
                 times = all_times.setdefault((count, case["sentences"]), {part: [] for part in (*PARTS, "tokens")})
                 for part, seconds in case["times"].items():
                     times[part] += seconds
+        for case in _by_workers(1, 2, TOGETHER, options):
+            threads.setdefault(case["sentences"], []).extend(case["times"]["step"])
     bytes = 4 * NMT(V, V, H, H).params.flat.size
     middle = {key: {part: median(values) for part, values in times.items()} for key, times in all_times.items()}
     costs = _costs(middle, bytes)
-    _print(middle, costs)
+    _print(middle, {sentences: median(seconds) for sentences, seconds in threads.items()}, costs)
     workers.print_forecast(costs)
     if options.out:
         rows.save([_row(count, part, times, f"V={V} H={H} B={sentences} multi30k")
-                   for (count, sentences), times in all_times.items() for part in PARTS], options)
+                   for (count, sentences), times in all_times.items() for part in PARTS]
+                  + [_row(1, "step", {"step": seconds}, f"V={V} H={H} B={sentences} multi30k", threads=2)
+                     for sentences, seconds in threads.items()], options)
         _draw(middle, costs, [Path(options.out) / f"ranks.{kind}" for kind in ("png", "svg")])
     return 0
 
 
-def _in_ranks(count: int, sizes: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """What `count` processes print: times of a step for each of the sizes."""
-    case = json.dumps({"sentences": sizes, "sizes": options.sizes, "steps": options.steps})
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(["mpirun", "-n", str(count), sys.executable, "-m", "benchmarks.ranks", case],
-                              env=environment, capture_output=True, text=True, check=False,
-                              cwd=Path(__file__).parents[1])
-    except FileNotFoundError as error:
-        raise InputError("mpirun is not there: pip install '.[mpi]' mpich") from error
+def _by_workers(count: int, threads: int, sizes: Sequence[int], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What `count` workers measure: times of a step for each of the sizes."""
+    case = json.dumps({"workers": count, "sentences": sizes, "sizes": options.sizes, "steps": options.steps})
+    environment = os.environ | dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
+    done = subprocess.run([sys.executable, "-m", "benchmarks.ranks", case], env=environment, capture_output=True,
+                          text=True, check=False, cwd=Path(__file__).parents[1])
     if done.returncode:
-        raise InputError(f"mpirun -n {count} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise InputError(f"{count} workers failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout)
 
 
-def _row(count: int, part: str, times: Mapping[str, list[float]], sizes: str) -> rows.Row:
-    return rows.row([Seconds(s, s) for s in times[part]], command="ranks", what=part, contestant=f"{count} ranks",
+def _row(count: int, part: str, times: Mapping[str, list[float]], sizes: str, threads: int = 1) -> rows.Row:
+    name = f"{count} workers" if threads == 1 else f"{threads} threads"
+    return rows.row([Seconds(s, s) for s in times[part]], command="ranks", what=part, contestant=name,
                     device=measure.device_name("cpu"), dtype="float32", sizes=sizes,
-                    tokens=round(median(times["tokens"])) if part == "step" else None)
+                    tokens=round(median(times["tokens"])) if part == "step" and "tokens" in times else None)
 
 
 def _costs(middle: Mapping[tuple[int, int], Mapping[str, float]], bytes: int) -> workers.Costs:
@@ -94,7 +95,8 @@ def _costs(middle: Mapping[tuple[int, int], Mapping[str, float]], bytes: int) ->
     return workers.Costs(fixed, each, update, summed, bytes)
 
 
-def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs) -> None:
+def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], threads: Mapping[int, float],
+           costs: workers.Costs) -> None:
     fixed, each, update, summed = (f"{1e3 * seconds:.3g} ms" for seconds in costs[:4])
     print(f"\nmodel: a step computes {fixed} and {each} for a sentence; norm and optimizer take {update}, "
           f"the sum of two gradients of {costs.bytes / 1e6:.1f} MB {summed}")
@@ -105,10 +107,11 @@ def _print(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers
         strong = f"{same['step'] / step:.2f}" if count > 1 and same else ""
         weak = f"{count * alone['step'] / step:.2f}" if count > 1 and alone else ""
         table.append([str(count), str(sentences), *(f"{1e3 * times[part]:.1f}" for part in PARTS),
-                      f"{times['tokens'] / step:,.0f}", strong, weak, f"{1e3 * said:.1f}",
+                      f"{times['tokens'] / step:,.0f}", strong, weak,
+                      f"{threads[sentences] / step:.2f}" if count > 1 else "", f"{1e3 * said:.1f}",
                       f"{100 * (said / step - 1):+.0f} %"])
-    measure.print_table(["ranks", "sentences", *(f"{part} ms" for part in PARTS), "tokens/s", "strong", "weak",
-                         "model ms", "off by"], table)
+    measure.print_table(["workers", "sentences", *(f"{part} ms" for part in PARTS), "tokens/s", "strong", "weak",
+                         "times 2 threads", "model ms", "off by"], table)
 
 
 def _draw(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.Costs, paths: Sequence[Path]) -> None:
@@ -116,7 +119,7 @@ def _draw(middle: Mapping[tuple[int, int], Mapping[str, float]], costs: workers.
     workers.draw(costs, {workers.Way(64, True): (2, one / two), workers.Way(64, False): (2, 2 * one / weak)}, paths)
 
 
-# in each process of mpirun
+# in each worker
 
 
 class _Timed(StepAtOnce):
@@ -126,16 +129,15 @@ class _Timed(StepAtOnce):
         recipe = Recipe(CLIP, seed=0, graphs=0, generator=lambda step, part: np.random.default_rng(step))
         super().__init__(model, lambda module: module.Adam(model.params), recipe, ranks)
         self.times: dict[str, list[float]] = {part: [] for part in PARTS}
-        add_up = ranks.add_up
+        add_up = self.gradients.add_up
 
-        def timed(vector: np.ndarray) -> None:
-            if vector.size > 1:
-                self._lap("compute")
-                ranks.wait()
-                self._lap("wait")
-            add_up(vector)
+        def timed() -> None:
+            self._lap("compute")
+            ranks.wait()
+            self._lap("wait")
+            add_up()
 
-        ranks.add_up = timed
+        self.gradients.add_up = timed
 
     def take(self, *step: Any) -> None:
         self.ranks.wait()
@@ -155,31 +157,22 @@ class _Timed(StepAtOnce):
         self.last = now
 
 
-def _measure(case: Mapping[str, Any]) -> None:
-    """Print, by the first process, the times of `steps` steps for each number of sentences."""
-    ranks = world()
-    keep_freed_memory()
+def _measure(case: Mapping[str, Any], ranks: Ranks) -> list[dict[str, Any]]:
+    """The times of `steps` steps for each number of sentences."""
     V, H = measure.sizes("--sizes", case["sizes"], "V,H")
     steps, timings = _Timed(NMT(V, V, H, H, dropout=0.2, seed=0), ranks), []
     for sentences in case["sentences"]:
         steps.times, tokens = {part: [] for part in PARTS}, []
         for number, batch in enumerate(islice(cycle(multi30k_batches(V, sentences, 8)), case["steps"] + 2)):
             tokens.append(int(batch.tgt_lengths.sum()))
-            part = Part(ranks.rank, _share(batch, ranks))
+            part = Part(ranks.rank, share(batch, ranks.rank, ranks.size))
             steps.take([part], sentences, Place(number + 1, 1, tokens[-1]), 1e-3)
         timings.append({"sentences": sentences, "times": {part: seconds[2:] for part, seconds in steps.times.items()}
                         | {"tokens": tokens[2:]}})
-    if ranks.first:
-        print(json.dumps(timings))
-
-
-def _share(batch: Batch, ranks: Ranks) -> Batch:
-    """What this process takes of a batch."""
-    lengths = np.stack([batch.src_lengths, batch.tgt_lengths], axis=1)
-    own = divide(np.arange(len(lengths)), lengths, ranks.size)[ranks.rank]
-    S, T = lengths[own].max(axis=0)
-    return Batch(batch.src[:S, own], lengths[own, 0], batch.tgt[: T + 1, own], lengths[own, 1])
+    return timings
 
 
 if __name__ == "__main__":
-    _measure(json.loads(sys.argv[1]))
+    keep_freed_memory()
+    case = json.loads(sys.argv[1])
+    print(json.dumps(in_workers(lambda ranks: _measure(case, ranks), case["workers"], stopped="not measured")))

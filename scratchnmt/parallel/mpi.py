@@ -103,7 +103,9 @@ def world() -> Ranks:
     if comm.Get_size() != size:
         raise InputError(f"mpirun started {size} processes, and mpi4py knows of {comm.Get_size()}: they are of two "
                          "different MPIs; use the mpirun of the MPI that mpi4py loads")
-    return Ranks(Mpi(comm))
+    ranks = Ranks(Mpi(comm))
+    _ = ranks.cores  # which they must learn together; from now on one may ask alone
+    return ranks
 
 
 @contextmanager
