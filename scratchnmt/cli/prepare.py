@@ -84,7 +84,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     check_dependent(TRAIN, given, ALL_DEFAULTS)
-    options = TrainingOptions(**_choose(_TRAINING_OPTIONS, {**given, "workers": 1}))
+    options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
     max_length, vocabulary = _choose(DATA, given)["max_length"], _choose(VOCABULARY, given)
     first = started_from(given)
     begun = check_begun(folder, first, given) if "init_from" in first else None
