@@ -18,7 +18,10 @@ rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "
 (folder / f"rank{rank}").write_text(str(os.getpid()))
 other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
 from scratchnmt.cli import main
-from scratchnmt.parallel import machine
+from scratchnmt.parallel import machine, mpi
+if "--machines" in sys.argv:
+    sys.argv.remove("--machines")
+    mpi.Mpi.of_machine = lambda self: mpi.Mpi(self.comm.Split(self.rank))
 if "--alone" in sys.argv:
     sys.argv.remove("--alone")
     machine._reserve = lambda bytes, mark: None
@@ -34,8 +37,9 @@ def is_open_mpi():
 
 
 def start(folder, count, *arguments, program=None):
-    """`scratchnmt ARGUMENTS` by so many ranks.  --alone: without common memory; what is behind --else is rank 1's.
+    """`scratchnmt ARGUMENTS` by so many ranks.
 
+    --alone: without common memory; --machines: each as if on a machine of its own; what is behind --else is rank 1's.
     program: in the place of that one, what Python runs with the arguments.
     """
     program = program or ["-c", _SCRIPT, str(folder)]

@@ -197,3 +197,10 @@ def test_ranks_with_workers(arguments, tmp_path):
     assert essence(tmp_path / "ranks") == essence(tmp_path / "four")
     for name, tensor in state(tmp_path / "four")[0].items():
         assert state(tmp_path / "ranks")[0][name].tobytes() == tensor.tobytes()
+    exact = "--dtype=float64", "--out", tmp_path / "exact"
+    assert finished(tmp_path, 1, *large, *exact, "--workers=4")[0] == 0
+    exact = "--dtype=float64", "--out", tmp_path / "machines"
+    status, _, error = finished(tmp_path, 2, *large, *exact, "--workers=2", "--machines")
+    assert status == 0, error
+    assert [record["train_loss"] for record in metrics(tmp_path / "machines")] == pytest.approx(
+        [record["train_loss"] for record in metrics(tmp_path / "exact")], rel=1e-9)  # added up in another order
