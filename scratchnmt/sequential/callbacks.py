@@ -366,11 +366,15 @@ class CSVLogger(Callback):
         elif os.path.exists(self.filename):
             with opened(self.filename) as file:
                 head = file.readline(_HEAD)
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                whole = file.read() in (b"", b"\n")
             header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator))
             if head and header[:1] != ["epoch"]:
                 raise InputError(f"{self.filename} does not begin with a line of names, which CSVLogger with append "
                                  "goes on with: choose another file")
             self.keys = header[1:] or None
+            if not whole:  # half a line, which a full disk has left, spoils no other
+                self._write([[]], "a")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         rows: list[Iterable[Any]] = []
