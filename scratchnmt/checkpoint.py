@@ -79,7 +79,7 @@ def load_models(folders: Sequence[AnyPath], device: str = "cpu", **computing: An
     """
     if len(folders) == 1:
         return LoadedModels(*load_model(folders[0], device, **computing))
-    _check_alike(folders, [RunFolder(folder).read() for folder in folders], "models that search together")
+    read_alike(folders, "models that search together")
     loaded = [load_model(folder, device, **computing) for folder in folders]
     return LoadedModels(Ensemble([one.model for one in loaded]), loaded[0].src_vocab, loaded[0].tgt_vocab)
 
@@ -97,8 +97,7 @@ def average(folders: Sequence[AnyPath], out: AnyPath) -> None:
     out = Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} exists already, expected a new or an empty folder for the mean")
-    runs = [RunFolder(folder).read() for folder in folders]
-    _check_alike(folders, runs, "models whose weights are averaged")
+    runs = read_alike(folders, "models whose weights are averaged")
     for folder, run in zip(folders, runs, strict=True):
         _check_configuration(folders[0], runs[0], folder, run)
     model, src_vocab, tgt_vocab = load_model(folders[0])
@@ -111,15 +110,17 @@ def average(folders: Sequence[AnyPath], out: AnyPath) -> None:
                                                       **({COVERAGE: coverage} if coverage else {})})
 
 
-def _check_alike(folders: Sequence[AnyPath], runs: Sequence[Run], who: str) -> None:
-    """InputError, naming the files, unless all have the first one's vocabularies."""
+def read_alike(folders: Sequence[AnyPath], who: str) -> list[Run]:
+    """What all tell; InputError, naming the files, unless they have the first one's vocabularies."""
     if not folders:
         raise InputError("no folder of a model is given, expected at least one")
+    runs = [RunFolder(folder).read() for folder in folders]
     for (folder, run), side in ((pair, side) for pair in zip(folders, runs, strict=True) for side in ("src", "tgt")):
         (first, right), (name, digest) = runs[0].vocabularies[side], run.vocabularies[side]
         if digest != right:
             raise InputError(f"{Path(folder) / name} is not the same vocabulary as {Path(folders[0]) / first}: "
                              f"{who} must share their vocabularies")
+    return runs
 
 
 def _check_configuration(first: AnyPath, right: Run, folder: AnyPath, run: Run) -> None:

@@ -21,7 +21,7 @@ from .metrics import perplexity_of
 from .parallel.ranks import Ranks
 from .parallel.workers import check_workers, each
 from .search import Hypothesis, beam_search, check_constraints, check_options, check_sampling, sample
-from .search.model import longest_source, vocabulary_sizes
+from .search.model import attends, longest_source, vocabulary_sizes
 from .unknown import Writer, writer
 
 _WINDOW = 16  # batches that are read ahead, so that sentences of like length can go together
@@ -393,7 +393,12 @@ class Translator:
         self, line: str, *, beam_size: int = 5, length_penalty: float = 0.0, max_length: int | None = None,
         min_length: int = 0, no_repeat_ngram_size: int = 0, long: LongLines = REFUSED,
     ) -> AttendedTranslation:
-        """Translate one line and keep which source tokens each target token looked at; options as in `stream`."""
+        """Translate one line and keep which source tokens each target token looked at; options as in `stream`.
+
+        Raises InputError as `stream` does, and if the model has no attention.
+        """
+        if not attends(self.model):
+            raise InputError("this model has no attention to show: its score is 'none'")
         search = self._beam(max_length, beam_size=beam_size, length_penalty=length_penalty, n_best=1,
                             min_length=min_length, no_repeat_ngram_size=no_repeat_ngram_size)
         ids = self._encode(line, "the sentence", search, long)

@@ -27,7 +27,8 @@ import numpy as np
 from .data.text import read_lines
 from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, joiner, split_words
 from .errors import ArgumentError, InputError
-from .search import Ensemble, Hypothesis
+from .search import Hypothesis
+from .search.model import attends
 
 Writer: TypeAlias = Callable[[str, Hypothesis], str]  # of the source line and the hypothesis for it
 
@@ -54,7 +55,7 @@ def writer(model: Any, src_vocab: Vocabulary, tgt_vocab: Vocabulary, replace_unk
         if pieces:
             return lambda line, hypothesis: " ".join(map(tgt_vocab.token, hypothesis.value))
         return lambda line, hypothesis: tgt_vocab.decode(hypothesis.value)
-    if not _attends(model):
+    if not attends(model):
         raise InputError("replace_unknown needs a model with attention: with score 'none' nothing tells which source "
                          "word an <unk> stands for")
     if any(isinstance(vocab, SentencePieceVocabulary) for vocab in (src_vocab, tgt_vocab)):
@@ -94,11 +95,3 @@ def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
         (source,), target = fields
         entries.setdefault(source, " ".join(target))
     return entries
-
-
-def _attends(model: Any) -> bool:
-    """Whether the model, or one of an ensemble, has attention; one that says nothing of it has."""
-    if isinstance(model, Ensemble):
-        return any(_attends(one) for one in model.models)
-    config = getattr(model, "config", None)
-    return config is None or config.attends

@@ -25,6 +25,8 @@ def refused(result, *parts):
     (["--window", 5], "--window is for --attention local-m or local-p"),
     (["--max-source", 50], "--max-source is for --score location"),
     (["--query", "previous", "--score", "none"], "--query is for a model with attention"),
+    *((["--readout", "state", "--feed", feed, *more], "--readout state does not read the attention, and nor does")
+      for feed in ("start", "none") for more in ([], ["--score", "concat"], ["--attention", "local-m"])),
     (["--halve-after", 3], "--halve-after is for --schedule luong"),
     (["--trials", 2, "--patience", 0], "--trials needs a --patience above 0"),
     (["--lr-decay", 0.7, "--patience", 0], "--lr-decay needs a --patience above 0"),
@@ -48,7 +50,8 @@ def test_train(call, tmp_path, options, sentence):
 @pytest.mark.parametrize("given", [
     {"momentum": 0.9, "optimizer": "sgd"}, {"window": 5, "attention": "local-p"},
     {"max_source": 50, "score": "location"}, {"halve_after": 3, "schedule": "luong"}, {"trials": 2},
-    {"lr_decay": 0.7, "patience": 3},
+    {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
+    {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},
     {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])

@@ -225,6 +225,8 @@ def test_the_command_line_refuses_what_it_cannot_replace(call, run):
     translate = ["translate", "--input", run / "src", "--model"]
     refused(call(*translate, run / "run", "--dictionary", run / "words"), "--dictionary needs --replace-unknown")
     refused(call(*translate, run / "blind", "--replace-unknown"), "--replace-unknown needs a model with attention")
+    refused(call(*translate, run / "blind", "--attention", run / "map.png"), "this model has no attention to show")
+    assert not (run / "map.png").exists()
     replace = [*translate, run / "run", "--replace-unknown", "--dictionary"]
     refused(call(*replace, run / "none"), "none does not exist")
     refused(call(*replace, run / "src"), "src, line 1: expected one source word, a tab and its translation")

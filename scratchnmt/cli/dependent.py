@@ -41,6 +41,9 @@ TRAIN = (
     Dependent("window", lambda v: v["attention"] != "global", "is for --attention local-m or local-p"),
     Dependent("max_source", lambda v: v["score"] == "location", "is for --score location"),
     Dependent("query", lambda v: v["score"] != NO_ATTENTION, "is for a model with attention, not for --score none"),
+    Dependent("readout", lambda v: v["feed"] in ("output", "context") or v["score"] == NO_ATTENTION or v["init_from"],
+              "state does not read the attention, and nor does --feed start or none: choose --feed context, or "
+              "--score none"),
     Dependent("momentum", lambda v: v["optimizer"] == "sgd", "is for --optimizer sgd"),
     Dependent("halve_after", lambda v: v["schedule"] == "luong", "is for --schedule luong"),
     Dependent("lr_decay trials", lambda v: v["patience"], "needs a --patience above 0"),

@@ -53,6 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..checkpoint import read_alike
     from ..microscope import Microscope
     from ..translate import Translator
     from .output import check_output
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     pairs, compare, translator = _pairs(args), args.compare, Translator.load(args.model)
     if compare not in (None, "float32", "untrained"):
+        read_alike([args.model, compare], "models whose steps are compared")
         compare = Translator.load(compare).model
 
     def make(pairs: Sequence[tuple[str, str | None]], **options: Any) -> Microscope:

@@ -36,7 +36,7 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
     whole and could not take its place.
     """
     path = Path(path)
-    if path.parent == Path("/dev") or os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout may be a file
+    if not is_replaced(path):
         with _told(path):
             yield path
         return
@@ -56,6 +56,12 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
                 salvage(new)
             raise
         _keep_name(path)
+
+
+def is_replaced(path: AnyPath) -> bool:
+    """Whether `replace_file` gives a path another file: it does not with devices, pipes, or what may lead to them."""
+    path = Path(path)  # /dev/stdout may be a file
+    return path.parent != Path("/dev") and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:

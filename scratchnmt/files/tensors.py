@@ -18,7 +18,7 @@ import numpy as np
 
 from ..arrays import Array, to_device
 from ..errors import InputError, WriteError, printable, require, shown
-from .atomic import AnyPath, folder_beside, replace_file
+from .atomic import AnyPath, folder_beside, is_replaced, replace_file
 from .reading import TENSOR_HEADER, check_tensor_header
 
 FORMAT, VERSION = "scratchnmt run", 1
@@ -32,6 +32,8 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
     Raises WriteError if the file cannot be written; what was there before is then still there.
     """
     safetensors = require("safetensors.numpy", extra="train")
+    if not is_replaced(path):  # a device or a pipe, which the library would put a file in the place of
+        raise WriteError(f"{path} cannot be written: it is not a regular file, which could be read again")
     host = {name: np.asarray(to_device(tensor, "cpu"), order="C") for name, tensor in tensors.items()}
     label = {"format": FORMAT, "version": VERSION, "sha256": _checksum(sorted(host.items()), info),
              "info": dict(info)}

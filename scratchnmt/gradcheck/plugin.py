@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
 import zlib
 from argparse import ArgumentTypeError
@@ -106,21 +107,35 @@ def check_writable(path: Path | None) -> None:
         return
     if path.is_dir():
         raise pytest.UsageError(f"--gradcheck-json {path} is a folder, expected a file to write")
+    if not _is_replaced(path):
+        return
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
             pass
     except OSError as error:
         raise pytest.UsageError(f"--gradcheck-json {path} cannot be written: {error.strerror}") from error
 
 
 def write(path: Path, value: Any) -> None:
-    """The value as JSON: the whole file or, if something fails, what was there before."""
+    """The value as JSON: the whole file or, if something fails, what was there before; at once into what is no file."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    if not _is_replaced(path):
+        path.write_text(text, encoding="utf-8")
+        return
+    path = Path(os.path.realpath(path))  # a link stays one
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether a new file takes the place of what is there: not that of a device or a pipe, nor of /dev/stdout."""
+    return path.parent != Path("/dev") and (path.is_file() or not path.exists())
 
 
 def _by_margin(record: dict[str, Any]) -> tuple[bool, float]:

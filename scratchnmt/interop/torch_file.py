@@ -184,7 +184,9 @@ def _look(views: Mapping[str, TensorView], data: Mapping[str, np.ndarray]) -> di
     tensors = {}
     for name, (storage, offset, shape, strides) in views.items():
         numbers = data[storage.key]
-        steps = [stride * numbers.itemsize for stride in strides]
-        part = numbers[offset:] if math.prod(shape) else numbers[:0]
+        size = math.prod(shape)
+        steps = [stride * numbers.itemsize if size and length > 1 else 0  # where no step is made it may be of any size
+                 for length, stride in zip(shape, strides, strict=True)]
+        part = numbers[offset:] if size else numbers[:0]
         tensors[name] = np.lib.stride_tricks.as_strided(part, shape, steps, writeable=False)
     return tensors

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .team import Team
 
 _FLOPS, _SENTENCES = 1e8, 8  # of a step, that a worker should have: with fewer it mostly waits
+MOST = 1024  # workers are fewer
 Result = TypeVar("Result")
 
 
@@ -81,8 +82,8 @@ def worth(most: int, flops: float, sentences: float) -> int:
 
 def check_workers(workers: object, device: str = "cpu") -> None:
     """InputError unless so many processes can compute on the device."""
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers is {shown(workers)}, expected a whole number of at least 1")
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers < MOST:
+        raise InputError(f"workers is {shown(workers)}, expected a whole number of at least 1 and below {MOST}")
     if workers > 1 and device != "cpu":
         raise InputError(f"workers is {workers}, and device is {device}: workers compute on the cores of the CPU; for "
                          f"several cards, mpirun -n {workers}")

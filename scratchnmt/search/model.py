@@ -131,5 +131,13 @@ def longest_source(model: Any) -> int | None:
     return None if config is None else config.longest
 
 
+def attends(model: Any) -> bool:
+    """Whether the model, or one of an ensemble, has attention; one that says nothing of it has."""
+    if isinstance(model, Ensemble):
+        return any(attends(one) for one in model.models)
+    config = getattr(model, "config", None)
+    return config is None or config.attends
+
+
 def _different(side: str, sizes: Sequence[int]) -> InputError:
     return InputError(f"the models of an ensemble must share the {side} vocabulary: theirs have {list(sizes)} words")

@@ -178,10 +178,9 @@ class _Watch(Callback):
         self.sign = -1 if mode == "max" or (mode == "auto" and "acc" in monitor) else 1
         self.min_delta = abs(number("min_delta", min_delta))
         self.best: float | None = None
-        self.first: float | None = None  # what is to be beaten from the beginning
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.best = self.first
+        self.best = None
 
     def value(self, logs: Mapping[str, float]) -> float:
         if self.monitor not in logs:
@@ -261,12 +260,12 @@ class ModelCheckpoint(_Watch):
         self.filepath, self.save_best_only = os.fspath(filepath), flag("ModelCheckpoint: save_best_only",
                                                                        save_best_only)
         self.save_weights_only = flag("ModelCheckpoint: save_weights_only", save_weights_only)
-        self.first = initial_value_threshold
+        self.best = initial_value_threshold
 
     def on_train_begin(self, logs: Any = None) -> None:
         from .saving import writer
 
-        super().on_train_begin()
+        # `best` stays what it was: a second `fit` does not replace the best model of the first by a worse one
         writer(self.filepath, self.save_weights_only)  # tells now what it would miss after the first epoch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -367,11 +366,15 @@ class CSVLogger(Callback):
         elif os.path.exists(self.filename):
             with opened(self.filename) as file:
                 head = file.readline(_HEAD)
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                whole = file.read() in (b"", b"\n")
             header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator))
             if head and header[:1] != ["epoch"]:
                 raise InputError(f"{self.filename} does not begin with a line of names, which CSVLogger with append "
                                  "goes on with: choose another file")
             self.keys = header[1:] or None
+            if not whole:  # half a line, which a full disk has left, spoils no other
+                self._write([[]], "a")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         rows: list[Iterable[Any]] = []

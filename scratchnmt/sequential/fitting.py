@@ -205,7 +205,8 @@ class _Guard:
         self.in_a_row = self.in_a_row + 1 if wrong else 0
         if self.in_a_row == self.most:
             row = f", the last of {self.most} in a row" if self.most > 1 else ""
-            raise InputError(f"{wrong} at {where}{row}: try a smaller learning rate")
+            raise InputError(f"{wrong} at {where}{row}: try a smaller learning rate, and make the network anew, as the "
+                             "steps before may have spoilt its weights")
         return not wrong
 
 

@@ -17,6 +17,7 @@ from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
 from ..models.config import NMTConfig
+from ..parallel.workers import MOST
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
@@ -27,7 +28,7 @@ EARLIER = {"tokenize": "13a"}  # what a run had that does not tell, as it was no
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
-    "pool": (True, 1, True, inf), "accumulate": (True, 1, True, inf), "workers": (True, 1, True, inf),
+    "pool": (True, 1, True, inf), "accumulate": (True, 1, True, 2**16), "workers": (True, 1, True, MOST),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
@@ -36,6 +37,7 @@ _RANGES = {
     "log_every": (True, 1, True, inf),
     "seed": (True, 0, True, 2**32),
 }
+_END = 2**63  # of whole numbers: larger ones fit no type of NumPy's, and some no float
 
 
 class Fixed(NamedTuple):
@@ -140,6 +142,8 @@ class TrainingOptions:
         value = getattr(self, name)
         if value is None and name.startswith("max_"):
             return
+        if isinstance(value, int) and value >= _END:
+            high = min(high, _END)
         kinds = int if whole else (int, float)
         right = isinstance(value, kinds) and not isinstance(value, bool)
         if not right or not low <= value < high or (value == low and not low_allowed):

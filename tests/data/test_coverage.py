@@ -86,7 +86,8 @@ def test_a_folder_of_an_earlier_version_does_not_tell(tmp_path):
     assert corpus.coverage is None and corpus[0] == ([4, 5], [4, 5])
 
 
-@pytest.mark.parametrize("stored", [5, [], [[1, 2, 3]], [[1, 2, 3], [1, 2]], [["1", 2, 3], [1, 2, 3]], {"a": 1}])
+@pytest.mark.parametrize("stored", [5, [], [[1, 2, 3]], [[1, 2, 3], [1, 2]], [["1", 2, 3], [1, 2, 3]], {"a": 1},
+                                    [[10**400, 1, 1], [1, 1, 1]], [[1, 2, 3], [1, -2, 3]]])
 def test_what_is_no_coverage_is_refused(stored):
     with pytest.raises((TypeError, ValueError)):
         read_coverage(stored)

@@ -308,6 +308,17 @@ def test_pictures_are_written_whole(tmp_path, monkeypatch):
     assert path.read_bytes() == before and names(tmp_path) == ["map.png"]
 
 
+@pytest.mark.parametrize("name", ["pipe", "link", "/dev/stdout"])
+def test_tensors_take_no_place_of_a_pipe_or_a_device(tmp_path, monkeypatch, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    moved = []
+    monkeypatch.setattr(os, "replace", lambda *paths: moved.append(paths))  # lest a wrong one spoils the machine
+    with pytest.raises(WriteError, match="cannot be written: it is not a regular file"):
+        tensors.write_tensors(tmp_path / name, {"w": np.zeros(3)}, {})
+    assert not moved and names(tmp_path) == ["link", "pipe"]
+
+
 def test_a_killed_save_of_tensors_leaves_nothing_that_is_not_removed(tmp_path):
     pytest.importorskip("safetensors")
     code = ("import os, sys, numpy as np, safetensors.numpy as library\n"

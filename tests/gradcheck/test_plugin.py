@@ -1,11 +1,15 @@
 """pytest run on small files that use the plugin: fixtures, options, summary, JSON."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from scratchnmt.gradcheck.plugin import check_writable, write
 
 RIGHT = "from op import *\ndef test_op(gradcheck):\n    gradcheck.assert_gradients(forward, backward, args())"
 
@@ -273,6 +277,29 @@ def test_options_that_cannot_be_are_refused_before_any_test(run, options, senten
     result = run(RIGHT, *options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR and "test session starts" not in result.stdout.str()
     result.stderr.fnmatch_lines([sentence])
+
+
+# the file of reports
+
+def test_the_file_of_reports_keeps_its_mode_and_a_link_to_it_stays_one(tmp_path):
+    (tmp_path / "r.json").write_text("old")
+    (tmp_path / "r.json").chmod(0o640)
+    (tmp_path / "link").symlink_to("r.json")
+    write(tmp_path / "link", [1])
+    assert json.loads((tmp_path / "r.json").read_text()) == [1] and (tmp_path / "link").is_symlink()
+    assert (tmp_path / "r.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_reports_take_no_place_of_a_pipe_or_a_device(tmp_path, monkeypatch):
+    moved, pipe = [], tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr(Path, "replace", lambda *paths: moved.append(paths))  # lest a wrong one spoils the machine
+    for path in (pipe, Path("/dev/null")):
+        check_writable(path)
+        write(path, [1])
+    assert json.loads(os.read(reader, 100)) == [1] and not moved
+    os.close(reader)
 
 
 # the import

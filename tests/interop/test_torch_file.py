@@ -26,7 +26,7 @@ def text(words):
 
 
 def number(value):
-    return b"J" + struct.pack("<i", value)
+    return b"J" + struct.pack("<i", value) if abs(value) < 1 << 31 else b"\x8a\x08" + struct.pack("<q", value)
 
 
 def tensor(key="0", size=6, offset=0, shape=(2, 3), strides=(3, 1), kind=b"FloatStorage", view=b""):
@@ -319,6 +319,12 @@ def test_a_tensor_that_is_none_is_refused(tmp_path, container, change, message):
 def test_an_empty_tensor_may_stand_anywhere(tmp_path):
     path = archive(tmp_path / "m.bin", state({"w": tensor(offset=100, shape=(0, 5), strides=(5, 1))}))
     assert read_state_dict(path).tensors["w"].shape == (0, 5)
+
+
+@pytest.mark.parametrize("shape", [(1,), (0, 3), (1, 1, 0)])
+def test_where_no_step_is_made_a_stride_may_be_of_any_size(tmp_path, shape):
+    path = archive(tmp_path / "m.bin", state({"w": tensor(shape=shape, strides=(1 << 61,) * len(shape))}))
+    assert read_state_dict(path).tensors["w"].shape == shape
 
 
 @CONTAINERS

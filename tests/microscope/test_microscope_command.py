@@ -11,9 +11,12 @@ import pytest
 from test_microscope_page import WORDS, embedded, small_model
 
 from scratchnmt.checkpoint import save_model
+from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import MachineError
 from scratchnmt.microscope import Microscope
 from scratchnmt.microscope.serve import LARGEST, Server
+
+OTHERS = WordVocabulary([f"{WORDS.token(i)}!" for i in range(4, len(WORDS))])
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,14 @@ def looked(call, run_folder, tmp_path):
         page = out.read_text() if out and out.exists() else ""
         return status, said, errors, json.loads(embedded(page)) if page else None
     return run
+
+
+@pytest.mark.parametrize("side, vocabularies", [("src", (OTHERS, WORDS)), ("tgt", (WORDS, OTHERS))])
+def test_a_model_of_other_words_is_not_compared(looked, tmp_path, side, vocabularies):
+    save_model(tmp_path / "other", small_model(), *vocabularies)
+    status, _, error, data = looked("--src", "a b c", "--compare", tmp_path / "other")
+    assert status == 2 and data is None and f"{side}.vocab.json is not the same vocabulary as " in error
+    assert "models whose steps are compared must share" in error
 
 
 def test_a_page_is_written_of_a_sentence_and_its_own_translation(looked):

@@ -148,6 +148,20 @@ def test_twenty_skipped_steps_in_a_row_end_it_across_epochs():
     assert np.array_equal(model.get_weights()[0], np.ones((2, 1)))
 
 
+def test_what_is_advised_where_steps_spoilt_the_weights_helps():
+    def tell(model):
+        with pytest.raises(InputError, match="the loss is inf at epoch 1, step .* and make the network anew"):
+            model.fit(x, y, batch_size=1, verbose=0)
+
+    x, y = np.repeat(FINE, 4, 0), np.zeros((4, 1))
+    model = linear(optimizer=SGD(1e20))
+    tell(model)
+    model.compile(SGD(0.1), "mse")  # the smaller rate alone does not help: the weights are finite, their loss is not
+    tell(model)
+    assert np.isfinite(model.params.flat).all()
+    linear(optimizer=SGD(0.1)).fit(x, y, batch_size=1, verbose=0)
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_weights_that_an_epoch_ruined_are_put_back(epochs):
     model = linear(optimizer=SGD(1e38))  # after the last step none comes that would tell

@@ -174,6 +174,15 @@ def test_the_best_is_saved(data, tmp_path):
     assert (load_model(tmp_path / "best.safetensors").params.flat == seen[best][1]).all()
 
 
+def test_the_best_of_one_fit_is_not_replaced_by_a_worse_one_of_the_next(data, tmp_path):
+    model, keep = network(optimizer=Adam(0.05)), ModelCheckpoint(tmp_path / "best", "loss", save_best_only=True)
+    model.fit(*data, epochs=3, verbose=0, callbacks=keep)
+    best = model.params.flat.copy()
+    model.params.flat *= -3
+    assert model.fit(*data, verbose=0, callbacks=keep).history["loss"][0] > keep.best
+    assert (load_model(tmp_path / "best").params.flat == best).all()
+
+
 def test_saved_and_loaded_it_goes_on_with_the_same_bits(data, tmp_path):
     model = network()
     model.fit(*data, epochs=2, verbose=0)

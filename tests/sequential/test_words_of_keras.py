@@ -509,6 +509,15 @@ def test_a_csv_logger(data, tmp_path):
         model.fit(*data, verbose=0, callbacks=CSVLogger(tmp_path / "none" / "log.csv"))
 
 
+def test_half_a_line_in_a_log_spoils_no_other(data, tmp_path):
+    model, path = small(), tmp_path / "log.csv"
+    model.fit(*data, epochs=2, verbose=0, callbacks=CSVLogger(path))
+    path.write_bytes(path.read_bytes()[:-3])  # the disk was full
+    loss = model.fit(*data, epochs=1, verbose=0, callbacks=CSVLogger(path, append=True)).history["loss"]
+    rows = list(csv.DictReader(path.open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "0"] and [float(rows[2]["loss"])] == loss
+
+
 @pytest.mark.parametrize("content", [b"\xff,a\n", b"a" * 200_000, b"\n", None])
 def test_a_csv_logger_goes_on_with_no_other_file(data, tmp_path, content):
     path = tmp_path / "log.csv"

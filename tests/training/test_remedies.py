@@ -315,6 +315,14 @@ def embeddings_of_another_size(box):
     return err
 
 
+@tries("state does not read the attention, and nor does --feed start or none: choose --feed context, or --score none")
+def an_attention_that_nothing_reads(box):
+    err = box.fails(*box.new("--readout", "state", "--feed", "none"))
+    box.works(*box.new("--readout", "state", "--feed", "context"))
+    box.works(*box.new("--readout", "state", "--feed", "none", "--score", "none", out="another"))
+    return err
+
+
 @tries("choose a smaller vocab_size or a larger min_count")
 def a_vocabulary_that_is_too_large(box):
     box.patch.setattr(vocab, "VOCABULARY_LIMIT", 80)
