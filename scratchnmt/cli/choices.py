@@ -98,6 +98,8 @@ MODEL = {
                       "that its loss is a function of the weights alone; training on real text wants some"),
     "embed_dropout": Option(0.0, "dropout rate on the embeddings"),
     "word_dropout": Option(0.0, "rate at which whole words are dropped, on either side: their embedding becomes zero"),
+    "recurrent_dropout": Option(0.0, "dropout rate on the state that the next step reads, with one mask for all steps "
+                                "of a sentence (Gal & Ghahramani 2016)"),
     "tie_embeddings": Option(False, "share target embeddings and output weights (needs --embed-size equal to "
                              "--hidden-size)"),
     "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),

@@ -102,6 +102,7 @@ class _Table:
     def __init__(self, config: NMTConfig, dropout: bool):
         self.config, self.L = config, config.layers
         self.dropout = dropout and config.dropout > 0
+        self.recurrent_dropout = dropout and config.recurrent_dropout > 0
         self.embed_dropout = dropout and config.embed_dropout + config.word_dropout > 0
         self.E, self.H, self.M, self.G = config.embed_size, config.hidden_size, config.memory_size, config.encoder_size
         self.directions = {"fwd": 0, "bwd": 1}
@@ -178,7 +179,7 @@ class _Table:
         number = l or ""
         if name == "c":
             return {"next": f"dc_dec{number}[0,j] * f_dec{number}[0,j]"}
-        paths = {"recurrence": f"sum k: dz_dec{number}[0,k] * {layer_name('decoder', l)}.Wh[j,k]"}
+        paths = {"recurrence": f"sum k: dz_dec{number}[0,k] * {layer_name('decoder', l)}.Wh[j,k]{self.kept('dec', l)}"}
         if self.config.asks_before and l == self.L - 1:
             asked = self.state_paths(l)
             paths |= {path: asked[path].replace("t+1", "0") for path in ("query", "place") if path in asked}
@@ -189,7 +190,8 @@ class _Table:
     def state_paths(self, l: int) -> dict[str, str]:
         """Who reads the decoder's state of layer l, and so adds to its gradient."""
         number = l or ""
-        paths = {"recurrence": f"sum k: dz_dec{number}[t+1,k] * {layer_name('decoder', l)}.Wh[j,k]"}
+        kept = self.kept("dec", l)
+        paths = {"recurrence": f"sum k: dz_dec{number}[t+1,k] * {layer_name('decoder', l)}.Wh[j,k]{kept}"}
         if l < self.L - 1:
             mask = f" * mask_dec{l + 1}[t,j]" if self.dropout else ""
             return paths | {"above": f"sum k: dz_dec{l + 1}[t,k] * {layer_name('decoder', l + 1)}.Wx[j,k]{mask}"}
@@ -204,6 +206,10 @@ class _Table:
         if self.config.attention == "local-p":
             paths["place"] = ""
         return paths
+
+    def kept(self, kind: str, l: int, unit: str = "j") -> str:
+        """The factor that the recurrence has with recurrent dropout."""
+        return f" * mask_h_{kind}{l or ''}[0,{unit}]" if self.recurrent_dropout else ""
 
     def source_paths(self, row: str) -> dict[str, str]:
         """How attention reads a source word's state, of which `row` is a column of h_enc."""
@@ -343,6 +349,11 @@ class _LSTM:
         yield self.common(id=self.id("gates"), title="gates i, f, g, o", columns=whole,
                           value=Side(z._replace(after=True)))
         yield self._cell()
+        if self.table.recurrent_dropout:
+            mask = left("dropout_mask", "ops/recurrent_dropout.py:recurrent_mask", "result",
+                        "decoder_mask" if self.decoder else "encoder_mask", layer=self.l, direction=self.d)
+            yield Quantity(id=self.id("mask_h"), title="mask of recurrent dropout, at every step", axis="",
+                           kind=self.kind, group=self.common.keywords["group"], columns=self.columns, value=Side(mask))
         yield self.common(id=self.id("h"), title="state h", columns=self.columns, start=self._start("h"),
                           value=Side(self.argument("forward", "h", True), f"{self.at('o')} * tanh({self.at('c')})"),
                           gradient=Side(self.argument("backward", "dh", False), paths=self._state_paths()))
@@ -369,7 +380,8 @@ class _LSTM:
         fed = {"output": "o[t-1,k]", "context": f"a[{'t' if self.table.config.asks_before else 't-1'},k]",
                "start": "h_init[0,k]", "none": ""}[self.table.config.feed] if self.decoder and self.l == 0 else ""
         return " + ".join([*(f"sum k: {x} * {self.Wx}[{row},{column}]" for x, row in self._inputs()),
-                           f"{self.b}[{column}]", f"sum k: {self.at('h', self.prev, 'k')} * {self.Wh}[k,{column}]",
+                           f"{self.b}[{column}]", f"sum k: {self.at('h', self.prev, 'k')} * "
+                           f"{self.Wh}[k,{column}]{self.table.kept(self.kind, self.l, 'k')}",
                            *([f"sum k: {fed} * {self.Wh}[k+H,{column}]"] if fed else [])])
 
     def _inputs(self) -> list[tuple[str, str]]:
@@ -398,7 +410,8 @@ class _LSTM:
         table, l, row = self.table, self.l, f"j{'+G' * self.d}"
         if self.decoder:
             return table.state_paths(l)
-        paths = {"recurrence": f"sum k: {self.at('dz', self.next, 'k')} * {self.Wh}[j,k]", "first": self._first("h")}
+        paths = {"recurrence": f"sum k: {self.at('dz', self.next, 'k')} * {self.Wh}[j,k]"
+                               f"{self.table.kept(self.kind, self.l)}", "first": self._first("h")}
         if l == table.L - 1:
             return paths | table.source_paths(row)
         mask = f" * mask_enc{l + 1}[s,{row}]" if table.dropout else ""

@@ -252,6 +252,18 @@ class Trace:
         for b in range(len(self.src_lengths)):
             yield (b, 0), Row(call.number, argument.name, argument.after, (b,))
 
+    def _encoder_mask(self, argument: Argument, side: str) -> Iterator[tuple[tuple[int, int], Row]]:
+        """(D, B, .) of each layer, the same for all words of a sentence."""
+        call = self._calls_of(argument, side)[argument.layer]
+        for b in range(len(self.src_lengths)):
+            yield (b, 0), Row(call.number, argument.name, argument.after, (argument.direction, b))
+
+    def _decoder_mask(self, argument: Argument, side: str) -> Iterator[tuple[tuple[int, int], Row]]:
+        """(B, .) of each layer, drawn after those of the encoder."""
+        call = self._calls_of(argument, side)[self.model.config.layers + argument.layer]
+        for b in range(len(self.src_lengths)):
+            yield (b, 0), Row(call.number, argument.name, argument.after, (b,))
+
     def _sorted_sentences(self, argument: Argument, side: str) -> Iterator[tuple[tuple[int, int], Row]]:
         """(B, S, .), the longest target first."""
         call = self._calls_of(argument, side)[0]

@@ -46,9 +46,9 @@ class Cell(Protocol):
     def first_bias(self, shape: tuple[int, ...]) -> np.ndarray:
         """What training starts the bias (..., 4H) from, unless all weights are drawn from one range."""
 
-    def sequence(self, x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array, *, backwards: bool,
-                 kernels: Kernels) -> tuple[tuple[Array, ...], Any]:
-        """(y, then the last one of each state), cache; see ops/lstm.py."""
+    def sequence(self, x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array, *, m: Array | None,
+                 backwards: bool, kernels: Kernels) -> tuple[tuple[Array, ...], Any]:
+        """(y, then the last one of each state), cache; see ops/lstm.py.  m: the mask of recurrent dropout."""
 
     def sequence_backward(self, dy: Array, dlast: list[Array], cache: Any) -> Any:
         """dx, dWx, dWh, db and more."""
@@ -82,9 +82,9 @@ class LSTMCell:
     def first_bias(self, shape: tuple[int, ...]) -> np.ndarray:
         return lstm_bias(shape)
 
-    def sequence(self, x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array, *, backwards: bool,
-                 kernels: Kernels) -> tuple[tuple[Array, ...], Any]:
-        return lstm_forward(x, lengths, Wx, Wh, b, backwards=backwards, kernels=kernels)
+    def sequence(self, x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array, *, m: Array | None,
+                 backwards: bool, kernels: Kernels) -> tuple[tuple[Array, ...], Any]:
+        return lstm_forward(x, lengths, Wx, Wh, b, m=m, backwards=backwards, kernels=kernels)
 
     def sequence_backward(self, dy: Array, dlast: list[Array], cache: Any) -> Any:
         dh_last, dc_last = dlast

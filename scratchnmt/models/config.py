@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as f
 }
 # fields that change no operation: sizes, rates of training, where the weights start
 FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
-        "label_smoothing", "init", "max_source", "window")
+        "recurrent_dropout", "label_smoothing", "init", "max_source", "window")
 OLD_PRESETS = {"seed": "context-feeding"}  # names of the first versions
 
 
@@ -53,6 +53,8 @@ class NMTConfig:
     - reverse_source: an encoder of one direction reads the source from its end (Sutskever et al. 2014).
     - dropout: on the attentional output and between layers.  embed_dropout: on both embeddings, number by number.
       word_dropout: on both embeddings, a whole word at once (Sennrich, Haddow & Birch 2016, WMT, section 2.4).
+      recurrent_dropout: on what a step reads of the state before, with one mask for all steps of a sentence
+      (Gal & Ghahramani 2016).
     """
 
     src_vocab_size: int
@@ -75,6 +77,7 @@ class NMTConfig:
     window: int = 10
     query: str = "state"
     word_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
@@ -84,7 +87,7 @@ class NMTConfig:
                 raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
             if value > (most := _MOST.get(name, value)):
                 raise InputError(f"{name} is {value}, expected at most {most}")
-        for name in ("dropout", "embed_dropout", "word_dropout", "label_smoothing"):
+        for name in ("dropout", "embed_dropout", "word_dropout", "recurrent_dropout", "label_smoothing"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")

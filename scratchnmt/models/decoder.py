@@ -24,6 +24,8 @@ one product each.
 
 Where the previous state asks (Bahdanau, Cho & Bengio 2015), (4) comes first, a[t] = attention(h[t-1], h_enc), and the
 context that (2) is fed is a[t] itself.  It stands in the row of the state that asked for it.
+
+With recurrent dropout (2) reads r = h m in the place of h (see ops/recurrent_dropout.py), which has rows of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ import numpy as np
 from ..arrays import Array, array_module
 from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
+from ..ops.recurrent_dropout import RecurrentMask, recurrent_mask
 from .attention import Attention, attention_class
 from .cells import BLOCKS, Cell, Columns
 from .config import NMTConfig, layer_name
@@ -54,6 +57,8 @@ class LayerRows(NamedTuple):
     x: Array  # (N, I) input from below
     z: Array  # (N, 4H) pre-activations, then the gates
     h: Array  # (B + N, H)
+    r: Array  # (B + N, H) what the next step reads of h, see ops/recurrent_dropout.py
+    recurrent: RecurrentMask  # which makes r
     carried: list[Array]  # (B + N, H) each, what the cell carries beside h: c of an LSTM
     kept: Any  # (N, H) or None, what the cell keeps for its way back: tanh(c) of an LSTM
     mask: Array | None  # (N, I) dropout of x, layers above the first
@@ -144,7 +149,7 @@ def decoder_rows(params: Mapping[str, Array], config: NMTConfig, packing: Packin
               for l in range(config.layers)]
     mask = kernels.dropout.dropout_mask((N, config.hidden_size), dropout, rng, top.real.dtype) if dropout else None
     columns = config.recurrent_cell.columns(H)
-    reads = recurrent_inputs(config, columns, [layer.h for layer in layers], top, params)
+    reads = recurrent_inputs(config, columns, [layer.h for layer in layers], [layer.r for layer in layers], top, params)
     return DecoderRows(cell=config.recurrent_cell, columns=columns, layers=layers, top=top, a=slice(M),
                        h=slice(M, M + H), asks_before=config.asks_before, reads=reads, readout=readout,
                        readout_rows=readout.rows(top, packing, mask))
@@ -158,6 +163,8 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
     put, add = kernels.rows.put, kernels.rows.add
     if l < len(first.h):
         put(h, slice(B), first.h[l])
+    m = recurrent_mask((B, H), config.recurrent_dropout, rng, top.real.dtype, kernels)
+    recurrent = RecurrentMask(None if m is None else kernels.rows.take(m, packing.order), kernels)
     carried = [np.empty_like(top, shape=(B + N, H)) for _ in first.carried[l]]
     for array, start in zip(carried, first.carried[l], strict=True):
         put(array, slice(B), start)
@@ -174,12 +181,13 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
         x = np.empty_like(top, shape=(N, H))
         if dropout:
             mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
-    return LayerRows(x=x, z=z, h=h, carried=carried, kept=cell.kept(N, H, like=top), mask=mask, Wx=Wx, b=b)
+    return LayerRows(x=x, z=z, h=h, r=recurrent.room(h), recurrent=recurrent, carried=carried,
+                     kept=cell.kept(N, H, like=top), mask=mask, Wx=Wx, b=b)
 
 
-def recurrent_inputs(config: NMTConfig, columns: Columns, h: list[Array], top: Array,
+def recurrent_inputs(config: NMTConfig, columns: Columns, h: list[Array], r: list[Array], top: Array,
                      weights: Mapping[str, Array]) -> list[Reads]:
-    """What (2) reads of the step before in each layer, with the weights for it; h (B + N, H) of each layer.
+    """What (2) reads of the step before in each layer, with the weights for it; h, r (B + N, H) of each layer.
 
     Or the gradients of what is read, or of the weights.  The first layer reads what is fed, too.  Columns that stand
     side by side are one product.
@@ -187,11 +195,11 @@ def recurrent_inputs(config: NMTConfig, columns: Columns, h: list[Array], top: A
     M, H = config.context_size, config.hidden_size
     of_input, of_state = columns
     first, *others = (weights[f"{layer_name('decoder', l)}.Wh"] for l in range(len(h)))
-    above: list[Reads] = [[(own, Wh, of_state)] for own, Wh in zip(h[1:], others, strict=True)]
-    if config.feed == "output" and not above and of_input == of_state:
+    above: list[Reads] = [[(own, Wh, of_state)] for own, Wh in zip(r[1:], others, strict=True)]
+    if config.feed == "output" and not above and of_input == of_state and r[0] is h[0]:
         return [[(top[:, M:], first, of_state)]]
     fed = {"output": [top[:, M + H :]], "context": [top[:, :M]], "start": [], "none": []}[config.feed]
-    return [[(h[0], first[:H], of_state), *((read, first[H:], of_input) for read in fed)], *above]
+    return [[(r[0], first[:H], of_state), *((read, first[H:], of_input) for read in fed)], *above]
 
 
 def step_forward(rows: DecoderRows, t: int, step: Step, attend: Attend, kernels: Kernels) -> None:
@@ -217,6 +225,7 @@ def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
             else:
                 kernels.rows.multiply(below, layer.mask[now], out=layer.x[now])
             rows.cell.inputs(layer.x[now], layer.Wx, layer.b, z, kernels)
+        layer.recurrent.forward(layer.h[before], layer.r[before])
         for columns, W, into in rows.reads[l]:
             product(columns[before], W, out=z[:, into], add=True)  # (2)
         rows.cell.step(layer, step, kernels)  # (3)
@@ -227,6 +236,7 @@ class DecoderGradientRows(NamedTuple):
 
     top: Array  # (B + N, M + 2H)
     h: list[Array]  # of each layer, (B + N, H); that of the last one is a part of `top`
+    r: list[Array]  # of each layer, (B + N, H)
     carried: list[list[Array]]  # of each layer, (B, H) each: of the step that has come last
     z: list[Array]  # of each layer, (N, 4H)
     reads: list[Reads]
@@ -243,11 +253,12 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
     B, a, h = packing.sentences, rows.a, rows.h
     dtop = np.zeros_like(rows.top, do.dtype)
     dh = [np.zeros_like(layer.h, do.dtype) for layer in rows.layers[:-1]] + [dtop[:, h]]
+    dr = [layer.recurrent.room(array) for layer, array in zip(rows.layers, dh, strict=True)]
     drows = DecoderGradientRows(
-        top=dtop, h=dh,
+        top=dtop, h=dh, r=dr,
         carried=[[np.zeros_like(array[:B], do.dtype) for array in layer.carried] for layer in rows.layers],
         z=[np.empty_like(layer.z, do.dtype) for layer in rows.layers],
-        reads=recurrent_inputs(config, rows.columns, dh, dtop, params))
+        reads=recurrent_inputs(config, rows.columns, dh, dr, dtop, params))
     attention_drows = attention.gradient_rows(attention_rows, do.dtype)
     # in the forward pass this was the vocabulary, which read the outputs
     readout_drows = rows.readout.start_backward(do, dtop, packing, rows.readout_rows)
@@ -282,6 +293,7 @@ def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, 
         # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
         for dcolumns, W, into in drows.reads[l]:
             transposed_product(dz[:, into], W, out=dcolumns[before], add=True)
+        layer.recurrent.backward(drows.r[l][before], drows.h[l][before])
         if layer.mask is not None:
             dx = transposed_product(dz[:, of_input], layer.Wx)
             kernels.rows.add(drows.h[l - 1][after], kernels.rows.multiply(dx, layer.mask[now]))
@@ -294,7 +306,8 @@ def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGrad
     """Every product with a weight of the layers, which could wait, over all rows; returns dembedded (T, B, E)."""
     product, packing, rows = cache.kernels.product.product, cache.packing, cache.rows
     take, put, sum_rows = cache.kernels.rows.take, cache.kernels.rows.put, cache.kernels.rows.sum_rows
-    reads = recurrent_inputs(config, rows.columns, [layer.h for layer in rows.layers], rows.top, grads)
+    reads = recurrent_inputs(config, rows.columns, [layer.h for layer in rows.layers],
+                             [layer.r for layer in rows.layers], rows.top, grads)
     of_input = rows.columns.of_input
     for l, (layer, dz) in enumerate(zip(rows.layers, drows.z, strict=True)):
         name = layer_name("decoder", l)

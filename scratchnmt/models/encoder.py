@@ -1,10 +1,10 @@
 """The encoder: a stack of recurrent layers over the source, and the decoder's first states made from its last ones.
 
-    (1)  y_l, h_last_l, c_last_l = lstm(dropout(y_{l-1}))           y_0 = the embedded source, without dropout
+    (1)  y_l, h_last_l, c_last_l = lstm(dropout(y_{l-1}), m_l)      y_0 = the embedded source, without dropout
     (2)  h_enc = y_L                                                (S, B, M)
     (3)  h0_l = [h_last_l] Wh_init_l,   c0_l = [c_last_l] Wc_init_l   all directions side by side; no bias
 
-The states are those of the cell, see cells.py: h and c of an LSTM.
+The states are those of the cell, see cells.py: h and c of an LSTM.  m_l is the mask of ops/recurrent_dropout.py.
 The textbook computes the same for one sentence, in the lines from `h_fwd` to `h_enc`, and in those of `h_last` and
 `c_last`.  Next: ops/attention.py.
 """
@@ -18,6 +18,7 @@ from ..arrays import Array
 from ..ops.dropout import DropoutCache
 from ..ops.packing import Packing
 from ..ops.plain import PLAIN, Kernels
+from ..ops.recurrent_dropout import recurrent_mask
 from .cells import Cell
 from .config import NMTConfig, layer_name
 
@@ -41,13 +42,14 @@ def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
                     rng: Any = None, kernels: Kernels = PLAIN) -> tuple[tuple[Array, list[State]], EncoderCache]:
     """(h_enc, [the first states of each decoder layer]), cache; embedded (S, B, E), lengths (B,) or their Packing."""
     y, states, caches, product = embedded, [], [], kernels.product.product
-    cell = config.recurrent_cell
+    cell, (D, G), B = config.recurrent_cell, (config.directions, config.encoder_size), embedded.shape[1]
     for l in range(config.layers):
         encoder, init, dropout = layer_name("encoder", l), layer_name("init", l), None
         if l and rng is not None and config.dropout:
             y, dropout = kernels.dropout.dropout_forward(y, config.dropout, rng=rng)
+        m = recurrent_mask((D, B, G), config.recurrent_dropout, rng, y.real.dtype, kernels)
         (y, *last), sequence = cell.sequence(
-            y, lengths, params[f"{encoder}.Wx"], params[f"{encoder}.Wh"], params[f"{encoder}.b"],
+            y, lengths, params[f"{encoder}.Wx"], params[f"{encoder}.Wh"], params[f"{encoder}.b"], m=m,
             backwards=config.reverse_source, kernels=kernels)  # (1)
         last = [_side_by_side(state, kernels) for state in last]
         caches.append(EncoderLayerCache(sequence, dropout, last))
@@ -55,7 +57,7 @@ def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
         for name, state in zip(cell.states, last, strict=True):
             first += (product(state, params[f"{init}.W{name}"]),)  # (3)
         states.append(first)
-    return (y, states), EncoderCache(cell, caches, (config.directions, config.encoder_size), kernels)
+    return (y, states), EncoderCache(cell, caches, (D, G), kernels)
 
 
 def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, params: Mapping[str, Array],

@@ -10,11 +10,13 @@ Direction 0 reads a sentence from its first token to its last, direction 1 from 
 packed (see packing): step t computes only the sentences that are longer than t.  Backward keeps
 the gradients of z and makes every weight gradient in one product after the loop.
 
+With recurrent dropout, (2) and the gradient of Wh read r = h m in the place of h, see recurrent_dropout.
+
 Where padding is computed too, its gates are closed by (1): i = o = 0 and f = 1 exactly, so that c passes
 through it unchanged, forward and backward, and everything else about it is zero, the gradient of z included.
 
 x (T, B, I), lengths (B,), Wx (D, I, 4H), Wh (D, H, 4H), b (D, 4H), h0, c0 (D, B, H) or None for zeros,
-y (T, B, DH) with zeros at padding, h_last, c_last (D, B, H); D is 1 or 2.
+y (T, B, DH) with zeros at padding, h_last, c_last (D, B, H); m (D, B, H) or None; D is 1 or 2.
 A step is that of Hochreiter & Schmidhuber 1997, with gate order and single bias as in PyTorch's LSTMCell with its two
 biases added; the bidirectional reading is Schuster & Paliwal 1997.
 
@@ -34,6 +36,7 @@ from ..arrays import Array, array_module, check_shapes, device_of, to_device
 from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
 from .packing import Packing, packed, steps, steps_back
 from .plain import PLAIN, Kernels
+from .recurrent_dropout import RecurrentMask
 
 ALL = slice(None)
 SHUT = 1e4  # added to pre-activations, which are far smaller: then sigmoid is 0 or 1 to the last digit
@@ -84,9 +87,11 @@ class LSTMCache(NamedTuple):
     shape: tuple[int, int, int]  # (T, B, I) of x
     x: Array  # (D, N, I) packed rows, each direction in its reading order
     h: Array  # (D, B + N, H) the first states and those of all rows, see packing
+    r: Array  # (D, B + N, H) the same as the next step reads them: times m, if there is one
     c: Array  # (D, B + N, H)
     gates: Array  # (D, N, 4H)
     tanh_c: Array  # (D, N, H)
+    recurrent: RecurrentMask
     Wx: Array  # (D, I, 4H)
     Wh: Array  # (D, H, 4H)
     kernels: Kernels
@@ -103,17 +108,19 @@ class LSTMGradients(NamedTuple):
 
 
 def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Array,
-                 h0: Array | None = None, c0: Array | None = None, *, backwards: bool = False, kernels: Kernels = PLAIN
-                 ) -> tuple[tuple[Array, Array, Array], LSTMCache]:
+                 h0: Array | None = None, c0: Array | None = None, *, m: Array | None = None, backwards: bool = False,
+                 kernels: Kernels = PLAIN) -> tuple[tuple[Array, Array, Array], LSTMCache]:
     """(y, h_last, c_last), cache.  Lengths may come in any order, or as a Packing that is on x's device.
 
-    backwards: the only direction is that of direction 1.  ValueError if a shape does not fit.
+    m: the mask of recurrent dropout.  backwards: the only direction is that of direction 1.  ValueError if a shape does
+    not fit.
     """
     xp = array_module(x, Wx, Wh, b)
     lengths = lengths if isinstance(lengths, Packing) else to_device(lengths, "cpu")
     starts = {name: ("D B H", state) for name, state in (("h0", h0), ("c0", c0)) if state is not None}
+    mask = {} if m is None else {"m": ("D B H", m)}
     sizes = check_shapes("lstm", x=("T B I", x), lengths=("B", lengths), Wh=("D H 4H", Wh), Wx=("D I 4H", Wx),
-                         b=("D 4H", b), **starts)
+                         b=("D 4H", b), **starts, **mask)
     T, B, D, H, I = (sizes[letter] for letter in "TBDHI")
     packing = packed(lengths, T, xp)
     order, N = packing.order, packing.offsets[-1]
@@ -132,8 +139,11 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     tanh_c = xp.empty((D, N, H), dtype)
     for states, start in ((h, h0), (c, c0)):
         put(states, (ALL, slice(B)), 0 if start is None else take(start, (ALL, order)))
+    recurrent = RecurrentMask(None if m is None else take(m, (ALL, order)), kernels)
+    r = recurrent.room(h)
     for now, before, after in steps(packing):
-        product(h[:, before], Wh, out=z[:, now], add=True)  # (2)
+        recurrent.forward(h[:, before], r[:, before])
+        product(r[:, before], Wh, out=z[:, now], add=True)  # (2)
         kernels.lstm_gates.lstm_gates_forward(z[:, now], c[:, before], h=h[:, after], c=c[:, after],
                                               tanh_c=tanh_c[:, now], overwrite=True)  # (3)
     y = xp.zeros((T * B, D, H), dtype)
@@ -142,8 +152,8 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
         put(y, (rows, d), h[d, B:])
     put(h_last, (ALL, order), take(h, (ALL, packing.last)))  # (4)
     put(c_last, (ALL, order), take(c, (ALL, packing.last)))  # (4)
-    cache = LSTMCache(packing=packing, shape=x.shape, x=x_rows, h=h, c=c, gates=z, tanh_c=tanh_c, Wx=Wx, Wh=Wh,
-                      kernels=kernels, row_order=row_order)
+    cache = LSTMCache(packing=packing, shape=x.shape, x=x_rows, h=h, r=r, c=c, gates=z, tanh_c=tanh_c,
+                      recurrent=recurrent, Wx=Wx, Wh=Wh, kernels=kernels, row_order=row_order)
     return (y.reshape(T, B, D * H), h_last, c_last), cache
 
 
@@ -162,14 +172,15 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     add_rows(dh, (ALL, packing.last), take(dh_last, (ALL, order)))
     dc = np.empty_like(dc_last)
     put(dc, ..., take(dc_last, (ALL, order)))  # of the sentences not yet begun (from the end) it is still dc_last
-    dz = np.empty_like(gates, dh.dtype)
+    dz, dr = np.empty_like(gates, dh.dtype), cache.recurrent.room(dh)
     for now, before, after in steps_back(packing):
         n = now.stop - now.start
         part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
         # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
         kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
         # in the forward pass this was (2) z[t] += h[t-1] Wh
-        kernels.product.transposed_product(dz[:, now], Wh, out=dh[:, before], add=True)
+        kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)
+        cache.recurrent.backward(dr[:, before], dh[:, before])
     dh0, dc0 = np.empty_like(dc), np.empty_like(dc)
     put(dh0, (ALL, order), dh[:, :B])
     put(dc0, (ALL, order), dc)
@@ -179,7 +190,7 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     for d, rows in enumerate(cache.row_order):
         add_rows(dx, rows, dx_rows[d])
     return LSTMGradients(dx.reshape(T, B, I), dWx=product(cache.x.transpose(0, 2, 1), dz),
-                         dWh=product(take(h, (ALL, packing.previous)).transpose(0, 2, 1), dz),
+                         dWh=product(take(cache.r, (ALL, packing.previous)).transpose(0, 2, 1), dz),
                          db=kernels.rows.sum_rows(dz, axis=1), dh0=dh0, dc0=dc0)
 
 

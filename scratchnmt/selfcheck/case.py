@@ -64,9 +64,9 @@ def targets(sizes: Sizes, rng: np.random.Generator) -> Array:
     return np.where(rng.random(sizes["N"]) < 0.25, PAD, rng.integers(0, sizes["V"], sizes["N"]))
 
 
-def scaled_mask(sizes: Sizes, rng: np.random.Generator) -> Array:
-    """(B, I) of 0 and 1 / 0.7."""
-    return dropout_mask((sizes["B"], sizes["I"]), 0.3, rng, "float64")
+def scaled_mask(shape: str) -> Draw:
+    """Of 0 and 1 / 0.7."""
+    return lambda sizes, rng: dropout_mask(tuple(_size(x, sizes) for x in shape.split()), 0.3, rng, "float64")
 
 
 STRICT: dict[str, Any] = {"method": "complex", "allow": ()}  # no real difference, and no promise broken

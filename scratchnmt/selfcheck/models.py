@@ -104,6 +104,9 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, one direction", {"bidirectional": False}),
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, words dropped", {"word_dropout": 0.3, "embed_dropout": 0.2}),
+    ModelCase("nmt, recurrent dropout", {"recurrent_dropout": 0.3}),
+    ModelCase("nmt, recurrent dropout, two layers, dropout, context fed", {
+        "recurrent_dropout": 0.3, "layers": 2, "dropout": 0.2, "feed": "context"}),
     ModelCase("nmt, two layers, one direction, concat, context", {
         "layers": 2, "bidirectional": False, "score": "concat", "feed": "context", "dropout": 0.2}),
     ModelCase("nmt, context fed, state read", {"feed": "context", "readout": "state", "dropout": 0.3}),
@@ -204,6 +207,7 @@ LAYERS: tuple[Case, ...] = (
         "one direction": {"bidirectional": False},
         "two directions": {},
         "two directions, two layers, dropout": {"layers": 2, "dropout": 0.3},
+        "recurrent dropout": {"recurrent_dropout": 0.3},
     }),
     *_layers("decoder", "T S B E H", _decoder, {
         "score general, feeding output": {},
@@ -221,5 +225,6 @@ LAYERS: tuple[Case, ...] = (
             "query": "previous", "score": "concat", "feed": "context"},
         "score concat, feeding context, two layers, dropout": {
             "score": "concat", "feed": "context", "layers": 2, "dropout": 0.3},
+        "recurrent dropout, feeding output": {"recurrent_dropout": 0.3},
     }),
 )

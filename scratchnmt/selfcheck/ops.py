@@ -70,7 +70,7 @@ CASES: tuple[Case, ...] = (
         "": ("T B V E", normal("W V E", ids=ids("T B", "V"))),
     }),
     *cases("dropout", _dropout_forward, dropout.dropout_backward, {
-        "a mask": ("B I", normal("x B I", rate=0.3, mask=scaled_mask)),
+        "a mask": ("B I", normal("x B I", rate=0.3, mask=scaled_mask("B I"))),
         "a generator": ("B I", normal("x B I", rate=0.3, seed=7)),
     }, wrt=("x",)),
     *cases("softmax", activations.softmax_forward, activations.softmax_backward, {
@@ -108,7 +108,7 @@ CASES: tuple[Case, ...] = (
     }),
     *cases("tanh_dropout", tanh_dropout.tanh_dropout_forward, tanh_dropout.tanh_dropout_backward, {
         "": ("B I", normal("p B I", mask=None)),
-        "a mask": ("B I", normal("p B I", mask=scaled_mask)),
+        "a mask": ("B I", normal("p B I", mask=scaled_mask("B I"))),
     }, wrt=("p",)),
     *cases("lstm_gates", lstm_gates.lstm_gates_forward, lstm_gates.lstm_gates_backward, {
         "": ("B H", normal("z B 4H", "c_prev B H")),
@@ -123,4 +123,8 @@ CASES: tuple[Case, ...] = (
         "two directions, initial states": ("T B I H", normal(
             *_TWO, "h0 2 B H", "c0 2 B H", lengths=lengths("T"))),
     }),
+    *cases("lstm", lstm.lstm_forward, lstm.lstm_backward, {
+        "recurrent dropout": ("T B I H", normal(
+            *_TWO, "h0 2 B H", "c0 2 B H", lengths=lengths("T"), m=scaled_mask("2 B H"))),
+    }, wrt=("x", "Wx", "Wh", "b", "h0", "c0")),
 )

@@ -31,6 +31,7 @@ CONFIGURATIONS = {
     "local-m": {"attention": "local-m", "window": 1},
     "the previous state asks": {"query": "previous", "feed": "context"},
     "location": {"score": "location"},
+    "recurrent dropout": {"recurrent_dropout": 0.2},
     "no attention": {"score": "none", "feed": "start", "readout": "state"},
 }
 by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), ids=CONFIGURATIONS)

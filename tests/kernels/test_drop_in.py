@@ -12,7 +12,7 @@ from scratchnmt.ops import product
 @pytest.mark.parametrize("choices", [
     {}, {"score": "dot", "bidirectional": False, "feed": "context"},
     {"score": "concat", "layers": 2, "feed": "none"},
-    {"label_smoothing": 0.1, "tie_embeddings": True, "layers": 2},
+    {"label_smoothing": 0.1, "tie_embeddings": True, "layers": 2}, {"recurrent_dropout": 0.3},
 ], ids=str)
 def test_a_model_of_fused_ops_has_the_same_gradients(choices, on_cpu, rng):
     model = NMT(11, 13, 6, 6, dtype="float64", **choices)
@@ -20,11 +20,11 @@ def test_a_model_of_fused_ops_has_the_same_gradients(choices, on_cpu, rng):
     lengths = np.array([3, 5, 1, 4])
     for b, (s, t) in enumerate(zip(lengths, (5, 2, 6, 4), strict=True)):
         src[s:, b], tgt[t:, b] = 0, 0
-    loss, cache = model.forward(src, lengths, tgt)
+    loss, cache = model.forward(src, lengths, tgt, np.random.default_rng(1))
     grads = model.backward(cache)
     assert not on_cpu.launched
     model.kernels = fused()._replace(product=product)
-    fused_loss, fused_cache = model.forward(src, lengths, tgt)
+    fused_loss, fused_cache = model.forward(src, lengths, tgt, np.random.default_rng(1))
     found = model.backward(fused_cache)
     expected = {"lstm_gates_forward", "lstm_gates_backward", "cross_entropy_in_place", "embedding_backward",
                 "tanh_dropout_forward", "tanh_dropout_backward"}

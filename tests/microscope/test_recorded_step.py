@@ -16,7 +16,8 @@ EVERY = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.name)
 
 
 def seed_of(model):
-    return 3 if model.config.dropout or model.config.embed_dropout else None
+    config = model.config
+    return 3 if config.dropout or config.embed_dropout or config.recurrent_dropout else None
 
 
 @lru_cache(maxsize=1)  # the tests of a configuration follow each other

@@ -53,6 +53,7 @@ def test_through_json_and_back(case):
     (dict(dropout=1.0), "dropout is 1.0, expected 0 <= dropout < 1"),
     (dict(embed_dropout=-0.1), "embed_dropout is -0.1, expected 0 <= embed_dropout < 1"),
     (dict(word_dropout=1), "word_dropout is 1, expected 0 <= word_dropout < 1"),
+    (dict(recurrent_dropout=1.5), "recurrent_dropout is 1.5, expected 0 <= recurrent_dropout < 1"),
     (dict(label_smoothing=float("nan")), "label_smoothing is nan, expected 0 <= label_smoothing < 1"),
     (dict(score="cosine"), "score is 'cosine', expected one of dot, general, concat, location, none"),
     (dict(init="nope"), "init is 'nope', expected one of uniform, glorot, orthogonal"),

@@ -9,7 +9,9 @@ from tiny_nmt import SRC_LENGTHS, TGT_LENGTHS, alone, batch, by_configuration, p
 
 from scratchnmt.errors import InputError
 from scratchnmt.gradcheck.convention import cast
+from scratchnmt.models.inputs import prepare_inputs
 from scratchnmt.models.nmt import NMT
+from scratchnmt.ops.packing import pack_whole, steps
 
 
 def results(model, some_batch, rng=None):
@@ -104,7 +106,7 @@ def test_nll_is_without_dropout_and_smoothing(case, rng):
     model = case.model()
     without = NMT(11, 12, model.config.embed_size, 4, dtype="float64",
                   **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "word_dropout": 0.0,
-                     "label_smoothing": 0.0})
+                     "recurrent_dropout": 0.0, "label_smoothing": 0.0})
     nll = model.nll(*batch())
     assert isinstance(nll, float)
     assert nll == without.with_params(model.params).forward(*batch(), rng=rng)[0]
@@ -117,7 +119,8 @@ def test_weights_of_zero_choose_every_word_with_equal_probability():
 
 
 @pytest.mark.parametrize("choice", [dict(dropout=0.5), dict(embed_dropout=0.5), dict(dropout=0.5, layers=2),
-                                    dict(word_dropout=0.5)])
+                                    dict(word_dropout=0.5), dict(recurrent_dropout=0.5),
+                                    dict(recurrent_dropout=0.5, layers=2)])
 def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
     model = NMT(11, 12, 5, 4, dtype="float64", **choice)
     plain = NMT(11, 12, 5, 4, dtype="float64", layers=choice.get("layers", 1)).with_params(model.params)
@@ -151,6 +154,55 @@ def test_a_dropped_word_is_dropped_as_a_whole(rng, embed_dropout):
         assert 0.35 < whole.mean() < 0.65
         assert np.abs(dropped[~whole] - embed_dropout).max() < 0.15
         np.testing.assert_allclose(np.unique(dropout.mask), [0, 2 / (1 - embed_dropout)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_unit_of_a_state_is_dropped_at_every_step_of_a_sentence(rng, layers):
+    _, cache = NMT(11, 12, 5, 40, dtype="float64", layers=layers, recurrent_dropout=0.3).forward(*batch(), rng=rng)
+    masks = []
+    for layer in cache.encoder.layers:
+        masks.append(layer.sequence.recurrent.m)
+        packing, r = layer.sequence.packing, layer.sequence.r
+        for now, before, _ in steps(packing)[1:]:
+            dropped = masks[-1][:, : now.stop - now.start] == 0
+            np.testing.assert_array_equal(r[:, before] == 0, dropped)  # of tanh, no number is zero by itself
+    for layer in cache.decoder.rows.layers:
+        masks.append(layer.recurrent.m)
+        for now, before, _ in steps(cache.decoder.packing):
+            mask = masks[-1][: now.stop - now.start]
+            np.testing.assert_array_equal(layer.r[before], layer.h[before] * mask)
+    for mask in masks:
+        assert len(np.unique(mask.reshape(-1, 40), axis=0)) == mask.size / 40  # of each sentence its own
+        np.testing.assert_allclose(np.unique(mask), [0, 1 / 0.7], rtol=1e-7)
+        assert 0.15 < (mask == 0).mean() < 0.45
+
+
+@pytest.mark.parametrize("choices", [{}, {"layers": 2, "feed": "context"}], ids=str)
+def test_what_is_dropped_is_read_by_no_later_step(rng, choices):
+    model = NMT(11, 12, 5, 40, dtype="float64", recurrent_dropout=0.3, **choices)
+    _, cache = model.forward(*alone(0), rng=rng)
+    grads, layers = model.backward(cache), range(model.config.layers)
+    for l in layers:
+        number = f".{l}" if l else ""
+        masks = [*cache.encoder.layers[l].sequence.recurrent.m, cache.decoder.rows.layers[l].recurrent.m]
+        for m, dWh in zip(masks, [*grads[f"encoder{number}.Wh"], grads[f"decoder{number}.Wh"]], strict=True):
+            np.testing.assert_array_equal(dWh[:40].any(axis=1), m[0] != 0)
+            assert dWh[40:].any(axis=1).all()  # what is fed
+
+
+@pytest.mark.parametrize("choices", [{}, {"layers": 2, "feed": "context"}], ids=str)
+def test_recurrent_dropout_where_padding_is_computed_too(choices):
+    """Its masks belong to sentences, so that the layout of the rows changes no number."""
+    model = NMT(11, 12, 5, 4, dtype="float64", recurrent_dropout=0.5, **choices)
+    inputs = prepare_inputs(*batch(), None)
+    whole = inputs._replace(src_packing=pack_whole(SRC_LENGTHS, len(inputs.src)), target_rows=inputs.tgt_packing.rows,
+                            tgt_packing=pack_whole(TGT_LENGTHS, len(inputs.tgt)))
+    found = []
+    for layout in (inputs, whole):
+        loss, cache = model.forward_inputs(layout, np.random.default_rng(5))
+        found.append((loss, model.backward(cache).flat))
+    assert_close(*found)
+    assert found[0][0] != model.forward_inputs(inputs)[0]
 
 
 def test_with_params_is_another_model_over_the_given_weights():

@@ -64,7 +64,7 @@ ATTENTION = (
         title="input feeding runs forward only",
         origin="a classic of hand-written decoders: the attentional output has two readers",
         file="models/decoder.py",
-        right="        reads=recurrent_inputs(config, rows.columns, dh, dtop, params))",
+        right="        reads=recurrent_inputs(config, rows.columns, dh, dr, dtop, params))",
         wrong='        reads=[[(dh[0], params["decoder.Wh"][: do.shape[1]], slice(None))]])',
         check="nmt, score general, feeding output",
         caught="combine.W",

@@ -111,8 +111,9 @@ SEQUENCES = (
         title="the gradient is added up in a buffer that already holds the weights",
         origin="thinc 8.3.14, the Cython LSTM for the CPU",
         file="ops/lstm.py",
-        right="                         dWh=product(take(h, (ALL, packing.previous)).transpose(0, 2, 1), dz),",
-        wrong="                         dWh=Wh + product(take(h, (ALL, packing.previous)).transpose(0, 2, 1), dz),",
+        right="                         dWh=product(take(cache.r, (ALL, packing.previous)).transpose(0, 2, 1), dz),",
+        wrong="                         dWh=Wh + product(take(cache.r, (ALL, packing.previous)).transpose(0, 2, 1), "
+              "dz),",
         check="lstm",
         caught="dWh",
         story="The function that cuts the flat vector of parameters into matrices was called for the "
@@ -138,7 +139,7 @@ SEQUENCES = (
         title="a step's gradient does not reach the step before it",
         origin="Element-Research/rnn, issue 31, reports what it looks like: right for one step, wrong for many",
         file="ops/lstm.py",
-        right="        kernels.product.transposed_product(dz[:, now], Wh, out=dh[:, before], add=True)",
+        right="        kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)",
         wrong="        pass",
         check="lstm",
         caught="dx",
