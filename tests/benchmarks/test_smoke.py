@@ -49,9 +49,10 @@ def test_step(call, lengths):
 
 def test_step_beside_pytorch(call):
     pytest.importorskip("torch")
-    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "torch")
-    assert status == 0 and "loss and gradients agree with PyTorch" in out and "faster by" in out
-    assert [row["contestant"] for row in found] == ["scratchnmt", "PyTorch"]
+    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "torch,torch-best")
+    assert status == 0 and "loss and gradients agree with PyTorch at its best" in out
+    assert [row["contestant"] for row in found] == ["scratchnmt", "PyTorch", "PyTorch at its best"]
+    assert "times as fast as the best of the others, PyTorch" in out
 
 
 SMALL = [part for letter in ["T=3", "S=3", "B=2", "N=4", "I=4", "O=3", "E=4", "H=4", "M=5", "A=4", "V=9"]
@@ -164,7 +165,10 @@ def test_memory_and_decode(call):
     assert call("memory", "--vocab", 200, "--hidden", 8, "--steps", 4, "--batch", 3, "--peers", "")[0] == 0
     status, (out, _), found = call("decode", "--random-size", "50,8,6,4", "--rounds", 1, "--sample", 2, "--check", 2,
                                    "--max-steps", 5, "--beam", 1, "--beam", 3, "--batch-size", 4)
-    assert status == 0 and out.count("2 of 2 translations are those of PyTorch") == 2 and "beam 3, 4 at a time" in out
+    assert status == 0 and out.count("2 of 2 translations are those of PyTorch") == 4 and "beam 3, 4 at a time" in out
+    assert [(row["contestant"], row["sizes"][-3:]) for row in found[:5]] == [
+        ("scratchnmt", "B=4"), ("scratchnmt", "B=1"), ("PyTorch", "B=1"), ("PyTorch at its best", "B=4"),
+        ("PyTorch at its best", "B=1")]
     assert {row["command"] for row in found} == {"decode", "memory"}
 
 
