@@ -138,7 +138,7 @@ def ours(model: NMT, sentences: list[list[int]], count: int, options: argparse.N
         chosen = order[start : start + count]
         batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
         translations = beam_search(model, batch.src, batch.src_lengths, beam_size=options.beam,
-                                   max_steps=options.max_steps, keep_attention=False)
+                                   max_steps=options.max_steps)
         best.update((i, hypotheses[0]) for i, hypotheses in zip(chosen, translations, strict=True))
     return [best[i] for i in range(len(sentences))]
 

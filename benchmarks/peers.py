@@ -8,6 +8,8 @@ that starts from the model's weights, on its device, and has `name`, `version`, 
     beam_search(src_ids, beam_size, max_steps, shrink)                   of one sentence (`decode`)
     search_batches(sentences, beam_size, max_steps, batch_size)          of many
 
+and its module CPU_ALONE = True if it cannot run on a GPU.
+
 Where it matters there are two of one library: as people write it (torch), and at its best (torch-best).
 """
 
@@ -18,6 +20,7 @@ from types import ModuleType
 
 import numpy as np
 
+from scratchnmt.arrays import device_of
 from scratchnmt.data.batches import Batch
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
@@ -37,7 +40,11 @@ def enter(names: list[str], ours, threads: int, batch: Batch) -> list:
     """The peers of these names, with the weights of `ours`; ValueError if a loss or a gradient disagrees."""
     contestants = []
     for name in names:
-        theirs = peer(name).Contestant(ours.model, threads)
+        module = peer(name)
+        if getattr(module, "CPU_ALONE", False) and device_of(ours.model.params.flat) != "cpu":
+            print(f"peer {name} is left out: it is for a CPU")
+            continue
+        theirs = module.Contestant(ours.model, threads)
         contestants.append(theirs)
         worst = check_agreement(ours, theirs, batch)
         print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")

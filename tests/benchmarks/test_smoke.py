@@ -55,6 +55,19 @@ def test_step_beside_pytorch(call):
     assert "times as fast as the best of the others, PyTorch" in out
 
 
+def test_train(call, tmp_path):
+    pytest.importorskip("torch")
+    lines = [" ".join(f"w{(i + j) % 7}" for j in range(2 + i % 4)) for i in range(30)]
+    for side in ("src", "tgt"):
+        (tmp_path / side).write_text("\n".join(lines) + "\n")
+    status, (out, _), found = call("train", "--train-src", tmp_path / "src", "--train-tgt", tmp_path / "tgt", "--vocab",
+                                   "word", "--hidden", 8, "--batch-size", 4, "--pool", 2, "--seconds", 0.02, "--slices",
+                                   1)
+    assert status == 0 and out.count("loss and gradients agree with PyTorch") == 3
+    assert [row["contestant"] for row in found] == [
+        "scratchnmt", "PyTorch", "PyTorch at its best", "PyTorch at its best, 2 processes"]
+
+
 SMALL = [part for letter in ["T=3", "S=3", "B=2", "N=4", "I=4", "O=3", "E=4", "H=4", "M=5", "A=4", "V=9"]
          for part in ("--size", letter)]
 
