@@ -61,9 +61,10 @@ class Contestant(peer_torch.Contestant):
     network, fused = PackedNMT, True
     epochs = None  # its batches are ours
 
-    def step(self, batch: Batch) -> Tensor:
+    def step(self, batch: Batch, sentences: float | None = None) -> Tensor:
+        """The loss, divided by so many sentences (default: those of the batch)."""
         self.optimizer.zero_grad()
-        loss = self.forward(*self.tensors(batch)) / self.sentences(batch)
+        loss = self.forward(*self.tensors(batch)) / (sentences or len(batch.src_lengths))
         loss.backward()
         clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
@@ -71,10 +72,6 @@ class Contestant(peer_torch.Contestant):
 
     def step_loss(self, batch: Batch) -> float:
         return self.step(batch).item()
-
-    def sentences(self, batch: Batch) -> float:
-        """What the loss is divided by."""
-        return len(batch.src_lengths)
 
     def tensors(self, batch: Batch) -> tuple:
         order = (-batch.tgt_lengths).argsort(kind="stable")

@@ -1,6 +1,6 @@
 """PyTorch at its best in several processes of one thread: DistributedDataParallel by gloo, on the CPU.
 
-As many processes as the other contestants have threads.  They sleep at a pipe while others are timed.
+As many processes as the other contestants have threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchnmt.arrays import keep_freed_memory
@@ -20,6 +20,7 @@ from scratchnmt.models.nmt import NMT
 from scratchnmt.parallel.ranks import divide
 
 from . import peer_torch_best
+from .remote import Remote
 
 CPU_ALONE = True
 
@@ -29,19 +30,12 @@ class Contestant:
 
     def __init__(self, model: NMT, threads: int) -> None:
         self.name = f"PyTorch at its best, {threads} processes"
-        context = multiprocessing.get_context("spawn")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         config, flat = model.config.to_dict(), np.array(model.params.flat)
-        self.pipes, self.processes = [], []
-        for rank in range(threads):
-            ours, theirs = context.Pipe()
-            arguments = (theirs, rank, threads, address, config, flat)
-            self.processes.append(context.Process(target=_serve, args=arguments, daemon=True))
-            self.processes[-1].start()
-            self.pipes.append(ours)
-            theirs.close()
+        self.processes = [Remote(_Process, rank, threads, address, config, flat, OMP_NUM_THREADS="1",
+                                 OPENBLAS_NUM_THREADS="1") for rank in range(threads)]
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         return self._ask("loss_and_gradients", batch)
@@ -53,56 +47,42 @@ class Contestant:
         return self._ask("step_loss", batch)
 
     def close(self) -> None:
-        for pipe in self.pipes:
-            pipe.close()
         for process in self.processes:
-            process.join()
+            process.close()
 
     def _ask(self, what: str, batch: Batch) -> Any:
         """The first one's answer, once all have answered."""
         lengths = np.stack([batch.src_lengths, batch.tgt_lengths], axis=1)
-        for pipe, own in zip(self.pipes, divide(np.arange(len(lengths)), lengths, len(self.pipes)), strict=True):
+        shares = divide(np.arange(len(lengths)), lengths, len(self.processes))
+        for process, own in zip(self.processes, shares, strict=True):
             S, T = lengths[own].max(axis=0)
             part = Batch(batch.src[:S, own], batch.src_lengths[own], batch.tgt[: T + 1, own], batch.tgt_lengths[own])
-            pipe.send((what, part, len(lengths)))
-        return [pipe.recv() for pipe in self.pipes][0]
+            process.send(what, part, len(lengths))
+        return [process.receive() for process in self.processes][0]
 
 
-class _Process(peer_torch_best.Contestant):
-    """Its part of each batch; gradients are the mean of all processes', so a loss is divided by less."""
+class _Process:
+    """One of them, with its part of each batch.  DistributedDataParallel takes the mean of their gradients."""
 
-    def __init__(self, model: NMT, processes: int) -> None:
-        super().__init__(model, threads=1)
-        self.processes, self.forward = processes, DistributedDataParallel(self.model, gradient_as_bucket_view=True)
+    def __init__(self, rank: int, count: int, address: str, config: dict, flat: np.ndarray) -> None:
+        keep_freed_memory()
+        distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
+        model = NMT(**config, dtype=str(flat.dtype))
+        model.params.flat[...] = flat
+        self.count, self.own = count, peer_torch_best.Contestant(model, threads=1)
+        self.own.forward = DistributedDataParallel(self.own.model, gradient_as_bucket_view=True)
 
-    def sentences(self, batch: Batch) -> float:
-        return self.of_all / self.processes
+    def loss_and_gradients(self, part: Batch, sentences: int) -> tuple[float, Mapping[str, np.ndarray]]:
+        loss, grads = self.own.loss_and_gradients(part)
+        return self._sum(loss), {name: gradient * self.count for name, gradient in grads.items()}
 
-    def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
-        loss, grads = super().loss_and_gradients(batch)
-        return self._sum(loss), {name: gradient * self.processes for name, gradient in grads.items()}
+    def step(self, part: Batch, sentences: int) -> None:
+        self.own.step(part, sentences / self.count)
 
-    def step_loss(self, batch: Batch) -> float:
-        return self._sum(super().step_loss(batch)) / self.processes
+    def step_loss(self, part: Batch, sentences: int) -> float:
+        return self._sum(self.own.step(part, sentences / self.count).item()) / self.count
 
     def _sum(self, number: float) -> float:
         total = torch.tensor(number, dtype=torch.float64)
         distributed.all_reduce(total)
         return total.item()
-
-
-def _serve(pipe: Any, rank: int, processes: int, address: str, config: dict, flat: np.ndarray) -> None:
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=processes)
-    model = NMT(**config)
-    model.params.flat[...] = flat
-    contestant = _Process(model, processes)
-    while True:
-        try:
-            what, batch, contestant.of_all = pipe.recv()
-        except EOFError:
-            break
-        answer = getattr(contestant, what)(batch)
-        pipe.send(answer if what != "step" and rank == 0 else None)
-    distributed.destroy_process_group()

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=100, help="in tokens; longer pairs are left out")
     parser.add_argument("--hidden", type=int, default=256, help="E = H (default 256)")
     parser.add_argument("--batch-size", type=int, default=32, help="sentences (default 32)")
-    parser.add_argument("--pool", type=int, default=1, help="batches among which lengths are sorted, ours and a peer's at its best (default 1)")
+    parser.add_argument("--pool", type=int, default=1,
+                        help="batches among which lengths are sorted, of all but torch (default 1)")
     parser.add_argument("--dropout", type=float, default=0.2, help="(default 0.2)")
     parser.add_argument("--seconds", type=float, default=10, help="of a slice (default 10)")
     parser.add_argument("--slices", type=int, default=6, help="of each contestant (default 6)")

@@ -193,6 +193,7 @@ def test_memory_and_decode(call):
     (["ranks", "--sizes", "60"], "--sizes is '60', expected two numbers, V,H"),
     (["gradients", "--only", "flow"], "--only 'flow' is not known: expected some of recurrent, paths"),
     (["step", "--peers", "chainer"], "peer chainer: No module named 'benchmarks.peer_chainer'"),
+    (["fit", "--peers", "chainer"], "peer chainer has no fit here: expected some of keras-torch, keras-jax"),
     (["timeline"], "timeline shows what a GPU does: choose --device cuda"),
     (["systems", "--system", "moses"], "no system is called 'moses'"),
     (["step", "--device", "tpu"], "device 'tpu' is not known"),
@@ -257,14 +258,14 @@ def test_a_contestants_step_is_that_of_training():
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("peers", ["", "keras"])
-def test_fit(call, peers, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    for module in ("torch", "keras") if peers else ():
+@pytest.mark.parametrize("peers, names", [("", []), ("keras-torch", ["Keras on PyTorch"]),
+                                          ("keras-jax", ["Keras on JAX"])])
+def test_fit(call, peers, names):
+    for module in ("keras", peers.removeprefix("keras-")) if peers else ():
         pytest.importorskip(module)
     status, (out, _), found = call("fit", "--size", "4,3,5,6", "--rounds", 1, "--peers", peers)
     assert status == 0 and "losses of the first 20 steps" in out
-    assert [row["contestant"] for row in found] == ["scratchnmt", *(["Keras on PyTorch"] if peers else [])]
+    assert [row["contestant"] for row in found] == ["scratchnmt", *names]
 
 
 def test_local(call):
