@@ -94,7 +94,7 @@ def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace
             [[name, f"{middle[name]:.1f}", measure.spread(rate),
               "" if name == "scratchnmt" else f"{middle['scratchnmt'] / middle[name]:.2f}"]
              for name, rate in shown.items()])
-        measure.print_headline("scratchnmt", middle)
+        measure.print_headline(middle)
     sizes = f"V={model.config.tgt_vocab_size} H={model.config.hidden_size} sentences={len(sentences)}"
     return [rows.rates(np.array(rate), command="decode", contestant=way.name, dtype=str(model.params.flat.dtype),
                        what=f"sentences, beam {options.beam}", device=measure.device_name(options.device),

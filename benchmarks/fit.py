@@ -65,7 +65,7 @@ def one_size(units: int, B: int, T: int, features: int, options: argparse.Namesp
     measure.print_table(["", "ms a step", "quartiles", "scratchnmt is faster by"], [
         [row.contestant, f"{row.ms:.4g}", measure.spread(np.array([s.device for s in made[row.contestant]])),
          "" if row is measured[0] else f"{row.ms / measured[0].ms:.2f}"] for row in measured])
-    measure.print_headline("scratchnmt", {row.contestant: 1 / row.ms for row in measured})
+    measure.print_headline({row.contestant: 1 / row.ms for row in measured})
     return measured
 
 

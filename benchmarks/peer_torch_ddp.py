@@ -17,9 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from scratchnmt.arrays import keep_freed_memory
 from scratchnmt.data.batches import Batch
 from scratchnmt.models.nmt import NMT
-from scratchnmt.parallel.ranks import divide
 
 from . import peer_torch_best
+from .ours import share
 from .remote import Remote
 
 CPU_ALONE = True
@@ -52,12 +52,8 @@ class Contestant:
 
     def _ask(self, what: str, batch: Batch) -> Any:
         """The first one's answer, once all have answered."""
-        lengths = np.stack([batch.src_lengths, batch.tgt_lengths], axis=1)
-        shares = divide(np.arange(len(lengths)), lengths, len(self.processes))
-        for process, own in zip(self.processes, shares, strict=True):
-            S, T = lengths[own].max(axis=0)
-            part = Batch(batch.src[:S, own], batch.src_lengths[own], batch.tgt[: T + 1, own], batch.tgt_lengths[own])
-            process.send(what, part, len(lengths))
+        for rank, process in enumerate(self.processes):
+            process.send(what, share(batch, rank, len(self.processes)), len(batch.src_lengths))
         return [process.receive() for process in self.processes][0]
 
 

@@ -10,7 +10,8 @@ that starts from the model's weights, on its device, and has `name`, `version`, 
 
 and its module CPU_ALONE = True if it cannot run on a GPU.
 
-Where it matters there are two of one library: as people write it (torch), and at its best (torch-best).
+Where it matters there are two of one library: as people write it (torch), and at its best (torch-best).  `workers` is
+not one of the others but scratchnmt itself, by several processes.
 """
 
 from __future__ import annotations

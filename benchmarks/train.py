@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         [[name, f"{middle[name]:,.0f}", measure.spread(rate),
           "" if name == "scratchnmt" else f"{middle['scratchnmt'] / middle[name]:.2f}"]
          for name, rate in rates.items()])
-    measure.print_headline("scratchnmt", middle)
+    measure.print_headline(middle)
     return 0
 
 
