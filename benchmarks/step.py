@@ -23,7 +23,7 @@ from . import limits, measure, peers, rows
 from .flops import training_step_flop
 from .ours import Contestant, multi30k_batches, random_batch
 
-PEERS = ["torch", "torch-best", "torch-ddp"]
+PEERS = ["workers", "torch", "torch-best", "torch-ddp"]
 SIZES = {"cpu": ["8000,256,32,22", "20000,512,64,25"], "cuda": ["8000,256,64,22", "20000,512,128,25"]}
 
 

@@ -26,7 +26,7 @@ from . import measure, rows
 from .ours import Contestant
 from .peers import enter
 
-PEERS = ["torch", "torch-best", "torch-ddp"]
+PEERS = ["workers", "torch", "torch-best", "torch-ddp"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ def test_train(call, tmp_path):
                                    1)
     assert status == 0 and out.count("loss and gradients agree with PyTorch") == 3
     assert [row["contestant"] for row in found] == [
-        "scratchnmt", "PyTorch", "PyTorch at its best", "PyTorch at its best, 2 processes"]
+        "scratchnmt", "scratchnmt, 2 workers", "PyTorch", "PyTorch at its best", "PyTorch at its best, 2 processes"]
 
 
 SMALL = [part for letter in ["T=3", "S=3", "B=2", "N=4", "I=4", "O=3", "E=4", "H=4", "M=5", "A=4", "V=9"]
@@ -288,6 +288,17 @@ def test_ranks(call, tmp_path):
              and row["contestant"] == "2 workers"}
     assert 0 < parts["compute"] < parts["step"] and {"wait", "sum", "update"} < set(parts)
     assert (tmp_path / "rows" / "ranks.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("pin", [[], ["--pin"]])
+def test_busy(call, pin, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    status, (out, _), found = call("busy", "--size", "60,8,4,5", "--taken", 0, "--taken", 1, "--rounds", 1, "--seconds",
+                                   0.02, "--peers", "workers,torch-best", *pin)
+    assert status == 0 and "1 cores taken: scratchnmt is " in out and len(found) == 2 * (3 + 3 + 2)
+    assert benchmarks.main(["report", str(tmp_path / "rows")]) == 0
+    assert (tmp_path / "rows" / "busy.png").stat().st_size > 5000
 
 
 def test_the_model_of_a_step_by_many_workers():
