@@ -2,7 +2,8 @@
 
 A peer NAME is a module benchmarks/peer_NAME.py with a class Contestant(model: NMT, threads: int)
 that starts from the model's weights, on its device, and has `name`, `version`, `loss_and_gradients(batch)`,
-`step(batch)`, `step_loss(batch)` and `close()`.  It may also have
+`step(batch)`, `step_loss(batch)` and `close()`; with `epochs` and `close()` alone it is another model, timed unseen.
+It may also have
 
     epochs(src_ids, tgt_ids, batch_size)    its users' own loop, yielding the target tokens of each step (`train`)
     beam_search(src_ids, beam_size, max_steps, shrink)                   of one sentence (`decode`)
@@ -47,6 +48,9 @@ def enter(names: list[str], ours, threads: int, batch: Batch) -> list:
             continue
         theirs = module.Contestant(ours.model, threads)
         contestants.append(theirs)
+        if not hasattr(theirs, "loss_and_gradients"):
+            print(f"{theirs.name} {theirs.version} is another model of the same sizes: there is nothing to compare")
+            continue
         worst = check_agreement(ours, theirs, batch)
         print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
     return contestants

@@ -70,6 +70,16 @@ def test_train(call, tmp_path):
         "scratchnmt", "scratchnmt, 2 workers", "PyTorch", "PyTorch at its best", "PyTorch at its best, 2 processes"]
 
 
+def test_train_beside_joeynmt(call, tmp_path):
+    pytest.importorskip("joeynmt")
+    for side in ("src", "tgt"):
+        (tmp_path / side).write_text("a b c\nb c a b\n" * 5)
+    text = ["--train-src", tmp_path / "src", "--train-tgt", tmp_path / "tgt", "--vocab", "word"]
+    status, _, found = call("train", *text, "--hidden", 8, "--batch-size", 4, "--seconds", 0.02, "--slices", 1,
+                            "--peers", "joeynmt")
+    assert status == 0 and [row["contestant"] for row in found] == ["scratchnmt", "JoeyNMT"]
+
+
 SMALL = [part for letter in ["T=3", "S=3", "B=2", "N=4", "I=4", "O=3", "E=4", "H=4", "M=5", "A=4", "V=9"]
          for part in ("--size", letter)]
 
