@@ -8,7 +8,7 @@ import os
 import sys
 
 COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local",
-            "ranks", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint", "calls")
+            "ranks", "busy", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint", "calls")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"benchmarks.{name}")
-        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", ["torch"]))],
+        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", ["torch", "torch-best"]))],
                                       help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -1,16 +1,19 @@
-"""Beam search, sentences per second: ours in batches, the peer a sentence at a time.
+"""Beam search, sentences per second: in batches and a sentence at a time, each beside the peers that can do it.
 
 With --model and --src it translates a file with a trained model, which is what a user waits for.
 Without, the weights and the sentences are random and every search runs to its limit of steps.
-Before the clock starts, the peer searches some sentences by our stopping rule and must find the same
-translations; then it is timed by its own (CS224N's, which narrows the beam and so does less).
+Before the clock starts, a peer searches some sentences by our stopping rule and must find the same translations.
+PyTorch as people write it is then timed by its own (CS224N's, which narrows the beam and so does less).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beam", type=int, action="append", help="repeatable (default 5)")
     parser.add_argument("--max-steps", type=int, default=70, help="(default 70)")
     parser.add_argument("--batch-size", type=int, action="append",
-                        help="our sentences at a time; repeatable (default 64)")
+                        help="sentences at a time; repeatable (default 64); one at a time is measured as well")
     parser.add_argument("--rounds", type=int, default=5, help="(default 5)")
     parser.add_argument("--sample", type=int, default=60,
-                        help="sentences that the peer translates in a round (default 60)")
+                        help="sentences that are translated one at a time in a round (default 60)")
     parser.add_argument("--check", type=int, default=40, help="sentences compared first (default 40)")
     parser.add_argument("--random-size", default="8000,256,200,25", metavar="V,H,N,S",
                         help="without --model: vocabulary, E = H, sentences, their length")
@@ -57,32 +60,56 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+class Way(NamedTuple):
+    """Someone's search of many sentences, so many at a time: search(sentences) -> [(ids, score)], best of each."""
+
+    name: str
+    at_a_time: int
+    search: Callable[[list[list[int]]], list]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {'one' if self.at_a_time == 1 else self.at_a_time} at a time"
+
+
 def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace) -> list[rows.Row]:
     rng = np.random.default_rng(0)
-    rates: dict[str, list[float]] = {"scratchnmt": []}
-    peers = [peer(name).Contestant(model, options.threads) for name in options.peers]
-    for theirs in peers:
+    counts = dict.fromkeys([options.batch_size, 1])
+    ways = [Way("scratchnmt", count, partial(ours, model, count=count, options=options)) for count in counts]
+    for name in options.peers:
+        theirs = peer(name).Contestant(model, options.threads)
         check(model, theirs, sample(sentences, options.check, rng), options)
-        rates[theirs.name] = []
+        ways += ways_of(theirs, counts, options)
+    rates: dict[Way, list[float]] = {way: [] for way in ways}
     for turn in range(-1, options.rounds):
         some = sample(sentences, options.sample, rng)
-        this_turn = {"scratchnmt": timed(ours, model, sentences, options)}
-        for theirs in peers:
-            this_turn[theirs.name] = timed(one_by_one, theirs, some, options)
-        if turn >= 0:
-            for name, rate in this_turn.items():
-                rates[name].append(rate)
-    fastest = np.median(rates["scratchnmt"])
-    measure.print_table(
-        ["", "sentences/s", "quartiles", "scratchnmt is faster by"],
-        [[name, f"{np.median(rate):.1f}", measure.spread(np.array(rate)),
-          "" if name == "scratchnmt" else f"{fastest / np.median(rate):.2f}"]
-         for name, rate in rates.items()])
+        for way in ways[:: -1 if turn % 2 else 1]:
+            rate = timed(way.search, some if way.at_a_time == 1 else sentences)
+            if turn >= 0:
+                rates[way].append(rate)
+    for count in counts:
+        shown = {way.name: np.array(rate) for way, rate in rates.items() if way.at_a_time == count}
+        middle = {name: float(np.median(rate)) for name, rate in shown.items()}
+        measure.print_table(
+            [f"{'one' if count == 1 else count} at a time", "sentences/s", "quartiles", "scratchnmt is faster by"],
+            [[name, f"{middle[name]:.1f}", measure.spread(rate),
+              "" if name == "scratchnmt" else f"{middle['scratchnmt'] / middle[name]:.2f}"]
+             for name, rate in shown.items()])
+        measure.print_headline(middle)
     sizes = f"V={model.config.tgt_vocab_size} H={model.config.hidden_size} sentences={len(sentences)}"
-    return [rows.rates(np.array(rate), command="decode", contestant=name, dtype=str(model.params.flat.dtype),
+    return [rows.rates(np.array(rate), command="decode", contestant=way.name, dtype=str(model.params.flat.dtype),
                        what=f"sentences, beam {options.beam}", device=measure.device_name(options.device),
-                       sizes=f"{sizes} B={options.batch_size if name == 'scratchnmt' else 1}")
-            for name, rate in rates.items()]
+                       sizes=f"{sizes} B={way.at_a_time}")
+            for way, rate in rates.items()]
+
+
+def ways_of(theirs, counts: dict[int, None], options: argparse.Namespace) -> Iterator[Way]:
+    """A search of batches in any number, or else of one sentence."""
+    if hasattr(theirs, "search_batches"):
+        for count in counts:
+            yield Way(theirs.name, count, partial(theirs.search_batches, beam_size=options.beam,
+                                                  max_steps=options.max_steps, batch_size=count))
+    else:
+        yield Way(theirs.name, 1, partial(one_by_one, theirs, options=options))
 
 
 def trained(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
@@ -103,12 +130,12 @@ def random(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
     return model, random_sentences(np.random.default_rng(0), V, N, S)
 
 
-def ours(model: NMT, sentences: list[list[int]], options: argparse.Namespace) -> list[Hypothesis]:
+def ours(model: NMT, sentences: list[list[int]], count: int, options: argparse.Namespace) -> list[Hypothesis]:
     """The best translation of every sentence, in batches of like length."""
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     best: dict[int, Hypothesis] = {}
-    for start in range(0, len(order), options.batch_size):
-        chosen = order[start : start + options.batch_size]
+    for start in range(0, len(order), count):
+        chosen = order[start : start + count]
         batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
         translations = beam_search(model, batch.src, batch.src_lengths, beam_size=options.beam,
                                    max_steps=options.max_steps)
@@ -123,8 +150,12 @@ def one_by_one(theirs, sentences: list[list[int]], options: argparse.Namespace, 
 def check(model: NMT, theirs, sentences: list[list[int]], options: argparse.Namespace) -> None:
     """ValueError if the peer's best translation by our rule scores otherwise than ours."""
     same = 0
-    expected = one_by_one(theirs, sentences, options, shrink=False)
-    for ids, hypothesis, (value, score) in zip(sentences, ours(model, sentences, options), expected, strict=True):
+    if hasattr(theirs, "search_batches"):
+        expected = theirs.search_batches(sentences, options.beam, options.max_steps, options.batch_size)
+    else:
+        expected = one_by_one(theirs, sentences, options, shrink=False)
+    found = ours(model, sentences, options.batch_size, options)
+    for ids, hypothesis, (value, score) in zip(sentences, found, expected, strict=True):
         same += list(hypothesis.value) == value
         if abs(hypothesis.score - score) > CLOSE * (len(value) + 1):
             raise ValueError(f"{theirs.name} and scratchnmt disagree on {ids}: {score} and {hypothesis.score}")
@@ -136,9 +167,9 @@ def sample(sentences: list, count: int, rng: np.random.Generator) -> list:
     return [sentences[i] for i in rng.permutation(len(sentences))[:count]]
 
 
-def timed(search, contestant, sentences: list, options: argparse.Namespace) -> float:
+def timed(search: Callable[[list], object], sentences: list) -> float:
     """Sentences per second of one search."""
     time.sleep(measure.REST)
     start = time.perf_counter()
-    search(contestant, sentences, options)
+    search(sentences)
     return len(sentences) / (time.perf_counter() - start)

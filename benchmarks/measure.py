@@ -103,6 +103,16 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
                         for i, (cell, width) in enumerate(zip(row, widths, strict=True))), flush=True)
 
 
+def print_headline(speeds: Mapping[str, float]) -> None:
+    """The ratio that counts: that to the fastest of the others.  speeds: of each contestant, larger is faster."""
+    others = [name for name in speeds if not name.startswith("scratchnmt")]
+    if others:
+        best = max(others, key=speeds.__getitem__)
+        for name in speeds:
+            if name not in others:
+                print(f"{name} is {speeds[name] / speeds[best]:.2f} times as fast as the best of the others, {best}")
+
+
 def print_rows(rows: list, times: Mapping[str, list[Seconds]]) -> None:
     """A table of one size: the first row is ours, which the others are compared with."""
     on_gpu = any(s.host != s.device for seconds in times.values() for s in seconds)
@@ -114,3 +124,4 @@ def print_rows(rows: list, times: Mapping[str, list[Seconds]]) -> None:
          spread(np.array([s.device for s in times[row.contestant]])), f"{row.gflop_per_s:.0f}",
          f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "", f"{row.tokens_per_s:,}",
          "" if row is ours else f"{row.ms / ours.ms:.2f}"] for row in rows])
+    print_headline({row.contestant: 1 / row.ms for row in rows})

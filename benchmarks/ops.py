@@ -42,6 +42,7 @@ DEEPBENCH = ((512, 16, 25), (512, 32, 25), (512, 64, 25), (512, 128, 25), (1024,
              (4096, 16, 25), (4096, 32, 25), (4096, 64, 25), (4096, 128, 25), (1536, 8, 50), (1536, 16, 50),
              (1536, 32, 50), (256, 16, 150), (256, 32, 150), (256, 64, 150))
 PARTS = ("forward", "backward", "both")
+PEERS = ["torch"]
 COLD = 256 << 20  # bytes: more than caches hold
 AGREEMENT = 1e-4  # of a result's norm, float32 against float64
 

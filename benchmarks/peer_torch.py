@@ -30,20 +30,20 @@ class Contestant:
 
     name = "PyTorch"
     version = torch.__version__
-    compiled = False
+    network, compiled, fused = TorchNMT, False, None
 
     def __init__(self, model: NMT, threads: int, clip: float = 5.0) -> None:
         torch.set_num_threads(threads)
         config = model.config.to_dict()
-        self.model = TorchNMT(config["src_vocab_size"], config["tgt_vocab_size"], config["embed_size"],
-                              config["hidden_size"], **{name: config[name] for name in MODEL_OPTIONS})
+        self.model = self.network(config["src_vocab_size"], config["tgt_vocab_size"], config["embed_size"],
+                                  config["hidden_size"], **{name: config[name] for name in MODEL_OPTIONS})
         self.device = device_of(model.params.flat)
         self.model.to(self.device)
         copy_weights(model.params, self.model)
         self.params, self.clip = model.params, clip
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = matmul(model) == "tf32"
         self.forward = torch.compile(self.model) if self.compiled else self.model
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=self.fused)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         dropouts = [module for module in self.model.modules() if isinstance(module, torch.nn.Dropout)]
@@ -61,6 +61,9 @@ class Contestant:
         return training_step(self.forward, self.optimizer, *self.tensors(batch), clip=self.clip)
 
     step_loss = step
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
     def tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """src, src_lengths, which PyTorch wants on the host, and tgt."""

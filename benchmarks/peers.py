@@ -1,8 +1,18 @@
 """Who can run beside us, and the check that they compute what we compute.
 
 A peer NAME is a module benchmarks/peer_NAME.py with a class Contestant(model: NMT, threads: int)
-that starts from the model's weights, on its device, and has `name`, `loss_and_gradients(batch)`, `step(batch)` and
-`step_loss(batch)`.
+that starts from the model's weights, on its device, and has `name`, `version`, `loss_and_gradients(batch)`,
+`step(batch)`, `step_loss(batch)` and `close()`; with `epochs` and `close()` alone it is another model, timed unseen.
+It may also have
+
+    epochs(src_ids, tgt_ids, batch_size)    its users' own loop, yielding the target tokens of each step (`train`)
+    beam_search(src_ids, beam_size, max_steps, shrink)                   of one sentence (`decode`)
+    search_batches(sentences, beam_size, max_steps, batch_size)          of many
+
+and its module CPU_ALONE = True if it cannot run on a GPU.
+
+Where it matters there are two of one library: as people write it (torch), and at its best (torch-best).  `workers` is
+not one of the others but scratchnmt itself, by several processes.
 """
 
 from __future__ import annotations
@@ -12,6 +22,7 @@ from types import ModuleType
 
 import numpy as np
 
+from scratchnmt.arrays import device_of
 from scratchnmt.data.batches import Batch
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
@@ -25,6 +36,24 @@ def peer(name: str) -> ModuleType:
         return importlib.import_module(f"benchmarks.peer_{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         raise InputError(f"peer {name}: {error}: is it installed (pip install '.[peers]')?") from error
+
+
+def enter(names: list[str], ours, threads: int, batch: Batch) -> list:
+    """The peers of these names, with the weights of `ours`; ValueError if a loss or a gradient disagrees."""
+    contestants = []
+    for name in names:
+        module = peer(name)
+        if getattr(module, "CPU_ALONE", False) and device_of(ours.model.params.flat) != "cpu":
+            print(f"peer {name} is left out: it is for a CPU")
+            continue
+        theirs = module.Contestant(ours.model, threads)
+        contestants.append(theirs)
+        if not hasattr(theirs, "loss_and_gradients"):
+            print(f"{theirs.name} {theirs.version} is another model of the same sizes: there is nothing to compare")
+            continue
+        worst = check_agreement(ours, theirs, batch)
+        print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
+    return contestants
 
 
 def matmul(model: NMT) -> str:

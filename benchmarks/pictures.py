@@ -166,5 +166,26 @@ def memory(table: Table, paths: Sequence[Path]) -> bool:
     return True
 
 
+def busy(table: Table, paths: Sequence[Path]) -> bool:
+    """Tokens, or sentences, a second against the cores that another program takes."""
+    panels: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for key, row in table.items():
+        if key.command == "busy":
+            name = key.contestant + (", the other pinned" if key.sizes.endswith("pinned") else "")
+            panels[key.what][name].append((sizes(key)["taken"], float(row["tokens_per_s"])))
+    if not panels:
+        return False
+    with picture(paths, len(panels)) as axes:
+        for place, (what, lines) in zip(axes, panels.items(), strict=True):
+            for k, (name, points) in enumerate(lines.items()):
+                place.semilogy(*zip(*sorted(points), strict=True), label=name, **style(k))
+            place.set_xlabel("cores that another program takes")
+            place.set_ylabel(f"{what} a second")
+            place.legend(frameon=False, fontsize=6)
+            _plain_numbers(place, [n for points in lines.values() for n, _ in points])
+    return True
+
+
 PICTURES: dict[str, Callable[[Table, Sequence[Path]], bool]] = {
-    "speed-up": speed_up, "roofline": roofline, "scaling": scaling, "memory": memory}
+    "speed-up": speed_up, "roofline": roofline, "scaling": scaling, "memory": memory,
+    "busy": busy}

@@ -1,7 +1,7 @@
 """A training step by one worker and by two: strong and weak scaling, and what a model of it says of many.
 
 Each worker has one thread.  One, two, and one process with two threads take turns, `python -m benchmarks.ranks CASE`
-each time; batches have the lengths of Multi30k.
+each time; batches have the lengths of Multi30k.  Peers take the same steps, after them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.parallel.workers import in_workers
 from scratchnmt.training.step import Part, Place, Recipe, StepAtOnce
 
-from . import measure, rows, workers
-from .clock import Seconds
-from .ours import multi30k_batches, share
+from . import measure, peers, rows, workers
+from .clock import HostClock, Seconds
+from .ours import Contestant, multi30k_batches, share
+from .step import turns
 
 SENTENCES = (8, 16, 32, 64, 128)  # of one process, to fit the model
 TOGETHER = (32, 64, 128)  # of two
 CLIP = 5.0
+PEERS = ["torch-best", "torch-ddp"]
 PARTS = ("compute", "wait", "sum", "update", "step")
 
 
@@ -60,12 +62,23 @@ def run(options: argparse.Namespace) -> int:
     middle = {key: {part: median(values) for part, values in times.items()} for key, times in all_times.items()}
     costs = _costs(middle, bytes)
     _print(middle, {sentences: median(seconds) for sentences, seconds in threads.items()}, costs)
+    beside = _beside(V, H, options)
+    for sentences in TOGETHER:
+        seconds = {f"scratchnmt, {count} workers": times["step"] for (count, n), times in middle.items()
+                   if n == sentences} | {"scratchnmt, 2 threads": median(threads[sentences])}
+        seconds |= {name: median(times) for (name, n), times in beside.items() if n == sentences}
+        print(f"\n{sentences} sentences in all")
+        measure.print_table(["", "ms", "2 workers are faster by"], [
+            [name, f"{1e3 * s:.1f}", f"{s / seconds['scratchnmt, 2 workers']:.2f}"] for name, s in seconds.items()])
+        measure.print_headline({name: 1 / s for name, s in seconds.items()})
     workers.print_forecast(costs)
     if options.out:
         rows.save([_row(count, part, times, f"V={V} H={H} B={sentences} multi30k")
                    for (count, sentences), times in all_times.items() for part in PARTS]
                   + [_row(1, "step", {"step": seconds}, f"V={V} H={H} B={sentences} multi30k", threads=2)
-                     for sentences, seconds in threads.items()], options)
+                     for sentences, seconds in threads.items()]
+                  + [_row_of(name, "step", seconds, f"V={V} H={H} B={sentences} multi30k")
+                     for (name, sentences), seconds in beside.items()], options)
         _draw(middle, costs, [Path(options.out) / f"ranks.{kind}" for kind in ("png", "svg")])
     return 0
 
@@ -83,9 +96,27 @@ def _by_workers(count: int, threads: int, sizes: Sequence[int], options: argpars
 
 def _row(count: int, part: str, times: Mapping[str, list[float]], sizes: str, threads: int = 1) -> rows.Row:
     name = f"{count} workers" if threads == 1 else f"{threads} threads"
-    return rows.row([Seconds(s, s) for s in times[part]], command="ranks", what=part, contestant=name,
-                    device=measure.device_name("cpu"), dtype="float32", sizes=sizes,
-                    tokens=round(median(times["tokens"])) if part == "step" and "tokens" in times else None)
+    tokens = round(median(times["tokens"])) if part == "step" and "tokens" in times else None
+    return _row_of(name, part, times[part], sizes, tokens)
+
+
+def _row_of(contestant: str, part: str, seconds: Sequence[float], sizes: str, tokens: int | None = None) -> rows.Row:
+    return rows.row([Seconds(s, s) for s in seconds], command="ranks", what=part, contestant=contestant,
+                    device=measure.device_name("cpu"), dtype="float32", sizes=sizes, tokens=tokens)
+
+
+def _beside(V: int, H: int, options: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
+    """Seconds of the peers' steps, by name and sentences."""
+    keep_freed_memory()
+    found: dict[tuple[str, int], list[float]] = {}
+    ours = Contestant(NMT(V, V, H, H, dropout=0.2, seed=0))
+    for theirs in peers.enter(options.peers, ours, options.threads, multi30k_batches(V, TOGETHER[0], 1)[0]):
+        for sentences in TOGETHER:
+            step = turns(theirs, multi30k_batches(V, sentences, 8))
+            times = [HostClock().time(step).host for _ in range(options.rounds * options.steps + 2)]
+            found[theirs.name, sentences] = times[2:]
+        theirs.close()
+    return found
 
 
 def _costs(middle: Mapping[tuple[int, int], Mapping[str, float]], bytes: int) -> workers.Costs:

@@ -4,6 +4,7 @@
     roofline.*     GFLOP/s against operations for each byte, below the machine's two limits
     scaling.*      a step's time against each size, with the exponent
     memory.*       peak memory of a step against the batch
+    busy.*         training and search against the cores that another program takes
 
 Pictures are made of what is there: speed-up needs `ops --sweep` on a CPU and on a GPU, scaling needs `scaling`.
 """

@@ -19,11 +19,11 @@ from scratchnmt.cli.parser import computing
 from scratchnmt.data.batches import Batch
 from scratchnmt.models.nmt import NMT
 
-from . import limits, measure, rows
+from . import limits, measure, peers, rows
 from .flops import training_step_flop
 from .ours import Contestant, multi30k_batches, random_batch
-from .peers import check_agreement, peer
 
+PEERS = ["workers", "torch", "torch-best", "torch-ddp"]
 SIZES = {"cpu": ["8000,256,32,22", "20000,512,64,25"], "cuda": ["8000,256,64,22", "20000,512,128,25"]}
 
 
@@ -65,8 +65,7 @@ def one_size(V: int, H: int, B: int, T: int, options: argparse.Namespace, bounds
     times = measure.alternate({name: turns(who, batches) for name, who in contestants.items()}, options.rounds,
                               device=options.device, calls=calls, warmup=3 if calls == 1 else 2)
     for who in contestants.values():
-        if isinstance(who, Contestant):
-            who.close()
+        who.close()
     flop = np.mean([training_step_flop(b.src_lengths, b.tgt_lengths, V, H, H) for b in batches])
     tokens = np.mean([b.tgt_lengths.sum() for b in batches])
     measured = [rows.row(seconds, command="step", what="training step", contestant=name, sizes=sizes,
@@ -86,12 +85,7 @@ def enter(V: int, H: int, options: argparse.Namespace, batch: Batch) -> dict[str
     contestants = {"scratchnmt": ours}
     if options.device != "cpu" and options.kernels is None and options.matmul != "tf32":
         contestants["scratchnmt, plain kernels"] = make(kernels="plain")
-    for name in options.peers:
-        theirs = peer(name).Contestant(ours.model, options.threads)
-        worst = check_agreement(ours, theirs, batch)
-        print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
-        contestants[theirs.name] = theirs
-    return contestants
+    return contestants | {theirs.name: theirs for theirs in peers.enter(options.peers, ours, options.threads, batch)}
 
 
 def turns(contestant, batches: list[Batch]):

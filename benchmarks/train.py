@@ -1,8 +1,8 @@
 """Target tokens per second of a training loop on parallel text.
 
 Ours is the loop of scratchnmt.training.  PyTorch's is the usual one of its users: random batches of 32
-pairs, each sorted by source length, padded, Adam, clipping.  They start from the same weights and take
-turns in slices of some seconds.
+pairs, each sorted by source length, padded, Adam, clipping; at its best it has our batches (--pool), no padding, and
+as torch-ddp several processes.  They start from the same weights and take turns in slices of some seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from scratchnmt.models.nmt import NMT
 
 from . import measure, rows
 from .ours import Contestant
-from .peers import check_agreement, peer
+from .peers import enter
+
+PEERS = ["workers", "torch", "torch-best", "torch-ddp"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=100, help="in tokens; longer pairs are left out")
     parser.add_argument("--hidden", type=int, default=256, help="E = H (default 256)")
     parser.add_argument("--batch-size", type=int, default=32, help="sentences (default 32)")
-    parser.add_argument("--pool", type=int, default=1, help="our batches among which lengths are sorted (default 1)")
+    parser.add_argument("--pool", type=int, default=1,
+                        help="batches among which lengths are sorted, of all but torch (default 1)")
     parser.add_argument("--dropout", type=float, default=0.2, help="(default 0.2)")
     parser.add_argument("--seconds", type=float, default=10, help="of a slice (default 10)")
     parser.add_argument("--slices", type=int, default=6, help="of each contestant (default 6)")
@@ -53,23 +56,26 @@ def run(options: argparse.Namespace) -> int:
     ours = Contestant(model)
     loops = {"scratchnmt": epochs(ours, examples, options.batch_size, options.pool)}
     batch = examples.batch(range(min(options.batch_size, len(examples))))
-    for name in options.peers:
-        theirs = peer(name).Contestant(model, options.threads)
-        worst = check_agreement(ours, theirs, batch)
-        print(f"loss and gradients agree with {theirs.name} {theirs.version} to {worst:.0e}")
-        loops[theirs.name] = theirs.epochs(*map(list, zip(*examples, strict=True)), options.batch_size)
+    contestants = enter(options.peers, ours, options.threads, batch)
+    for theirs in contestants:
+        own = getattr(theirs, "epochs", None)
+        loops[theirs.name] = (own(*map(list, zip(*examples, strict=True)), options.batch_size) if own
+                              else epochs(theirs, examples, options.batch_size, options.pool))
     rates = alternate_slices(loops, options.seconds, options.slices)
+    for theirs in contestants:
+        theirs.close()
     what = f"training, {options.train_src}"
     rows.save([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",
                                    device=measure.device_name(options.device),
                                    sizes=f"V={sizes[1]} H={options.hidden} B={options.batch_size}")
                         for name, rate in rates.items()], options)
-    fastest = np.median(rates["scratchnmt"])
+    middle = {name: float(np.median(rate)) for name, rate in rates.items()}
     measure.print_table(
         ["", "target tokens/s", "quartiles", "scratchnmt is faster by"],
-        [[name, f"{np.median(rate):,.0f}", measure.spread(rate),
-          "" if name == "scratchnmt" else f"{fastest / np.median(rate):.2f}"]
+        [[name, f"{middle[name]:,.0f}", measure.spread(rate),
+          "" if name == "scratchnmt" else f"{middle['scratchnmt'] / middle[name]:.2f}"]
          for name, rate in rates.items()])
+    measure.print_headline(middle)
     return 0
 
 
@@ -84,14 +90,14 @@ def read(options: argparse.Namespace) -> tuple[Corpus, tuple[int, int]]:
     return examples, (len(vocabs[0]), len(vocabs[1]))
 
 
-def epochs(ours: Contestant, examples: Corpus, batch_size: int, pool: int, seed: int = 0) -> Iterator[int]:
+def epochs(contestant, examples: Corpus, batch_size: int, pool: int, seed: int = 0) -> Iterator[int]:
     """Our loop, for ever; yields the target tokens of every step."""
     rng = np.random.default_rng(seed)
     lengths = examples.lengths()
     while True:
         for indices in epoch_batches(lengths, batch_size, "sentences", rng, pool):
             batch = examples.batch(indices)
-            ours.step(batch)
+            contestant.step(batch)
             yield int(batch.tgt_lengths.sum())
 
 

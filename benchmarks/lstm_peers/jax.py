@@ -15,20 +15,21 @@ jax.config.update("jax_enable_x64", True)
 
 
 def lstm(args: Mapping[str, Any], options: argparse.Namespace) -> Iterator[tuple[str, Callable, Callable]]:
-    """A jitted scan, and its vector-Jacobian product, jitted as well."""
+    """A jitted scan, and its vector-Jacobian product: what forward leaves behind are the arguments of a jitted pull."""
     if args.get("h0") is not None or options.device != "cpu":
         return
-    run = jax.jit(_lstm)
-    pull = jax.jit(lambda arguments, dys: jax.vjp(_lstm, *arguments)[1](dys))
+    run = jax.jit(lambda arguments: jax.vjp(_lstm, *arguments))  # the pullback is a tree of arrays
+    pull = jax.jit(lambda pullback, dys: pullback(dys))
 
     def forward(x, lengths, Wx, Wh, b, **_):
         D, B, H = len(Wx), x.shape[1], Wh.shape[1]
         zero = jnp.zeros((D, B, H), x.dtype)
         arguments = tuple(map(jnp.asarray, (x, Wx, Wh, b))) + (zero, zero, jnp.asarray(lengths))
-        return tuple(map(np.asarray, run(*arguments))), arguments
+        results, pullback = run(arguments)
+        return tuple(map(np.asarray, results)), pullback
 
-    def backward(dy, dh, dc, arguments):
-        *grads, _ = pull(arguments, tuple(map(jnp.asarray, (dy, dh, dc))))
+    def backward(dy, dh, dc, pullback):
+        *grads, _ = pull(pullback, tuple(map(jnp.asarray, (dy, dh, dc))))
         return dict(zip(("dx", "dWx", "dWh", "db", "dh0", "dc0"), map(np.asarray, grads), strict=True))
 
     yield f"JAX {jax.__version__}", forward, backward

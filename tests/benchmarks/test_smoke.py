@@ -1,6 +1,7 @@
 """Every benchmark runs at tiny sizes, its rows can be read, and what it refuses has a sentence."""
 
 import csv
+import importlib.util
 import os
 import re
 
@@ -49,9 +50,34 @@ def test_step(call, lengths):
 
 def test_step_beside_pytorch(call):
     pytest.importorskip("torch")
-    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "torch")
-    assert status == 0 and "loss and gradients agree with PyTorch" in out and "faster by" in out
-    assert [row["contestant"] for row in found] == ["scratchnmt", "PyTorch"]
+    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "workers,torch,torch-best")
+    assert status == 0 and "loss and gradients agree with PyTorch at its best" in out
+    assert [row["contestant"] for row in found] == ["scratchnmt", "scratchnmt, 2 workers", "PyTorch",
+                                                    "PyTorch at its best"]
+    assert out.count("times as fast as the best of the others, PyTorch") == 2
+
+
+def test_train(call, tmp_path):
+    pytest.importorskip("torch")
+    lines = [" ".join(f"w{(i + j) % 7}" for j in range(2 + i % 4)) for i in range(30)]
+    for side in ("src", "tgt"):
+        (tmp_path / side).write_text("\n".join(lines) + "\n")
+    status, (out, _), found = call("train", "--train-src", tmp_path / "src", "--train-tgt", tmp_path / "tgt", "--vocab",
+                                   "word", "--hidden", 8, "--batch-size", 4, "--pool", 2, "--seconds", 0.02, "--slices",
+                                   1)
+    assert status == 0 and out.count("loss and gradients agree with PyTorch") == 3
+    assert [row["contestant"] for row in found] == [
+        "scratchnmt", "scratchnmt, 2 workers", "PyTorch", "PyTorch at its best", "PyTorch at its best, 2 processes"]
+
+
+def test_train_beside_joeynmt(call, tmp_path):
+    pytest.importorskip("joeynmt")
+    for side in ("src", "tgt"):
+        (tmp_path / side).write_text("a b c\nb c a b\n" * 5)
+    text = ["--train-src", tmp_path / "src", "--train-tgt", tmp_path / "tgt", "--vocab", "word"]
+    status, _, found = call("train", *text, "--hidden", 8, "--batch-size", 4, "--seconds", 0.02, "--slices", 1,
+                            "--peers", "joeynmt")
+    assert status == 0 and [row["contestant"] for row in found] == ["scratchnmt", "JoeyNMT"]
 
 
 SMALL = [part for letter in ["T=3", "S=3", "B=2", "N=4", "I=4", "O=3", "E=4", "H=4", "M=5", "A=4", "V=9"]
@@ -164,7 +190,10 @@ def test_memory_and_decode(call):
     assert call("memory", "--vocab", 200, "--hidden", 8, "--steps", 4, "--batch", 3, "--peers", "")[0] == 0
     status, (out, _), found = call("decode", "--random-size", "50,8,6,4", "--rounds", 1, "--sample", 2, "--check", 2,
                                    "--max-steps", 5, "--beam", 1, "--beam", 3, "--batch-size", 4)
-    assert status == 0 and out.count("2 of 2 translations are those of PyTorch") == 2 and "beam 3, 4 at a time" in out
+    assert status == 0 and out.count("2 of 2 translations are those of PyTorch") == 4 and "beam 3, 4 at a time" in out
+    assert [(row["contestant"], row["sizes"][-3:]) for row in found[:5]] == [
+        ("scratchnmt", "B=4"), ("scratchnmt", "B=1"), ("PyTorch", "B=1"), ("PyTorch at its best", "B=4"),
+        ("PyTorch at its best", "B=1")]
     assert {row["command"] for row in found} == {"decode", "memory"}
 
 
@@ -176,6 +205,7 @@ def test_memory_and_decode(call):
     (["ranks", "--sizes", "60"], "--sizes is '60', expected two numbers, V,H"),
     (["gradients", "--only", "flow"], "--only 'flow' is not known: expected some of recurrent, paths"),
     (["step", "--peers", "chainer"], "peer chainer: No module named 'benchmarks.peer_chainer'"),
+    (["fit", "--peers", "chainer"], "peer chainer has no fit here: expected some of keras-torch, keras-jax"),
     (["timeline"], "timeline shows what a GPU does: choose --device cuda"),
     (["systems", "--system", "moses"], "no system is called 'moses'"),
     (["step", "--device", "tpu"], "device 'tpu' is not known"),
@@ -240,14 +270,15 @@ def test_a_contestants_step_is_that_of_training():
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("peers", ["", "keras"])
-def test_fit(call, peers, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    for module in ("torch", "keras") if peers else ():
-        pytest.importorskip(module)
+@pytest.mark.parametrize("peers, names", [("", []), ("keras-torch", ["Keras on PyTorch"]),
+                                          ("keras-jax", ["Keras on JAX"])])
+def test_fit(call, peers, names):
+    for module in ("keras", peers.removeprefix("keras-")) if peers else ():
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not there")
     status, (out, _), found = call("fit", "--size", "4,3,5,6", "--rounds", 1, "--peers", peers)
     assert status == 0 and "losses of the first 20 steps" in out
-    assert [row["contestant"] for row in found] == ["scratchnmt", *(["Keras on PyTorch"] if peers else [])]
+    assert [row["contestant"] for row in found] == ["scratchnmt", *names]
 
 
 def test_local(call):
@@ -258,13 +289,26 @@ def test_local(call):
 
 def test_ranks(call, tmp_path):
     pytest.importorskip("matplotlib")
-    status, (out, _), found = call("ranks", "--sizes", "60,8", "--rounds", 1, "--steps", 2)
+    pytest.importorskip("torch")
+    status, (out, _), found = call("ranks", "--sizes", "60,8", "--rounds", 1, "--steps", 2, "--peers", "torch-best")
     assert status == 0 and "64 sentences in all; a pass over 1,000,000,000 pairs" in out
-    assert {row["contestant"] for row in found} == {"1 workers", "2 workers", "2 threads"}
+    assert {row["contestant"] for row in found} == {"1 workers", "2 workers", "2 threads", "PyTorch at its best"}
+    assert out.count("scratchnmt, 2 workers is ") == 3
     parts = {row["what"]: float(row["ms"]) for row in found if row["sizes"] == "V=60 H=8 B=64 multi30k"
              and row["contestant"] == "2 workers"}
     assert 0 < parts["compute"] < parts["step"] and {"wait", "sum", "update"} < set(parts)
     assert (tmp_path / "rows" / "ranks.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("pin", [[], ["--pin"]])
+def test_busy(call, pin, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    status, (out, _), found = call("busy", "--size", "60,8,4,5", "--taken", 0, "--taken", 1, "--rounds", 1, "--seconds",
+                                   0.02, "--peers", "workers,torch-best", *pin)
+    assert status == 0 and "1 cores taken: scratchnmt is " in out and len(found) == 2 * (3 + 3 + 2)
+    assert benchmarks.main(["report", str(tmp_path / "rows")]) == 0
+    assert (tmp_path / "rows" / "busy.png").stat().st_size > 5000
 
 
 def test_the_model_of_a_step_by_many_workers():
