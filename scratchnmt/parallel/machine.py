@@ -15,6 +15,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,13 +59,12 @@ class Machine:
         model.params.look_into(shared)
         return self
 
-    def gradients(self, params: Parameters) -> Gradients:
-        """Room for those of this rank, and for their sum."""
-        if self.comm is None or self.all is None:
-            return Gradients(params.like(), self.all)
-        rows = share_memory(self.comm, self.size * params.flat.size, params.flat.dtype)
+    def gradients(self, params: Parameters, add_up: Callable[[Array], None]) -> Gradients:
+        """Room for those of this rank, and for their sum; add_up: puts that of all ranks in the place of each one's."""
+        size = self.size * params.flat.size
+        rows = None if self.comm is None else share_memory(self.comm, size, params.flat.dtype)
         if rows is None:
-            return Gradients(params.like(), self.all)
+            return Gradients(params.like(), add_up)
         return SharedGradients(params, rows.reshape(self.size, -1), self)
 
     def part(self, size: int) -> slice:
@@ -92,26 +92,22 @@ class Machine:
 
 
 class Gradients:
-    """The gradient that a rank computes, its `own`, and the `total` of all, which is right in what the rank moves.
+    """The gradient that a rank computes, its `own`, and the `total` of all, which is right in what the rank moves."""
 
-    all: how all ranks talk, or None if there is one.
-    """
-
-    def __init__(self, own: Parameters, all: Comm | None):
+    def __init__(self, own: Parameters, add_up: Callable[[Array], None]):
         self.own = self.total = own
-        self.all = all
+        self.sum = add_up
 
     def add_up(self) -> None:
         """Put the sum of all ranks' own into the total."""
-        if self.all is not None:
-            self.all.add_up(self.own.flat)
+        self.sum(self.own.flat)
 
 
 class SharedGradients(Gradients):
     """The rows of common memory, one for each rank of the machine; the total is the first one."""
 
     def __init__(self, params: Parameters, rows: np.ndarray, machine: Machine):
-        super().__init__(params.like(rows[machine.rank]), machine.all)
+        self.own = params.like(rows[machine.rank])
         self.total = params.like(rows[0])
         self.rows, self.machine = rows, machine
         self.several = machine.all is not None and machine.all.size > machine.size  # machines

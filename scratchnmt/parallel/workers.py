@@ -170,7 +170,7 @@ class Workers:
 
     def _share(self) -> None:
         machine = Machine(self.team, self.team).share(self.model)
-        self.gradients = machine.gradients(self.model.params)
+        self.gradients = machine.gradients(self.model.params, self.team.add_up)
 
     def _compute(self, jobs: list[Any]) -> tuple[float, Parameters]:
         job, grads, loss = jobs[self.team.rank], self.gradients.own, np.zeros(1)

@@ -107,7 +107,7 @@ class StepAtOnce(Steps):
         self.machine = self.ranks.machine.share(model)
         self.part = self.machine.part(model.params.flat.size)  # of the vector, what this rank moves
         self.optimizer = optimizer(optim)
-        self.gradients = self.machine.gradients(model.params)
+        self.gradients = self.machine.gradients(model.params, self.ranks.add_up)
         self.grads = self.gradients.own
         self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
         self.done: list[Result] = []
