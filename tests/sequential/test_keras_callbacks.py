@@ -92,6 +92,24 @@ def test_callbacks_do_what_theirs_do(name, how, rng):
         np.testing.assert_allclose(own, other, atol=1e-5)
 
 
+def test_momentum_at_a_rate_that_changes_is_as_in_pytorch(rng):
+    import torch
+
+    x, y = examples.vectors(rng)[:, 0], rng.standard_normal((24, 1)).astype("float32")
+    _, mine = pair(rng, "mse", lambda layers: [layers.Dense(1)])
+    mine.compile(ours.SGD(0.1, 0.9), "mse")
+    theirs = [torch.tensor(weight, requires_grad=True) for weight in mine.get_weights()]
+    optimizer = torch.optim.SGD(theirs, 0.1, 0.9)
+    rates = 0.1, 0.1, 0.01, 0.001
+    mine.fit(x, y, epochs=4, batch_size=24, verbose=0, callbacks=ours.LearningRateScheduler(lambda epoch: rates[epoch]))
+    for optimizer.param_groups[0]["lr"] in rates:
+        optimizer.zero_grad()
+        ((torch.tensor(x) @ theirs[0] + theirs[1] - torch.tensor(y)) ** 2).mean().backward()
+        optimizer.step()
+    for own, other in zip(mine.get_weights(), theirs, strict=True):
+        np.testing.assert_allclose(own, other.detach().numpy(), atol=1e-5)
+
+
 def test_the_lines_of_a_csv_logger(rng, tmp_path):
     x, y = data(rng)
     for model, package, name in zip(pair(rng), (keras.callbacks, ours), ("theirs", "ours"), strict=True):
