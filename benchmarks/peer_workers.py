@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+
 import scratchnmt
+from scratchnmt.data.batches import Batch
 from scratchnmt.models.nmt import NMT
 
 from .ours import WorkersContestant
@@ -14,6 +19,19 @@ class Contestant(WorkersContestant):
     version = scratchnmt.__version__
 
     def __init__(self, model: NMT, threads: int) -> None:
-        own = NMT(**model.config.to_dict(), dtype=str(model.params.flat.dtype))
-        own.params.flat[...] = model.params.flat
-        super().__init__(own, threads)
+        super().__init__(_copy(model), threads)
+
+    def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
+        """What other workers add up in a first step, without dropout."""
+        others = WorkersContestant(_copy(self.model, dropout=0.0, embed_dropout=0.0, word_dropout=0.0), self.team.size)
+        others._take(batch)
+        loss = others.steps.results(wait=True)[-1].nats
+        grads = {name: np.array(gradient) for name, gradient in others.steps.gradients.total.items()}
+        others.close()
+        return loss, grads
+
+
+def _copy(model: NMT, **choices: float) -> NMT:
+    own = NMT(**model.config.to_dict() | choices, dtype=str(model.params.flat.dtype))
+    own.params.flat[...] = model.params.flat
+    return own
