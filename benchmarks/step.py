@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="from half to whole of T, or as Multi30k's (default: half; on a GPU multi30k)")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="(default float32)")
     parser.add_argument("--rounds", type=int, default=20, help="times of each (default 20)")
-    parser.add_argument("--calls", type=int, help="steps in a row (default 1; on a GPU 32)")
+    parser.add_argument("--calls", type=int, help="steps in a row (default 4; on a GPU 32)")
     parser.add_argument("--graphs", type=int, default=64, help="sizes recorded at most, on a GPU (default 64)")
     parser.add_argument("--system-memory", action="store_true",
                         help="give freed memory back to the system, as a program does that asks for nothing")
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 def one_size(V: int, H: int, B: int, T: int, options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
     on_gpu = options.device != "cpu"
     lengths = options.lengths or ("multi30k" if on_gpu else "half")
-    calls = options.calls or (32 if on_gpu else 1)
+    calls = options.calls or (32 if on_gpu else 4)
     batches = [random_batch(V, V, B, T, T)] if lengths == "half" else multi30k_batches(V, B, 8)
     sizes = f"V={V} H={H} B={B}" + (f" T={T}" if lengths == "half" else " multi30k")
     print(f"\nV {V:,}, E = H = {H}, B {B}, " + (f"S = T = {T}" if lengths == "half" else "lengths of Multi30k"))
