@@ -80,6 +80,7 @@ PRODUCTS: dict[str, Callable[..., Count]] = {
     "linear_cross_entropy": linear_cross_entropy,
     "lstm_cell": cell,
     "lstm": lstm,
+    "layer_norm_lstm": lstm,
     "attention_step": attention_step,
     "attention": attention,
     "predict_place": predict_place,

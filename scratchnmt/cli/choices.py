@@ -10,6 +10,7 @@ from ..data.vocab import NORMALIZATIONS
 from ..metrics import TOKENIZERS
 from ..models.attention import ATTENTIONS
 from ..models.attention.scores import SCORES
+from ..models.cells import CELLS
 from ..models.config import FEEDS, NO_ATTENTION, QUERIES
 from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
@@ -80,6 +81,8 @@ MODEL = {
     "embed_size": Option(256, "size of the token embeddings"),
     "hidden_size": Option(256, "LSTM hidden units, of the decoder and of each direction of the encoder"),
     "layers": Option(1, "LSTM layers, in the encoder and in the decoder"),
+    "cell": Option("lstm", "recurrent cell of encoder and decoder; layer-norm-lstm: Ba, Kiros & Hinton 2016",
+                   {"choices": tuple(CELLS)}),
     "bidirectional": Option(True, "unidirectional encoder (default: bidirectional)", {"flag": "--one-direction"}),
     "score": Option("general", "attention score function (Luong et al. 2015); none: no attention",
                     {"choices": (*SCORES, NO_ATTENTION)}),

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array
+from ..errors import InputError
 from ..models.config import FREE, NMTConfig, layer_name
 from .record import Call, GradientPath
 
@@ -91,7 +92,9 @@ class Quantity:
 
 
 def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
-    """Those of a model; dropout: whether masks are drawn."""
+    """Those of a model; dropout: whether masks are drawn.  InputError for a cell whose numbers it does not know."""
+    if config.cell != "lstm":
+        raise InputError(f"microscope: the cell of this model is {config.cell!r}, and only 'lstm' is taken apart here")
     table = _Table(config, dropout)
     return [*table.encoder(), *table.first_states(), *table.attention(), *table.decoder(), *table.readout()]
 

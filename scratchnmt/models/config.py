@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError, check_choice, shown, unknown_names
 from .attention import ATTENTIONS, attention_class
 from .attention.scores import SCORES
-from .cells import BLOCKS, LSTM, Cell
+from .cells import CELLS, Cell
 from .initialization import INITIALIZERS
 from .readout import READOUTS
 
@@ -51,6 +51,7 @@ class NMTConfig:
     - readout: what the vocabulary is read from: the attentional "output", or the "state" of the last layer.
     - max_source: positions that score "location" knows; no source may have more tokens.
     - reverse_source: an encoder of one direction reads the source from its end (Sutskever et al. 2014).
+    - cell: the recurrent cell of encoder and decoder, "lstm" or "layer-norm-lstm" (Ba, Kiros & Hinton 2016).
     - dropout: on the attentional output and between layers.  embed_dropout: on both embeddings, number by number.
       word_dropout: on both embeddings, a whole word at once (Sennrich, Haddow & Birch 2016, WMT, section 2.4).
       recurrent_dropout: on what a step reads of the state before, with one mask for all steps of a sentence
@@ -78,6 +79,7 @@ class NMTConfig:
     query: str = "state"
     word_dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    cell: str = "lstm"
 
     def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
@@ -95,7 +97,7 @@ class NMTConfig:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {shown(getattr(self, name))}, expected True or False")
         for name, known in (("score", (*SCORES, NO_ATTENTION)), ("feed", FEEDS), ("readout", READOUTS),
-                            ("init", INITIALIZERS), ("attention", ATTENTIONS), ("query", QUERIES)):
+                            ("init", INITIALIZERS), ("attention", ATTENTIONS), ("query", QUERIES), ("cell", CELLS)):
             check_choice(name, getattr(self, name), known)
         if self.tie_embeddings and self.embed_size != self.hidden_size:
             raise InputError("tie_embeddings needs embed_size = hidden_size, "
@@ -115,7 +117,7 @@ class NMTConfig:
     @cached_property
     def recurrent_cell(self) -> Cell:
         """Of encoder and decoder."""
-        return LSTM
+        return CELLS[self.cell]
 
     @cached_property
     def directions(self) -> int:
@@ -170,11 +172,13 @@ class NMTConfig:
             recurrent = H + self.fed_size if l == 0 else H
             shapes.update({
                 f"{encoder}.Wx": (D, E if l == 0 else M, blocks * G),
-                f"{encoder}.Wh": (D, G, blocks * G), f"{encoder}.b": (D, BLOCKS * G),
+                f"{encoder}.Wh": (D, G, blocks * G), f"{encoder}.b": (D, cell.bias_blocks * G),
                 **{f"{init}.W{state}": (M, H) for state in cell.states},
                 f"{decoder}.Wx": (E if l == 0 else H, blocks * H),
-                f"{decoder}.Wh": (recurrent, blocks * H), f"{decoder}.b": (BLOCKS * H,),
+                f"{decoder}.Wh": (recurrent, blocks * H), f"{decoder}.b": (cell.bias_blocks * H,),
             })
+            if cell.gain_blocks:
+                shapes |= {f"{encoder}.g": (D, cell.gain_blocks * G), f"{decoder}.g": (cell.gain_blocks * H,)}
         shapes.update(attention_class(self).shapes(self))
         if self.readout == "output":
             shapes["combine.W"] = (self.context_size + H, H)

@@ -41,7 +41,7 @@ from ..ops.packing import Packing, Step, packed, steps, steps_back
 from ..ops.plain import PLAIN, Kernels
 from ..ops.recurrent_dropout import RecurrentMask, recurrent_mask
 from .attention import Attention, attention_class
-from .cells import BLOCKS, Cell, Columns
+from .cells import Cell, Columns
 from .config import NMTConfig, layer_name
 from .encoder import State
 from .readout import READOUTS, Readout
@@ -55,7 +55,7 @@ class LayerRows(NamedTuple):
     """One layer's rows over all steps, packed; states have B rows more in front (see packing)."""
 
     x: Array  # (N, I) input from below
-    z: Array  # (N, 4H) pre-activations, then the gates
+    z: Array  # (N, 4H, or more) pre-activations, then the gates
     h: Array  # (B + N, H)
     r: Array  # (B + N, H) what the next step reads of h, see ops/recurrent_dropout.py
     recurrent: RecurrentMask  # which makes r
@@ -63,7 +63,8 @@ class LayerRows(NamedTuple):
     kept: Any  # (N, H) or None, what the cell keeps for its way back: tanh(c) of an LSTM
     mask: Array | None  # (N, I) dropout of x, layers above the first
     Wx: Array  # (I, 4H)
-    b: Array  # (4H,)
+    b: Array  # (4H, or more)
+    g: Array | None  # gains, of a cell that has them
 
 
 class DecoderRows(NamedTuple):
@@ -168,7 +169,8 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
     carried = [np.empty_like(top, shape=(B + N, H)) for _ in first.carried[l]]
     for array, start in zip(carried, first.carried[l], strict=True):
         put(array, slice(B), start)
-    cell, z, mask = config.recurrent_cell, np.empty_like(top, shape=(N, BLOCKS * H)), None
+    cell, mask = config.recurrent_cell, None
+    z = np.empty_like(top, shape=(N, cell.z_blocks * H))
     Wx, b = params[f"{name}.Wx"], params[f"{name}.b"]
     if l == 0:
         cell.inputs(x, Wx, b, z, kernels)  # (1)
@@ -182,7 +184,7 @@ def _layer_rows(params: Mapping[str, Array], config: NMTConfig, l: int, packing:
         if dropout:
             mask = kernels.dropout.dropout_mask(x.shape, dropout, rng, x.real.dtype)
     return LayerRows(x=x, z=z, h=h, r=recurrent.room(h), recurrent=recurrent, carried=carried,
-                     kept=cell.kept(N, H, like=top), mask=mask, Wx=Wx, b=b)
+                     kept=cell.kept(N, H, like=top), mask=mask, Wx=Wx, b=b, g=params.get(f"{name}.g"))
 
 
 def recurrent_inputs(config: NMTConfig, columns: Columns, h: list[Array], r: list[Array], top: Array,
@@ -238,7 +240,7 @@ class DecoderGradientRows(NamedTuple):
     h: list[Array]  # of each layer, (B + N, H); that of the last one is a part of `top`
     r: list[Array]  # of each layer, (B + N, H)
     carried: list[list[Array]]  # of each layer, (B, H) each: of the step that has come last
-    z: list[Array]  # of each layer, (N, 4H)
+    z: list[Array]  # of each layer, as z
     reads: list[Reads]
 
 
@@ -305,7 +307,7 @@ def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGrad
                       grads: Mapping[str, Array]) -> Array:
     """Every product with a weight of the layers, which could wait, over all rows; returns dembedded (T, B, E)."""
     product, packing, rows = cache.kernels.product.product, cache.packing, cache.rows
-    take, put, sum_rows = cache.kernels.rows.take, cache.kernels.rows.put, cache.kernels.rows.sum_rows
+    take, put = cache.kernels.rows.take, cache.kernels.rows.put
     reads = recurrent_inputs(config, rows.columns, [layer.h for layer in rows.layers],
                              [layer.r for layer in rows.layers], rows.top, grads)
     of_input = rows.columns.of_input
@@ -314,7 +316,7 @@ def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGrad
         product(layer.x.T, dz[:, of_input], out=grads[f"{name}.Wx"])
         for columns, dW, into in reads[l]:
             product(take(columns, packing.previous).T, dz[:, into], out=dW)
-        sum_rows(dz, out=grads[f"{name}.b"])
+        rows.cell.bias_gradients(layer, dz, drows.h[l], grads[f"{name}.b"], grads.get(f"{name}.g"), cache.kernels)
     T, B, E = cache.shape
     dembedded = np.zeros_like(drows.top, shape=(T * B, E))
     put(dembedded, packing.rows, product(drows.z[0][:, of_input], rows.layers[0].Wx.T))  # (1)

@@ -48,9 +48,9 @@ def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
         if l and rng is not None and config.dropout:
             y, dropout = kernels.dropout.dropout_forward(y, config.dropout, rng=rng)
         m = recurrent_mask((D, B, G), config.recurrent_dropout, rng, y.real.dtype, kernels)
-        (y, *last), sequence = cell.sequence(
-            y, lengths, params[f"{encoder}.Wx"], params[f"{encoder}.Wh"], params[f"{encoder}.b"], m=m,
-            backwards=config.reverse_source, kernels=kernels)  # (1)
+        weights = {name: params[f"{encoder}.{name}"] for name in _weights(cell)}
+        (y, *last), sequence = cell.sequence(y, lengths, weights, m=m, backwards=config.reverse_source,
+                                             kernels=kernels)  # (1)
         last = [_side_by_side(state, kernels) for state in last]
         caches.append(EncoderLayerCache(sequence, dropout, last))
         first: State = ()
@@ -72,12 +72,16 @@ def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, p
             dlast.append(_apart(product(dstate, params[f"{init}.W{name}"].T), *cache.shape))
         # in the forward pass this was (1) y, h_last, c_last = lstm(dropout(y below))
         gradients = cache.cell.sequence_backward(dy, dlast, layer.sequence)
-        for name in ("Wx", "Wh", "b"):
+        for name in _weights(cache.cell):
             put(grads[f"{encoder}.{name}"], ..., getattr(gradients, f"d{name}"))
         dy = gradients.dx
         if layer.dropout is not None:
             dy = cache.kernels.dropout.dropout_backward(dy, layer.dropout).dx
     return dy
+
+
+def _weights(cell: Cell) -> tuple[str, ...]:
+    return ("Wx", "Wh", "b", "g") if cell.gain_blocks else ("Wx", "Wh", "b")
 
 
 def _side_by_side(last: Array, kernels: Kernels) -> Array:

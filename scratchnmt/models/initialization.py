@@ -4,6 +4,7 @@
     glorot      matrices from Glorot & Bengio 2010's uniform, biases zero but 1 for the forget gate
     orthogonal  the same, with orthogonal recurrent matrices per gate      Saxe et al. 2014
 
+Gains of a layer normalization are 1, whichever it is.
 The formulas at the end are those of scratchnmt.sequential too, which has Keras' choices of them.
 """
 
@@ -24,7 +25,8 @@ def initialize(params: Mapping[str, Array], init: str, seed: int, cell: Cell) ->
     """Fill `params`, of a model of such cells.  The numbers depend on the seed alone, not on dtype or device."""
     rng = np.random.default_rng(seed)
     for name, array in params.items():
-        array[...] = array_module(array).asarray(INITIALIZERS[init](name, array.shape, rng, cell))
+        values = np.ones(array.shape) if name.endswith(".g") else INITIALIZERS[init](name, array.shape, rng, cell)
+        array[...] = array_module(array).asarray(values)
 
 
 def uniform(name: str, shape: tuple[int, ...], rng: np.random.Generator, cell: Cell) -> np.ndarray:

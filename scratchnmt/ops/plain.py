@@ -16,10 +16,22 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from ..arrays import Array
-from . import attention, cross_entropy, dropout, embedding, local, lstm_gates, product, rows, tanh_dropout
+from . import (
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    layer_norm_gates,
+    local,
+    lstm_gates,
+    product,
+    rows,
+    tanh_dropout,
+)
 from .attention import AttentionStepCache, AttentionStepGradients
 from .dropout import DropoutCache, DropoutGradients
 from .embedding import EmbeddingCache, EmbeddingGradients
+from .layer_norm_gates import LayerNormGains, LayerNormGatesCache, LayerNormGatesGradients
 from .local import PredictPlaceCache, PredictPlaceGradients
 from .lstm_gates import LSTMGatesCache, LSTMGatesGradients
 from .packing import Packing
@@ -49,6 +61,22 @@ class LSTMGates(Protocol):
 
     def lstm_gates_backward(self, dh: Array, dc: Array, cache: LSTMGatesCache, *, dz: Array | None = None,
                             dc_prev: Array | None = None) -> LSTMGatesGradients: ...
+
+
+class LayerNormGates(Protocol):
+    """The same with layer normalisation, from z (..., 12H), gains g (..., 9H) and b_c (..., H): Ba et al. 2016.
+
+    See ops/layer_norm_gates.py; layer_norm_gains sums over all rows of a loop.
+    """
+
+    def layer_norm_gates_forward(self, z: Array, c_prev: Array, g: Array, b_c: Array, *, h: Array | None = None,
+                                 c: Array | None = None, kept: Array | None = None, overwrite: bool = False
+                                 ) -> tuple[tuple[Array, Array], LayerNormGatesCache]: ...
+
+    def layer_norm_gates_backward(self, dh: Array, dc: Array, cache: LayerNormGatesCache, *, dz: Array | None = None,
+                                  dc_prev: Array | None = None) -> LayerNormGatesGradients: ...
+
+    def layer_norm_gains(self, dh: Array, dz: Array, z: Array, kept: Array) -> LayerNormGains: ...
 
 
 class AttentionStep(Protocol):
@@ -174,6 +202,7 @@ class Kernels(NamedTuple):
     dropout: Dropout
     rows: Rows
     local: LocalAttention
+    layer_norm_gates: LayerNormGates
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle, which know no modules: each goes by its name."""
@@ -186,4 +215,5 @@ def _backend(*parts: Any) -> Kernels:
 
 
 PLAIN = Kernels(product=product, lstm_gates=lstm_gates, attention=attention, tanh_dropout=tanh_dropout,
-                cross_entropy=cross_entropy, embedding=embedding, dropout=dropout, rows=rows, local=local)
+                cross_entropy=cross_entropy, embedding=embedding, dropout=dropout, rows=rows, local=local,
+                layer_norm_gates=layer_norm_gates)

@@ -117,6 +117,10 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, score none, state read, feeding start", {
         "score": "none", "feed": "start", "readout": "state"}),
     ModelCase("nmt, feeding start, two layers", {"feed": "start", "layers": 2}),
+    *(ModelCase(f"nmt, layer normalization, feeding {feed}", {"cell": "layer-norm-lstm", "feed": feed})
+      for feed in ("output", "context", "start")),
+    ModelCase("nmt, layer normalization, two layers, recurrent dropout, the previous state asks", {
+        "cell": "layer-norm-lstm", "layers": 2, "dropout": 0.2, "recurrent_dropout": 0.3, "query": "previous"}),
     ModelCase("nmt, tied embeddings, label smoothing", {"tie_embeddings": True, "label_smoothing": 0.1}),
 )
 

@@ -11,6 +11,8 @@ from ..ops import (
     cross_entropy,
     dropout,
     embedding,
+    layer_norm_gates,
+    layer_norm_lstm,
     linear,
     linear_cross_entropy,
     local,
@@ -34,6 +36,13 @@ def _predict_place_backward(dp: Array, cache: Any) -> dict[str, Array]:
     return {"q": dq, "v": cache.tanh.T @ du}
 
 
+def _layer_norm_gates_backward(dh: Array, dc: Array, cache: Any) -> dict[str, Array]:
+    """With what a loop over time leaves to its end; the bias of the gates is a part of z."""
+    dz, dc_prev = layer_norm_gates.layer_norm_gates_backward(dh, dc, cache)
+    dg, db = layer_norm_gates.layer_norm_gains(dh, dz, cache.z, cache.kept)
+    return {"z": dz, "c_prev": dc_prev, "g": dg, "b_c": db[..., 4 * dh.shape[-1] :]}
+
+
 def _dropout_forward(x: Array, rate: float, mask: Array | None = None, seed: int = 0):
     """By a mask, or by a generator that is the same each time."""
     rng = array_module(x).random.default_rng(seed) if mask is None else None
@@ -49,6 +58,7 @@ def _local(*names_and_shapes: str, **fixed: Any) -> Draw:
 
 _ONE = ("x T B I", "Wx 1 I 4H", "Wh 1 H 4H", "b 1 4H")
 _TWO = ("x T B I", "Wx 2 I 4H", "Wh 2 H 4H", "b 2 4H")
+_NORMED = ("x T B I", "Wx 2 I 4H", "Wh 2 H 4H", "b 2 5H", "g 2 9H", "h0 2 B H", "c0 2 B H")
 _PLACE = ("window_W H H", "window_v H")
 _QUERY = ("query B Q A", "keys B S A", "values B S M")
 
@@ -110,6 +120,17 @@ CASES: tuple[Case, ...] = (
         "": ("B I", normal("p B I", mask=None)),
         "a mask": ("B I", normal("p B I", mask=scaled_mask("B I"))),
     }, wrt=("p",)),
+    *cases("layer_norm_gates", layer_norm_gates.layer_norm_gates_forward, _layer_norm_gates_backward, {
+        "": ("B H", normal("z B 12H", "c_prev B H", "g 9H", "b_c H")),
+    }),
+    *cases("layer_norm_lstm", layer_norm_lstm.layer_norm_lstm_forward, layer_norm_lstm.layer_norm_lstm_backward, {
+        "": ("T B I H", normal("x T B I", "Wx 1 I 4H", "Wh 1 H 4H", "b 1 5H", "g 1 9H",
+                                lengths=lengths("T"), h0=None, c0=None)),
+        "initial states": ("T B I H", normal(*_NORMED, lengths=lengths("T"))),
+    }),
+    *cases("layer_norm_lstm", layer_norm_lstm.layer_norm_lstm_forward, layer_norm_lstm.layer_norm_lstm_backward, {
+        "recurrent dropout": ("T B I H", normal(*_NORMED, lengths=lengths("T"), m=scaled_mask("2 B H"))),
+    }, wrt=("x", "Wx", "Wh", "b", "g", "h0", "c0")),
     *cases("lstm_gates", lstm_gates.lstm_gates_forward, lstm_gates.lstm_gates_backward, {
         "": ("B H", normal("z B 4H", "c_prev B H")),
     }),

@@ -32,6 +32,7 @@ CONFIGURATIONS = {
     "the previous state asks": {"query": "previous", "feed": "context"},
     "location": {"score": "location"},
     "recurrent dropout": {"recurrent_dropout": 0.2},
+    "layer-norm-lstm": {"cell": "layer-norm-lstm"},
     "no attention": {"score": "none", "feed": "start", "readout": "state"},
 }
 by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), ids=CONFIGURATIONS)

@@ -89,6 +89,7 @@ def test_the_config_of_an_earlier_version_has_fewer_choices():
     (dict(score="none", feed="none", query="previous"), "query 'previous' needs attention"),
     (dict(attention="local"), "attention is 'local', expected one of global, local-m, local-p"),
     (dict(window=0), "window is 0, expected a whole number of at least 1"),
+    (dict(cell="lsmt"), "cell is 'lsmt', expected one of lstm, layer-norm-lstm"),
     (dict(readout="logits"), "readout is 'logits', expected one of output, state"),
 ])
 def test_choices_that_exclude_each_other(choices, sentence):

@@ -35,6 +35,17 @@ def test_biases_are_zero_but_one_for_the_forget_gate(init):
         assert (gates[:, 1] == 1).all() and not gates[:, [0, 2, 3]].any()
 
 
+@pytest.mark.parametrize("init", ["uniform", "glorot"])
+def test_gains_are_one(init):
+    params = weights(init, cell="layer-norm-lstm")
+    gains = [name for name in params if name.endswith(".g")]
+    assert gains == ["encoder.g", "decoder.g", "encoder.1.g", "decoder.1.g"]
+    assert all((params[name] == 1).all() for name in gains)
+    if init == "glorot":
+        bias = params["decoder.b"].reshape(5, -1)
+        assert (bias[1] == 1).all() and not bias[[0, 2, 3, 4]].any()
+
+
 def test_glorot_counts_each_gate_as_a_matrix_of_its_own():
     params = weights("glorot", score="concat")
     fans = {"encoder.Wx": 24 + 16, "decoder.Wh": 32 + 16, "decoder.1.Wx": 16 + 16, "init.Wh": 32 + 16,

@@ -61,8 +61,9 @@ def refused(call, run, *arguments):
 
 
 # of options that are no whole numbers; the others get 3
-OTHERS = {"score": "dot", "attention": "local-m", "query": "previous", "feed": "none", "readout": "state",
-          "batch_by": "tokens", "optimizer": "sgd", "metric": "bleu", "tokenize": "char", "vocab": "bpe",
+OTHERS = {"score": "dot", "cell": "layer-norm-lstm", "attention": "local-m", "query": "previous", "feed": "none",
+          "readout": "state", "batch_by": "tokens", "optimizer": "sgd", "metric": "bleu", "tokenize": "char",
+          "vocab": "bpe",
           "normalization": "nfkc", "init": "glorot", "dtype": "float64", "average": 0.5, "momentum": 0.5,
           "dropout": 0.1, "embed_dropout": 0.1, "label_smoothing": 0.1}
 FLAGS = {"bidirectional": "--one-direction"}
