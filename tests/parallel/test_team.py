@@ -23,16 +23,19 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 ROOT = Path(__file__).parents[2]
 
 
-def no_children():
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
 @pytest.fixture(autouse=True)
-def nothing_is_left():
+def nothing_is_left(monkeypatch):
+    """No process that was forked, and no thread that looked after one."""
+    forked, fork = [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: forked.append(fork()) or forked[-1])
     yield
-    no_children()
-    assert not [one for one in threading.enumerate() if one.name == "scratchnmt-lookout"] or time.sleep(1) is None
+    for pid in forked:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    deadline = time.monotonic() + 2
+    while any(one.name == "scratchnmt-lookout" for one in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
