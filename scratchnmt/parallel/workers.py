@@ -170,10 +170,13 @@ class Workers:
 
     def _share(self) -> None:
         machine = Machine(self.team, self.team).share(self.model)
+        self.apart = machine.size < self.team.size  # without common memory
         self.gradients = machine.gradients(self.model.params, self.team.add_up)
 
     def _compute(self, jobs: list[Any]) -> tuple[float, Parameters]:
         job, grads, loss = jobs[self.team.rank], self.gradients.own, np.zeros(1)
+        if self.apart:  # the first one's weights are those that move
+            self.model.params.flat[...] = self.team.bcast(self.model.params.flat)
         if job is None:
             grads.flat[...] = 0
         else:

@@ -254,7 +254,11 @@ def test_the_gradient_is_the_sum_over_the_parts(rng, count):
         assert found == pytest.approx(loss, rel=1e-12) and np.array_equal(model.params.flat, before)
 
 
-def test_an_optimizer_of_before_moves_the_weights_of_all(rng):
+@pytest.mark.parametrize("memory", ["common", pytest.param("own", marks=pytest.mark.filterwarnings(
+    "ignore:the processes of this machine cannot have memory in common"))])
+def test_an_optimizer_of_before_moves_the_weights_of_all(rng, monkeypatch, memory):
+    if memory == "own":
+        monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
     src, src_lengths, tgt, _ = batch(rng)
     models = small(), small()
     optimizers = [Adam(model.params, 0.01) for model in models]
