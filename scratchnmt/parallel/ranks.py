@@ -9,6 +9,7 @@ How they talk is a `Comm`: that of processes that `mpirun` started (mpi.py), of 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -140,7 +141,7 @@ class Ranks:
                 with self.waiting():
                     result = work()
             except Exception as raised:  # noqa: BLE001  all ranks raise it
-                error = raised
+                error = sendable(raised)
         self.comm.wait_idly()
         result, error = self.comm.bcast((result, error))
         if error is not None:
@@ -159,7 +160,7 @@ class Ranks:
         try:
             done = [work(item) for item, turn in zip(items, turns, strict=True) if turn == self.rank]
         except Exception as raised:  # noqa: BLE001  all ranks raise it
-            error = raised
+            error = sendable(raised)
         told = self.comm.allgather((done, error))
         if error := error or next((error for _, error in told if error is not None), None):
             raise error
@@ -242,6 +243,15 @@ class Ranks:
         """From now on there is something to go on with, should a rank fall."""
         if self.watchdog:
             self.watchdog.begin()
+
+
+def sendable(error: Exception) -> Exception:
+    """The error, or what it says where pickle cannot take it to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # some fail only where they arrive
+    except Exception:  # noqa: BLE001  of a class that is not ours
+        return RuntimeError(repr(error))
+    return error
 
 
 def divide(indices: np.ndarray, lengths: np.ndarray, parts: int) -> list[np.ndarray]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import pickle
 import signal
 import threading
 import traceback
@@ -25,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import MachineError, WorkerError
+from .ranks import sendable
 from .watchdog import LOOK, Pulse, Waits, how_it_ended
 
 _BEGUN = 0  # the place on the board of whether there is something to go on with; behind it one for each process
@@ -198,17 +198,17 @@ class Team(Waits):
     def _send_error(self, error: Exception) -> None:
         where = f"in worker {self.rank + 1} of {self.size}:\n{''.join(traceback.format_exception(error))}"
         with suppress(OSError):
-            try:
-                self.pairs[self.rank - 1][1].send(_Raised(error, where))
-            except (TypeError, ValueError, AttributeError, pickle.PicklingError):
-                self.pairs[self.rank - 1][1].send(_Raised(RuntimeError(repr(error)), where))
+            self._connection(0).send(_Raised(sendable(error), where))
 
     def join(self) -> None:
         """By the first one, when its work is done: until the others are, too; what one of them raised is raised."""
         with self.waiting():
             for rank in range(1, self.size):
-                with suppress(EOFError, OSError):
-                    raise self._connection(rank).recv().unpacked()  # only an error is ever left to be received
+                try:
+                    raised = self._connection(rank).recv()  # only an error is ever left to be received
+                except (EOFError, OSError):
+                    continue  # it ended well
+                raise raised.unpacked()
         self.end()
 
     def end(self) -> None:

@@ -74,9 +74,14 @@ class NotPickled(Exception):
         raise TypeError("no")
 
 
+class NotUnpickled(Exception):
+    def __init__(self, what, how):
+        super().__init__(f"{what} {how}")
+
+
 @pytest.mark.parametrize("error, raised, words", [
     (InputError("line 3"), InputError, "^line 3$"), (KeyError("here"), KeyError, "here"),
-    (NotPickled("secret"), RuntimeError, "secret")])
+    (NotPickled("secret"), RuntimeError, "secret"), (NotUnpickled("no", "disk"), RuntimeError, "no disk")])
 @pytest.mark.parametrize("by", [0, 1, 2])
 def test_what_one_raises_is_raised_and_says_where(error, raised, words, by):
     def work(ranks):
@@ -84,19 +89,28 @@ def test_what_one_raises_is_raised_and_says_where(error, raised, words, by):
             raise error
         ranks.wait()
 
-    with pytest.raises((raised, NotPickled), match=words) as info:
+    def one(item):
+        if item == by:
+            raise error
+
+    with pytest.raises((raised, type(error)), match=words) as info:
         in_workers(work, 3, stopped="stopped")
     if by:
         assert f"in worker {by + 1} of 3:\nTraceback" in str(info.value.__cause__) and "raise error" in str(
             info.value.__cause__)
+    with pytest.raises((raised, type(error)), match=words):
+        each(Ranks(), range(3), one, 3, "stopped")
+    with pytest.raises((raised, type(error)), match=words):
+        in_workers(lambda ranks: ranks.from_first(lambda: one(by)), 3, stopped="stopped")
 
 
-def test_what_is_raised_after_the_last_word_is_raised_too():
+@pytest.mark.parametrize("error", [InputError("late"), OSError(28, "too late"), EOFError("late")])
+def test_what_is_raised_after_the_last_word_is_raised_too(error):
     def work(ranks):
         if ranks.rank:
-            raise InputError("late")
+            raise error
 
-    with pytest.raises(InputError, match="late"):
+    with pytest.raises(type(error), match="late"):
         in_workers(work, 2, stopped="stopped")
 
 
