@@ -162,18 +162,23 @@ class Team(Waits):
                     # that the libraries renew
                     warnings.simplefilter("ignore", DeprecationWarning)
                     pid = os.fork()
+                if not pid:
+                    self.rank = rank
+                    self._be_forked(work)
             except OSError as error:
                 self.end()
-                raise MachineError(f"worker {rank + 1} of {self.size} cannot be started ({error.strerror}): "
-                                   "choose fewer workers") from error
-            if not pid:
-                self.rank = rank
-                self._be_forked(work)
+                raise self._not_started(rank, error.strerror) from error
+            finally:
+                if os.getpid() != self.pids[0]:  # a fork that Ctrl-C met on its way
+                    os._exit(1)
             self.pids.append(pid)
         for _, theirs in self.pairs:
             theirs.close()
         if self.size > 1:
             self._look_after(self.size - 1)
+
+    def _not_started(self, rank: int, why: object) -> MachineError:
+        return MachineError(f"worker {rank + 1} of {self.size} cannot be started ({why}): choose fewer workers")
 
     def _be_forked(self, work: Callable[[Team], Any]) -> None:
         """Never returns: nothing of the program that was forked is this process' to end."""
@@ -225,8 +230,12 @@ class Team(Waits):
     # a thread of each
 
     def _look_after(self, other: int) -> None:
-        threading.Thread(target=self._look, args=(other, Pulse(self.pids[other])), daemon=True,
-                         name="scratchnmt-lookout").start()
+        thread = threading.Thread(target=self._look, args=(other, Pulse(self.pids[other])), daemon=True,
+                                  name="scratchnmt-lookout")
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system allows no more
+            raise self._not_started(self.rank or other, error) from error
 
     def _look(self, other: int, pulse: Pulse) -> None:
         """End what hangs, but not the first one: whoever stops that wants all to stop, and they wait for it."""

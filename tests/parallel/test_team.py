@@ -206,6 +206,44 @@ def test_a_system_without_room_for_another_process(monkeypatch):
         in_workers(lambda ranks: ranks.wait(), 3, stopped="stopped")
 
 
+@pytest.mark.parametrize("where", ["first", "fork"])
+def test_a_system_without_room_for_another_thread(monkeypatch, where):
+    real, first = threading.Thread.start, os.getpid()
+
+    def start(thread):
+        if (os.getpid() == first) == (where == "first"):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(MachineError, match=r"worker 2 of 2 cannot be started \(can't start .*\): choose fewer workers"):
+        in_workers(lambda ranks: ranks.wait(), 2, stopped="stopped")
+
+
+CTRL_C = """
+import os, signal
+from scratchnmt.parallel.workers import in_workers
+real = os.fork
+def fork():
+    pid = real()
+    if not pid:
+        os.kill(os.getpid(), signal.SIGINT)
+    return pid
+os.fork = fork
+try:
+    in_workers(lambda ranks: ranks.wait(), 2, stopped="it stopped")
+finally:
+    print("once", flush=True)
+"""
+
+
+def test_ctrl_c_meets_a_fork_that_has_just_begun():
+    """Nothing of the program that was forked is its own to go on with."""
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=30,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.stdout == "once\n" and "died; it stopped" in done.stderr and "KeyboardInterrupt" not in done.stderr
+
+
 # memory that they share
 
 def share(size):
