@@ -75,7 +75,7 @@ class Trainer:
         self.seconds_before = self.state.seconds  # of the run, when the clock was started
         self.clock = time.perf_counter()
         self.now = self.state.seconds  # seconds of the run, the same on all ranks
-        self.progress = progress or self._make_progress()
+        self.progress = progress if progress and self.ranks.first else self._make_progress()
 
     def _make_optimizer(self, module: Any) -> Any:
         """Of the module `optim`, or of its fused twin."""

@@ -37,8 +37,8 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     the last weights, which need not be the best.  Raises NotFiniteError if loss, gradient or weights overflow,
     OutOfMemoryError if memory, the GPU's or the machine's, is too small, WriteError if a save is impossible (the one
     before is then still there), InputError if somebody else trains in `out_dir`, WorkerError if one of several workers
-    is gone.  ranks: the processes that train together, each calling this (see parallel/ranks.py); without them,
-    options.workers are started.
+    is gone.  progress: what shows the course of the run, on the first process alone.  ranks: the processes that train
+    together, each calling this (see parallel/ranks.py); without them, options.workers are started.
     """
     check_workers(options.workers, device_of(model.params.flat))
     if ranks is None and options.workers > 1:

@@ -18,6 +18,7 @@ from tiny_run import essence, metrics, run
 from scratchnmt.errors import InputError
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.parallel import machine
+from scratchnmt.training import Progress
 
 pytest.importorskip("threadpoolctl")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -83,6 +84,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_another_number_is_told(tmp_p
 def test_more_workers_than_sentences(tmp_path):
     run(tmp_path, workers=5, batch_size=3, max_steps=4)
     assert metrics(tmp_path)[-1]["step"] == 4
+
+
+def test_a_progress_of_ones_own_is_told_once(tmp_path, capfd):
+    run(tmp_path, workers=3, max_steps=4, progress=Progress(total_steps=None))
+    assert capfd.readouterr().err.count("step 4, ") == 1
 
 
 def test_an_error_of_a_worker_is_that_of_the_run(tmp_path):
