@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..arrays import core_count, device_of, limit_threads, threads_wanted
+from ..arrays import check_shapes, device_of, limit_threads, threads_wanted
 from ..errors import InputError, shown
 from ..ops.cross_entropy import PAD
 from ..ops.plain import PLAIN
@@ -72,7 +72,8 @@ def available(ranks: Ranks | None = None, device: str = "cpu") -> int:
     cores = ranks.cores // (threads_wanted() or 1)
     if device != "cpu" or not hasattr(os, "fork"):
         return 1
-    return max(1, min(ranks.comm.allgather(cores)) if ranks.comm else cores)  # each rank has as many
+    most = min(ranks.comm.allgather(cores)) if ranks.comm else cores  # each rank has as many
+    return max(1, min(most, MOST - 1))
 
 
 def worth(most: int, flops: float, sentences: float) -> int:
@@ -102,9 +103,10 @@ class Workers:
                 optimizer.step(grads)
 
     model: an NMT of plain kernels on the CPU.  Its weights move to memory that all see, so that whatever changes them
-    in place changes them for all.  workers: how many, this process being one of them (None: as many as cores).  Inside
-    `with`, each has one BLAS thread.  The others are forks of this process: they do not import the script, which
-    needs no `if __name__ == "__main__":`.
+    in place changes them for all.  workers: how many, this process being one of them (None: as many as there are cores
+    for).  While they compute, each has one BLAS thread, or as many as OMP_NUM_THREADS or OPENBLAS_NUM_THREADS say.
+    The others are forks of this process: they do not import the script, which needs no `if __name__ == "__main__":`.
+    They end with `with`, or by `close`.
 
     Raises InputError where the model or the system cannot have several, WorkerError if one of them is gone.
     """
@@ -112,7 +114,7 @@ class Workers:
     def __init__(self, model: NMT, workers: int | None = None):
         from .team import Team
 
-        count = core_count() if workers is None else workers
+        count = available() if workers is None else workers
         check_workers(count, device_of(model.params.flat))
         if model.kernels is not PLAIN:
             raise InputError("the model has fused kernels: workers compute with plain ones, kernels='plain'")
@@ -125,10 +127,16 @@ class Workers:
                  rng: np.random.Generator | None = None) -> tuple[float, Parameters]:
         """The loss of a batch and its gradient, which the next call overwrites; as of `NMT.forward` and `backward`.
 
-        The sentences are divided among the workers, and of rng each has a child: with as many workers the numbers are
-        the same.
+        src (S, B), src_lengths (B,), tgt (T+1, B) on the host.  The sentences are divided among the workers, and of rng
+        each has a child: with as many workers the numbers are the same.
+
+        Raises ValueError for shapes that do not fit; what `NMT.forward` raises in one of them, and WorkerError if one
+        is gone, after which all have ended; InputError if they have.
         """
-        lengths = np.stack([src_lengths, (tgt[1:] != PAD).sum(axis=0)], axis=1)
+        src, src_lengths, tgt = map(np.asarray, (src, src_lengths, tgt))
+        check_shapes("Workers.gradient", src=("S B", src), src_lengths=("B", src_lengths), tgt=("U B", tgt))
+        last_words = (np.arange(1, len(tgt))[:, None] * (tgt[1:] != PAD)).max(axis=0, initial=0)
+        lengths = np.stack([src_lengths, last_words], axis=1)
         parts = divide(np.arange(len(lengths)), lengths, self.team.size)
         rngs = [None] * len(parts) if rng is None else rng.spawn(len(parts))
         with self._together():

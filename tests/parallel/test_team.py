@@ -13,7 +13,7 @@ import pytest
 
 from scratchnmt import NMT
 from scratchnmt.arrays import _quota, core_count, for_ranges, limit_threads, threads_wanted
-from scratchnmt.errors import InputError, MachineError, WorkerError
+from scratchnmt.errors import ArgumentError, InputError, MachineError, WorkerError
 from scratchnmt.optim import Adam
 from scratchnmt.parallel import Workers, machine, watchdog, workers
 from scratchnmt.parallel.ranks import Ranks, divide
@@ -325,6 +325,21 @@ def test_an_optimizer_of_before_moves_the_weights_of_all(rng, monkeypatch, memor
     assert models[1].params["embed.src"].base is not None
 
 
+def test_a_batch_that_does_not_fit_is_refused_as_by_one_process(rng):
+    src, src_lengths, tgt, _ = batch(rng)
+    endless = tgt.copy()
+    endless[3, 0], endless[-1, 0] = 0, 5
+    wider = np.concatenate([src, src[:, :1]], axis=1)
+    for given in (wider, src_lengths, tgt), (src, src_lengths[:5], tgt), (src, src_lengths, endless):
+        with pytest.raises(ArgumentError):
+            small().forward(*given)
+        with pytest.raises(ArgumentError), Workers(small(), 2) as two:
+            two.gradient(*given)
+    with Workers(small(), 2) as two:
+        listed = two.gradient(src.tolist(), src_lengths.tolist(), tgt.tolist())[0]
+        assert listed == two.gradient(src, src_lengths, tgt)[0]
+
+
 def test_workers_that_are_gone_are_told(rng):
     src, src_lengths, tgt, _ = batch(rng)
     with Workers(small(), 2) as two, pytest.raises(InputError, match="these workers have ended: make new ones"):
@@ -351,6 +366,12 @@ def test_how_many_are_worth_it(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "no")
     assert available() == 8 and threads_wanted() is None
+    monkeypatch.setattr(Ranks, "cores", 4096)
+    check_workers(available())
+    monkeypatch.setattr(Ranks, "cores", 9)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with Workers(small()) as some:
+        assert some.team.size == 3
 
 
 @pytest.mark.parametrize("given, device, words", [
