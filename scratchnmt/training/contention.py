@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from math import inf
 
+from ..arrays import threads_wanted
+
 _WINDOW = 8  # steps: a single one may wait for a disk, or have few words
 _TIMES = 4.0  # slower than the best ones
 
@@ -41,9 +43,9 @@ def _sentence(times: float) -> str:
 
 
 def _threads() -> int:
-    """How many BLAS has, as far as threadpoolctl is there to tell."""
+    """How many BLAS has, as threadpoolctl tells; without it, as the environment wants, or several."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
-        return 2
+        return threads_wanted() or 2
     return max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)

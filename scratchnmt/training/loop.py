@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from .. import optim
-from ..arrays import array_module
+from ..arrays import array_module, device_of
 from ..data.batches import Batch
 from ..errors import InputError, WriteError
 from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, Run, RunFolder
@@ -62,6 +62,7 @@ class Trainer:
         self.optimizer = self.steps.optimizer
         self.average = optim.Average(model.params, options.average) if options.average else None
         self.interrupts, self.contention = Interrupts(), Contention()
+        self.on_cores = device_of(model.params.flat) == "cpu"
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
                                      longest=model.config.longest, tokenize=self.plan.tokenize)
         self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
@@ -210,7 +211,7 @@ class Trainer:
         began = time.perf_counter()
         self.steps.take(parts, len(indices), place,
                         options.learning_rate * state.decay * self.plan.schedule(state.step))
-        if told := self.contention.note(time.perf_counter() - began, place.tokens):
+        if self.on_cores and (told := self.contention.note(time.perf_counter() - began, place.tokens)):
             self.progress.say(told)
         state.step += 1
         state.tokens += place.tokens

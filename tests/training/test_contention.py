@@ -1,9 +1,11 @@
 """Steps that become slow since another program has a core of a thread of BLAS."""
 
+import sys
+
 import pytest
 from tiny_run import At, kill, run
 
-from scratchnmt.training import contention
+from scratchnmt.training import contention, loop
 from scratchnmt.training.contention import Contention
 
 
@@ -35,10 +37,22 @@ def test_how_many_threads_blas_has():
         assert contention._threads() == 1
 
 
-def test_a_training_says_it(tmp_path, monkeypatch):
+def test_without_threadpoolctl_it_is_what_the_environment_says(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    assert contention._threads() == 1
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    assert contention._threads() > 1
+
+
+@pytest.mark.parametrize("device, times", [("cpu", 1), ("cuda:0", 0)])
+def test_a_training_says_it_of_cores(tmp_path, monkeypatch, device, times):
+    """On a GPU a slow step is no affair of theirs, and more workers are no remedy."""
+    monkeypatch.setattr(loop, "device_of", lambda array: device)
     progress, clock = At(-1, kill), iter(range(10**6))
     monkeypatch.setattr(contention, "_threads", lambda: 2)
     monkeypatch.setattr(Contention, "note", lambda self, seconds, tokens, real=Contention.note:
                         real(self, 0.1 if next(clock) < 8 else 1.0, 10))
     run(tmp_path, progress=progress)
-    assert progress.stream.getvalue().count("steps take 10 times as long as the fastest before") == 1
+    assert progress.stream.getvalue().count("steps take 10 times as long as the fastest before") == times
