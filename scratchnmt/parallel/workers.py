@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import finalize
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class Workers:
     in place changes them for all.  workers: how many, this process being one of them (None: as many as there are cores
     for).  While they compute, each has one BLAS thread, or as many as OMP_NUM_THREADS or OPENBLAS_NUM_THREADS say.
     The others are forks of this process: they do not import the script, which needs no `if __name__ == "__main__":`.
-    They end with `with`, or by `close`.
+    They end with `with`, by `close`, or with this object.
 
     Raises InputError where the model or the system cannot have several, WorkerError if one of them is gone.
     """
@@ -119,6 +120,7 @@ class Workers:
         if model.kernels is not PLAIN:
             raise InputError("the model has fused kernels: workers compute with plain ones, kernels='plain'")
         self.model, self.team = model, Team(count, *endings("its gradient is lost", ""))
+        finalize(self, self.team.end)
         with self._together():
             self.team.fork(self._serve)
             self._share()

@@ -1,5 +1,6 @@
 """Workers: forks that share a piece of work, and fall together."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -351,6 +352,28 @@ def test_workers_that_are_gone_are_told(rng):
         os.kill(two.team.pids[1], signal.SIGKILL)
         two.gradient(src, src_lengths, tgt)
     two.team.end()  # twice
+
+
+def test_workers_that_nobody_needs_any_more_end():
+    some = Workers(small(), 2)
+    pid = some.team.pids[1]
+    del some
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+FORGOTTEN = """
+from scratchnmt import NMT
+from scratchnmt.parallel import Workers
+some = Workers(NMT(20, 20, 6, 7), 2)
+"""
+
+
+def test_workers_that_were_not_closed_end_with_the_script_without_a_word():
+    done = subprocess.run([sys.executable, "-c", FORGOTTEN], capture_output=True, text=True, timeout=30,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # how many
