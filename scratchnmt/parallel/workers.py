@@ -88,7 +88,7 @@ def check_workers(workers: object, device: str = "cpu") -> None:
         raise InputError(f"workers is {shown(workers)}, expected a whole number of at least 1 and below {MOST}")
     if workers > 1 and device != "cpu":
         raise InputError(f"workers is {workers}, and device is {device}: workers compute on the cores of the CPU; for "
-                         f"several cards, mpirun -n {workers}")
+                         f"several cards, mpirun -n {workers} (train and translate alone)")
     if workers > 1 and not hasattr(os, "fork"):
         raise InputError(f"workers is {workers}, and this system cannot fork a process: choose 1")
 
