@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -203,20 +204,37 @@ def _quota(root: Path = Path("/sys/fs/cgroup"), of: Path = Path("/proc/self/cgro
     return min(count for count in cores if count > 0)
 
 
+_limits: list[tuple[int, Any]] = []  # of BLAS, at present, each with the first one, which knows what there was
+_changing = threading.Lock()  # of _limits; a fork may not begin while another thread has it
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_changing.release)
 _most: ContextVar[int | None] = ContextVar("most", default=None)  # threads, inside `limit_threads`
 
 
 @contextmanager
 def limit_threads(count: int) -> Iterator[None]:
-    """Inside `with`, BLAS (by threadpoolctl, where it is installed) and `for_ranges` use at most so many threads."""
+    """Inside `with`, BLAS (by threadpoolctl, where it is installed) and `for_ranges` use at most so many threads.
+
+    Those of BLAS are the whole process': if several limit them at once, the last to end gives back what there was.
+    """
     before = _most.set(count)
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
         yield
     else:
-        with threadpool_limits(count, user_api="blas"):
+        with _changing:
+            limit = threadpool_limits(count, user_api="blas")
+            _limits.append((count, _limits[0][1] if _limits else limit))
+        try:
             yield
+        finally:
+            with _changing:
+                _, first = _limits.pop(max(i for i, (most, _) in enumerate(_limits) if most == count))
+                if _limits:
+                    threadpool_limits(_limits[-1][0], user_api="blas")
+                else:
+                    first.restore_original_limits()
     finally:
         _most.reset(before)
 

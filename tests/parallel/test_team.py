@@ -428,6 +428,20 @@ def test_the_quota_of_a_container(tmp_path, files, cores):
     assert _quota(tmp_path, tmp_path / "cgroup") == cores
 
 
+def test_threads_that_limit_blas_at_once_leave_it_as_it_was():
+    info = pytest.importorskip("threadpoolctl").threadpool_info
+    threads = lambda: [pool["num_threads"] for pool in info() if pool["user_api"] == "blas"]
+    with limit_threads(2):
+        before = threads()
+        first, second = limit_threads(1), limit_threads(1)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        during = threads()
+        second.__exit__(None, None, None)
+        assert threads() == before and set(during) == {1}
+
+
 def test_no_more_threads_than_are_allowed(monkeypatch):
     monkeypatch.setattr("scratchnmt.arrays._workers", lambda process: (4, None))
     parts = []
