@@ -46,12 +46,14 @@ class _Raised:
 class Team(Waits):
     """One of `size` processes; a Comm, see ranks.py.
 
-    begun, early, late: as of `Watchdog`.  above: a watchdog of the first one, which may wait for the others.
+    begun, early, late: as of `Watchdog`.  above: a watchdog of the first one, which may wait for the others; it tells
+    what becomes of the first one.
     """
 
     def __init__(self, size: int, early: str, late: str, above: Waits | None = None):
         super().__init__()
         self.rank, self.size, self.early, self.late, self.above = 0, size, early, late, above
+        self.watched = above is not None
         self.pids = [os.getpid()]  # of the first and those that were forked before this one
         self.board = mmap.mmap(-1, 1 + size)
         self.pairs = [Pipe() for _ in range(size - 1)]
@@ -250,7 +252,7 @@ class Team(Waits):
     def _end_without_first(self) -> NoReturn:
         """The first one is no more, or it would have ended this one."""
         with self.lock:  # of two threads that come here
-            if self.rank == 1:
+            if self.rank == 1 and not self.watched:
                 with suppress(OSError):
                     os.write(2, f"\n{self.sentence(0)}\n".encode(errors="backslashreplace"))
             os._exit(2)

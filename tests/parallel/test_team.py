@@ -164,6 +164,8 @@ def test_one_that_is_slow_or_waits_is_left_alone(monkeypatch):
 
 FIRST_DIES = """
 import os, signal, sys, time
+from scratchnmt.parallel.ranks import Ranks
+from scratchnmt.parallel.watchdog import Waits
 from scratchnmt.parallel.workers import in_workers
 def work(ranks):
     pids = ranks.comm.allgather(os.getpid())
@@ -173,18 +175,20 @@ def work(ranks):
     while sys.argv[1] == "computes":
         pass
     ranks.wait()
-in_workers(work, 3, stopped="it stopped")
+above = Ranks(watchdog=Waits()) if sys.argv[2] == "watched" else None
+in_workers(work, 3, stopped="it stopped", ranks=above)
 """
 
 
-@pytest.mark.parametrize("what", ["computes", "waits"])
-def test_none_is_left_when_the_first_one_is_killed(what):
-    process = subprocess.Popen([sys.executable, "-c", FIRST_DIES, what], stdout=subprocess.PIPE, text=True,
+@pytest.mark.parametrize("what, who", [("computes", "alone"), ("waits", "alone"), ("waits", "watched")])
+def test_none_is_left_when_the_first_one_is_killed(what, who):
+    """Who is watched has somebody else to say that it died."""
+    process = subprocess.Popen([sys.executable, "-c", FIRST_DIES, what, who], stdout=subprocess.PIPE, text=True,
                                stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
     pids = [int(pid) for pid in process.stdout.readline().split()]
     process.kill()
     _, errors = process.communicate(timeout=10)  # at the end of the others, who have the same pipe
-    assert errors.strip() == f"worker 1 of 3 (process {pids[0]}) died; it stopped"
+    assert errors.strip() == f"worker 1 of 3 (process {pids[0]}) died; it stopped" * (who == "alone")
     deadline = time.monotonic() + 5
     for pid in pids[1:]:
         with pytest.raises(ProcessLookupError):
