@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import MachineError, WorkerError
+from ..streams import INTERRUPTED
 from .ranks import sendable
 from .watchdog import LOOK, Pulse, Waits, how_it_ended
 
@@ -146,7 +147,8 @@ class Team(Waits):
         if self.rank:
             self._end_without_first()
         with suppress(ChildProcessError):
-            os.waitpid(self.pids[rank], 0)
+            if os.waitstatus_to_exitcode(os.waitpid(self.pids[rank], 0)[1]) == INTERRUPTED:
+                raise KeyboardInterrupt from None
         return WorkerError(self.sentence(rank))
 
     def sentence(self, rank: int) -> str:
@@ -172,7 +174,7 @@ class Team(Waits):
                 raise self._not_started(rank, error.strerror) from error
             finally:
                 if os.getpid() != self.pids[0]:  # a fork that Ctrl-C met on its way
-                    os._exit(1)
+                    os._exit(INTERRUPTED)
             self.pids.append(pid)
         for _, theirs in self.pairs:
             theirs.close()
@@ -196,7 +198,7 @@ class Team(Waits):
                 work(self)
             status = 0
         except KeyboardInterrupt:
-            pass  # the first one has had it, too
+            status = INTERRUPTED
         except Exception as error:  # noqa: BLE001  the first one raises it
             self._send_error(error)
         finally:
