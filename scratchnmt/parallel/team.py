@@ -57,7 +57,12 @@ class Team(Waits):
         self.watched = above is not None
         self.pids = [os.getpid()]  # of the first and those that were forked before this one
         self.board = mmap.mmap(-1, 1 + size)
-        self.pairs = [Pipe() for _ in range(size - 1)]
+        self.pairs: list[tuple[Connection, Connection]] = []
+        try:
+            for _ in range(size - 1):
+                self.pairs.append(Pipe())
+        except OSError as error:  # of too many open files
+            raise self._not_started(1 + len(self.pairs), error.strerror) from error
         self.over = threading.Event()
 
     # all of these are called by all, in the same order

@@ -236,6 +236,17 @@ def test_a_system_without_room_for_another_thread(monkeypatch, where):
         in_workers(lambda ranks: ranks.wait(), 2, stopped="stopped")
 
 
+def test_a_system_without_room_for_another_file():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    try:
+        with pytest.raises(MachineError, match=r"worker \d+ of 300 cannot be started \(Too many .*\): choose fewer"):
+            in_workers(lambda ranks: ranks.wait(), 300, stopped="stopped")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 CTRL_C = """
 import os, signal
 from scratchnmt.parallel.workers import in_workers
