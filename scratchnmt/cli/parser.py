@@ -139,8 +139,8 @@ def add_device(group: Any, **options: Any) -> None:
 
 def add_workers(group: Any, **options: Any) -> None:
     add_option(group, "workers", "auto", "worker processes, each with one BLAS thread (or as many as OMP_NUM_THREADS "
-               "says), on the CPU; auto: one for each core, if there is enough work", metavar="N|auto",
-               type=_workers, **options)
+               "or OPENBLAS_NUM_THREADS says), on the CPU; auto: one for each core, if there is enough work",
+               metavar="N|auto", type=_workers, **options)
 
 
 def _workers(text: str) -> Any:
