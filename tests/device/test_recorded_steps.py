@@ -147,7 +147,7 @@ def test_a_loss_that_overflows_names_its_own_step(tmp_path, machine):
     assert "the last good state is kept in" in str(error.value)
 
 
-@pytest.mark.parametrize("parts", [2, 5, 16])
+@pytest.mark.parametrize("parts", [2, *(pytest.param(parts, marks=pytest.mark.slow) for parts in (5, 16))])
 def test_parts_of_a_batch_are_the_batch(tmp_path, machine, parts):
     losses = []
     for accumulate in (1, parts):
