@@ -35,7 +35,9 @@ CONFIGURATIONS = {
     "layer-norm-lstm": {"cell": "layer-norm-lstm"},
     "no attention": {"score": "none", "feed": "start", "readout": "state"},
 }
-by_configuration = pytest.mark.parametrize("choices", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+SLOW = ("two layers, output", "tied, dot, none")  # what they add is in others, too
+by_configuration = pytest.mark.parametrize("choices", [
+    pytest.param(choices, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, choices in CONFIGURATIONS.items()])
 
 
 def trainer(choices=(), **changes):

@@ -163,6 +163,7 @@ def test_a_death_is_told_while_a_forked_child_still_holds_the_pipe(tmp_path, rea
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [False, True])
 def test_who_does_nothing_is_ended_unless_it_says_that_it_waits(tmp_path, waits):
     """For a FIFO that nobody writes yet, for example, or for processes that it has started."""

@@ -85,7 +85,8 @@ def test_another_number_of_ranks_goes_on(arguments, tmp_path):
 
 
 @needs_mpi
-@pytest.mark.parametrize("number, words", [(signal.SIGKILL, "died"), (signal.SIGSTOP, "hung for 6 seconds")])
+@pytest.mark.parametrize("number, words", [(signal.SIGKILL, "died"), pytest.param(
+    signal.SIGSTOP, "hung for 6 seconds", marks=pytest.mark.slow)])  # tests/stress/waiting.py stops one, too
 def test_a_rank_that_dies_or_hangs_takes_all_down_with_its_name(arguments, tmp_path, number, words):
     process = start(tmp_path, 2, *but(arguments, "--max-steps=1000000", "--max-epochs=1000000", "--valid-every=1000000",
                                        "--patience=0"), "--out", tmp_path / "run", "--save-every=5")
