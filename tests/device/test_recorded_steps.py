@@ -37,7 +37,8 @@ CONFIGURATIONS = {
 }
 SLOW = ("two layers, output", "tied, dot, none")  # what they add is in others, too
 by_configuration = pytest.mark.parametrize("choices", [
-    pytest.param(choices, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, choices in CONFIGURATIONS.items()])
+    pytest.param(choices, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name, choices in CONFIGURATIONS.items()])
 
 
 def trainer(choices=(), **changes):
