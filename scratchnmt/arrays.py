@@ -212,11 +212,13 @@ _most: ContextVar[int | None] = ContextVar("most", default=None)  # threads, ins
 
 
 @contextmanager
-def limit_threads(count: int) -> Iterator[None]:
+def limit_threads(count: int | None = None) -> Iterator[None]:
     """Inside `with`, BLAS (by threadpoolctl, where it is installed) and `for_ranges` use at most so many threads.
 
-    Those of BLAS are the whole process': if several limit them at once, the last to end gives back what there was.
+    None: as many as the environment wants, or one.  Those of BLAS are the whole process': if several limit them at
+    once, the last to end gives back what there was.
     """
+    count = count or threads_wanted() or 1
     before = _most.set(count)
     try:
         from threadpoolctl import threadpool_limits

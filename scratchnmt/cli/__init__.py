@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..arrays import limit_threads, threads_wanted
+from ..arrays import limit_threads
 from ..parallel.mpi import processes
 from ..streams import run_command
 from .parser import Parser
@@ -55,7 +55,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _run_limited(args: Namespace) -> int:
     """With one BLAS thread in each process, unless the environment says how many: see parallel/workers.py."""
-    with limit_threads(threads_wanted() or 1):
+    with limit_threads():
         status: int = args.run(args)
     return status
 

@@ -34,7 +34,7 @@ _SLICE = 1 << 16  # elements added up at a time, which fit a cache
 class Machine:
     """The ranks of a machine; comm: how they talk, all: how they do with those of other machines, too.
 
-    Without comm, a rank that has its weights alone.
+    Without either, a rank that has its weights alone.
     """
 
     def __init__(self, comm: Comm | None = None, all: Comm | None = None):
@@ -46,13 +46,13 @@ class Machine:
         """Put the weights of an NMT, the same on all ranks, into one place; else each keeps its own."""
         flat = model.params.flat
         if self.comm is None or self.size == 1 or array_module(flat) is not np:
-            return Machine(all=self.all)
+            return Machine()
         shared = share_memory(self.comm, flat.size, flat.dtype)
         if shared is None:
             if self.rank == 0:
                 warnings.warn("the processes of this machine cannot have memory in common, or not enough: each keeps "
                               "weights and gradients of its own, which takes more memory and time", stacklevel=2)
-            return Machine(all=self.all)
+            return Machine()
         if self.rank == 0:
             shared[...] = flat
         self.comm.wait()

@@ -50,7 +50,7 @@ def in_workers(work: Callable[[Ranks], Result], workers: int, *, stopped: str, r
     def together(team: Team) -> Result:
         return work(Ranks(Both(ranks.comm, team) if ranks.comm else team, team))
 
-    with limit_threads(threads_wanted() or 1):
+    with limit_threads():
         team = Team(workers, *endings(stopped, resume), above=ranks.watchdog)
         try:
             team.fork(together)
@@ -166,7 +166,7 @@ class Workers:
         if self.team.over.is_set():
             raise InputError("these workers have ended: make new ones")
         try:
-            with limit_threads(threads_wanted() or 1):
+            with limit_threads():
                 yield
         except BaseException:
             self.team.end()
