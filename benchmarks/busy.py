@@ -28,7 +28,7 @@ from .peers import enter
 from .train import slice_rate
 
 PEERS = ["workers", "torch", "torch-best", "torch-ddp"]
-MOST_STEPS = 30  # of a search
+MOST_STEPS, BATCHES = 30, 4  # of a search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def trained(who, batches: list[Batch]) -> Iterator[int]:
 
 def searches(ours: Contestant, peers: list, B: int, T: int) -> dict[str, Iterator[int]]:
     """A loop for each who can search batches; yields the sentences of each."""
-    sentences = random_sentences(np.random.default_rng(0), ours.model.config.src_vocab_size, B, T)
+    sentences = random_sentences(np.random.default_rng(0), ours.model.config.src_vocab_size, BATCHES * B, T)
     options = argparse.Namespace(beam=5, max_steps=MOST_STEPS)
 
     def loop(search: Callable[[], object]) -> Iterator[int]:

@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +22,15 @@ from scratchnmt.data.batches import make_batch
 from scratchnmt.data.text import read_lines
 from scratchnmt.errors import InputError
 from scratchnmt.models.nmt import NMT
+from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.search import Hypothesis, beam_search
 from scratchnmt.translate import Translator
 
 from . import measure, rows
 from .ours import random_sentences
-from .peers import peer
+from .peers import begin
 
+PEERS = ["workers", "torch", "torch-best"]
 CLOSE = 1e-3  # nats per token between two searches in float32
 
 
@@ -75,8 +77,9 @@ def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace
     rng = np.random.default_rng(0)
     counts = dict.fromkeys([options.batch_size, 1])
     ways = [Way("scratchnmt", count, partial(ours, model, count=count, options=options)) for count in counts]
-    for name in options.peers:
-        theirs = peer(name).Contestant(model, options.threads)
+    contestants = []
+    for theirs in begin(options.peers, model, options.threads):
+        contestants.append(theirs)
         check(model, theirs, sample(sentences, options.check, rng), options)
         ways += ways_of(theirs, counts, options)
     rates: dict[Way, list[float]] = {way: [] for way in ways}
@@ -86,6 +89,8 @@ def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace
             rate = timed(way.search, some if way.at_a_time == 1 else sentences)
             if turn >= 0:
                 rates[way].append(rate)
+    for theirs in contestants:
+        theirs.close()
     for count in counts:
         shown = {way.name: np.array(rate) for way, rate in rates.items() if way.at_a_time == count}
         middle = {name: float(np.median(rate)) for name, rate in shown.items()}
@@ -130,16 +135,19 @@ def random(options: argparse.Namespace) -> tuple[NMT, list[list[int]]]:
     return model, random_sentences(np.random.default_rng(0), V, N, S)
 
 
-def ours(model: NMT, sentences: list[list[int]], count: int, options: argparse.Namespace) -> list[Hypothesis]:
-    """The best translation of every sentence, in batches of like length."""
+def ours(model: NMT, sentences: list[list[int]], count: int, options: argparse.Namespace,
+         ranks: Ranks | None = None) -> list[Hypothesis]:
+    """The best translation of every sentence, in batches of like length; each batch by one of the ranks."""
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    best: dict[int, Hypothesis] = {}
-    for start in range(0, len(order), count):
-        chosen = order[start : start + count]
+    batches = [order[start : start + count] for start in range(0, len(order), count)]
+
+    def search(chosen: list[int]) -> list[Hypothesis]:
         batch = make_batch([sentences[i] for i in chosen], [[] for _ in chosen])
-        translations = beam_search(model, batch.src, batch.src_lengths, beam_size=options.beam,
-                                   max_steps=options.max_steps)
-        best.update((i, hypotheses[0]) for i, hypotheses in zip(chosen, translations, strict=True))
+        found = beam_search(model, batch.src, batch.src_lengths, beam_size=options.beam, max_steps=options.max_steps)
+        return [hypotheses[0] for hypotheses in found]
+
+    found = (ranks or Ranks()).each(batches, search)
+    best = dict(zip(order, chain.from_iterable(found), strict=True))
     return [best[i] for i in range(len(sentences))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -81,12 +82,19 @@ class WorkersContestant(Contestant):
 
     def _follow(self, team: Team) -> None:
         self.make()
-        while (batch := team.bcast(None)) is not None:
-            self._share(batch)
+        while (job := team.bcast(None)) is not None:
+            self._do(*job)
+
+    def together(self, name: str, *arguments: Any) -> Any:
+        """What the method of this name returns, which all call, each with a copy of the arguments."""
+        with limit_threads(1):
+            return self._do(*self.team.bcast((name, *arguments)))
+
+    def _do(self, name: str, *arguments: Any) -> Any:
+        return getattr(self, name)(*arguments)
 
     def _take(self, batch: Batch) -> None:
-        with limit_threads(1):
-            self._share(self.team.bcast(batch))
+        self.together("_share", batch)
 
     def _share(self, batch: Batch) -> None:
         self.count += 1

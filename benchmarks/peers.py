@@ -18,6 +18,7 @@ not one of the others but scratchnmt itself, by several processes.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
@@ -38,15 +39,20 @@ def peer(name: str) -> ModuleType:
         raise InputError(f"peer {name}: {error}: is it installed (pip install '.[peers]')?") from error
 
 
+def begin(names: list[str], model: NMT, threads: int) -> Iterator:
+    """One after the other, the peers of these names that can run where the model is, with its weights."""
+    for name in names:
+        module = peer(name)
+        if getattr(module, "CPU_ALONE", False) and device_of(model.params.flat) != "cpu":
+            print(f"peer {name} is left out: it is for a CPU")
+        else:
+            yield module.Contestant(model, threads)
+
+
 def enter(names: list[str], ours, threads: int, batch: Batch) -> list:
     """The peers of these names, with the weights of `ours`; ValueError if a loss or a gradient disagrees."""
     contestants = []
-    for name in names:
-        module = peer(name)
-        if getattr(module, "CPU_ALONE", False) and device_of(ours.model.params.flat) != "cpu":
-            print(f"peer {name} is left out: it is for a CPU")
-            continue
-        theirs = module.Contestant(ours.model, threads)
+    for theirs in begin(names, ours.model, threads):
         contestants.append(theirs)
         if not hasattr(theirs, "loss_and_gradients"):
             print(f"{theirs.name} {theirs.version} is another model of the same sizes: there is nothing to compare")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     rates = alternate_slices(loops, options.seconds, options.slices)
     for theirs in contestants:
         theirs.close()
-    what = f"training, {options.train_src}"
+    what = f"training, {Path(options.train_src).name}"
     rows.save([rows.rates(rate, command="train", what=what, contestant=name, dtype="float32",
                                    device=measure.device_name(options.device),
                                    sizes=f"V={sizes[1]} H={options.hidden} B={options.batch_size}")

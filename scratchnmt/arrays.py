@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import sys
@@ -172,6 +173,22 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # musl, macOS; Windows
         return False
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
+
+
+def lazy_zeros_like(vector: Array) -> Array:
+    """Zeros that take memory only where, and when, somebody writes to them: of a worker's moments, its own part.
+
+    Those of NumPy are as lazy only in memory new to the process, not in what the C library kept of freed arrays.
+    """
+    if array_module(vector) is not np or not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return array_module(vector).zeros_like(vector)
+    try:
+        memory = mmap.mmap(-1, max(1, vector.nbytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no {vector.nbytes:,} bytes for {vector.size:,} numbers") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)  # as NumPy does
+    return np.frombuffer(memory, vector.dtype, vector.size)
 
 
 def own_cores() -> set[int]:

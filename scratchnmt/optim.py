@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, array_module, for_ranges
+from .arrays import Array, array_module, for_ranges, lazy_zeros_like
 from .errors import InputError, shown
 from .parameters import Parameters
 
@@ -110,7 +110,7 @@ class SGD(_Rated):
         self.momentum = _in_range("momentum", momentum, 0.0, 1.0)
         self.params = params
         self.step_count = 0
-        self.velocity = array_module(params.flat).zeros_like(params.flat) if momentum else None
+        self.velocity = lazy_zeros_like(params.flat) if momentum else None
 
     def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
         """Move the weights along `scale` times the gradients, which are left as they are; of all, those in `part`."""
@@ -155,9 +155,8 @@ class Adam(_Rated):
         self.eps, self.eps_hat = _above_zero("eps", eps), eps_hat
         self.params = params
         self.step_count = 0
-        xp = array_module(params.flat)
-        self.m = xp.zeros_like(params.flat)  # m / (1 - b1)
-        self.v = xp.zeros_like(params.flat)  # v / (1 - b2)
+        self.m = lazy_zeros_like(params.flat)  # m / (1 - b1)
+        self.v = lazy_zeros_like(params.flat)  # v / (1 - b2)
 
     def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
         """Move the weights along `scale` times the gradients, which are left as they are; of all, those in `part`."""
@@ -206,7 +205,7 @@ class RMSprop(_Rated):
         self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _above_zero("eps", eps)
         self.params = params
         self.step_count = 0
-        self.v = array_module(params.flat).zeros_like(params.flat)
+        self.v = lazy_zeros_like(params.flat)
 
     def step(self, grads: Parameters, scale: float = 1.0, part: slice = WHOLE) -> None:
         """Move the weights along `scale` times the gradients, which are left as they are; of all, those in `part`."""

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scratchnmt import arrays
-from scratchnmt.arrays import _workers, array_module, check_shapes, device_module, for_ranges, to_device
+from scratchnmt.arrays import (
+    _workers,
+    array_module,
+    check_shapes,
+    device_module,
+    for_ranges,
+    lazy_zeros_like,
+    to_device,
+)
 from scratchnmt.errors import InputError
 
 
@@ -157,3 +165,34 @@ def test_kept_memory_is_not_fetched_from_the_system_again():
     if not kept:
         pytest.skip("this C library has no mallopt")
     assert after < default / 10
+
+
+RESIDENT = """
+import numpy as np
+from scratchnmt.arrays import keep_freed_memory, lazy_zeros_like
+
+def resident():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+
+keep_freed_memory()
+vector = np.ones(10_000_000)
+np.ones(10_000_000)  # freed, and kept
+before = resident()
+zeros = lazy_zeros_like(vector)
+made = resident() - before
+zeros[:5_000_000] += vector[:5_000_000]
+print(made, resident() - before, zeros.sum(), len(zeros), zeros.dtype)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_lazy_zeros_take_the_memory_of_what_is_written():
+    result = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True)
+    made, half, total, length, dtype = result.stdout.split()
+    assert int(made) < 1_000
+    assert 38_000 < int(half) < 48_000  # KiB, of 78,125
+    assert (float(total), int(length), dtype) == (5e6, 10_000_000, "float64")
+
+
+def test_lazy_zeros_of_nothing():
+    assert lazy_zeros_like(np.ones(0, "float32")).shape == (0,)
