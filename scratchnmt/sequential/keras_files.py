@@ -200,6 +200,9 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
         return core.Input(tuple(shape[1:]), name=config["name"])
     made = look_up("layer", kind, KINDS)
     what = f"layer {shown(config['name'])} ({kind})"
+    if told.get("registered_name"):  # Keras' own have none
+        raise InputError(f"{what} is of a class {shown(told['registered_name'])} that is not Keras', which there is "
+                         "not here")
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
@@ -255,7 +258,7 @@ def _config(layer: Layer, dtype: str, **other: Any) -> dict[str, Any]:
         config |= {"layer": both[0], "backward_layer": both[1]}
     elif isinstance(layer, recurrent.TimeDistributed):
         config["layer"] = _config(layer.layer, dtype)
-    return _entry(layer.kind, config)
+    return _entry(layer.full_kind, config)
 
 
 # how it was compiled
