@@ -310,7 +310,7 @@ def test_starting_over_removes_the_old_run_and_nothing_else(folder, model):
     RunFolder(folder).start(model, SRC, TGT, {"seed": 5})
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "notes.txt", "src.vocab.json", "tgt.vocab.json"]
     assert RunFolder(folder).read().training == {"seed": 5}
-    with pytest.raises(InputError, match="no validation yet"):
+    with pytest.raises(InputError, match="a run has it from its first validation on"):
         checkpoint.load_model(folder)
 
 

@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import random
+import struct
 import sys
 import zipfile
 from functools import partial
@@ -107,6 +108,14 @@ def colliding(bits):
             meets &= turn[place] < len(course)
         others += numbers[meets & (turn[place] < len(course) // 2)].tolist()
     return course + others[: places // 3 - 10]
+
+
+def test_what_is_beside_the_tensors_can_be_printed(tmp_path):
+    args = dictionary([(word("dropout_rate"), b"G" + struct.pack(">d", 0.3)), (word("deep"), DOUBLED)])
+    path, = pickled(tmp_path, dictionary([(word("state_dict"), dictionary([(word("w"), tensor())])),
+                                          (word("args"), args)]))
+    ended, _, _ = cost(lambda: repr(read_state_dict(path)))
+    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and read_state_dict(path).args == {"dropout_rate": 0.3}
 
 
 def test_small_numbers_that_collide_as_keys_and_in_the_memo(tmp_path):
@@ -327,6 +336,26 @@ def test_hdf5_whose_layers_share_one_long_list(tmp_path):
         group.attrs.create("weight_names", [b"w", b"b"], dtype="S1500000")
     with pytest.raises(InputError, match="its attribute weight_names is larger than any that Keras writes"):
         model.load_weights(tmp_path / "f")
+
+
+def test_hdf5_whose_lists_of_names_go_on_in_many_attributes(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+
+    def write(name, layers, weights, filled=b"x"):
+        with h5py.File(tmp_path / name, "w") as file:
+            group = file.create_group("model_weights/l")
+            group["w"], group["b"] = model.get_weights()
+            group.parent.attrs.update(layers)
+            group.attrs.update(weights)
+            file["filled"] = np.frombuffer(filled, "u1")
+        return tmp_path / name
+
+    none, one = np.zeros(0, "S1"), np.array([b"l"])
+    empty = write("empty", {"layer_names": np.array([b"l"] * 1000)}, {f"weight_names{n}": none for n in range(200)})
+    numbered = write("numbered", {f"layer_names{n}": one for n in range(1000)}, {"weight_names": np.array([b"w"])},
+                     b"layer_names" * 400_000)
+    bounded(model.load_weights, empty, numbered)
 
 
 def test_hdf5_that_begins_later_than_its_strings_are_looked_at(tmp_path):

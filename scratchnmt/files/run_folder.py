@@ -247,7 +247,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def read_weights(self, run: Run) -> dict[str, np.ndarray]:
         """The weights of the run that was read, by name; InputError if they are missing, damaged or another model's."""
         if not self.has(MODEL):
-            raise InputError(f"{self / MODEL} is not there: the run in {self} has had no validation yet; resume it")
+            raise InputError(f"{self / MODEL} is not there: a run has it from its first validation on; if there was "
+                             "none yet, resume it")
         shapes = {name: (run.dtype, shape) for name, shape in run.config.shapes().items()}
         return self._read_tensors(MODEL, shapes)[0]
 
@@ -255,8 +256,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """InputError if a tensor file is too small for the weights that config.json tells, before these are made."""
         weights = sum(map(prod, run.config.shapes().values()))
         if (self / name).is_file() and (self / name).stat().st_size < weights * np.dtype(run.dtype).itemsize:
-            raise InputError(f"{self / name} does not belong to the {CONFIG} beside it, which tells of {weights:,} "
-                             "weights: it has no room for them")
+            raise InputError(f"{self / name} is cut short, or does not belong to the {CONFIG} beside it, which tells "
+                             f"of {weights:,} weights: it has no room for them")
 
     def save_state(self, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
         """Write everything that the next step depends on."""

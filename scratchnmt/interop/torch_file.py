@@ -35,6 +35,7 @@ _MOST_VIEWS = 4  # numbers of all tensors for each that is stored: tied weights 
 _CONVERT = ("where it was written, safetensors.torch.save_file(model.state_dict(), 'weights.safetensors') "
             "makes a file that can be read")
 _WRAPPED = ("state_dict", "model_state_dict", "model")  # under which of these a checkpoint has the state_dict
+_PLAIN = (str, int, float, bool, type(None))  # in args: containers can be endless for whoever prints them
 _PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 
 
@@ -153,7 +154,8 @@ def _state_dict(content: Any, path: str) -> tuple[dict[str, TensorView], dict[st
     if all(name.startswith(_PARALLEL) for name in content):
         content = {name.removeprefix(_PARALLEL): view for name, view in content.items()}
     args = args.attributes if isinstance(args, Namespace) else args
-    return content, args if isinstance(args, dict) else {}
+    return content, {name: value for name, value in args.items() if type(value) in _PLAIN} if isinstance(
+        args, dict) else {}
 
 
 def _numbers(storage: Storage, data: bytes, order: str, path: str) -> np.ndarray:

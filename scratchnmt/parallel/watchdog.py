@@ -97,8 +97,9 @@ class Watchdog(Waits):
 
 
 def endings(stopped: str, resume: str) -> tuple[str, str]:
-    """How a sentence about a process that fell ends, before there was something to go on with and after."""
-    return stopped + "; nothing was saved yet" * bool(resume), f"{stopped}; the last save is intact{resume}"
+    """How a sentence about a process that fell ends, before it began and after; before that, what a resumed run has
+    saved is not known here."""
+    return stopped + " before it took a step" * bool(resume), f"{stopped}; the last save is intact{resume}"
 
 
 def speaks(mark: str | os.PathLike[str], sentence: str = "") -> bool:

@@ -65,7 +65,7 @@ class Input(Layer):
         super().__init__(name=name, input_shape=shape)
 
     def config(self) -> dict[str, Any]:
-        return {"kind": self.kind, "name": self.name, "shape": self.input_shape}
+        return {"kind": self.full_kind, "name": self.name, "shape": self.input_shape}
 
     def built(self, shape: Shape) -> Shape:
         fits = len(shape) == len(self.input_shape) and all(None in pair or pair[0] == pair[1]

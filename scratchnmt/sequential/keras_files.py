@@ -200,6 +200,9 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
         return core.Input(tuple(shape[1:]), name=config["name"])
     made = look_up("layer", kind, KINDS)
     what = f"layer {shown(config['name'])} ({kind})"
+    if told.get("registered_name"):  # Keras' own have none
+        raise InputError(f"{what} is of a class {shown(told['registered_name'])} that is not Keras', which there is "
+                         "not here")
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
@@ -255,7 +258,7 @@ def _config(layer: Layer, dtype: str, **other: Any) -> dict[str, Any]:
         config |= {"layer": both[0], "backward_layer": both[1]}
     elif isinstance(layer, recurrent.TimeDistributed):
         config["layer"] = _config(layer.layer, dtype)
-    return _entry(layer.kind, config)
+    return _entry(layer.full_kind, config)
 
 
 # how it was compiled
@@ -530,7 +533,7 @@ class _Attributes:
         self.checked: set[str] = set()
 
     def text(self, group: Any, name: str) -> bytes:
-        value = self._read(group, name)
+        value = self._read(group, name, name)
         text = value if isinstance(value, bytes) else str(value).encode()
         if len(text) > CONFIG_LIMIT:
             raise self._too_large(name)
@@ -541,17 +544,18 @@ class _Attributes:
 
         InputError, before they are read, if there are more than `most`.
         """
-        parts = [name] if name in group.attrs else list(takewhile(lambda part: part in group.attrs,
-                                                                  (f"{name}{number}" for number in count())))
-        if (many := sum(prod(group.attrs.get_id(part).shape) for part in parts)) > most:
+        size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
+        numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
+        parts = [name] if name in group.attrs else list(islice(numbered, most + 1))
+        if (many := sum(map(size, parts))) > most:
             raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
-        names = [one for part in parts for one in np.atleast_1d(self._read(group, part))]
+        names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]
         return [one.decode() if isinstance(one, bytes) else str(one) for one in names]
 
-    def _read(self, group: Any, name: str) -> Any:
-        """An attribute of text; an empty one may be of anything."""
+    def _read(self, group: Any, part: str, name: str) -> Any:
+        """An attribute of text, one of those of a name; an empty one may be of anything."""
         h5py = require("h5py", extra="keras")
-        told = group.attrs.get_id(name)
+        told = group.attrs.get_id(part)
         if not (size := prod(told.shape)):
             return np.zeros(0, "S1")
         if told.get_type().get_class() != h5py.h5t.STRING:  # the library may fall over others that it is told of
@@ -560,7 +564,7 @@ class _Attributes:
             raise self._too_large(name)
         self.checked.add(name)
         self._spend(size * told.get_type().get_size(), name)
-        value = group.attrs[name]
+        value = group.attrs[part]
         if told.get_type().is_variable_str():
             self._spend(sum(map(len, np.atleast_1d(value))), name)
         return value
@@ -575,17 +579,17 @@ class _Attributes:
 
 
 def _told_lengths(data: bytes, name: str) -> int:
-    """Bytes of all texts of any length, each as often as an attribute of this name refers to it.
+    """Bytes of all texts of any length, each as often as an attribute of this name, or it and a number, refers to it.
 
     An attribute (HDF5's format, IV.A.2.m): version; flags; in two bytes each the sizes of its name, type and shape; in
     version 3 a byte more; then these three, in version 1 each filled up to a multiple of 8; its values.  Of texts of
     any length these are of 16 bytes, of which the first four are the length.
     """
     whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
-    word, told = name.encode() + b"\0", 0
-    for match in re.finditer(re.escape(word), data):
+    told = 0
+    for match in re.finditer(re.escape(name).encode() + rb"\d*\0", data):
         for version, start in (1, match.start() - 8), (2, match.start() - 8), (3, match.start() - 9):
-            if start < 0 or data[start] != version or whole(start + 2, 2) < len(word) or told > len(data):
+            if start < 0 or data[start] != version or whole(start + 2, 2) < len(match[0]) or told > len(data):
                 continue
             flags, filled = data[start + 1], 8 if version == 1 else 1
             kind = match.start() + -(-whole(start + 2, 2) // filled) * filled

@@ -126,6 +126,12 @@ class Layer(Trained):
     def kind(self) -> str:
         return type(self).__name__
 
+    @property
+    def full_kind(self) -> str:
+        """The same, for a file; of somebody else's class, which may be called as one of ours, "__main__>Dense"."""
+        module = type(self).__module__
+        return self.kind if module.startswith(f"{__package__}.") else f"{module}>{self.kind}"
+
     def __repr__(self) -> str:
         return f'"{printable(str(self.name))}" ({self.kind})'
 
@@ -133,7 +139,7 @@ class Layer(Trained):
         """What makes the same layer again."""
         chosen = {name: getattr(self, name) for name in self.choices}
         frozen = {} if self.trainable else {"trainable": False}
-        return {"kind": self.kind, "name": self.name, "input_shape": self.input_shape, **chosen, **frozen}
+        return {"kind": self.full_kind, "name": self.name, "input_shape": self.input_shape, **chosen, **frozen}
 
     def __call__(self, x: Array, *, mask: Array | None = None, training: bool = False, seed: int = 0) -> Array:
         """The layer on an array: with its network's weights, or, by itself, with some drawn from `seed` at first."""
@@ -228,11 +234,12 @@ def shape_text(shape: Shape) -> str:
 
 def named(layers: list[Layer]) -> None:
     """Give layers without a name Keras' kind of name, dense, dense_1 ...; InputError if two have the same."""
-    taken = {layer.name for layer in layers if layer.name}
-    if len(taken) < sum(1 for layer in layers if layer.name):
-        raise InputError(f"two layers have the same name: {', '.join(l.name for l in layers if l.name)}")
-    if any("." in name or "/" in name for name in taken):
-        raise InputError(f"a layer's name has a . or a / in it: {', '.join(sorted(taken))}")
+    told = [layer.name for layer in layers if layer.name is not None]
+    taken = set(told)
+    if len(taken) < len(told):
+        raise InputError(f"two layers have the same name: {', '.join(told)}")
+    if any(not name or "." in name or "/" in name for name in taken):
+        raise InputError(f"a layer's name is empty, or has a . or a / in it: {', '.join(sorted(taken))}")
     for layer in layers:
         if layer.name is None:
             base = snake_case(layer.kind)

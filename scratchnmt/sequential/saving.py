@@ -96,6 +96,7 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
 
 def load_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.load_weights."""
+    model.params  # noqa: B018
     with opened(path) as file:
         if file.read(len(HDF5)) == HDF5:
             return keras_files.read_weights(model, HDF5 + file.read(), path)

@@ -122,6 +122,8 @@ class Trainer:
             with self._told_what_is_kept(), self.interrupts:
                 try:
                     self.save()
+                    self.ranks.wait()  # until there is something to go on with
+                    self.ranks.begin()
                     reason = self._train()
                 except Interrupted:
                     reason, interrupted = "interrupted", True
@@ -145,7 +147,6 @@ class Trainer:
         """Have the folder ready for what will be written."""
         self.ranks.first_writes(self._go_on if self.folder.resume else self._start)
         self.ranks.wait()  # until the folder is there
-        self.ranks.begin()
 
     def _start(self) -> None:
         data = self.data

@@ -68,7 +68,7 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFo
             remove_marks(folder.path, old=0)
         return trainer.run()
     except MemoryError as error:
-        kept = trainer.kept() if trainer else f"nothing was written to {folder}"
+        kept = trainer.kept() if trainer else "no step was taken"
         raise _out_of_memory(error, options, trainer.batch if trainer else None, kept) from error
     finally:
         if trainer:

@@ -126,7 +126,8 @@ def test_what_is_raised_after_the_last_word_is_raised_too(error):
         in_workers(work, 2, stopped="stopped")
 
 
-@pytest.mark.parametrize("begun, left", [(False, "nothing was saved yet"), (True, "the last save is intact; go on")])
+@pytest.mark.parametrize("begun, left", [(False, "it stopped before it took a step"),
+                                         (True, "it stopped; the last save is intact; go on")])
 def test_one_that_dies_is_named_and_takes_all_down(begun, left):
     def work(ranks):
         if begun:
@@ -137,7 +138,7 @@ def test_one_that_dies_is_named_and_takes_all_down(begun, left):
         ranks.wait()
         ranks.wait()
 
-    with pytest.raises(WorkerError, match=rf"^worker 2 of 3 \(process \d+\) died; it stopped; {left}$"):
+    with pytest.raises(WorkerError, match=rf"^worker 2 of 3 \(process \d+\) died; {left}$"):
         in_workers(work, 3, stopped="it stopped", resume="; go on")
 
 

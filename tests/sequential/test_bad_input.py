@@ -85,6 +85,7 @@ X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2
     (lambda: small().fit(X, Y, sample_weight=[1, 2, np.nan, 1, 1]), ["sample_weight holds nan"]),
     (lambda: small("sparse_categorical_crossentropy").fit(X, LABELS + 0.5), ["y holds 0.5, expected whole numbers"]),
     (lambda: Sequential([Dense(3, input_shape=(4,)), Input((99,))]), ['"input" (Input) got input of shape (None, 3)']),
+    (lambda: Sequential([Dense(3, name="", input_shape=(2,)), Dense(3, name="b")]), ["a layer's name is empty"]),
     (lambda: Dense(3, name="a/b") and Sequential([Dense(3, name="a/b")]), ["has a . or a / in it: a/b"]),
     (lambda: TimeDistributed(3), ["TimeDistributed got a int, expected a layer"]),
     (lambda: Sequential([Embedding(3, 2, mask_zero=True, input_shape=(2, 4)), TimeDistributed(LSTM(2))]).predict(

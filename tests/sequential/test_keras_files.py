@@ -279,6 +279,37 @@ def test_a_second_direction_that_is_another_layer_is_refused(option, tmp_path):
         ours.load_model(tmp_path / "a.h5")
 
 
+@endings
+def test_a_layer_of_somebody_elses_does_not_come_back_as_ours_of_its_name(ending, rng, tmp_path):
+    other = type("Dense", (ours.Dense,), {"__module__": "theirs"})
+    model = ours.Sequential([ours.TimeDistributed(other(3), input_shape=(5, 2))])
+    model.set_weights([rng.standard_normal((2, 3)), rng.standard_normal(3)])
+    model.save(tmp_path / f"a.{ending}")
+    with pytest.raises(InputError, match=f"a.{ending}: layer 'theirs>Dense' is not known"):
+        ours.load_model(tmp_path / f"a.{ending}")
+    again = ours.Sequential([ours.TimeDistributed(ours.Dense(3), input_shape=(5, 2))])
+    again.load_weights(tmp_path / f"a.{ending}")
+    assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
+
+
+def test_a_class_that_is_not_keras_is_not_read_as_that_of_its_name(tmp_path, keras):
+    class Dense(keras.layers.Dense):
+        def call(self, x):
+            return 2 * super().call(x)
+
+    keras.Sequential([keras.layers.Input((2,)), Dense(3, name="twice")]).save(tmp_path / "a.keras")
+    with pytest.raises(InputError, match=r"a.keras: layer 'twice' .Dense. is of a class 'Dense' that is not Keras'"):
+        ours.load_model(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.keras", "a.h5", "a.weights.h5"])
+def test_weights_for_a_network_that_does_not_know_what_comes_in(name, tmp_path):
+    model = ours.Sequential([ours.Dense(3, input_shape=(2,))])
+    (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+    with pytest.raises(InputError, match="^the network does not know what comes in: give its first layer input_shape"):
+        ours.Sequential([ours.Dense(3)]).load_weights(tmp_path / name)
+
+
 def test_an_hdf5_file_is_known_by_its_first_bytes_whatever_its_name(rng, tmp_path, monkeypatch):
     model, x, _ = trained("seed", rng)
     model.save(tmp_path / "a.h5")

@@ -129,7 +129,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path, text, general, capsys):
     shutil.copytree(general, tmp_path / "early")
     (tmp_path / "early" / "model.safetensors").unlink()
     for path, words in ((tmp_path / "none", "does not exist"), (text, "holds no model"),
-                        (tmp_path / "early", "has had no validation yet")):
+                        (tmp_path / "early", "a run has it from its first validation on")):
         assert train(*of(text), "--init-from", path, "--out", tmp_path / "new") == 2
         assert words in capsys.readouterr().err and not (tmp_path / "new").exists()
 

@@ -7,17 +7,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_run
 from command_line import but
 from mpi_run import finished, needs_mpi
-from tiny_run import essence, metrics, run
+from tiny_run import essence, metrics, press_ctrl_c, run
 
+from scratchnmt.cli import train as command
 from scratchnmt.errors import InputError
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.parallel import machine
+from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import Progress
 
 pytest.importorskip("threadpoolctl")
@@ -149,6 +153,39 @@ def test_a_worker_that_dies_or_is_stopped_takes_all_down(arguments, tmp_path, nu
     step = state(tmp_path / "run")[1]["state"]["step"]
     status, out, error = finished(tmp_path, 1, "train", "--out", tmp_path / "run", "--resume", "--max-steps", step + 5)
     assert status == 0 and "workers     3 on " in out, error
+
+
+@needs_ps
+def test_one_that_dies_before_a_resumed_run_goes_on_does_not_say_that_nothing_was_saved(arguments, tmp_path):
+    run = [sys.executable, "-m", "scratchnmt"]
+    subprocess.run([*run, *arguments, "--out", tmp_path / "run", "--workers=2"], check=True, capture_output=True)
+    process = subprocess.Popen([*run, "train", "--out", tmp_path / "run", "--resume", "--max-steps=60"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    children, deadline = [], time.monotonic() + 30
+    while not children:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    _, error = process.communicate(timeout=30)
+    assert "died; training stopped" in error and "nothing was saved" not in error
+    assert state(tmp_path / "run")[1]["state"]["step"] == 40
+
+
+def test_there_is_something_to_go_on_with_only_once_it_is_saved(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Ranks, "begin", lambda ranks: saved.append((tmp_path / "run" / STATE).exists()))
+    run_of(tmp_path / "run", max_steps=2)
+    assert saved == [True]
+
+
+@pytest.mark.parametrize("step, told", [(None, ""), (3, r"stopped; from the last save it goes on with\n .* --resume")])
+def test_a_second_ctrl_c_tells_how_to_go_on_where_something_was_saved(step, told, tmp_path, monkeypatch):
+    if step:
+        run_of(tmp_path, max_steps=step)
+    monkeypatch.setattr(command, "train", lambda *_, **__: press_ctrl_c())
+    ready = SimpleNamespace(model=None, data=None, options=SimpleNamespace(workers=1))
+    with pytest.raises(KeyboardInterrupt, match=f"^{told}$"):
+        command.start(ready, RunFolder(tmp_path))
 
 
 @needs_ps

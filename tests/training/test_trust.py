@@ -16,7 +16,7 @@ import tiny_run
 from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, press_ctrl_c, run
 
 from scratchnmt import checkpoint
-from scratchnmt.errors import InputError, WriteError
+from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
 from scratchnmt.files.run_folder import LOCK, FolderLock
 from scratchnmt.files.tensors import read_tensors, write_tensors
@@ -455,6 +455,13 @@ def test_a_first_save_that_fails_claims_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "write_tensors",
                         lambda path, *_: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
     with pytest.raises(WriteError, match="training stopped; nothing was saved yet in"):
+        run(tmp_path)
+
+
+def test_memory_that_ends_before_a_step_claims_nothing(tmp_path, monkeypatch):
+    """There may be the corpus in the folder, or the saves of the run that was to go on."""
+    monkeypatch.setattr("scratchnmt.optim.Adam.__init__", lambda *_, **__: np.zeros(1 << 58))
+    with pytest.raises(OutOfMemoryError, match="; no step was taken$"):
         run(tmp_path)
 
 
