@@ -56,7 +56,7 @@ def save(model: Sequential, path: Path_) -> None:
 
 def save_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.save_weights."""
-    model.params  # noqa: B018
+    model.params  # noqa: B018  its own error, if the network does not know what comes in
     writer(path, weights_only=True)(model, path)
 
 
@@ -96,7 +96,7 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
 
 def load_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.load_weights."""
-    model.params  # noqa: B018
+    model.params  # noqa: B018  its own error, if the network does not know what comes in
     with opened(path) as file:
         if file.read(len(HDF5)) == HDF5:
             return keras_files.read_weights(model, HDF5 + file.read(), path)
