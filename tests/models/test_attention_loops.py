@@ -79,3 +79,19 @@ def test_a_training_loop_is_as_many_textbook_steps(attention, score, rng):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
     for name in own:
         np.testing.assert_allclose(found[3][name], expected[3][name], rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_a_search_sees_the_mean_of_all_heads(rng):
+    """Of several queries of some sentences, beside the textbook's step for each."""
+    config = NMTConfig(1, 1, 4, H, attention="multi-head", heads=HEADS)
+    params = Parameters(config.shapes(), "float64")
+    params.flat[...] = rng.standard_normal(params.flat.size)
+    h, h_enc, chosen = rng.standard_normal((2, 4, H)), rng.standard_normal((S, B, 2 * H)), np.array([0, 2])
+    sources = attention_class(config)(config, params, h_enc, MASK, PLAIN).select(chosen)
+    context, cache = sources.step(h, 0)
+    seen = sources.map(0, cache)
+    weights = [params[f"attention.{name}"] for name in ("Wq", "Wk", "Wv")]
+    for q in range(4):
+        expected, one = multi_head_attention_forward(h[:, q], h_enc[:, chosen], MASK[:, chosen], *weights, HEADS)
+        np.testing.assert_allclose(context[:, q], expected, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(seen[:, q], one.weights.mean(axis=1), rtol=1e-12)
