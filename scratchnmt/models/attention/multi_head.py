@@ -46,8 +46,8 @@ class MultiHeadAttention:
         self.states = kernels.rows.contiguous(h_enc.transpose(1, 0, 2))  # (B, S, M)
         self.keys = self._split(self._projected(self.Wk, self.scale))
         self.values = self._split(self._projected(self.Wv))
-        S, B = mask.shape
-        self.mask = kernels.rows.take(mask.T, array_module(mask).arange(B * self.heads) // self.heads)
+        sentences = array_module(mask).arange(mask.shape[1] * self.heads) // self.heads
+        self.mask = kernels.rows.take(kernels.rows.contiguous(mask.T), sentences)
 
     @staticmethod
     def shapes(config: NMTConfig) -> dict[str, tuple[int, ...]]:
