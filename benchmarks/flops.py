@@ -65,6 +65,12 @@ def local_attention(h: Array, h_enc: Array, D: int, window_W: Array | None = Non
     return forward + 2 * B * H * (H + 1), backward + 2 * B * H * (2 * H + 1) + gaussian
 
 
+def multi_head_attention(h: Array, h_enc: Array, Wq: Array, Wk: Array, **_: Any) -> Count:
+    B, S = len(h), len(h_enc)
+    forward = 2 * (B * Wq.size + 2 * B * S * Wk.size + 2 * B * S * h.shape[1])
+    return forward, 2 * forward
+
+
 def _attention(h: Array, seen: int, M: int, W: Array | None, v: Array | None) -> Count:
     """Of one query (B, H) to `seen` source words of M columns each."""
     B, H = h.shape
@@ -85,6 +91,7 @@ PRODUCTS: dict[str, Callable[..., Count]] = {
     "attention": attention,
     "predict_place": predict_place,
     "local_attention": local_attention,
+    "multi_head_attention": multi_head_attention,
 }
 
 

@@ -64,7 +64,7 @@ def parts(attention: str, S: int, H: int, B: int, T: int, options: argparse.Name
     params.flat[...] = 0.1 * normal(params.flat.size)
     grads, packing = params.like(), whole(T, B)
     h_enc, mask = normal(S, B, config.memory_size), xp.ones((S, B), bool)
-    h, dcontext, dh = normal(T * B, H), normal(T * B, config.memory_size), normal(T * B, H)
+    h, dcontext, dh = normal(T * B, H), normal(T * B, config.context_size), normal(T * B, H)
     context = xp.empty_like(dcontext)
     prepare = lambda: attention_class(config)(config, params, h_enc, mask, kernels)
     sources = prepare()

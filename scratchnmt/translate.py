@@ -35,7 +35,8 @@ class AttendedTranslation(NamedTuple):
     text: str
     src_tokens: list[str]  # S
     tgt_tokens: list[str]  # T, the last is </s> unless the limit of length came first
-    attention: np.ndarray  # (T, S); each row sums to one, with local-p to less, and is zero where a step saw nothing
+    # (T, S), of several heads the mean; rows sum to one, with local-p to less, and are zero where a step saw nothing
+    attention: np.ndarray
 
 
 class ScoredTranslation(NamedTuple):

@@ -430,6 +430,21 @@ def test_attention_is_drawn_for_every_line_that_is_not_blank(call, trained, tmp_
             "is not a folder")
 
 
+def test_a_model_of_several_heads_from_training_to_a_picture(call, data, trained, tmp_path):
+    run, picture = tmp_path / "run", tmp_path / "map.png"
+    options = [*TINY, "--attention", "multi-head", "--heads", 2, "--feed", "context"]
+    assert call("train", *data, "--out", run, *options, "--max-steps", 2)[0] == 0
+    assert call("train", "--out", run, "--resume", "--max-steps", 3)[0] == 0
+    assert json.loads((run / "config.json").read_text())["model"]["heads"] == 2
+    for more in ([], ["--beam", 1], ["--sample"], ["--model", trained], ["--attention", picture]):
+        status, out, err = call("translate", "--model", run, *more, stdin=b"the dog\nan egg .\n")
+        assert status == 0 and out.count("\n") == 2, err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert call("average", "--model", run, run, "--out", tmp_path / "mean")[0] == 0
+    mean, own = (Translator.load(folder).model.params.flat for folder in (tmp_path / "mean", run))
+    np.testing.assert_array_equal(mean, own)
+
+
 def test_translate_refuses_what_it_cannot_use(call, trained, tmp_path):
     model = ["translate", "--model"]
     refused(call(*model, tmp_path / "absent"), "does not exist")

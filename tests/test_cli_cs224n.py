@@ -182,6 +182,7 @@ def test_an_empty_folder_is_used(call, course, tmp_path):
     (dict(layers=2), "layers = 2"), (dict(bidirectional=False), "bidirectional = False"),
     (dict(score="dot"), "score = dot"), (dict(feed="none"), "feed = none"),
     (dict(tie_embeddings=True), "tie_embeddings = True"),
+    (dict(attention="multi-head", heads=2), "has attention = multi-head: "),
 ])
 def test_a_model_that_the_course_has_not_is_not_exported(call, tmp_path, choices, told):
     words = WordVocabulary(["a", "b"])

@@ -23,6 +23,8 @@ def refused(result, *parts):
 @pytest.mark.parametrize("options, sentence", [
     (["--momentum", 0.9], "--momentum is for --optimizer sgd"),
     (["--window", 5], "--window is for --attention local-m or local-p"),
+    (["--window", 5, "--attention", "multi-head"], "--window is for --attention local-m or local-p"),
+    (["--heads", 2], "--heads is for --attention multi-head"),
     (["--max-source", 50], "--max-source is for --score location"),
     (["--query", "previous", "--score", "none"], "--query is for a model with attention"),
     *((["--readout", "state", "--feed", feed, *more], "--readout state does not read the attention, and nor does")
@@ -49,6 +51,7 @@ def test_train(call, tmp_path, options, sentence):
 
 @pytest.mark.parametrize("given", [
     {"momentum": 0.9, "optimizer": "sgd"}, {"window": 5, "attention": "local-p"},
+    {"heads": 2, "attention": "multi-head"},
     {"max_source": 50, "score": "location"}, {"halve_after": 3, "schedule": "luong"}, {"trials": 2},
     {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
     {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},

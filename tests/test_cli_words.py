@@ -64,7 +64,7 @@ def test_every_number_out_of_range_is_told_by_its_option(call, tmp_path, name):
     (tmp_path / "text").write_text("a b\na b\n")
     files = [one.replace("absent", str(tmp_path / "text")) for one in FILES]
     with_it = {"momentum": ["--optimizer=sgd"], "halve_after": ["--schedule=luong"], "window": ["--attention=local-m"],
-               "max_source": ["--score=location"]}.get(name, [])
+               "max_source": ["--score=location"], "heads": ["--attention=multi-head"]}.get(name, [])
     of_options(call("train", *files, "--out", tmp_path / "run", "--vocab=word", f"{option}=-1", *with_it),
                "vocabulary size -1" if name == "vocab_size" else option)
 
@@ -74,6 +74,8 @@ def test_every_number_out_of_range_is_told_by_its_option(call, tmp_path, name):
     (["--tie-embeddings", "--hidden-size=8"], ["--tie-embeddings needs --embed-size = --hidden-size"]),
     (["--schedule=cosine", "--max-epochs=none"], ["set --max-epochs or --max-steps"]),
     (["--hidden-size=7", "--score=dot"], ["--score 'dot'", "even --hidden-size"]),
+    (["--attention=multi-head", "--heads=3"], ["--heads is 3, expected a divisor of --hidden-size, 256, with --atten"]),
+    (["--attention=multi-head", "--score=dot"], ["--score 'dot' is not for --attention 'multi-head'"]),
     (["--feed=context", "--score=none"], ["--feed 'context' needs attention"]),
     (["--hidden-size=1000000"], ["choose a smaller --hidden-size, --embed-size or --vocab-size"]),
     (["--kernels=fused"], ["--kernels \"fused\" needs a GPU: choose --device \"cuda\""]),

@@ -187,11 +187,12 @@ def test_tests_that_the_readme_names_exist():
 
 @pytest.mark.parametrize("choices", [
     dict(), dict(score="concat", feed="context", layers=2), dict(score="dot", feed="none"), dict(bidirectional=False),
+    dict(attention="multi-head", feed="context"),
 ], ids=str)
 def test_table_of_weights_is_that_of_the_config(choices):
     config = NMTConfig(101, 103, 6, 8, **choices)
     sizes = dict(V_src=101, V_tgt=103, E=6, H=8, M=config.memory_size, D=config.directions,
-                 G=config.encoder_size, F=config.fed_size)
+                 G=config.encoder_size, C=config.context_size, F=config.fed_size)
     table = {}  # several shapes where the page names a weight for several scores
     for row in re.findall(r"^\| (`.*)$", (ROOT / "docs" / "attention.md").read_text(encoding="utf-8"), re.MULTILINE):
         names, shapes = (re.findall(r"`([^`]+)`", cell) for cell in row.split(" | ")[:2])

@@ -26,6 +26,10 @@ CONFIGURATIONS = {
        for score, feed in (("general", "output"), ("concat", "context"), ("dot", "start"))},
     "Bahdanau's, two layers": PRESETS["bahdanau"] | dict(layers=2),
     "local-p, the previous state asks": dict(attention="local-p", window=1, query="previous"),
+    **{f"multi-head, feeds {feed}": dict(attention="multi-head", heads=2, feed=feed)
+       for feed in ("output", "context")},
+    "multi-head, one direction, the previous state asks":
+        dict(attention="multi-head", heads=3, bidirectional=False, query="previous", feed="context"),
     "two layers": dict(layers=2),
     "three layers, context, concat": dict(layers=3, feed="context", score="concat"),
     "tied": dict(tie_embeddings=True),

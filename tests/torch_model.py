@@ -26,14 +26,14 @@ class UpperLayer(nn.Module):
 
 
 class TorchNMT(nn.Module):
-    """Bidirectional LSTM encoder, LSTM decoder with input feeding, attention of Luong's kinds and of Bahdanau's."""
+    """Bidirectional LSTM encoder, LSTM decoder with input feeding, attention of Luong, Bahdanau or Vaswani et al."""
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
                  layers: int = 1, bidirectional: bool = True, score: str = "general",
                  feed: str = "output", dropout: float = 0.0, embed_dropout: float = 0.0,
                  tie_embeddings: bool = False, label_smoothing: float = 0.0, readout: str = "output",
                  reverse_source: bool = False, max_source: int = 128, attention: str = "global", window: int = 10,
-                 query: str = "state") -> None:
+                 query: str = "state", heads: int = 4) -> None:
         super().__init__()
         E, H = embed_size, hidden_size
         directions = 2 if bidirectional else 1
@@ -47,14 +47,20 @@ class TorchNMT(nn.Module):
             "target": nn.Embedding(tgt_vocab_size, E, padding_idx=PAD)})
         self.encoder = nn.LSTM(E, encoder_size, layers, bidirectional=bidirectional,
                                dropout=dropout if layers > 1 else 0.0)
-        self.fed_size = {"output": H, "context": M, "start": H, "none": 0}[feed]
+        multi_head = attention == "multi-head"
+        C = 0 if score == "none" else H if multi_head else M  # columns of a context
+        self.fed_size = {"output": H, "context": C, "start": H, "none": 0}[feed]
         self.decoder = nn.LSTMCell(E + self.fed_size, H)
         self.h_projection = nn.Linear(M, H, bias=False)
         self.c_projection = nn.Linear(M, H, bias=False)
         self.upper = nn.ModuleList(UpperLayer(H, M) for _ in range(layers - 1))
         if score == "location":
             self.att_location = nn.Linear(H, max_source, bias=False)
-        if score in ("general", "concat"):
+        if multi_head:
+            self.multi_head = nn.MultiheadAttention(H, heads, bias=False, kdim=M, vdim=M, batch_first=True)
+            self.multi_head.out_proj = nn.Identity()
+            self.multi_head.out_proj.weight, self.multi_head.out_proj.bias = torch.eye(H).double(), None
+        elif score in ("general", "concat"):
             self.att_projection = nn.Linear(M, H, bias=False)
         if score == "concat":
             self.att_query = nn.Linear(H, H, bias=False)
@@ -63,7 +69,7 @@ class TorchNMT(nn.Module):
             self.window_projection = nn.Linear(H, H, bias=False)
             self.window_vector = nn.Linear(H, 1, bias=False)
         if readout == "output":
-            self.combined_output_projection = nn.Linear(H if score == "none" else M + H, H, bias=False)
+            self.combined_output_projection = nn.Linear(C + H, H, bias=False)
         self.target_vocab_projection = nn.Linear(H, tgt_vocab_size, bias=False)
         if tie_embeddings:
             self.target_vocab_projection.weight = self.model_embeddings["target"].weight
@@ -92,7 +98,7 @@ class TorchNMT(nn.Module):
         packed = pack_padded_sequence(embedded, src_lengths, enforce_sorted=False)
         hiddens, (h, c) = self.encoder(packed)
         enc = pad_packed_sequence(hiddens, total_length=src.shape[0])[0].transpose(0, 1)
-        keys = self.att_projection(enc) if self.score in ("general", "concat") else enc
+        keys = self.att_projection(enc) if hasattr(self, "att_projection") else enc
         mask = (src == PAD).T
         h_last, c_last = (  # (layers, B, M): the directions' last states side by side
             last.unflatten(0, (self.layers, -1)).transpose(1, 2).flatten(2) for last in (h, c))
@@ -124,9 +130,12 @@ class TorchNMT(nn.Module):
         return output, attention, fed, new_states
 
     def attend(self, h: Tensor, enc: Tensor, keys: Tensor, mask: Tensor | None, t: int):
-        """h (B, H) -> context (B, M), attention (B, S); local attention by masks over the whole source."""
+        """h (B, H) -> context (B, C), attention (B, S); local attention by masks over the whole source."""
         if self.score == "none":
             return h.new_zeros(len(h), 0), None
+        if self.attention == "multi-head":  # the attention is the mean over the heads
+            context, attention = self.multi_head(h.unsqueeze(1), enc, enc, key_padding_mask=mask)
+            return context.squeeze(1), attention.squeeze(1)
         e = self.attention_scores(h, keys)
         mask = torch.zeros_like(e, dtype=torch.bool) if mask is None else mask
         nearness = torch.ones_like(e)

@@ -43,7 +43,13 @@ def views(model: TorchNMT, pick: Callable[[Tensor], Tensor]) -> Iterator[tuple[s
     yield from _decoder(model, pick)
     if model.score == "location":
         yield "attention.places", (), pick(model.att_location.weight)
-    if model.score == "general":
+    if model.attention == "multi-head":
+        attend = model.multi_head  # one matrix for all three where they have the same shape
+        for n, part in enumerate("qkv"):
+            own = pick(getattr(attend, f"{part}_proj_weight") if attend.in_proj_weight is None else
+                       attend.in_proj_weight)
+            yield f"attention.W{part}", (), (own if attend.in_proj_weight is None else own.chunk(3)[n]).T
+    elif model.score == "general":
         yield "attention.W", (), pick(model.att_projection.weight).T
     if model.score == "concat":  # rows for [h; h_enc]
         H = model.decoder.hidden_size

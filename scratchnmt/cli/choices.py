@@ -87,7 +87,9 @@ MODEL = {
     "score": Option("general", "attention score function (Luong et al. 2015); none: no attention",
                     {"choices": (*SCORES, NO_ATTENTION)}),
     "attention": Option("global", "global: over the whole source; local-m, local-p: over a window whose position is "
-                        "monotonic or predicted (Luong et al. 2015)", {"choices": tuple(ATTENTIONS)}),
+                        "monotonic or predicted (Luong et al. 2015); multi-head: over the whole source by several "
+                        "heads (Vaswani et al. 2017)", {"choices": tuple(ATTENTIONS)}),
+    "heads": Option(4, "heads of --attention multi-head; their number divides --hidden-size"),
     "window": Option(10, "half-width D of the window of local attention, in source tokens"),
     "query": Option("state", "decoder state that queries the attention: the current one, or the previous one "
                              "(Bahdanau et al. 2015)", {"choices": QUERIES}),

@@ -83,8 +83,8 @@ def add_arguments(parser: Parser) -> None:
     add_option(more, "pieces", False, "print the tokens that were found, with spaces between, for score --pieces")
     add_remove_bpe(more)
     more.add_argument("--attention", metavar="FILE",
-                      help="draw the attention weights: line 1 to FILE (.png, .svg, .pdf), line 2 to "
-                      "FILE-2.png and so on")
+                      help="draw the attention weights, of several heads their mean: line 1 to FILE (.png, .svg, "
+                      ".pdf), line 2 to FILE-2.png and so on")
 
 
 def run(args: argparse.Namespace) -> int:

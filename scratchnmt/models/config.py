@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as f
 }
 # fields that change no operation: sizes, rates of training, where the weights start
 FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
-        "recurrent_dropout", "label_smoothing", "init", "max_source", "window")
+        "recurrent_dropout", "label_smoothing", "init", "max_source", "window", "heads")
 OLD_PRESETS = {"seed": "context-feeding"}  # names of the first versions
 
 
@@ -41,8 +41,10 @@ class NMTConfig:
       the decoder's, so each of the two directions has hidden_size / 2 units.  "none": no attention; the decoder
       knows the source by the state that it starts from alone (Sutskever et al. 2014).
     - attention: "global", or to a window of the source: "local-m", which moves on by one token a step, or "local-p",
-      whose position is predicted (Luong et al. 2015, section 3.2).
+      whose position is predicted (Luong et al. 2015, section 3.2).  Or "multi-head": to the whole source by several
+      heads (Vaswani et al. 2017), which compare by a score of their own; `score` is then "general".
     - window: tokens on each side of the middle of such a window.
+    - heads: of attention "multi-head"; their number divides hidden_size.
     - query: what looks for the source: the "state" of the step, or the "previous" one, before the word of this step
       is read; then what feed "context" hands a step is the context that it has asked for itself (Bahdanau et al. 2015).
     - feed: what a decoder step receives beside its state: the attentional "output" of the step before
@@ -80,10 +82,11 @@ class NMTConfig:
     word_dropout: float = 0.0
     recurrent_dropout: float = 0.0
     cell: str = "lstm"
+    heads: int = 4
 
     def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
-                     "window"):
+                     "window", "heads"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
@@ -107,6 +110,12 @@ class NMTConfig:
         for name, without in (("feed", {"output", "start", "none"}), ("attention", {"global"}), ("query", {"state"})):
             if (value := getattr(self, name)) not in without and not self.attends:
                 raise InputError(f"{name} {shown(value)} needs attention: choose another score than 'none'")
+        if self.attention == "multi-head" and self.score != "general":
+            raise InputError(f"score {shown(self.score)} is not for attention 'multi-head', which has a score of its "
+                             "own: leave it out, or choose attention 'global'")
+        if self.attention == "multi-head" and self.hidden_size % self.heads:
+            raise InputError(f"heads is {self.heads}, expected a divisor of hidden_size, {self.hidden_size}, with "
+                             "attention 'multi-head'")
         if self.feed == "output" and self.readout == "state":
             raise InputError("feed 'output' needs readout 'output': "
                              "with readout 'state' there is no attentional output")
@@ -152,13 +161,13 @@ class NMTConfig:
     @cached_property
     def context_size(self) -> int:
         """Columns of the context vector; 0 without attention."""
-        return self.memory_size if self.attends else 0
+        return attention_class(self).context_size(self)
 
     @cached_property
     def fed_size(self) -> int:
         """Columns of what a step receives beside the decoder's own state."""
-        H, M = self.hidden_size, self.memory_size
-        return {"output": H, "context": M, "start": H, "none": 0}[self.feed]
+        H, C = self.hidden_size, self.context_size
+        return {"output": H, "context": C, "start": H, "none": 0}[self.feed]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every weight; see docs/attention.md for the equations they stand in."""

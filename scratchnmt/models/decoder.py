@@ -18,9 +18,9 @@ What a state leaves for others to read stands side by side in its row of one arr
       `after`: the states of step t                                                       (3), (4), (5) write h, a, o
 
 so that [a; h] of (5), and [h; o] of (2) with input feeding, are columns of it, and nothing is copied from step to
-step.  `now` are the rows of step t among those of the N words.  Backward walks the same loop from its end over `dtop`,
-an array of the same layout: whoever read some columns adds to them what comes back.  The weights' gradients follow in
-one product each.
+step.  M is `context_size`, which of several heads is H.  `now` are the rows of step t among those of the N words.
+Backward walks the same loop from its end over `dtop`, an array of the same layout: whoever read some columns adds to
+them what comes back.  The weights' gradients follow in one product each.
 
 Where the previous state asks (Bahdanau, Cho & Bengio 2015), (4) comes first, a[t] = attention(h[t-1], h_enc), and the
 context that (2) is fed is a[t] itself.  It stands in the row of the state that asked for it.

@@ -101,6 +101,13 @@ MODELS: tuple[ModelCase, ...] = (
         "query": "previous", "score": "concat", "layers": 2, "feed": "context", "readout": "state"}),
     ModelCase("nmt, local-p, the previous state asks, concat", {
         "attention": "local-p", "window": 1, "query": "previous", "score": "concat"}),
+    *(ModelCase(f"nmt, multi-head, feeding {feed}", {"attention": "multi-head", "heads": 2, "feed": feed})
+      for feed in ("output", "context")),
+    ModelCase("nmt, multi-head, two layers, context fed, state read, dropout", {
+        "attention": "multi-head", "heads": 2, "layers": 2, "feed": "context", "readout": "state", "dropout": 0.2}),
+    ModelCase("nmt, multi-head, the previous state asks, layer normalization, recurrent dropout", {
+        "attention": "multi-head", "heads": 2, "query": "previous", "cell": "layer-norm-lstm",
+        "recurrent_dropout": 0.3}),
     ModelCase("nmt, one direction", {"bidirectional": False}),
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, words dropped", {"word_dropout": 0.3, "embed_dropout": 0.2}),

@@ -18,6 +18,7 @@ from ..ops import (
     local,
     lstm,
     lstm_gates,
+    multi_head,
     tanh_dropout,
 )
 from .case import Case, Draw, cases, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
@@ -115,6 +116,12 @@ CASES: tuple[Case, ...] = (
         "local-m, concat": ("S B H M A", _local("h_enc S B M", "W H+M A", "v A", D=1, t=1)),
         "local-p, general": ("S B H M", _local("h_enc S B M", *_PLACE, "W M H", D=1)),
         "local-p, concat": ("S B H M A", _local("h_enc S B M", *_PLACE, "W H+M A", "v A", D=2)),
+    }),
+    *cases("multi_head_attention", multi_head.multi_head_attention_forward, multi_head.multi_head_attention_backward, {
+        "one head": ("S B H M", normal(
+            "h B H", "h_enc S B M", "Wq H H", "Wk M H", "Wv M H", mask=mask("S B"), heads=1)),
+        "three heads": ("S B H M", normal(
+            "h B 3H", "h_enc S B M", "Wq 3H 3H", "Wk M 3H", "Wv M 3H", mask=mask("S B"), heads=3)),
     }),
     *cases("tanh_dropout", tanh_dropout.tanh_dropout_forward, tanh_dropout.tanh_dropout_backward, {
         "": ("B I", normal("p B I", mask=None)),

@@ -285,8 +285,8 @@ def test_fit(call, peers, names):
 
 def test_local(call):
     status, (out, _), found = call("local", "--sizes", "4,2,3", "--window", 1, "--points", 2, "--rounds", 1)
-    assert status == 0 and len(found) == 12
-    assert {row["contestant"] for row in found} == {"global", "local-m", "local-p"} and "S 50" in out
+    assert status == 0 and len(found) == 16
+    assert {row["contestant"] for row in found} == {"global", "local-m", "local-p", "multi-head"} and "S 50" in out
 
 
 def test_ranks(call, tmp_path):

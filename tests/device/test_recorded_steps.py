@@ -29,6 +29,7 @@ CONFIGURATIONS = {
     "tied, dot, none": {"tie_embeddings": True, "score": "dot", "feed": "none", "bidirectional": False},
     "two layers, output": {"layers": 2},
     "local-m": {"attention": "local-m", "window": 1},
+    "multi-head": {"attention": "multi-head", "heads": 2},
     "the previous state asks": {"query": "previous", "feed": "context"},
     "location": {"score": "location"},
     "recurrent dropout": {"recurrent_dropout": 0.2},

@@ -13,7 +13,7 @@ from scratchnmt.ops import product
     {}, {"score": "dot", "bidirectional": False, "feed": "context"},
     {"score": "concat", "layers": 2, "feed": "none"},
     {"label_smoothing": 0.1, "tie_embeddings": True, "layers": 2}, {"recurrent_dropout": 0.3},
-    {"cell": "layer-norm-lstm", "layers": 2},
+    {"cell": "layer-norm-lstm", "layers": 2}, {"attention": "multi-head", "heads": 3},
 ], ids=str)
 def test_a_model_of_fused_ops_has_the_same_gradients(choices, on_cpu, rng):
     model = NMT(11, 13, 6, 6, dtype="float64", **choices)

@@ -26,6 +26,9 @@ def test_the_weights_of_the_default_are_those_of_cs224n():
     (dict(score="concat"), {"attention.W": (12, 4), "attention.v": (4,)}),
     (dict(attention="local-m"), {"window.W": None, "attention.W": (8, 4)}),
     (dict(attention="local-p"), {"window.W": (4, 4), "window.v": (4,)}),
+    (dict(attention="multi-head", feed="context"), {"attention.Wq": (4, 4), "attention.Wk": (8, 4),
+                                                    "attention.Wv": (8, 4), "combine.W": (8, 4),
+                                                    "decoder.Wh": (8, 16), "attention.W": None}),
     (dict(query="previous", feed="context"), {"decoder.Wh": (12, 16)}),
     (dict(score="dot"), {"encoder.Wh": (2, 2, 8), "attention.W": None, "combine.W": (8, 4)}),
     (dict(bidirectional=False), {"encoder.Wx": (1, 6, 16), "attention.W": (4, 4), "combine.W": (8, 4)}),
@@ -60,6 +63,9 @@ def test_through_json_and_back(case):
     (dict(tie_embeddings="false"), "tie_embeddings is 'false', expected True or False"),
     (dict(feed=None), "feed is None, expected one of output, context, start, none"),
     (dict(tie_embeddings=True), "tie_embeddings needs embed_size = hidden_size, not 6 and 4"),
+    (dict(heads=0), "heads is 0, expected a whole number of at least 1"),
+    (dict(attention="multi-head", heads=3), "heads is 3, expected a divisor of hidden_size, 4, with attention "
+                                            "'multi-head'"),
     (dict(score="dot", hidden_size=5), "score 'dot' with two directions needs an even hidden_size, not 5"),
 ])
 def test_a_field_out_of_range_is_named(change, message):
@@ -71,13 +77,13 @@ def test_a_field_out_of_range_is_named(change, message):
 def test_fields_that_are_unknown_or_missing_are_named():
     values = NMTConfig(**SIZES).to_dict()
     del values["hidden_size"], values["embed_size"]
-    with pytest.raises(InputError, match="^model config: unknown depth, heads; missing embed_size, hidden_size$"):
-        NMTConfig.from_dict({**values, "heads": 8, "depth": 2})
+    with pytest.raises(InputError, match="^model config: unknown depth, width; missing embed_size, hidden_size$"):
+        NMTConfig.from_dict({**values, "width": 8, "depth": 2})
 
 
 def test_the_config_of_an_earlier_version_has_fewer_choices():
     values = NMTConfig(**SIZES, score="dot").to_dict()
-    del values["readout"], values["reverse_source"]
+    del values["readout"], values["reverse_source"], values["heads"]
     assert NMTConfig.from_dict(values) == NMTConfig(**SIZES, score="dot")
 
 
@@ -87,7 +93,9 @@ def test_the_config_of_an_earlier_version_has_fewer_choices():
     (dict(readout="state"), "feed 'output' needs readout 'output'"),
     (dict(score="none", feed="none", attention="local-p"), "attention 'local-p' needs attention"),
     (dict(score="none", feed="none", query="previous"), "query 'previous' needs attention"),
-    (dict(attention="local"), "attention is 'local', expected one of global, local-m, local-p"),
+    (dict(attention="local"), "attention is 'local', expected one of global, local-m, local-p, multi-head"),
+    (dict(attention="multi-head", score="dot"), "score 'dot' is not for attention 'multi-head'"),
+    (dict(attention="multi-head", score="none", feed="none"), "attention 'multi-head' needs attention"),
     (dict(window=0), "window is 0, expected a whole number of at least 1"),
     (dict(cell="lsmt"), "cell is 'lsmt', expected one of lstm, layer-norm-lstm"),
     (dict(readout="logits"), "readout is 'logits', expected one of output, state"),

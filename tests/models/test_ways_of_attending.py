@@ -25,6 +25,10 @@ class MeanAttention:
         return {}
 
     @staticmethod
+    def context_size(config):
+        return config.memory_size
+
+    @staticmethod
     def recordable(config):
         return True
 
@@ -90,5 +94,5 @@ def test_it_trains_and_searches(mean):
 
 
 def test_a_way_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="attention is 'mean', expected one of global, local-m, local-p"):
+    with pytest.raises(ValueError, match="attention is 'mean', expected one of global, local-m, local-p, multi-head"):
         NMT(11, 12, 5, 4, attention="mean")

@@ -15,6 +15,7 @@ from ...ops.packing import Packing
 from ...ops.plain import Kernels
 from .global_attention import GlobalAttention
 from .monotonic import MonotonicAttention
+from .multi_head import MultiHeadAttention
 from .no_attention import NoAttention
 from .predictive import PredictiveAttention
 
@@ -34,6 +35,10 @@ class Attention(Protocol):
         """Its weights."""
 
     @staticmethod
+    def context_size(config: NMTConfig) -> int:
+        """Columns of a context, C."""
+
+    @staticmethod
     def recordable(config: NMTConfig) -> bool:
         """Whether a GPU can record its steps (kernels/graph.py): it can if all products are those of `kernels`."""
 
@@ -41,7 +46,7 @@ class Attention(Protocol):
         """The same for these sentences (B',) alone."""
 
     def step(self, h: Array, t: int) -> tuple[Array, Any]:
-        """Context (n, Q, M), cache, for the queries h (n, Q, H) of step t."""
+        """Context (n, Q, C), cache, for the queries h (n, Q, H) of step t."""
 
     def map(self, t: int, cache: Any) -> Array:
         """(n, Q, S): how much of each source word is in the contexts of step t, for people."""
@@ -50,17 +55,17 @@ class Attention(Protocol):
         """Room for what training keeps of each step, packed."""
 
     def training_step(self, rows: Any, h: Array, t: int, now: slice, context: Array) -> None:
-        """Fill context (n, M) for h (n, H), and the rows `now`."""
+        """Fill context (n, C) for h (n, H), and the rows `now`."""
 
     def gradient_rows(self, rows: Any, dtype: Any) -> Any:
         """Room for what its backward pass leaves to be summed after the loop."""
 
     def step_backward(self, rows: Any, drows: Any, h: Array, t: int, now: slice, dcontext: Array, dh: Array) -> None:
-        """Add to dh (n, H) what dcontext (n, M) says; fill the rows `now` of `drows`."""
+        """Add to dh (n, H) what dcontext (n, C) says; fill the rows `now` of `drows`."""
 
     def backward(self, rows: Any, drows: Any, h: Array, dcontext: Array, packing: Packing,
                  grads: Mapping[str, Array]) -> Array:
-        """dh_enc (S, B, M) in sorted order, of all steps at once; h (N, H) that asked, dcontext (N, M).
+        """dh_enc (S, B, M) in sorted order, of all steps at once; h (N, H) that asked, dcontext (N, C).
 
         The gradients of the attention's own weights go into `grads`.
         """
@@ -70,6 +75,7 @@ ATTENTIONS: dict[str, type[Attention]] = {
     "global": GlobalAttention,
     "local-m": MonotonicAttention,
     "local-p": PredictiveAttention,
+    "multi-head": MultiHeadAttention,
 }
 
 

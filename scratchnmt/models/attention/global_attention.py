@@ -46,6 +46,10 @@ class GlobalAttention:
         return SCORES[config.score].shapes(config)
 
     @staticmethod
+    def context_size(config: NMTConfig) -> int:
+        return config.memory_size
+
+    @staticmethod
     def recordable(config: NMTConfig) -> bool:
         return SCORES[config.score].recordable
 

@@ -24,6 +24,10 @@ class NoAttention:
         return {}
 
     @staticmethod
+    def context_size(config: NMTConfig) -> int:
+        return 0
+
+    @staticmethod
     def recordable(config: NMTConfig) -> bool:
         return True
 
