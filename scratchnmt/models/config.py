@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as f
     "bahdanau": {"score": "concat", "query": "previous", "feed": "context"},
     "cho": {"score": NO_ATTENTION, "readout": "state", "feed": "start", "bidirectional": False},
 }
-# fields that change no operation: sizes, rates of training, where the weights start
+# fields that change no operation of a pass: sizes, rates and loss of training, where the weights start
 FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
         "recurrent_dropout", "label_smoothing", "r_drop", "init", "max_source", "window")
 OLD_PRESETS = {"seed": "context-feeding"}  # names of the first versions
