@@ -44,8 +44,8 @@ PARTS = {  # the function that asks for a product -> what it is
     "_by_chunks": "vocabulary: products", "_add_product": "vocabulary: products",
 }
 NAMES = {"lstm_gates": "LSTM gates", "attention": "attention: steps", "tanh_dropout": "tanh and dropout",
-         "cross_entropy": "vocabulary: softmax", "embedding": "embedding", "dropout": "dropout",
-         "rows": "rows moved, added and summed", "local": "windows of local attention"}
+         "cross_entropy": "vocabulary: softmax", "r_drop": "vocabulary: softmax", "embedding": "embedding",
+         "dropout": "dropout", "rows": "rows moved, added and summed", "local": "windows of local attention"}
 
 
 class Part(NamedTuple):

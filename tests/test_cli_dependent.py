@@ -29,6 +29,7 @@ def refused(result, *parts):
     (["--query", "previous", "--score", "none"], "--query is for a model with attention"),
     *((["--readout", "state", "--feed", feed, *more], "--readout state does not read the attention, and nor does")
       for feed in ("start", "none") for more in ([], ["--score", "concat"], ["--attention", "local-m"])),
+    (["--r-drop", 1, "--dropout", 0], "--r-drop needs dropout, without which both passes are the same"),
     (["--halve-after", 3], "--halve-after is for --schedule luong"),
     (["--trials", 2, "--patience", 0], "--trials needs a --patience above 0"),
     (["--lr-decay", 0.7, "--patience", 0], "--lr-decay needs a --patience above 0"),
@@ -56,6 +57,8 @@ def test_train(call, tmp_path, options, sentence):
     {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
     {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},
     {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
+    {"r_drop": 1.0}, {"r_drop": 1.0, "dropout": 0.0, "word_dropout": 0.1}, {"r_drop": 0.0, "dropout": 0.0},
+    {"r_drop": 1.0, "dropout": 0.0, "init_from": "run"},  # it may have another
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])
 def test_what_is_used_is_accepted(given):

@@ -69,7 +69,7 @@ VOCABULARY = {
 }
 FIRST = {
     "init_from": Option(None, "fine-tuning: start with the weights and the vocabularies of the model in DIR; of its "
-                        "options the dropout and the label smoothing may change", {"metavar": "DIR"}),
+                        "options the dropout, the label smoothing and R-Drop may change", {"metavar": "DIR"}),
     "src_vocab": Option(None, "source vocabulary: a .vocab.json or .spm file of another run, a SentencePiece model, or "
                         "words, one a line", {"metavar": "FILE"}),
     "tgt_vocab": Option(None, "target vocabulary, likewise; the same file twice is a joint one", {"metavar": "FILE"}),
@@ -108,6 +108,9 @@ MODEL = {
     "tie_embeddings": Option(False, "share target embeddings and output weights (needs --embed-size equal to "
                              "--hidden-size)"),
     "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),
+    "r_drop": Option(0.0, "alpha of R-Drop (Liang et al. 2021): each sentence passes twice, with two draws of dropout; "
+                     "the loss is the mean of both plus alpha times the symmetric KL divergence of the predictions "
+                     "(half the alpha of the paper); 0: one pass"),
     "init": Option("uniform", "weight initialization: uniform in (-0.1, 0.1), Glorot uniform, or Glorot with "
                    "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),
     "dtype": Option("float32", "floating-point type of the weights", {"choices": ("float32", "float64")}),

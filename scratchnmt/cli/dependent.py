@@ -27,6 +27,7 @@ class Dependent(NamedTuple):
 
 _LEARNED = "vocab vocab_size min_count normalization character_coverage user_symbol"
 _NEW = "is for a new model: --init-from has its own"
+_DROPOUTS = ("dropout", "embed_dropout", "word_dropout", "recurrent_dropout")
 _GIVEN = "is for a vocabulary that is learned: both are given by --src-vocab and --tgt-vocab"
 TRAIN = (
     Dependent(f"src_vocab tgt_vocab {_LEARNED} joint_vocab init src_embeddings tgt_embeddings",
@@ -45,6 +46,8 @@ TRAIN = (
     Dependent("readout", lambda v: v["feed"] in ("output", "context") or v["score"] == NO_ATTENTION or v["init_from"],
               "state does not read the attention, and nor does --feed start or none: choose --feed context, or "
               "--score none"),
+    Dependent("r_drop", lambda v: any(v[rate] for rate in _DROPOUTS) or v["init_from"],
+              "needs dropout, without which both passes are the same: choose a --dropout above 0"),
     Dependent("momentum", lambda v: v["optimizer"] == "sgd", "is for --optimizer sgd"),
     Dependent("halve_after", lambda v: v["schedule"] == "luong", "is for --schedule luong"),
     Dependent("lr_decay trials", lambda v: v["patience"], "needs a --patience above 0"),

@@ -92,15 +92,15 @@ class Quantity:
 
 
 def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
-    """Those of a model; dropout: whether masks are drawn.
-
-    InputError for a cell or a way of attending whose numbers it does not know.
-    """
+    """Those of a model; dropout: whether masks are drawn.  InputError for what it does not know."""
     if config.cell != "lstm":
         raise InputError(f"microscope: the cell of this model is {config.cell!r}, and only 'lstm' is taken apart here")
     if config.attention == "multi-head":
         raise InputError("microscope: the attention of this model is 'multi-head', and only one head is taken apart "
                          "here")
+    if dropout and config.r_drop:
+        raise InputError("microscope: with dropout a model of R-Drop goes through each sentence twice, and one pass is "
+                         "taken apart here: leave the seed out")
     table = _Table(config, dropout)
     return [*table.encoder(), *table.first_states(), *table.attention(), *table.decoder(), *table.readout()]
 

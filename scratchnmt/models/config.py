@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property, lru_cache
+from math import inf
 from typing import Any
 
 from ..errors import InputError, check_choice, shown, unknown_names
@@ -27,9 +28,9 @@ PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as f
     "bahdanau": {"score": "concat", "query": "previous", "feed": "context"},
     "cho": {"score": NO_ATTENTION, "readout": "state", "feed": "start", "bidirectional": False},
 }
-# fields that change no operation: sizes, rates of training, where the weights start
+# fields that change no operation of a pass: sizes, rates and loss of training, where the weights start
 FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
-        "recurrent_dropout", "label_smoothing", "init", "max_source", "window", "heads")
+        "recurrent_dropout", "label_smoothing", "r_drop", "init", "max_source", "window", "heads")
 OLD_PRESETS = {"seed": "context-feeding"}  # names of the first versions
 
 
@@ -58,6 +59,8 @@ class NMTConfig:
       word_dropout: on both embeddings, a whole word at once (Sennrich, Haddow & Birch 2016, WMT, section 2.4).
       recurrent_dropout: on what a step reads of the state before, with one mask for all steps of a sentence
       (Gal & Ghahramani 2016).
+    - r_drop: alpha of R-Drop (Liang et al. 2021; see ops/r_drop.py): where masks of dropout are drawn, each sentence
+      passes twice, and the divergence of the two predictions is a part of the loss.  0: one pass.
     """
 
     src_vocab_size: int
@@ -83,6 +86,7 @@ class NMTConfig:
     recurrent_dropout: float = 0.0
     cell: str = "lstm"
     heads: int = 4
+    r_drop: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
@@ -96,6 +100,10 @@ class NMTConfig:
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")
+        if not isinstance(self.r_drop, (int, float)) or not 0 <= self.r_drop < inf:
+            raise InputError(f"r_drop is {shown(self.r_drop)}, expected a number of at least 0")
+        if self.r_drop and not self.drops:
+            raise InputError("r_drop needs dropout: without it both passes are the same; choose a dropout above 0")
         for name in ("bidirectional", "tie_embeddings", "reverse_source"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {shown(getattr(self, name))}, expected True or False")
@@ -152,6 +160,16 @@ class NMTConfig:
     def asks_before(self) -> bool:
         """Whether the attention comes before the recurrent cells of its step."""
         return self.attends and self.query == "previous"
+
+    @cached_property
+    def drops(self) -> bool:
+        """Whether there is any dropout."""
+        return any((self.dropout, self.embed_dropout, self.word_dropout, self.recurrent_dropout))
+
+    @cached_property
+    def passes(self) -> int:
+        """Of each sentence through the model where masks of dropout are drawn: 2 with R-Drop."""
+        return 2 if self.r_drop else 1
 
     @cached_property
     def longest(self) -> int | None:

@@ -38,17 +38,18 @@ class Inputs(NamedTuple):
     target_rows: Array | None = None  # (n,)
     src_tokens: tuple[Array, Array] | None = None  # for the embedding's gradient: see kernels/embedding.py
     tgt_tokens: tuple[Array, Array] | None = None
+    passes: int = 1  # of each sentence; two stand side by side
 
 
-def prepare_inputs(src: Array, src_lengths: Array, tgt: Array, longest: int | None = None) -> Inputs:
+def prepare_inputs(src: Array, src_lengths: Array, tgt: Array, longest: int | None = None, passes: int = 1) -> Inputs:
     """Inputs of a batch, on the host; ValueError for lengths or padding that do not fit, sources above `longest`."""
-    src, src_lengths, tgt, tgt_lengths = _on_host(src, src_lengths, tgt)
+    src, src_lengths, tgt, tgt_lengths = _on_host(src, src_lengths, tgt, passes)
     check_longest(src_lengths, longest)
     src_packing, tgt_packing = packing.pack(src_lengths, len(src)), packing.pack(tgt_lengths, len(tgt) - 1)
     mask = np.arange(len(src))[:, None] < src_lengths
     words = tgt[:-1]  # of step t, which predicts tgt[t + 1]
     return Inputs(src=src, tgt=words, src_packing=src_packing, tgt_packing=tgt_packing, mask=mask,
-                  targets=tgt[1:].reshape(-1)[tgt_packing.rows])
+                  targets=tgt[1:].reshape(-1)[tgt_packing.rows], passes=passes)
 
 
 def check_longest(src_lengths: Array, longest: int | None) -> None:
@@ -58,15 +59,20 @@ def check_longest(src_lengths: Array, longest: int | None) -> None:
                          ": train with a larger max_source, or leave longer sentences out (max_length)")
 
 
-def _on_host(src: Array, src_lengths: Array, tgt: Array) -> tuple[np.ndarray, ...]:
-    """src (S, B), src_lengths (B,), tgt (T+1, B), tgt_lengths (B,); ValueError for what does not fit."""
+def _on_host(src: Array, src_lengths: Array, tgt: Array, passes: int) -> tuple[np.ndarray, ...]:
+    """src (S, B), src_lengths (B,), tgt (T+1, B), tgt_lengths (B,); ValueError for what does not fit.
+
+    Each sentence is there `passes` times, side by side: so are its rows at each step, since those of the same length
+    keep their order (see ops/packing.py).
+    """
     src, src_lengths, tgt = (to_device(array, "cpu") for array in (src, src_lengths, tgt))
     check_shapes("NMT.forward", src=("S B", src), src_lengths=("B", src_lengths), tgt=("U B", tgt))
     is_word = tgt[1:] != PAD
     lengths = is_word.sum(axis=0)
     if not (is_word == (np.arange(len(is_word))[:, None] < lengths)).all():
         raise ArgumentError("NMT.forward: tgt has padding (0) before a word, expected it only after </s>")
-    return src, src_lengths, tgt, lengths
+    src, tgt = (np.repeat(array, passes, axis=1) for array in (src, tgt))
+    return src, np.repeat(src_lengths, passes), tgt, np.repeat(lengths, passes)
 
 
 class Bucket(NamedTuple):
@@ -76,13 +82,14 @@ class Bucket(NamedTuple):
     T: int
     B: int
     N: int  # rows of the target that go to the vocabulary
+    passes: int = 1  # of each sentence, all of which are among B and N
 
     @classmethod
-    def of(cls, src: np.ndarray, tgt: np.ndarray) -> Bucket:
-        """The smallest bucket that holds src (S, B) and tgt (T+1, B)."""
+    def of(cls, src: np.ndarray, tgt: np.ndarray, passes: int = 1) -> Bucket:
+        """The smallest bucket that holds so many times src (S, B) and tgt (T+1, B)."""
         S, T = (_up(n, FINE if n <= FINE_UP_TO else COARSE) for n in (len(src), len(tgt) - 1))
-        B = _up(src.shape[1], SENTENCES)
-        return cls(S, T, B, _up(int((tgt[1:] != PAD).sum()), T * B // WORDS))
+        B = _up(passes * src.shape[1], SENTENCES)
+        return cls(S, T, B, _up(passes * int((tgt[1:] != PAD).sum()), T * B // WORDS), passes)
 
 
 def _up(n: int, step: int) -> int:
@@ -91,7 +98,7 @@ def _up(n: int, step: int) -> int:
 
 def fields(bucket: Bucket) -> dict[str, tuple[int, ...]]:
     """What a batch is made of in memory, name -> shape."""
-    S, T, B, N = bucket
+    S, T, B, N, _ = bucket
     tokens = {f"{side}_{what}": (size,) for side, size in (("src", S * B), ("tgt", T * B))
               for what in ("order", "sorted")}
     return {"src": (S, B), "tgt": (T, B), "src_lengths": (B,), "reversed_rows": (S * B,), "last": (B,),
@@ -114,12 +121,12 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
     vocabularies: the sizes of source and target.  ValueError for lengths or padding that do not fit, IndexError
     for ids outside a vocabulary.
     """
-    src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt)
+    S, T, B, N, passes = bucket
+    src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt, passes)
     packing.check_lengths(src_lengths, len(src))
     check_longest(src_lengths, longest)
     _check_ids("source", src, vocabularies[0])
     _check_ids("target", tgt, vocabularies[1])
-    S, T, B, N = bucket
     empty = B - src.shape[1]  # sentences that are not there: one source token, no target
     lengths = np.pad(src_lengths, (0, empty), constant_values=1)
     whole = packing.pack_whole(lengths, S)
@@ -145,7 +152,7 @@ def _check_ids(side: str, ids: np.ndarray, V: int) -> None:
 
 def read_inputs(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     """Inputs from the `views` of a filled vector, wherever it lies; only arithmetic on it, no copy of the host's."""
-    S, T, B, _ = bucket
+    S, T, B, _, passes = bucket
     xp = array_module(there["src"])
     padding_mask = xp.arange(S)[:, None] >= there["src_lengths"]
     src_packing = packing.whole(S, B, there["reversed_rows"], there["last"],
@@ -153,4 +160,4 @@ def read_inputs(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     return Inputs(src=there["src"], tgt=there["tgt"], src_packing=src_packing, tgt_packing=packing.whole(T, B),
                   mask=~padding_mask, targets=there["targets"], target_rows=there["target_rows"],
                   src_tokens=(there["src_order"], there["src_sorted"]),
-                  tgt_tokens=(there["tgt_order"], there["tgt_sorted"]))
+                  tgt_tokens=(there["tgt_order"], there["tgt_sorted"]), passes=passes)

@@ -123,21 +123,24 @@ class NMT:
 
     def forward(self, src: Array, src_lengths: Array, tgt: Array, rng: Any = None,
                 out: Parameters | None = None) -> tuple[Array, NMTCache]:
-        """The summed loss in nats (with label smoothing, if configured) and what backward needs.
+        """The summed loss in nats (with label smoothing and R-Drop, if configured) and what backward needs.
 
         src (S, B) source ids, padded with 0; src_lengths (B,) in any order; tgt (T+1, B) from <s> to
         </s>, padded with 0: best all three on the host, where they are checked without waiting for a GPU.
-        rng, of the model's device, draws the dropout masks; None: no dropout.  out: the buffer that will be
-        given to backward, for the gradient of the vocabulary's weights, which is made on the way.
+        rng, of the model's device, draws the dropout masks; None: no dropout, and one pass of R-Drop's two, which
+        would be the same.  out: the buffer that will be given to backward, for the gradient of the vocabulary's
+        weights, which is made on the way.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
-        return self.forward_inputs(prepare_inputs(src, src_lengths, tgt, self.config.longest), rng, out)
+        passes = 1 if rng is None else self.config.passes
+        return self.forward_inputs(prepare_inputs(src, src_lengths, tgt, self.config.longest, passes), rng, out)
 
     def forward_inputs(self, inputs: Inputs, rng: Any = None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
         """`forward` of a batch that is laid out already."""
         # not with a tied table: backward adds the embedding's gradient to it, and may be called twice
         dW = None if out is None else out.get("vocab.W")
-        return self._forward(inputs, rng, label_smoothing=self.config.label_smoothing, dW=dW)
+        r_drop = self.config.r_drop if inputs.passes == 2 else 0.0
+        return self._forward(inputs, rng, label_smoothing=self.config.label_smoothing, r_drop=r_drop, dW=dW)
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""

@@ -11,6 +11,7 @@ holding all of the logits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -73,18 +74,23 @@ def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, los
 
     Rows whose target is PAD get zeros.  Targets (n,) must be below V, on z's device: nobody looks.
     """
+    by_blocks(lambda rows: _in_place(z[rows], targets[rows], label_smoothing, losses[rows]), z)
+
+
+def by_blocks(work: Callable[[slice], None], z: Array, multiple_of: int = 1) -> None:
+    """Call work(rows) for all rows of z (n, V): on a CPU in blocks that fit a core's cache, on as many cores as there
+    are; each has a multiple of so many rows, as n must be."""
     n, V = z.shape
     if array_module(z) is not np:  # a GPU takes all rows at once, and its current device belongs to this thread
-        _in_place(z, targets, label_smoothing, losses)
+        work(slice(n))
         return
-    block = max(1, BLOCK_BYTES // (V * z.itemsize))
+    block = max(1, BLOCK_BYTES // (multiple_of * V * z.itemsize))
 
-    def work(start: int, stop: int) -> None:
+    def some(start: int, stop: int) -> None:
         for first in range(start, stop, block):
-            part = slice(first, min(first + block, stop))
-            _in_place(z[part], targets[part], label_smoothing, losses[part])
+            work(slice(multiple_of * first, multiple_of * min(first + block, stop)))
 
-    for_ranges(work, n, grain=block)
+    for_ranges(some, n // multiple_of, grain=block)
 
 
 def _in_place(z: Array, targets: Array, smoothing: float, losses: Array) -> None:

@@ -7,6 +7,8 @@ The logits of a batch, (N, V), are by far its largest array, and nobody needs th
 chunk of them exists it is turned into its own gradient in place and multiplied back into dx and dW.
 So forward leaves nothing for backward to do but to scale.  Only rows with a target are computed.
 
+With R-Drop (2) is the loss of r_drop.py, and the rows 2n and 2n + 1 are the two passes of a token: a chunk has both.
+
 x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.  The targets may be on the host though
 the rest is on a GPU: then neither the check of their range nor the search for padding waits for the GPU.
 
@@ -24,6 +26,7 @@ import numpy as np
 from ..arrays import Array, array_module, check_shapes, to_device_of
 from .cross_entropy import PAD, check_targets
 from .plain import PLAIN, Kernels
+from .r_drop import check_pairs
 
 CHUNK_BYTES = {True: 48 << 20, False: 192 << 20}  # logits at a time, CPU or not: enough for a fast product
 COLUMNS = 16384  # columns of dW added at a time, so that no second array of its size is needed
@@ -40,26 +43,29 @@ class LinearCrossEntropyGradients(NamedTuple):
 
 
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
-                                 gradients: bool = True, row_losses: bool = False, dW: Array | None = None,
-                                 rows: Array | None = None, chunk_bytes: int | None = None, kernels: Kernels = PLAIN
-                                 ) -> tuple[Array, LinearCrossEntropyCache | None]:
+                                 r_drop: float = 0.0, gradients: bool = True, row_losses: bool = False,
+                                 dW: Array | None = None, rows: Array | None = None, chunk_bytes: int | None = None,
+                                 kernels: Kernels = PLAIN) -> tuple[Array, LinearCrossEntropyCache | None]:
     """loss, cache; with gradients=False the cache is None and only the loss is computed.
 
     row_losses: instead of the loss, the losses that it is the sum of, one for each row that is computed.
     dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.  rows (n,), all
     different, says which rows of x the targets (n,) belong to; those of padding are computed then, for nothing.
+    r_drop: alpha of R-Drop, for two passes of each token, side by side (nobody looks, if rows are given); 0: none.
     """
     xp = array_module(x, W)
     all_rows = rows is None
     check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N" if all_rows else "M", targets))
     if all_rows:
         check_targets("linear_cross_entropy", targets, W.shape[1])
+        if r_drop:
+            check_pairs("linear_cross_entropy", targets)
         rows = array_module(targets).flatnonzero(targets != PAD)
         all_rows = len(rows) == len(targets)
         rows, targets = (None, targets) if all_rows else (to_device_of(rows, x), targets[rows])
     x_rows = x if all_rows else kernels.rows.take(x, rows)
-    losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), label_smoothing, gradients, dW,
-                                     chunk_bytes or CHUNK_BYTES[xp is np], kernels)
+    losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), label_smoothing, r_drop, gradients,
+                                     dW, chunk_bytes or CHUNK_BYTES[xp is np], kernels)
     loss = losses if row_losses else kernels.rows.sum_rows(losses)
     if dx_rows is None:
         return loss, None
@@ -70,8 +76,8 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     return loss, LinearCrossEntropyCache(dx, dW)
 
 
-def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, gradients: bool, dW: Array | None,
-               chunk_bytes: int, kernels: Kernels) -> tuple[Array, Array | None, Array | None]:
+def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, r_drop: float, gradients: bool,
+               dW: Array | None, chunk_bytes: int, kernels: Kernels) -> tuple[Array, Array | None, Array | None]:
     """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another."""
     product = kernels.product.product
     N, V = len(targets), W.shape[1]
@@ -80,11 +86,14 @@ def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, gradi
     if gradients and dW is None:
         dW = np.empty_like(W, dtype)
     losses = np.zeros_like(x, dtype, shape=N)
-    parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize))))
+    parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize)), 2 if r_drop else 1))
     logits = np.empty_like(x, dtype, shape=(parts[0].stop, V))
     for part in parts:
         z = product(x[part], W, out=logits[: part.stop - part.start])  # (1)
-        kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
+        if r_drop:
+            kernels.r_drop.r_drop_in_place(z, targets[part], r_drop, label_smoothing, losses[part])  # (2)
+        else:
+            kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
         if dx is not None:
             product(z, W.T, out=dx[part])
             _add_product(dW, x[part], z, first=part.start == 0, kernels=kernels)
@@ -108,9 +117,9 @@ def _add_product(dW: Array, x: Array, dlogits: Array, first: bool, kernels: Kern
         product(x.T, dlogits[:, columns], out=dW[:, columns], add=True)
 
 
-def _even_slices(size: int, most: int) -> Iterator[slice]:
-    """range(size) in as few slices of at most `most` as will do, the first one the longest."""
+def _even_slices(size: int, most: int, multiple_of: int = 1) -> Iterator[slice]:
+    """range(size) in as few slices of at most `most`, rounded up to a multiple, as will do, the first the longest."""
     count = max(1, -(-size // most))
-    step = -(-size // count)
+    step = -(-size // (multiple_of * count)) * multiple_of
     for start in range(0, max(size, 1), max(step, 1)):
         yield slice(start, min(start + step, size))

@@ -25,6 +25,7 @@ from . import (
     local,
     lstm_gates,
     product,
+    r_drop,
     rows,
     tanh_dropout,
 )
@@ -111,6 +112,13 @@ class CrossEntropy(Protocol):
     """
 
     def cross_entropy_in_place(self, z: Array, targets: Array, label_smoothing: float, losses: Array) -> None: ...
+
+
+class RDrop(Protocol):
+    """The same with both passes of each token in rows 2n and 2n + 1: Liang et al. 2021; see ops/r_drop.py."""
+
+    def r_drop_in_place(self, z: Array, targets: Array, alpha: float, label_smoothing: float,
+                        losses: Array) -> None: ...
 
 
 class Embedding(Protocol):
@@ -203,6 +211,7 @@ class Kernels(NamedTuple):
     rows: Rows
     local: LocalAttention
     layer_norm_gates: LayerNormGates
+    r_drop: RDrop
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle, which know no modules: each goes by its name."""
@@ -216,4 +225,4 @@ def _backend(*parts: Any) -> Kernels:
 
 PLAIN = Kernels(product=product, lstm_gates=lstm_gates, attention=attention, tanh_dropout=tanh_dropout,
                 cross_entropy=cross_entropy, embedding=embedding, dropout=dropout, rows=rows, local=local,
-                layer_norm_gates=layer_norm_gates)
+                layer_norm_gates=layer_norm_gates, r_drop=r_drop)

@@ -24,7 +24,7 @@ __all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "SEQUENTIAL", "SIZES", "Case", 
            "check_model", "choose", "example_batch", "placed", "rows"]
 
 EVERY: tuple[Case | ModelCase, ...] = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS)
-_SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction"}
+_SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction", "r-drop": "r_drop"}
 
 
 class Row(NamedTuple):
@@ -56,7 +56,7 @@ def rows(names: Sequence[str] = (), *, device: str = "cpu", dtype: str = "float6
 
 
 def _matches(name: str, every: Sequence[Case | ModelCase]) -> set[str]:
-    words = _words(" ".join(_SYNONYMS.get(word, word) for word in _words(name)))
+    words = [part for word in _words(name) for part in _SYNONYMS.get(word, word).split()]
     matching = {case.name for case in every if words and all(word in case.name for word in words)}
     if not matching:
         parts = dict.fromkeys(part for case in every

@@ -64,6 +64,11 @@ def targets(sizes: Sizes, rng: np.random.Generator) -> Array:
     return np.where(rng.random(sizes["N"]) < 0.25, PAD, rng.integers(0, sizes["V"], sizes["N"]))
 
 
+def paired_targets(sizes: Sizes, rng: np.random.Generator) -> Array:
+    """(2N,) the same, each twice in a row: of the two passes of R-Drop."""
+    return np.repeat(targets(sizes, rng), 2)
+
+
 def scaled_mask(shape: str) -> Draw:
     """Of 0 and 1 / 0.7."""
     return lambda sizes, rng: dropout_mask(tuple(_size(x, sizes) for x in shape.split()), 0.3, rng, "float64")

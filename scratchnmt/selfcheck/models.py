@@ -129,6 +129,9 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, layer normalization, two layers, recurrent dropout, the previous state asks", {
         "cell": "layer-norm-lstm", "layers": 2, "dropout": 0.2, "recurrent_dropout": 0.3, "query": "previous"}),
     ModelCase("nmt, tied embeddings, label smoothing", {"tie_embeddings": True, "label_smoothing": 0.1}),
+    ModelCase("nmt, r_drop, two layers, every dropout, label smoothing", {
+        "r_drop": 0.7, "layers": 2, "dropout": 0.2, "embed_dropout": 0.1, "word_dropout": 0.1,
+        "recurrent_dropout": 0.2, "label_smoothing": 0.1}),
 )
 
 

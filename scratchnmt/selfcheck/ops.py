@@ -19,9 +19,10 @@ from ..ops import (
     lstm,
     lstm_gates,
     multi_head,
+    r_drop,
     tanh_dropout,
 )
-from .case import Case, Draw, cases, ids, lengths, mask, normal, prefix_mask, scaled_mask, targets
+from .case import Case, Draw, cases, ids, lengths, mask, normal, paired_targets, prefix_mask, scaled_mask, targets
 
 
 def _attention_step_backward(dcontext: Array, cache: Any) -> dict[str, Array]:
@@ -97,6 +98,12 @@ CASES: tuple[Case, ...] = (
         "": ("N H V", normal("x N H", "W H V", targets=targets)),
         "label smoothing, in chunks": ("N H V", normal(
             "x N H", "W H V", targets=targets, label_smoothing=0.1, chunk_bytes=64)),
+        "r_drop, label smoothing, in chunks": ("N H V", normal(
+            "x 2N H", "W H V", targets=paired_targets, r_drop=0.7, label_smoothing=0.1, chunk_bytes=128)),
+    }),
+    *cases("r_drop", r_drop.r_drop_forward, r_drop.r_drop_backward, {
+        "": ("N V", normal("logits 2N V", targets=paired_targets, alpha=0.7)),
+        "label smoothing": ("N V", normal("logits 2N V", targets=paired_targets, alpha=3.0, label_smoothing=0.1)),
     }),
     *cases("attention", attention.attention_forward, attention.attention_backward, {
         "dot": ("S B H", normal("h B H", "h_enc S B H", mask=mask("S B"), W=None, v=None, places=None)),

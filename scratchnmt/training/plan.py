@@ -51,7 +51,7 @@ class Fixed(NamedTuple):
 _WITH_ITS_WEIGHTS = "start another run, to which --init-from {folder} gives the weights of this one"
 _ANEW = "start another run"
 
-_OF_THE_LOSS = "dropout embed_dropout word_dropout recurrent_dropout label_smoothing"
+_OF_THE_LOSS = "dropout embed_dropout word_dropout recurrent_dropout label_smoothing r_drop"
 _OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_OF_THE_LOSS.split()}
                                 - {"src_vocab_size", "tgt_vocab_size", "init"}))
 FIXED = (

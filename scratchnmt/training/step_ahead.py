@@ -83,7 +83,7 @@ class StepAhead(Steps):
         if not self.free:
             self._receive()
         slot = self.free.popleft()
-        bucket = part.batch and Bucket.of(part.batch.src, part.batch.tgt)
+        bucket = part.batch and Bucket.of(part.batch.src, part.batch.tgt, self.model.config.passes)
         host, there = self._write(part, bucket, place, course, slot)
         with self.graphs.turn():
             self.there[bucket].set(host)
@@ -99,7 +99,7 @@ class StepAhead(Steps):
         By the weights as they are then: with `stop` those of the step; else those of up to AHEAD steps later.
         """
         self.drain()
-        bucket = Bucket.of(batch.src, batch.tgt)
+        bucket = Bucket.of(batch.src, batch.tgt, self.model.config.passes)
         host, there = self._write(Part(part, batch), bucket, place, np.zeros(3), self.free[0])
         self.there[bucket].set(host)
         return self._gradient(there, bucket)

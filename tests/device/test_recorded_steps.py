@@ -34,6 +34,7 @@ CONFIGURATIONS = {
     "location": {"score": "location"},
     "recurrent dropout": {"recurrent_dropout": 0.2},
     "layer-norm-lstm": {"cell": "layer-norm-lstm"},
+    "R-Drop": {"r_drop": 0.7, "dropout": 0.2},
     "no attention": {"score": "none", "feed": "start", "readout": "state"},
 }
 SLOW = ("two layers, output", "tied, dot, none")  # what they add is in others, too
@@ -90,7 +91,7 @@ def test_a_killed_run_that_is_resumed_ends_in_the_same_bits(tmp_path, machine):
 @pytest.mark.parametrize("rows", [None, 3])
 def test_a_batch_in_a_bucket_is_the_batch(choices, rows, rng, cupy):
     """Loss and gradients of sizes rounded up, sentences made up, against the batch as it is on the CPU."""
-    on_cpu, on_device = (model(**EXACT, **choices, device=device) for device in ("cpu", "cuda"))
+    on_cpu, on_device = (model(**EXACT | choices, device=device) for device in ("cpu", "cuda"))
     on_cpu.params.flat[...] = rng.standard_normal(on_cpu.params.flat.size) / 2
     on_device.params.flat[...] = cupy.asarray(on_cpu.params.flat)
     src, tgt = ([rng.integers(4, 12, n).tolist() for n in lengths] for lengths in ((3, 5, 1), (4, 1, 6)))
@@ -107,6 +108,26 @@ def test_a_batch_in_a_bucket_is_the_batch(choices, rows, rng, cupy):
     np.testing.assert_allclose(float(device_loss), loss, rtol=1e-13)
     for name, gradient in grads.items():
         np.testing.assert_allclose(found[name].get(), gradient, rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+def test_two_passes_of_a_batch_in_a_bucket_are_side_by_side(rng, cupy):
+    """Of masks that drop nothing the predictions of both are the same, so that R-Drop is the loss of one."""
+    choices = EXACT | {"r_drop": 9.0, "dropout": 1e-12}
+    on_cpu, on_device = (model(**choices, device=device) for device in ("cpu", "cuda"))
+    on_cpu.params.flat[...] = rng.standard_normal(on_cpu.params.flat.size) / 2
+    on_device.params.flat[...] = cupy.asarray(on_cpu.params.flat)
+    batch = make_batch(*([rng.integers(4, 12, n).tolist() for n in lengths] for lengths in ((3, 5, 1), (4, 1, 6))))
+    loss, cache = on_cpu.forward(batch.src, batch.src_lengths, batch.tgt)
+    bucket = Bucket.of(batch.src, batch.tgt, passes=2)
+    assert (bucket.S, bucket.T, bucket.B, bucket.passes) == (8, 8, 8, 2) and 28 <= bucket.N < 64
+    host = np.zeros(sum(map(math.prod, fields(bucket).values())), "int64")
+    fill(views(host, fields(bucket)), bucket, (12, 12), *batch[:3])
+    inputs = read_inputs(views(cupy.asarray(host), fields(bucket)), bucket)
+    device_loss, device_cache = on_device.forward_inputs(inputs, cupy.random.default_rng(0))
+    found = on_device.backward(device_cache)
+    np.testing.assert_allclose(float(device_loss), loss, rtol=1e-9)
+    for name, gradient in on_cpu.backward(cache).items():
+        np.testing.assert_allclose(found[name].get(), gradient, rtol=1e-8, atol=1e-10, err_msg=name)
 
 
 @pytest.mark.parametrize("ids, message", [
@@ -129,7 +150,7 @@ def test_buckets(shape, words, expected):
     S, T, B = shape
     tgt = np.zeros((T + 1, B), int)
     tgt[1:].reshape(-1)[:words] = 5
-    assert Bucket.of(np.ones((S, B)), tgt) == expected
+    assert Bucket.of(np.ones((S, B)), tgt) == (*expected, 1)
 
 
 @pytest.mark.parametrize("choices", [{"score": "concat"}, {"attention": "local-p"}], ids=str)

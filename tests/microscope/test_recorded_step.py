@@ -15,7 +15,8 @@ from scratchnmt.selfcheck.models import MODELS, example_batch
 BATCH = Batch(*example_batch(np.array([3, 5, 1, 4]), np.array([4, 2, 5, 1])))
 SENTENCES = range(4)
 EVERY = pytest.mark.parametrize("case", [
-    case for case in MODELS if "cell" not in case.choices and case.choices.get("attention") != "multi-head"],
+    case for case in MODELS
+    if not {"cell", "r_drop"} & {*case.choices} and case.choices.get("attention") != "multi-head"],
                                 ids=lambda case: case.name)
 
 
@@ -116,6 +117,13 @@ def test_a_cell_that_the_microscope_does_not_know():
 def test_a_way_of_attending_that_the_microscope_does_not_know():
     with pytest.raises(InputError, match="the attention of this model is 'multi-head', and only one head"):
         Trace(NMT(9, 9, 4, 4, dtype="float64", attention="multi-head"), BATCH)
+
+
+def test_of_r_drop_one_pass_is_taken_apart():
+    model = NMT(11, 12, 5, 4, dtype="float64", r_drop=1.0, dropout=0.2)
+    assert Trace(model, BATCH).loss == model.forward(*BATCH)[0]
+    with pytest.raises(InputError, match="goes through each sentence twice, .* leave the seed out"):
+        Trace(model, BATCH, seed=3)
 
 
 def test_gradients_of_single_words_add_up_to_that_of_the_loss():

@@ -12,6 +12,7 @@ from scratchnmt.gradcheck.convention import cast
 from scratchnmt.models.inputs import prepare_inputs
 from scratchnmt.models.nmt import NMT
 from scratchnmt.ops.packing import pack_whole, steps
+from scratchnmt.ops.r_drop import r_drop_forward
 
 
 def results(model, some_batch, rng=None):
@@ -106,7 +107,7 @@ def test_nll_is_without_dropout_and_smoothing(case, rng):
     model = case.model()
     without = NMT(11, 12, model.config.embed_size, 4, dtype="float64",
                   **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "word_dropout": 0.0,
-                     "recurrent_dropout": 0.0, "label_smoothing": 0.0})
+                     "recurrent_dropout": 0.0, "label_smoothing": 0.0, "r_drop": 0.0})
     nll = model.nll(*batch())
     assert isinstance(nll, float)
     assert nll == without.with_params(model.params).forward(*batch(), rng=rng)[0]
@@ -203,6 +204,27 @@ def test_recurrent_dropout_where_padding_is_computed_too(choices):
         found.append((loss, model.backward(cache).flat))
     assert_close(*found)
     assert found[0][0] != model.forward_inputs(inputs)[0]
+
+
+def test_r_drop_reads_each_sentence_twice_with_masks_of_its_own():
+    choices = dict(dtype="float64", dropout=0.3, embed_dropout=0.2, label_smoothing=0.1)
+    model = NMT(11, 12, 5, 4, r_drop=0.7, **choices)
+    twice = [np.repeat(array, 2, axis=-1) for array in batch()]
+    _, (_, _, decoder, _) = NMT(11, 12, 5, 4, **choices).forward(*twice, rng=np.random.default_rng(5))
+    o = decoder.rows.readout.outputs(decoder.rows.top, decoder.packing, decoder.rows.readout_rows)
+    targets = prepare_inputs(*twice).targets
+    expected, _ = r_drop_forward(o @ model.params["vocab.W"], targets, alpha=0.7, label_smoothing=0.1)
+    np.testing.assert_allclose(model.forward(*batch(), rng=np.random.default_rng(5))[0], expected, rtol=1e-13)
+    assert (o[::2] != o[1::2]).any(axis=1).all()  # though both have the same target
+
+
+def test_r_drop_of_masks_that_drop_nothing_is_one_pass(rng):
+    model = NMT(11, 12, 5, 4, dtype="float64", layers=2, r_drop=9.0, dropout=1e-12, recurrent_dropout=1e-12)
+    plain = NMT(11, 12, 5, 4, dtype="float64", layers=2).with_params(model.params)
+    for found, expected in zip(results(model, batch(), rng), results(plain, batch()), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    for found, expected in zip(results(model, batch()), results(plain, batch()), strict=True):
+        np.testing.assert_array_equal(found, expected)  # without a generator it is one
 
 
 def test_with_params_is_another_model_over_the_given_weights():

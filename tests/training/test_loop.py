@@ -94,6 +94,7 @@ VARIANTS = [
     {"optimizer": "sgd", "learning_rate": 0.5, "momentum": 0.9, "schedule": "luong", "halve_after": 1},
     {"average": 0.9, "valid_every": 4, "metric": "bleu", "save_every": 3},
     {"batch_by": "tokens", "batch_size": 60, "schedule": "cosine", "warmup": 5},
+    {"choices": {"r_drop": 0.7}, "save_every": 4},
     {"learning_rate": 0.3, "valid_every": 2, "patience": 1, "trials": 9, "save_every": 1},  # too fast: trials end
 ]
 
@@ -345,6 +346,18 @@ def test_the_training_loss_is_the_mean_over_the_tokens_since_the_last_validation
         found = [data().train.batch(i) for i in indices]
         nats = sum(net.nll(batch.src, batch.src_lengths, batch.tgt) for batch in found)
         assert record["train_loss"] == pytest.approx(nats / sum(batch.tgt_lengths.sum() for batch in found), rel=1e-5)
+
+
+def test_with_r_drop_the_training_loss_is_the_total_and_validation_is_one_pass(tmp_path):
+    run(tmp_path, max_steps=2, valid_every=2, optimizer="sgd", learning_rate=1e-9, choices={"r_drop": 3.0})
+    net, plan, nats, tokens = model(r_drop=3.0), Plan(data(), options()), 0.0, 0
+    for step, indices in enumerate(plan.batches(0)[:2]):
+        batch = data().train.batch(indices)
+        nats += float(net.forward(batch.src, batch.src_lengths, batch.tgt, plan.recipe(np).generator(step, 0))[0])
+        tokens += batch.tgt_lengths.sum()
+    (record,) = metrics(tmp_path)
+    assert record["train_loss"] == pytest.approx(nats / tokens, rel=1e-5)
+    assert record["valid_ppl"] == pytest.approx(valid_ppl(model(dropout=0.0)), rel=1e-5)
 
 
 def test_the_loop_uses_the_optimizers():

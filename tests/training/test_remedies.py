@@ -228,7 +228,7 @@ def an_option_that_may_not_change(box):
     box.works(*box.new())
     wanted = {"--batch-size": 8, "--batch-by": "tokens", "--pool": 3, "--seed": 5, "--optimizer": "sgd",
               "--average": 0.5, "--metric": "bleu", "--max-length": 9, "--dropout": 0.1, "--embed-dropout": 0.1,
-              "--label-smoothing": 0.1}
+              "--label-smoothing": 0.1, "--r-drop": 0.5}
     for number, (option, value) in enumerate(wanted.items()):
         err = box.fails(*box.resume(option, value))
         assert f"start another run, to which --init-from {box.here / 'run'} gives" in err
@@ -276,6 +276,22 @@ def a_source_that_the_model_has_no_places_for(box):
 def a_source_that_is_reversed_for_both(box):
     err = box.fails(*box.new("--reverse-source"))
     box.works(*box.new("--reverse-source", "--one-direction"))
+    return err
+
+
+@tries("needs dropout, without which both passes are the same: choose a --dropout above 0")
+def two_passes_that_are_the_same(box):
+    err = box.fails(*box.new("--r-drop", 1, "--dropout", 0))
+    box.works(*box.new("--r-drop", 1, "--dropout", 0.1))
+    return err
+
+
+@tries("r_drop needs dropout: without it both passes are the same; choose a dropout above 0")
+def two_passes_of_fine_tuning_that_are_the_same(box):
+    box.works(*box.new("--r-drop", 1, "--dropout", 0.1))
+    err = box.fails(*box.new("--init-from", box.here / "run", "--dropout", 0, out="another"))
+    box.works(*box.new("--init-from", box.here / "run", "--dropout", 0.2, out="another"))
+    box.works(*box.new("--init-from", box.here / "run", "--dropout", 0, "--r-drop", 0, out="third"))
     return err
 
 

@@ -64,6 +64,12 @@ def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, expected, mon
     assert {record["workers"] for record in metrics(tmp_path)} == {workers}
 
 
+def test_with_r_drop_both_passes_of_a_sentence_are_one_worker_s(tmp_path):
+    for name, how in ("workers", {"workers": 2}), ("parts", {"accumulate": 2}):
+        run(tmp_path / name, choices={"r_drop": 0.7}, max_epochs=1, **how)
+    assert essence(tmp_path / "workers") == essence(tmp_path / "parts")
+
+
 def test_both_together(tmp_path, expected):
     run_of(tmp_path / "both", workers=2, accumulate=2)
     run_of(tmp_path / "parts", accumulate=4)
