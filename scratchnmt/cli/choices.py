@@ -109,8 +109,8 @@ MODEL = {
                              "--hidden-size)"),
     "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),
     "r_drop": Option(0.0, "alpha of R-Drop (Liang et al. 2021): each sentence passes twice, with two draws of dropout; "
-                     "the loss is the mean of both plus alpha times the symmetric KL divergence of the predictions "
-                     "(half the alpha of the paper); 0: one pass"),
+                     "the loss is the mean of both plus alpha / 2 times the symmetric KL divergence of the two "
+                     "(the paper translates with 5); 0: one pass"),
     "init": Option("uniform", "weight initialization: uniform in (-0.1, 0.1), Glorot uniform, or Glorot with "
                    "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),
     "dtype": Option("float32", "floating-point type of the weights", {"choices": ("float32", "float64")}),

@@ -6,12 +6,11 @@ Each target token is predicted twice: rows 2n and 2n + 1 of the logits are its t
     (2)  ce[i] = - (1 - s) log_p[i, target] - s mean(log_p[i])       s: label smoothing, as in cross_entropy
     (3)  d[i] = log_p[i] - log_p[j]
     (4)  kl[i] = sum_k p[i, k] d[i, k]                               KL(p[i] || p[j])
-    (5)  loss = sum over rows of  (ce[i] + alpha kl[i]) / 2
+    (5)  loss = sum over rows of  (ce[i] + alpha/2 kl[i]) / 2
 
-So a token adds the mean of its two cross-entropies, which compares to that of one pass, and alpha times the symmetric
-divergence (KL(p || q) + KL(q || p)) / 2, equation (2) of the paper ("R-Drop: Regularized Dropout for Neural Networks",
-NeurIPS 2021).  The paper's loss, its equation (4), has the sum of the cross-entropies, its (3), in the place of the
-mean.  So it is twice the loss here, and its alpha twice the alpha here: its 5 for translation is 2.5.
+This is half of the loss of the paper ("R-Drop: Regularized Dropout for Neural Networks", NeurIPS 2021), with its alpha:
+its (4) is the sum of the two cross-entropies, its (3), plus alpha times (KL(p || q) + KL(q || p)) / 2, its (2).  Here a
+token adds the mean of its two cross-entropies, which compares to that of one pass.
 
 The gradient.  As d log_p[i, k] / dlogits[i, m] = 1[k = m] - p[i, m], and as p sums to one,
 
@@ -23,7 +22,7 @@ A row's logits are in its own ce and kl, and in the kl of its partner, by the se
     (6)  of ce[i]         p[i] - wanted          (1 - s) at the target, and s / V everywhere
     (7)  of kl[i]         p[i] (d[i] - kl[i])
     (8)  of kl[j]         p[i] - p[j]
-    (9)  dlogits[i] = ((6) + alpha ((7) + (8))) / 2
+    (9)  dlogits[i] = ((6) + alpha/2 ((7) + (8))) / 2
 
 logits (N, V), targets (N,), both rows of a token with the same one; N is even.  Rows whose target is PAD are left out.
 `linear_cross_entropy` does this in chunks of rows, so that neither distribution is ever held whole.
@@ -78,7 +77,7 @@ def r_drop_forward(logits: Array, targets: Array, *, alpha: float, label_smoothi
     d = log_p - _partners(log_p)  # (3)
     p = xp.exp(log_p)
     kl = (p * d).sum(axis=1)  # (4)
-    loss = xp.where(targets != PAD, ce + alpha * kl, 0).sum() / 2  # (5)
+    loss = xp.where(targets != PAD, ce + alpha / 2 * kl, 0).sum() / 2  # (5)
     return loss, RDropCache(p=p, d=d, kl=kl[:, None], targets=targets, alpha=alpha, label_smoothing=s)
 
 
@@ -92,7 +91,7 @@ def r_drop_backward(dloss: Array, cache: RDropCache) -> RDropGradients:
     of_ce[xp.arange(N), targets] -= 1 - s
     # in the forward pass this was (4) kl = sum p d, of its own logits by (7), of its partner's by (8)
     of_kl = p * (d - kl) + p - _partners(p)
-    dlogits = (of_ce + alpha * of_kl) * (dloss / 2)  # (9)
+    dlogits = (of_ce + alpha / 2 * of_kl) * (dloss / 2)  # (9)
     return RDropGradients(xp.where((targets != PAD)[:, None], dlogits, 0))
 
 
@@ -120,13 +119,13 @@ def _in_place(z: Array, targets: Array, alpha: float, smoothing: float, losses: 
     z[::2] -= z[1::2]  # (3)
     xp.negative(z[::2], out=z[1::2])
     kl = (p * z).sum(axis=1)  # (4)
-    losses[...] = (ce + alpha * kl) * half  # (5)
+    losses[...] = (ce + alpha / 2 * kl) * half  # (5)
     z -= kl[:, None]
     z *= p  # (7)
     z += p
     z[::2] -= p[1::2]  # (8)
     z[1::2] -= p[::2]
-    z *= alpha
+    z *= alpha / 2
     z += p
     if smoothing:
         z -= smoothing / V

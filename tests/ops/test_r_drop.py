@@ -17,7 +17,7 @@ by_smoothing = pytest.mark.parametrize("smoothing", [0.0, 0.1])
 
 
 def textbook(logits, targets, alpha, smoothing):
-    """Half of the paper's loss, its equation (4), with twice this alpha."""
+    """Half of the paper's loss, its equation (4)."""
     total = 0.0
     for first in range(0, len(targets), 2):
         if target := targets[first]:
@@ -25,7 +25,7 @@ def textbook(logits, targets, alpha, smoothing):
             wanted = (1 - smoothing) * np.eye(V)[target] + smoothing / V
             kl = (p @ np.log(p / q) + q @ np.log(q / p)) / 2  # its equation (2)
             nll = -wanted @ np.log(p) - wanted @ np.log(q)  # its equation (3)
-            total += (nll + 2 * alpha * kl) / 2
+            total += (nll + alpha * kl) / 2
     return total
 
 
