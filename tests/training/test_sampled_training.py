@@ -1,5 +1,6 @@
 """Training with subword sampling: resumed, by workers and in parts it is the same run, bit for bit."""
 
+import json
 import os
 
 import numpy as np
@@ -37,15 +38,15 @@ def run(folder, *, at=-1, resume=False, choices=(), **changes):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    run(folder)
+    run(folder, max_epochs=3)
     return essence(folder)
 
 
-@pytest.mark.parametrize("killed", [3, 7, 10])
+@pytest.mark.parametrize("killed", [3, 7, 17])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, whole, killed):
     with pytest.raises(tiny_run.Killed):
-        run(tmp_path, at=killed, save_every=2)
-    run(tmp_path, resume=True, save_every=2)
+        run(tmp_path, at=killed, save_every=2, max_epochs=3)
+    run(tmp_path, resume=True, save_every=2, max_epochs=3)
     assert essence(tmp_path) == whole
 
 
@@ -75,7 +76,7 @@ def test_batches_are_laid_out_by_the_lengths_of_their_epoch():
 
 def test_it_counts_the_tokens_that_were_drawn_and_validates_the_best_segmentation(tmp_path, whole):
     plan, everything = Plan(data(), options()), np.arange(len(data().train))
-    epochs = [int(plan.batches(number).sentences.lengths(everything)[:, 1].sum()) for number in range(2)]
+    epochs = [int(plan.batches(number).sentences.lengths(everything)[:, 1].sum()) for number in range(3)]
     assert [record["tokens"] for record in whole[1]] == np.cumsum(epochs).tolist()
     run(tmp_path / "none", subword_sampling=0.0, learning_rate=1e-9)
     run(tmp_path / "some", learning_rate=1e-9)
@@ -96,6 +97,13 @@ def test_another_alpha_is_refused_when_it_is_resumed(tmp_path):
     run(tmp_path, max_steps=1)
     with pytest.raises(InputError, match="subword_sampling was 0.2, is now 0.5: an epoch is laid out by it"):
         run(tmp_path, resume=True, subword_sampling=0.5)
+
+
+def test_a_step_that_is_not_finite_is_told_of_the_sentences_that_were_drawn(tmp_path):
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="not finite (is the gradient of|are the weights)"):
+        run(tmp_path, learning_rate=1e30, on_nonfinite="stop", clip=0)
+    report = json.loads((tmp_path / "not-finite.jsonl").read_text())
+    assert report["sentences"][0]["source"] in TEXT.train[0]
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 10, float("nan"), True, "0.2"])
