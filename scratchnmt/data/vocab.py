@@ -227,8 +227,10 @@ class SentencePieceVocabulary:
         return self._processor.id_to_piece(int(id))
 
     def unigrams(self) -> dict[str, tuple[int, float]]:
-        """The pieces of a unigram model, each with its id and the logarithm of its probability, which is below 0; user
-        symbols, which have none, bytes and special tokens are not among them."""
+        """The pieces of a unigram model, each with its id and log p, which is below 0.
+
+        User symbols, which have no probability, bytes and special tokens are not among them.
+        """
         processor = self._processor
         odd = (processor.is_unknown, processor.is_control, processor.is_unused, processor.is_byte)
         return {self.token(id): (id, processor.get_score(id)) for id in range(len(self))

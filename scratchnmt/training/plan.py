@@ -245,6 +245,7 @@ class Plan:
         return self.sampler.epoch([self.options.seed, _SUBWORDS, epoch]) if self.sampler else self.corpus
 
     def _sampler(self, data: TrainingData, longest: int | None) -> Sampler:
+        """What draws the segmentations of all epochs."""
         most = inf if data.train.max_length is None else data.train.max_length
         return Sampler(data.train, (data.src_vocab, data.tgt_vocab), self.options.subword_sampling,
                        limits=(most if longest is None else min(most, longest), most))
