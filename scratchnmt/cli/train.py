@@ -86,6 +86,7 @@ def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
     left_out = data.left_out
     why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
     tokens, tokenize = data.train.tokens, tokenizer_for(data.valid_references, ready.options.tokenize)
+    alpha = ready.options.subword_sampling
     unknown = [f"{where}{covered[0]} of source and {covered[1]} of target {data.tgt_vocab.UNIT}"
                for where, covered in (("", data.train.coverage), ("in validation ", data.valid.coverage)) if covered]
     lines = [
@@ -96,6 +97,7 @@ def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"
                        + (", joint" if data.src_vocab is data.tgt_vocab else "")),
         ("unknown", ", ".join(unknown)),
+        ("sampling", f"subwords anew in each epoch, alpha {alpha:g}" if alpha else ""),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
         ("start", ready.first_weights),
         ("workers", _workers(ready, ranks or Ranks())),
