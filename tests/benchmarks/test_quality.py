@@ -166,10 +166,17 @@ def test_what_starts_from_another_recipe_has_its_model(monkeypatch, tmp_path, la
     (["--pair", "german"], "--pair is 'german', expected two languages"),
     (["--pair", "en-fr"], "data has no train.fr, plain or packed (.gz)"),
     (["--test", "test_b"], "data has no test_b.en"),
-    (["--recipes", "", "--page", __file__], "has no place for tables"),
 ])
 def test_what_is_refused(arguments, message, ladder, commands):
     if "--test" in arguments:
         pytest.importorskip("sacremoses")
     status, (_, err), _ = ladder(*arguments)
     assert status == 2 and message in err and not commands.done
+
+
+def test_a_page_without_a_place_for_tables_stays_as_it_is(ladder, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Quality\n", encoding="utf-8")
+    status, (_, err), _ = ladder("--recipes", "", "--page", page)
+    assert status == 2 and "page.md has no place for tables: expected the lines <!-- python -m bench" in err
+    assert page.read_text(encoding="utf-8") == "# Quality\n"
