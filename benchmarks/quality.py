@@ -45,7 +45,8 @@ PLANNED = {  # what differs; --init-from names another recipe, whose run of the 
     "r-drop-5": "--r-drop 5",
     "subword-sampling": "--subword-sampling 0.2",
     "heads-4": "--attention multi-head --heads 4",
-    "minimum-risk": "--init-from base --minimum-risk 0.5 --learning-rate 0.0002",
+    "minimum-risk": "--init-from base --minimum-risk bleu --label-smoothing 0 --learning-rate 0.0002 --warmup 50 "
+                    "--max-epochs 1",
 }
 
 
@@ -66,7 +67,7 @@ class Run(NamedTuple):
     recipe: str
     epochs: int
     seed: int
-    options: str  # of `scratchnmt train`, but for the files, the epochs and the seed
+    options: str  # of `scratchnmt train`, but for the files, the seed and, unless the recipe has its own, the epochs
 
     @classmethod
     def of(cls, pair: str, recipe: str, epochs: int, seed: int) -> Run:
@@ -85,8 +86,8 @@ class Run(NamedTuple):
                  for part in (f"--{which}-{side}", str(path))]
         options = options_of(self.options)
         if "--init-from" in options:
-            options["--init-from"] = str(Run.of(self.pair, options["--init-from"], *self[2:4]).folder(out))
-        options |= {"--max-epochs": str(self.epochs), "--seed": str(self.seed), "--out": str(folder)}
+            options["--init-from"] = str(Run.of(self.pair, options["--init-from"], self.epochs, self.seed).folder(out))
+        options = {"--max-epochs": str(self.epochs), "--seed": str(self.seed), "--out": str(folder)} | options
         return ["train", *files, *(part for option in options.items() for part in option if part),
                 *["--resume"] * (folder / CONFIG).exists()]
 
@@ -251,16 +252,18 @@ def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def signatures(found: Sequence[Mapping[str, Any]]) -> set[str]:
-    """What the scores depend on, as far as it is known."""
-    shown = (score for row in found for scores in row["tests"].values() for name, score in scores.items()
-             if name in PAPERS)
-    return {text for text in [*(row["signature"] for row in found), *(score["signature"] for score in shown)] if text}
+    """What the scores depend on, as far as it is known: not how their intervals were drawn."""
+    shown = [row["signature"] for row in found if row["signature"]]
+    shown += [scores[name]["signature"] for row in found for scores in row["tests"].values() for name in PAPERS
+              if name in scores]
+    return {re.sub(r"bs:\d+\|seed:\d+\|", "", text) for text in shown}
 
 
 def of_test(test: str, own: Sequence[Mapping[str, Any]]) -> str:
-    """A test set's scores by the measures of PAPERS, side by side, of the runs that were scored on it."""
+    """A test set's scores by those measures of PAPERS that there are, side by side, of the runs that have them."""
     scored = [row["tests"][test] for row in own if test in row["tests"]]
-    return "; ".join(spread([scores[name]["score"] for scores in scored]) for name in PAPERS) if scored else "not run"
+    by_measure = [[scores[name]["score"] for scores in scored if name in scores] for name in PAPERS]
+    return "; ".join(spread(values) for values in by_measure if values) or "not run"
 
 
 def spread(values: Sequence[float]) -> str:
