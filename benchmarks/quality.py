@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import scratchnmt
 from scratchnmt.cli.prepare import ALL_DEFAULTS
 from scratchnmt.errors import InputError, require
+from scratchnmt.files.atomic import write_atomically
 from scratchnmt.files.run_folder import CONFIG, METRICS
 
 from . import measure, rows
@@ -169,7 +170,7 @@ def finished(one: Run, options: argparse.Namespace) -> bool:
         return False
     table = read(options.rows) | {one: made}  # another process may have added some meanwhile
     options.rows.parent.mkdir(parents=True, exist_ok=True)
-    options.rows.write_text("".join(f"{json.dumps(row)}\n" for row in table.values()), encoding="utf-8")
+    write_atomically(options.rows, "".join(f"{json.dumps(row)}\n" for row in table.values()).encode())
     return True
 
 
