@@ -247,7 +247,8 @@ def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:
                  spread([row["bleu"] for row in own]), *(of_test(test, own) for test in tests)]
         yield "| " + " | ".join(cells) + " |"
     if missing := [name for name in RECIPES if name not in by_recipe]:
-        yield from ("", f"Not run: {', '.join(f'{name} (`{RECIPES[name]}`)' for name in missing)}.")
+        told = (f"{name} (`{RECIPES[name]}`)" if RECIPES[name] else name for name in missing)
+        yield from ("", f"Not run: {', '.join(told)}.")
     yield from (f"\nBLEU: `{text}`" for text in sorted(signatures(found)))
     yield ""
 

@@ -132,6 +132,8 @@ def test_tables_have_the_mean_the_spread_and_what_was_not_run():
     assert "layer-norm (`--cell layer-norm-lstm`)" in missing[0] and "base" not in missing[0]
     assert made[made.index("\nBLEU: `flickr`") + 1] == "\nBLEU: `tok:13a`"
     assert "99" not in "".join(made)  # the recipe was another one
+    assert missing[1].startswith("Not run: word-dropout (`")
+    assert "Not run: base, word-dropout" in "".join(quality._table("", [other]))
     assert "| en-de, 22 epochs | differs by | seeds | perplexity | BLEU |" in made
 
 
