@@ -34,6 +34,9 @@ def refused(result, *parts):
     (["--vocab", "word", "--normalization", "nfkc"], "--normalization is for subwords"),
     (["--vocab", "word", "--character-coverage", 0.9], "--character-coverage is for subwords"),
     (["--vocab", "word", "--user-symbol", "<x>"], "--user-symbol is for subwords: words are taken as they are"),
+    *((["--vocab", vocab, "--subword-sampling", 0.2],
+       "--subword-sampling draws by the probabilities of a unigram model: choose --vocab unigram")
+      for vocab in ("word", "bpe")),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
     *((["--init-from", "run", *option], f"{option[0]} is for a new model: --init-from has its own") for option in (
         ["--vocab", "unigram"], ["--vocab-size", 8000], ["--init", "uniform"], ["--min-count", 2],
@@ -52,7 +55,9 @@ def test_train(call, tmp_path, options, sentence):
     {"max_source": 50, "score": "location"}, {"halve_after": 3, "schedule": "luong"}, {"trials": 2},
     {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
     {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},
-    {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
+    {"min_count": 5, "vocab": "word"}, {"subword_sampling": 0.2}, {"subword_sampling": 0.0, "vocab": "word"},
+    {"subword_sampling": 0.2, "init_from": "run"}, {"subword_sampling": 0.2, "src_vocab": "s", "tgt_vocab": "t"},
+    {"graphs": 8, "device": "cuda"}, {"graphs": 0},
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])
 def test_what_is_used_is_accepted(given):

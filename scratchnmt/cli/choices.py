@@ -114,6 +114,10 @@ TRAINING = {
     "batch_size": _training("batch_size", "batch size, in sentences or target tokens (see --batch-by)"),
     "batch_by": _training("batch_by", "unit of --batch-size", choices=("sentences", "tokens")),
     "pool": _training("pool", "batches that are sorted by length together (bucketing); 1: no bucketing"),
+    "subword_sampling": _training("subword_sampling", "subword regularization (Kudo 2018): in each epoch both "
+                                  "sides of each training sentence are cut into subwords anew, at random, by the "
+                                  "unigram model's probabilities to the power ALPHA, such as 0.2; 0: no sampling",
+                                  metavar="ALPHA"),
     "accumulate": _training("accumulate",
                             "gradient accumulation: parts into which each process splits its batch, to save memory"),
     "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),

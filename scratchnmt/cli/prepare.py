@@ -21,6 +21,7 @@ from ..data.corpus import Corpus, LeftOut
 from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
 from ..data.formats import Column
+from ..data.subword_sampling import check_unigram
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError, shown
@@ -99,6 +100,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     src_vocab, tgt_vocab = (begun.src_vocab, begun.tgt_vocab) if begun else ranks.from_first(
         lambda: _vocabularies(files, first, **vocabulary, seed=options.seed))
+    if options.subword_sampling:
+        check_unigram(src_vocab, tgt_vocab)
     config = NMTConfig(src_vocab_size=len(src_vocab), tgt_vocab_size=len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)

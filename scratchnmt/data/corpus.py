@@ -26,6 +26,9 @@ from ..files.reading import CHECKSUM, bytes_with_checksum, checksum_of, read_lim
 from .batches import Batch, epoch_batches, make_batch
 from .coverage import BothSides, read_coverage
 
+if TYPE_CHECKING:
+    from .subword_sampling import Sentences
+
 BLOCK = 1024  # pairs
 BUFFER = 1 << 20  # pairs that an epoch shuffles at a time
 ROW = np.dtype([("start", "<u8"), ("src", "<u4"), ("tgt", "<u4"), ("line", "<u8")])
@@ -45,8 +48,9 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     """N sentence pairs; a sequence of (source ids, target ids), without <s> and </s>."""
 
     def __init__(self, ids: np.ndarray, index: np.ndarray, crcs: np.ndarray | None = None, content: int | None = None,
-                 name: str = "the corpus", coverage: BothSides | None = None):
+                 name: str = "the corpus", coverage: BothSides | None = None, max_length: int | None = None):
         self.ids, self.rows, self.crcs, self.content, self.name = ids, index, crcs, content, name
+        self.max_length = max_length  # of a side, in tokens, if that was limited
         self.coverage = coverage  # of the text by the vocabularies; folders of earlier versions do not tell
 
     @classmethod
@@ -61,8 +65,8 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         return cls(np.concatenate(pairs) if pairs else np.zeros(0, np.uint32), index)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike) -> Corpus:
-        """Of a folder, through a memory map.
+    def open(cls, folder: str | os.PathLike, max_length: int | None = None) -> Corpus:
+        """Of a folder, through a memory map; max_length: what it was made with.
 
         Raises InputError, naming the file, if one is missing, damaged or of another version.
         """
@@ -80,7 +84,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
                 raise InputError(f"{path} {what}: the corpus is damaged")
             arrays[name] = np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
         return cls(arrays[IDS], arrays[INDEX], arrays[BLOCKS], header["content"], str(folder),
-                   read_coverage(header.get("coverage")))
+                   read_coverage(header.get("coverage")), max_length)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -104,6 +108,12 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         """The batch of the sentence pairs at `indices`, in that order."""
         rows = self.rows[np.asarray(indices, dtype=np.int64)]
         return make_batch(*zip(*(self._pair(row) for row in rows), strict=True))
+
+    def sides(self, indices: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of source and target: the ids of the sentences at `indices`, one behind the other, and their (N,) lengths."""
+        rows = self.rows[indices]
+        start, src, tgt = (rows[name].astype(np.int64) for name in ("start", "src", "tgt"))
+        return [(self.ids[_ranges(start, src)], src), (self.ids[_ranges(start + src, tgt)], tgt)]
 
     def lengths(self, indices: Any = slice(None)) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""
@@ -184,6 +194,12 @@ def _starts(index: np.ndarray, first: int) -> np.ndarray:
     return first + np.cumsum(sizes) - sizes
 
 
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """All whole numbers of ranges that begin at `starts`, one range behind the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+
+
 def _parts(index: np.ndarray, size: int = 1 << 20) -> Iterator[np.ndarray]:
     """An index a piece at a time, so that a large one is never in memory as a whole."""
     return (index[start : start + size] for start in range(0, len(index), size))
@@ -229,11 +245,14 @@ class Epoch(Sequence[np.ndarray]):
     is whole blocks, and what is in memory is one buffer.  Within it, pairs of like length are brought together in pools
     (see `epoch_batches`).  Every pair is in one batch.
 
-    seeds: of the generators; the same give the same order.  by, pool: as in `epoch_batches`.
+    seeds: of the generators; the same give the same order.  by, pool: as in `epoch_batches`.  sentences: gives lengths
+    and batches, if the epoch has the sentences of the corpus cut in another way (see subword_sampling.py).
     """
 
-    def __init__(self, corpus: Corpus, batch_size: int, by: str, pool: int, seeds: Sequence[int]):
+    def __init__(self, corpus: Corpus, batch_size: int, by: str, pool: int, seeds: Sequence[int],
+                 sentences: Sentences | None = None):
         self.corpus, self.seeds, self.how = corpus, list(seeds), (batch_size, by, pool)
+        self.sentences = sentences or corpus
         blocks = -(-len(corpus) // BLOCK)
         self.parts = [np.arange(blocks)]
         if len(corpus) > BUFFER:
@@ -285,4 +304,4 @@ class Epoch(Sequence[np.ndarray]):
         pairs = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.corpus)))
                                 for block in self.parts[part].tolist()])
         rng = np.random.default_rng(self.seeds if alone else [*self.seeds, part])
-        return [pairs[batch] for batch in epoch_batches(self.corpus.lengths(pairs), batch_size, by, rng, pool)]
+        return [pairs[batch] for batch in epoch_batches(self.sentences.lengths(pairs), batch_size, by, rng, pool)]

@@ -75,7 +75,7 @@ def encode_parallel(src_lines: Sequence[str], tgt_lines: Sequence[str], src_voca
     chunk = encode_lines(zip(src_lines, tgt_lines, strict=True), src_vocab, tgt_vocab, max_length, 1)
     left_out = LeftOut(chunk.blank, chunk.too_long)
     _check_something_is_left(len(chunk.rows), len(src_lines), left_out, max_length)
-    return Corpus(chunk.ids, chunk.rows, coverage=chunk.coverage), left_out
+    return Corpus(chunk.ids, chunk.rows, coverage=chunk.coverage, max_length=max_length), left_out
 
 
 def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None,
@@ -123,7 +123,7 @@ def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextP
         try:
             header = read_header(folder)
             if header["made_of"] == made_of:
-                return Corpus.open(folder), LeftOut(*header["left_out"])
+                return Corpus.open(folder, max_length), LeftOut(*header["left_out"])
             why = "text, vocabulary or max_length changed"
         except InputError as error:
             why = str(error)
@@ -133,7 +133,7 @@ def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextP
         raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the "
                          "same text files, and one folder that all of them see")
     left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes, check)
-    return Corpus.open(folder), left_out
+    return Corpus.open(folder, max_length), left_out
 
 
 def check_place(folder: Path) -> None:

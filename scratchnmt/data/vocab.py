@@ -29,7 +29,7 @@ NORMALIZATIONS = ("identity", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf")  # S
 VOCABULARY_LIMIT = 1 << 27  # bytes of a file: some million words; a larger one is neither written nor read
 _FORMAT, _VERSION = "scratchnmt words", 1
 _MOST_COMPOSED = 1000  # characters
-_SPACE = "\u2581"  # as SentencePiece writes it, before a word
+SPACE = "\u2581"  # as SentencePiece writes it, before a word
 _GOES_ON = "@@"  # as subword-nmt writes at the end of a part that is not the last of a word
 _NEVER_PIECES = "\0\t\r\n\x1f\u2585"  # SentencePiece has uses of its own for them, or leaves out lines with them
 _FEW = 256  # characters: an alphabet or two with digits and punctuation
@@ -226,6 +226,23 @@ class SentencePieceVocabulary:
         """The piece of an id; a special token is written as in SPECIALS."""
         return self._processor.id_to_piece(int(id))
 
+    def unigrams(self) -> dict[str, tuple[int, float]]:
+        """The pieces of a unigram model, each with its id and the logarithm of its probability, which is below 0; user
+        symbols, which have none, bytes and special tokens are not among them."""
+        processor = self._processor
+        odd = (processor.is_unknown, processor.is_control, processor.is_unused, processor.is_byte)
+        return {self.token(id): (id, processor.get_score(id)) for id in range(len(self))
+                if processor.get_score(id) < 0 and not any(is_odd(id) for is_odd in odd)}
+
+    @property
+    def is_unigram(self) -> bool:
+        """Whether its pieces have probabilities, by which a text can be cut in more than one way."""
+        try:
+            self._processor.nbest_encode("a", nbest_size=2)
+        except RuntimeError:  # "NBestEncode is not available for the current model": of BPE
+            return False
+        return True
+
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
@@ -298,7 +315,7 @@ def _nmt_nfkc() -> Any:
 
 def _check_user_symbols(symbols: Sequence[str]) -> None:
     for symbol in symbols:
-        if symbol.split() != [symbol] or set(symbol) & {_SPACE, *_NEVER_PIECES} or symbol in SPECIALS:
+        if symbol.split() != [symbol] or set(symbol) & {SPACE, *_NEVER_PIECES} or symbol in SPECIALS:
             raise InputError(f"user symbol {shown(symbol)} cannot be a piece: expected text without spaces, other than "
                              f"{', '.join(SPECIALS)}")
     if len(set(symbols)) < len(symbols):
@@ -404,7 +421,7 @@ def joined_by_end(text: str) -> str:
 
 def joined_by_begin(text: str) -> str:
     """A line without the marks of SentencePiece."""
-    return text.replace(" ", "").replace(_SPACE, " ").strip(" ")
+    return text.replace(" ", "").replace(SPACE, " ").strip(" ")
 
 
 def joiner(vocab: Vocabulary) -> Callable[[str], str]:
@@ -418,9 +435,9 @@ def joiner(vocab: Vocabulary) -> Callable[[str], str]:
         raise InputError("remove_bpe is for text that was segmented elsewhere (train --vocab word): the pieces of this "
                          "model's own vocabulary are joined anyhow")
     words = [vocab.token(id) for id in range(len(vocab))]
-    if any(word.startswith(_SPACE) for word in words):
+    if any(word.startswith(SPACE) for word in words):
         return joined_by_begin
     if any(word.endswith(_GOES_ON) for word in words):
         return joined_by_end
     raise InputError(f'remove_bpe: no word of the target vocabulary ends in "{_GOES_ON}" or begins with '
-                     f'"{_SPACE}": this model\'s text was not segmented, leave it out')
+                     f'"{SPACE}": this model\'s text was not segmented, leave it out')

@@ -26,6 +26,7 @@ import numpy as np
 from .. import optim
 from ..arrays import array_module, device_of
 from ..data.batches import Batch
+from ..data.subword_sampling import Sentences
 from ..errors import InputError, WriteError
 from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, Run, RunFolder
 from ..models.nmt import NMT
@@ -55,7 +56,7 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.parts = self.ranks.size * options.accumulate
         self.batch: Batch | None = None  # the one at hand
-        self.plan = Plan(data, options)
+        self.plan = Plan(data, options, model.config.longest)
         self._check_ranks()
         recipe = self.plan.recipe(array_module(model.params.flat))
         self.steps = make_steps(model, self._make_optimizer, recipe, self.ranks)
@@ -204,9 +205,9 @@ class Trainer:
     def step(self) -> None:
         """Move the weights by the next batch, as far as it is known now; a GPU may still be at it."""
         options, state = self.options, self.state
-        indices = self.batches[state.position]
-        lengths = self.data.train.lengths(indices)
-        parts = self._parts(indices, lengths)
+        indices, sentences = self.batches[state.position], self.batches.sentences
+        lengths = sentences.lengths(indices)
+        parts = self._parts(indices, lengths, sentences)
         place = Place(state.step + 1, state.epoch + 1, int(lengths[:, 1].sum()), state.position)
         began = time.perf_counter()
         self.steps.take(parts, len(indices), place,
@@ -223,17 +224,18 @@ class Trainer:
             state.epoch, state.position = state.epoch + 1, 0
             self.batches = self.plan.batches(state.epoch)
 
-    def _parts(self, indices: np.ndarray, lengths: np.ndarray) -> list[Part]:
-        """What this rank computes of a batch; lengths as of `Corpus.lengths`."""
+    def _parts(self, indices: np.ndarray, lengths: np.ndarray, sentences: Sentences) -> list[Part]:
+        """What this rank computes of a batch; lengths as `sentences` gives them."""
         divided, each = divide(indices, lengths, self.parts), self.options.accumulate
         mine = range(self.ranks.rank * each, (self.ranks.rank + 1) * each)
-        parts = [Part(part, self.data.train.batch(divided[part]) if len(divided[part]) else None) for part in mine]
+        parts = [Part(part, sentences.batch(divided[part]) if len(divided[part]) else None) for part in mine]
         self.batch = parts[0].batch
         return parts
 
-    def _batch_of(self, place: Place) -> np.ndarray:
-        """The pairs of a step that was taken."""
-        return self.plan.batches(place.epoch - 1)[place.position]
+    def _batch_of(self, place: Place) -> tuple[np.ndarray, Sentences]:
+        """The pairs of a step that was taken, and what has their tokens."""
+        epoch = self.plan.batches(place.epoch - 1)
+        return epoch[place.position], epoch.sentences
 
     def _note_results(self, wait: bool = False) -> None:
         """Count and show what is known of the steps; with `wait`, of all that were taken."""
@@ -260,12 +262,12 @@ class Trainer:
 
     def _told(self, result: Result) -> str:
         """What is not finite, in a sentence; all of it is noted in the folder."""
-        indices = self._batch_of(result.place)
+        indices, sentences = self._batch_of(result.place)
         self.steps.drain()  # on all ranks, as computing the gradient does it on the first
 
         def report() -> dict[str, Any]:
-            parts = divide(indices, self.data.train.lengths(indices), self.parts)
-            report = nonfinite.report(result, self.steps, parts, self.data)
+            parts = divide(indices, sentences.lengths(indices), self.parts)
+            report = nonfinite.report(result, self.steps, parts, self.data, sentences)
             self.folder.add_not_finite(report)
             return report
 
@@ -411,8 +413,8 @@ class Trainer:
 
     def _measured(self, place: Place) -> Result:
         """Loss and gradient of a step's batch by the weights as they are now."""
-        indices, total = self._batch_of(place), np.zeros(2)
-        for part in self._parts(indices, self.data.train.lengths(indices)):
+        (indices, sentences), total = self._batch_of(place), np.zeros(2)
+        for part in self._parts(indices, sentences.lengths(indices), sentences):
             if part.batch:
                 total[0] += float(self.steps.gradient(part.batch, place, part.number))
                 total[1] += optim.global_norm(self.steps.grads)

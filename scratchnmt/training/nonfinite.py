@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arrays import array_module, to_device
 from ..data.batches import Batch
+from ..data.subword_sampling import Sentences
 from ..errors import InputError, listed
 from ..models.nmt import NMT
 from .plan import TrainingData
@@ -21,8 +22,9 @@ class NotFiniteError(InputError):
     """The loss or the gradient overflowed; the last good state is still in the run's folder."""
 
 
-def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: TrainingData) -> dict[str, Any]:
-    """What is known of a step that is not finite, whose batch was computed in `parts`: a JSON object.
+def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: TrainingData,
+           tokens: Sentences) -> dict[str, Any]:
+    """What is known of a step that is not finite, whose batch was computed in `parts`, of `tokens`: a JSON object.
 
     tensors: the gradients, and weights: the weights, that hold a number that is not finite; sentences: the pairs of
     the batch, by their lines in the training text, with the nats of each (None: not finite) as the weights now are
@@ -32,7 +34,7 @@ def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: Trai
     sentences = []
     for number, indices in enumerate(parts):
         if len(indices):
-            batch = data.train.batch(indices)
+            batch = tokens.batch(indices)
             steps.gradient(batch, result.place, number)
             tensors |= dict.fromkeys(_not_finite(steps.grads))
             nats = _nats(steps.model, batch)

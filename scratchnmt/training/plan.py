@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from .. import optim
 from ..data.corpus import Corpus, Epoch, LeftOut
 from ..data.encode import encode_parallel
+from ..data.subword_sampling import Sampler, Sentences
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
@@ -23,12 +24,13 @@ from .step import Recipe
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
             "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "tokenize": TOKENIZERS,
             "on_nonfinite": ("stop", "skip")}
-EARLIER = {"tokenize": "13a"}  # what a run had that does not tell, as it was no option yet
+EARLIER = {"tokenize": "13a", "subword_sampling": 0.0}  # what a run had that does not tell, as it was no option yet
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
-    "pool": (True, 1, True, inf), "accumulate": (True, 1, True, 2**16), "workers": (True, 1, True, MOST),
+    "pool": (True, 1, True, inf), "subword_sampling": (False, 0, True, 10),
+    "accumulate": (True, 1, True, 2**16), "workers": (True, 1, True, MOST),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
@@ -57,8 +59,8 @@ _OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_
 FIXED = (
     Fixed("train_src train_tgt valid_src valid_tgt train_tsv valid_tsv columns",
           "it goes on with the text that it began with, wherever that lies", _WITH_ITS_WEIGHTS),
-    Fixed("batch_size batch_by pool seed", "an epoch is laid out by it, and the run may be in the middle of one",
-          _WITH_ITS_WEIGHTS),
+    Fixed("batch_size batch_by pool subword_sampling seed",
+          "an epoch is laid out by it, and the run may be in the middle of one", _WITH_ITS_WEIGHTS),
     Fixed("optimizer momentum", "the state of the optimizer is of it", _WITH_ITS_WEIGHTS),
     Fixed("average", "the moving average so far is of it", _WITH_ITS_WEIGHTS),
     Fixed("metric tokenize", "the best model so far was chosen by it", _WITH_ITS_WEIGHTS),
@@ -108,6 +110,7 @@ class TrainingOptions:
     # Batches among which sentences of like length are brought together.  1, batches as chance makes them, learns
     # more from an epoch, and where padding is never computed, on a CPU, it takes no longer.
     pool: int = 1
+    subword_sampling: float = 0.0  # alpha (see data/subword_sampling.py); 0: every epoch has the best segmentation
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
     metric: str = "ppl"  # or "bleu", of equal ones perplexity: what decides which validation is the best
@@ -203,16 +206,20 @@ class TrainingData:
         return cls(train, encoded, references, src_vocab, tgt_vocab, left_out, origin or {})
 
 
-_ORDER, _DROPOUT = 1, 2  # which stream of random numbers
+_ORDER, _DROPOUT, _SUBWORDS = 1, 2, 3  # which stream of random numbers
 _FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
 
 
 class Plan:
-    """A function of the text and the options alone, so that a resumed run finds it again."""
+    """A function of the text and the options alone, so that a resumed run finds it again.
 
-    def __init__(self, data: TrainingData, options: TrainingOptions):
+    longest: tokens of the longest source that the model knows, if it knows no longer ones.
+    """
+
+    def __init__(self, data: TrainingData, options: TrainingOptions, longest: int | None = None):
         self.options = options
         self.corpus, self.valid = data.train, data.valid
+        self.sampler = self._sampler(data, longest) if options.subword_sampling else None
         self._epochs: dict[int, Epoch] = {}  # the last two
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
@@ -230,8 +237,17 @@ class Plan:
         if epoch not in self._epochs:
             self._epochs = {number: kept for number, kept in self._epochs.items() if number == epoch - 1}
             self._epochs[epoch] = Epoch(self.corpus, options.batch_size, options.batch_by, options.pool,
-                                        [options.seed, _ORDER, epoch])
+                                        [options.seed, _ORDER, epoch], self._sentences(epoch))
         return self._epochs[epoch]
+
+    def _sentences(self, epoch: int) -> Sentences:
+        """The training text as an epoch has it."""
+        return self.sampler.epoch([self.options.seed, _SUBWORDS, epoch]) if self.sampler else self.corpus
+
+    def _sampler(self, data: TrainingData, longest: int | None) -> Sampler:
+        most = inf if data.train.max_length is None else data.train.max_length
+        return Sampler(data.train, (data.src_vocab, data.tgt_vocab), self.options.subword_sampling,
+                       limits=(most if longest is None else min(most, longest), most))
 
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""

@@ -332,6 +332,28 @@ def a_vocabulary_that_is_too_large(box):
     return err
 
 
+@tries("draws by the probabilities of a unigram model: choose --vocab unigram")
+def words_that_are_to_be_cut(box):
+    err = box.fails(*box.new("--subword-sampling", 0.2))
+    box.works(*box.new("--vocab", "unigram", "--vocab-size", 60, "--subword-sampling", 0.2))
+    return err
+
+
+@tries("the {} vocabulary is one of {}: choose a vocabulary of --vocab unigram, or leave it out")
+def a_given_vocabulary_without_probabilities(box):
+    for kind in ("bpe", "unigram"):
+        box.works(*box.new("--vocab", kind, "--vocab-size", 24, "--joint-vocab", out=kind))
+    given = {kind: [one for side in ("src", "tgt") for one in (f"--{side}-vocab", box.here / kind / "joint.spm")]
+             for kind in ("bpe", "unigram")}
+    learned = ("--vocab", "word", "--min-count", 1)
+    new = lambda *options: [one for one in box.new(*options) if one not in learned]
+    err = box.fails(*new(*given["bpe"], "--subword-sampling", 0.2))
+    assert not (box.here / "run").exists()
+    box.works(*new(*given["unigram"], "--subword-sampling", 0.2))
+    box.works(*new(*given["bpe"]), "--overwrite")
+    return err
+
+
 def a_command_without_memory(box, module, name, command, *arguments):
     """Of a batch with more than one sentence."""
     box.works(*box.new())
