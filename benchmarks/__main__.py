@@ -7,8 +7,9 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local",
-            "ranks", "busy", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint", "calls")
+COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "quality",
+            "local", "ranks", "busy", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint", "calls")
+OUT = "write rows as CSV there (default: benchmarks/results on a GPU, else nowhere)"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"benchmarks.{name}")
-        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", ["torch", "torch-best"]))],
+        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", ["torch", "torch-best"]),
+                                                              getattr(module, "OUT", OUT))],
                                       help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
@@ -32,15 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def common_options(peers: list[str]) -> argparse.ArgumentParser:
+def common_options(peers: list[str], out: str = OUT) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--threads", type=int, default=2, help="threads of each contestant (default 2)")
     common.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default cpu)")
     common.add_argument("--kernels", choices=["plain", "fused"], help="(default: fused on a GPU)")
     common.add_argument("--matmul", choices=["float32", "tf32"], default="float32",
                         help="precision of fused products (default float32)")
-    common.add_argument("--out", metavar="DIR",
-                        help="write rows as CSV there (default: benchmarks/results on a GPU, else nowhere)")
+    common.add_argument("--out", metavar="DIR", help=out)
     common.add_argument("--peers", type=lambda text: [name for name in text.split(",") if name], default=peers,
                         help=f"who runs beside us (default {','.join(peers)}; '' for nobody)")
     return common

@@ -20,6 +20,7 @@ from .parser import TOKENIZE, Parser, add_computing, add_option, add_workers
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 DATA_TABLES = ("train_tsv", "valid_tsv")  # in the place of two files each
+DISTILL = "distill"  # the file of a teacher's translations
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
 
@@ -123,6 +124,8 @@ TRAINING = {
                                   "sides of each training sentence are cut into subwords anew, at random, by the "
                                   "unigram model's probabilities to the power ALPHA, such as 0.2; 0: no sampling",
                                   metavar="ALPHA"),
+    "distill_weight": _training("distill_weight", "share of the training sentences that have the teacher's translation "
+                                "in an epoch (--distill)"),
     "accumulate": _training("accumulate",
                             "gradient accumulation: parts into which each process splits its batch, to save memory"),
     "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),
@@ -184,6 +187,9 @@ def add_arguments(parser: Parser) -> None:
     data.add_argument("--valid-tgt", metavar="FILE", help="validation data, target side")
     data.add_argument("--train-tsv", metavar="FILE", help="training data, both sides in one file: columns separated by "
                       "tabs, or JSON lines")
+    data.add_argument("--distill", metavar="FILE", help="distillation (Kim & Rush 2016): a teacher's translations of "
+                      "the training source, line by line, as `scratchnmt translate` makes them; an epoch has them for "
+                      "some sentences, drawn anew, and the target side for the others")
     data.add_argument("--valid-tsv", metavar="FILE", help="validation data, both sides in one file")
     _add(data, DATA)
     for title, options in GROUPS.items():

@@ -35,6 +35,7 @@ TRAIN = (
     Dependent(_LEARNED, lambda v: v["src_vocab"] is None or v["tgt_vocab"] is None, _GIVEN, by_default=True),
     Dependent("joint_vocab", lambda v: v["src_vocab"] is None and v["tgt_vocab"] is None,
               "learns one vocabulary of both sides: leave it out, and give one file as --src-vocab and --tgt-vocab"),
+    Dependent("distill_weight", lambda v: v.get("distill"), "needs --distill"),
     Dependent("columns", lambda v: v.get("train_tsv") or v.get("valid_tsv"), "needs --train-tsv or --valid-tsv"),
     Dependent("min_count", lambda v: v["vocab"] == "word", "is for --vocab word: subwords are not counted by it"),
     Dependent("normalization character_coverage user_symbol", lambda v: v["vocab"] != "word",

@@ -25,7 +25,7 @@ from ..data.subword_sampling import check_unigram
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError, shown
-from ..files.run_folder import CONFIG, CORPUS, STATE, Run, RunFolder
+from ..files.run_folder import CONFIG, CORPUS, STATE, TEACHER, Run, RunFolder
 from ..files.run_folder import MODEL as WEIGHTS
 from ..kernels import choose
 from ..metrics import check_tokenizer
@@ -44,6 +44,7 @@ from .choices import (
     DATA,
     DATA_FILES,
     DATA_TABLES,
+    DISTILL,
     FIRST,
     MODEL,
     OUTPUT,
@@ -79,7 +80,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     ranks: who all call this; the first one has the folder open, learns the vocabularies and encodes the training text.
     """
     ranks = ranks or Ranks()
-    check_place(folder / CORPUS)
+    for name in (CORPUS, TEACHER):
+        check_place(folder / name)
     files = text_files(given)
     missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
@@ -131,10 +133,11 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     _check_memory(run.config, run.dtype)
     given = {**given, **started_from(given)}
     started_with = TrainingOptions.from_dict(run.training).to_dict()
-    before = {**_SUBWORDS_BEFORE, **defaults(FIRST), **run.data, **run.config.to_dict(), **started_with,
+    before = {**_SUBWORDS_BEFORE, **defaults(FIRST), DISTILL: None, **run.data, **run.config.to_dict(), **started_with,
               "dtype": run.dtype}
     for name, value in given.items():
-        if name not in (*DATA_FILES, *DATA_TABLES, *CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
+        moved = name in (*DATA_FILES, *DATA_TABLES) or name == DISTILL and DISTILL in run.data
+        if not moved and name not in (*CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             is_flag = isinstance(value, bool)
             given_as, started = ("given", "out it") if is_flag else (value, f" {before[name]}")
             raise InputError(f"{flag(name)} is {given_as}, but the run in {folder} was started with{started}: "
@@ -165,7 +168,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
 
 def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:
     """InputError if config.json tells of a file or a limit what no command line can have told."""
-    for name in {*DATA_FILES, *DATA_TABLES, *FIRST, "columns", "max_length"} & told.keys():
+    for name in {*DATA_FILES, *DATA_TABLES, DISTILL, *FIRST, "columns", "max_length"} & told.keys():
         value = told[name]
         right = value is None and name != "columns" or isinstance(value, str) and "\0" not in value
         if name == "max_length":
@@ -179,7 +182,7 @@ def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
     columns = told.get("columns", DATA["columns"].default).split(",")
     if len(columns) != 2 or not all(columns) or "0" in columns:
         raise InputError(f"columns is {told['columns']}, expected those of source and target, such as 1,2 or en,de")
-    if "-" in (told.get(name) for name in (*DATA_FILES, *DATA_TABLES)):
+    if "-" in (told.get(name) for name in (*DATA_FILES, *DATA_TABLES, DISTILL)):
         raise InputError("standard input (-) is read once, and training reads its text more than once: expected files")
     files: dict[str, TextPath] = {}
     for table, *sides in zip(DATA_TABLES, DATA_FILES[::2], DATA_FILES[1::2], strict=True):
@@ -190,6 +193,8 @@ def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
                 raise InputError(f"{flag(table)} holds both sides: leave {flag(name)} out")
             elif told.get(table) is not None:
                 files[name] = Column(told[table], column)
+    if told.get(DISTILL) is not None:
+        files[DISTILL] = told[DISTILL]
     return files
 
 
@@ -203,7 +208,8 @@ def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str
 
 def _places(told: Mapping[str, Any]) -> dict[str, str]:
     """Where the texts are, for whoever resumes the run, from another folder perhaps."""
-    files = {name: os.path.abspath(told[name]) for name in (*DATA_FILES, *DATA_TABLES) if told.get(name) is not None}
+    files = {name: os.path.abspath(told[name]) for name in (*DATA_FILES, *DATA_TABLES, DISTILL)
+             if told.get(name) is not None}
     return {**files, "columns": told["columns"]} if "columns" in told else files
 
 
@@ -249,12 +255,18 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], valid_lines: tuple[l
     def all_data(corpus: Corpus, left_out: LeftOut) -> TrainingData:
         return TrainingData.of(corpus, left_out, valid_lines, src_vocab, tgt_vocab)
 
-    corpus, left_out = ranks.in_turn(
-        lambda: open_or_build(folder / CORPUS, *_train_files(files), src_vocab, tgt_vocab,
-                              max_length=max_length, may_build=ranks.first,
-                              check=lambda *made: check(all_data(*made)),
-                              say=lambda line: print(line, file=sys.stderr)))
-    return all_data(corpus, left_out)
+    def encoded(name: str, paths: tuple[TextPath, TextPath], check: Callable[[Corpus, LeftOut], None]
+                ) -> tuple[Corpus, LeftOut]:
+        return ranks.in_turn(
+            lambda: open_or_build(folder / name, *paths, src_vocab, tgt_vocab, max_length=max_length,
+                                  may_build=ranks.first, check=check, say=lambda line: print(line, file=sys.stderr)))
+
+    data = all_data(*encoded(CORPUS, _train_files(files), lambda *made: check(all_data(*made))))
+    if DISTILL not in files:
+        return data
+    teacher, _ = encoded(TEACHER, (files["train_src"], files[DISTILL]),
+                         lambda corpus, _: check(replace(data, teacher=corpus)))
+    return replace(data, teacher=teacher)
 
 
 def _train_files(files: dict[str, TextPath]) -> tuple[TextPath, TextPath]:

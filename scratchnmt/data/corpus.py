@@ -113,7 +113,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         """Of source and target: the ids of the sentences at `indices`, one behind the other, and their (N,) lengths."""
         rows = self.rows[indices]
         start, src, tgt = (rows[name].astype(np.int64) for name in ("start", "src", "tgt"))
-        return [(self.ids[_ranges(start, src)], src), (self.ids[_ranges(start + src, tgt)], tgt)]
+        return [(self.ids[ranges(start, src)], src), (self.ids[ranges(start + src, tgt)], tgt)]
 
     def lengths(self, indices: Any = slice(None)) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""
@@ -194,7 +194,7 @@ def _starts(index: np.ndarray, first: int) -> np.ndarray:
     return first + np.cumsum(sizes) - sizes
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """All whole numbers of ranges that begin at `starts`, one range behind the other."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

@@ -42,13 +42,20 @@ class Flat(NamedTuple):
 
 
 class Sentences(Protocol):
-    """What an epoch asks a text for: a `Corpus`, or a `Sampled` one."""
+    """What an epoch asks a text for: a `Corpus`, or one that is drawn for it."""
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>."""
 
     def batch(self, indices: np.ndarray) -> Batch:
         """The batch of the sentence pairs at `indices`, in that order."""
+
+
+class HasSides(Protocol):
+    """A text that has ids to be cut in other ways: a `Corpus`, or one with other translations (distillation.py)."""
+
+    def sides(self, indices: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of source and target: the ids of the sentences at `indices`, one behind the other, and their lengths."""
 
 
 class Sampler:
@@ -65,16 +72,16 @@ class Sampler:
         self.src = Lattices(src, alpha)
         self.tgt = self.src if tgt is src else Lattices(tgt, alpha)
 
-    def epoch(self, seeds: Sequence[int]) -> Sampled:
-        """The text as the seeds have it."""
-        return Sampled(self, seeds)
+    def epoch(self, seeds: Sequence[int], text: HasSides | None = None) -> Sampled:
+        """The text of the epoch (None: the corpus) as the seeds have it."""
+        return Sampled(self, seeds, text or self.corpus)
 
 
 class Sampled(Sentences):
     """A corpus with its sentences cut in other ways, which depend on the seeds, the pair and the side alone."""
 
-    def __init__(self, sampler: Sampler, seeds: Sequence[int]):
-        self.sampler = sampler
+    def __init__(self, sampler: Sampler, seeds: Sequence[int], text: HasSides):
+        self.sampler, self.text = sampler, text
         self.keys = np.random.SeedSequence(seeds).generate_state(2, np.uint64)  # of source and target
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
@@ -86,13 +93,13 @@ class Sampled(Sentences):
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """The batch of the sentence pairs at `indices`, in that order."""
-        src, tgt = map(_apart, self._draw(np.asarray(indices, np.int64)))
+        src, tgt = map(apart, self._draw(np.asarray(indices, np.int64)))
         return make_batch(src, tgt)
 
     def _draw(self, indices: np.ndarray) -> list[Flat]:
         sampler = self.sampler
         drawn = []
-        for lattices, key, best, limit in zip((sampler.src, sampler.tgt), self.keys, sampler.corpus.sides(indices),
+        for lattices, key, best, limit in zip((sampler.src, sampler.tgt), self.keys, self.text.sides(indices),
                                               sampler.limits, strict=True):
             found = lattices.draw(Flat(*best), nth_random(np.full(1, key), indices))
             drawn.append(_shorter(found, Flat(*best), limit))
@@ -227,11 +234,11 @@ def _shorter(drawn: Flat, best: Flat, limit: float) -> Flat:
     """What was drawn, but the best segmentation of sentences of which more tokens than `limit` were."""
     if not (long := drawn.lengths > limit).any():
         return drawn
-    chosen = [b if instead else d for instead, b, d in zip(long, _apart(best), _apart(drawn), strict=True)]
+    chosen = [b if instead else d for instead, b, d in zip(long, apart(best), apart(drawn), strict=True)]
     return Flat(np.concatenate(chosen), np.where(long, best.lengths, drawn.lengths))
 
 
-def _apart(sentences: Flat) -> list[Any]:
+def apart(sentences: Flat) -> list[Any]:
     """The ids of each sentence, an array."""
     return np.split(sentences.ids, np.cumsum(sentences.lengths)[:-1])
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import optim
 from ..data.corpus import Corpus, Epoch, LeftOut
+from ..data.distillation import Distillation
 from ..data.encode import encode_parallel
 from ..data.subword_sampling import Sampler, Sentences
 from ..data.vocab import Vocabulary
@@ -24,12 +25,13 @@ from .step import Recipe
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
             "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "tokenize": TOKENIZERS,
             "on_nonfinite": ("stop", "skip")}
-EARLIER = {"tokenize": "13a", "subword_sampling": 0.0}  # what a run had that does not tell, as it was no option yet
+# what a run had that does not tell, as it was no option yet
+EARLIER = {"tokenize": "13a", "subword_sampling": 0.0, "distill_weight": 0.5}
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
-    "pool": (True, 1, True, inf), "subword_sampling": (False, 0, True, 10),
+    "pool": (True, 1, True, inf), "subword_sampling": (False, 0, True, 10), "distill_weight": (False, 0, False, 1),
     "accumulate": (True, 1, True, 2**16), "workers": (True, 1, True, MOST),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
@@ -57,9 +59,9 @@ _OF_THE_LOSS = "dropout embed_dropout word_dropout recurrent_dropout label_smoot
 _OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_OF_THE_LOSS.split()}
                                 - {"src_vocab_size", "tgt_vocab_size", "init"}))
 FIXED = (
-    Fixed("train_src train_tgt valid_src valid_tgt train_tsv valid_tsv columns",
+    Fixed("train_src train_tgt valid_src valid_tgt train_tsv valid_tsv columns distill",
           "it goes on with the text that it began with, wherever that lies", _WITH_ITS_WEIGHTS),
-    Fixed("batch_size batch_by pool subword_sampling seed",
+    Fixed("batch_size batch_by pool subword_sampling distill_weight seed",
           "an epoch is laid out by it, and the run may be in the middle of one", _WITH_ITS_WEIGHTS),
     Fixed("optimizer momentum", "the state of the optimizer is of it", _WITH_ITS_WEIGHTS),
     Fixed("average", "the moving average so far is of it", _WITH_ITS_WEIGHTS),
@@ -111,6 +113,7 @@ class TrainingOptions:
     # more from an epoch, and where padding is never computed, on a CPU, it takes no longer.
     pool: int = 1
     subword_sampling: float = 0.0  # alpha (see data/subword_sampling.py); 0: every epoch has the best segmentation
+    distill_weight: float = 0.5  # share of the sentences that have the teacher's translation, if there are some
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
     metric: str = "ppl"  # or "bleu", of equal ones perplexity: what decides which validation is the best
@@ -184,6 +187,7 @@ class TrainingData:
     tgt_vocab: Vocabulary
     left_out: LeftOut = LeftOut(0, 0)  # of the training pairs
     origin: dict[str, Any] = field(default_factory=dict)  # where the text came from: noted in config.json
+    teacher: Corpus | None = None  # a teacher's translations of the training sources (see data/distillation.py)
 
     @classmethod
     def from_text(cls, train: tuple[Lines, Lines], valid: tuple[Lines, Lines], src_vocab: Vocabulary,
@@ -206,7 +210,7 @@ class TrainingData:
         return cls(train, encoded, references, src_vocab, tgt_vocab, left_out, origin or {})
 
 
-_ORDER, _DROPOUT, _SUBWORDS = 1, 2, 3  # which stream of random numbers
+_ORDER, _DROPOUT, _SUBWORDS, _TEACHER = 1, 2, 3, 4  # which stream of random numbers
 _FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
 
 
@@ -220,8 +224,11 @@ class Plan:
         self.options = options
         self.corpus, self.valid = data.train, data.valid
         self.sampler = self._sampler(data, longest) if options.subword_sampling else None
+        self.distillation = self._distillation(data)
         self._epochs: dict[int, Epoch] = {}  # the last two
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
+        if data.teacher is not None:
+            self.texts["the teacher's text"] = data.teacher.fingerprint()
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
         check_tokenizer(self.tokenize)
         self.epoch_steps = len(self.batches(0))  # by tokens, later epochs have about as many as the first
@@ -242,13 +249,18 @@ class Plan:
 
     def _sentences(self, epoch: int) -> Sentences:
         """The training text as an epoch has it."""
-        return self.sampler.epoch([self.options.seed, _SUBWORDS, epoch]) if self.sampler else self.corpus
+        seed = self.options.seed
+        text = self.distillation.epoch([seed, _TEACHER, epoch]) if self.distillation else self.corpus
+        return self.sampler.epoch([seed, _SUBWORDS, epoch], text) if self.sampler else text
 
     def _sampler(self, data: TrainingData, longest: int | None) -> Sampler:
         """What draws the segmentations of all epochs."""
         most = inf if data.train.max_length is None else data.train.max_length
         return Sampler(data.train, (data.src_vocab, data.tgt_vocab), self.options.subword_sampling,
                        limits=(most if longest is None else min(most, longest), most))
+
+    def _distillation(self, data: TrainingData) -> Distillation | None:
+        return None if data.teacher is None else Distillation(data.train, data.teacher, self.options.distill_weight)
 
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; dropout is a function of the seed and the step alone."""

@@ -1,0 +1,283 @@
+"""Perplexity and BLEU on real text of training recipes, each trained with several seeds.
+
+A run is a `scratchnmt train` in a folder of its own below --out, resumed if it was stopped, then a `scratchnmt
+evaluate` on the validation text, beam 5, by which recipes are chosen; --test scores test sets, for what was chosen.  A
+finished run is a row of --rows and is not repeated.  Tables are made of the rows: without --data nothing is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import scratchnmt
+from scratchnmt.cli.prepare import ALL_DEFAULTS
+from scratchnmt.errors import InputError, require
+from scratchnmt.files.atomic import write_atomically
+from scratchnmt.files.run_folder import CONFIG, METRICS
+
+from . import measure, rows
+
+OUT = "folder of the runs (default runs/quality)"
+ROWS = rows.RESULTS / "quality.jsonl"
+BEGIN, END = "<!-- python -m benchmarks quality --page -->\n", "<!-- end -->\n"
+PAPERS = ("BLEU", "BLEU, lower-cased Moses tokens")  # of what `evaluate --paper` has, what a table shows
+
+# the recipe of docs/training.md; of one that goes on from another's model, by --init-from, TRAINING alone
+MODEL = "--vocab-size 5000 --tie-embeddings"
+TRAINING = ("--label-smoothing 0.1 --dropout 0.4 --embed-dropout 0.3 --batch-size 64 --pool 100 --learning-rate 0.002 "
+            "--schedule linear --warmup 400 --average 0.9 --patience 0 --metric bleu")
+PLANNED = {  # what differs; --init-from names another recipe, whose run of the same seed is meant
+    "base": "",
+    "word-dropout": "--word-dropout 0.1",
+    "recurrent-dropout": "--recurrent-dropout 0.2",
+    "layer-norm": "--cell layer-norm-lstm",
+    "r-drop-1": "--r-drop 1",
+    "r-drop-5": "--r-drop 5",
+    "subword-sampling": "--subword-sampling 0.2",
+    "heads-4": "--attention multi-head --heads 4",
+    "minimum-risk": "--init-from base --minimum-risk bleu --label-smoothing 0 --learning-rate 0.0002 --warmup 50 "
+                    "--max-epochs 1",
+}
+
+
+def options_of(text: str) -> dict[str, str]:
+    """"--a 1 --b" as {"--a": "1", "--b": ""}."""
+    return dict(re.findall(r"(--[\w-]+) ?((?!--)\S*)", text))
+
+
+# those whose options `scratchnmt train` has
+RECIPES = {name: text for name, text in PLANNED.items()
+           if all(option[2:].replace("-", "_") in ALL_DEFAULTS for option in options_of(text))}
+
+
+class Run(NamedTuple):
+    """One training; what makes two rows the same measurement."""
+
+    pair: str  # "en-de"
+    recipe: str
+    epochs: int
+    seed: int
+    options: str  # of `scratchnmt train`, but for the files, the seed and, unless the recipe has its own, the epochs
+
+    @classmethod
+    def of(cls, pair: str, recipe: str, epochs: int, seed: int) -> Run:
+        changed = options_of(RECIPES[recipe])
+        chosen = ({} if "--init-from" in changed else options_of(MODEL)) | options_of(TRAINING) | changed
+        return cls(pair, recipe, epochs, seed, " ".join(f"{name} {value}".strip() for name, value in chosen.items()))
+
+    def folder(self, out: Path) -> Path:
+        return out / f"{self.pair}-{self.recipe}-{self.epochs}-{self.seed}"
+
+    def command(self, data: Path, out: Path) -> list[str]:
+        """The arguments of `scratchnmt` that begin it, or go on with it; then it refuses another text or recipe."""
+        folder = self.folder(out)
+        files = [part for which, name in (("train", "train"), ("valid", "val"))
+                 for side, path in zip(("src", "tgt"), texts(data, name, self.pair), strict=True)
+                 for part in (f"--{which}-{side}", str(path))]
+        options = options_of(self.options)
+        if "--init-from" in options:
+            options["--init-from"] = str(Run.of(self.pair, options["--init-from"], self.epochs, self.seed).folder(out))
+        options = {"--max-epochs": str(self.epochs), "--seed": str(self.seed), "--out": str(folder)} | options
+        return ["train", *files, *(part for option in options.items() for part in option if part),
+                *["--resume"] * (folder / CONFIG).exists()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", help="train, val and test sets: DIR/train.en.gz, DIR/val.de, ...")
+    parser.add_argument("--pair", default="en-de", metavar="SRC-TGT", help="languages (default en-de)")
+    parser.add_argument("--recipes", type=_listed, default=list(RECIPES), metavar="NAME,...",
+                        help=f"of {', '.join(RECIPES)} (default: all)")
+    parser.add_argument("--epochs", type=int, default=8, metavar="N", help="(default 8, which screens)")
+    parser.add_argument("--seeds", type=_listed, default=["0", "1"], metavar="N,...", help="(default 0,1)")
+    parser.add_argument("--test", type=_listed, default=[], metavar="NAME,...",
+                        help="test sets to score, too, such as test_2016_flickr")
+    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help=f"(default {ROWS.name} in the results)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables into this page, such as "
+                        "docs/quality.md, in the place of those that it has")
+
+
+def _listed(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit status 1 if a run has failed, 130 after Ctrl-C."""
+    wanted = runs(options)
+    status = 0
+    try:
+        if options.data:
+            status = int(not all([finished(one, options) for one in wanted]))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        status = 130
+    made = "\n".join(tables(read(options.rows)))
+    print(made)
+    if options.page:
+        put(made, options.page)
+    return status
+
+
+def runs(options: argparse.Namespace) -> list[Run]:
+    """Those that are asked for, seed by seed, so that each recipe soon has a row; InputError for what there is not."""
+    for name in options.recipes:
+        if name not in RECIPES:
+            raise InputError(f"no recipe is called {name!r}: expected some of {', '.join(RECIPES)}")
+    if wrong := [seed for seed in options.seeds if not seed.isdecimal()]:
+        raise InputError(f"--seeds has {wrong[0]!r}, expected whole numbers, such as 0,1")
+    if not re.fullmatch(r"\w+-\w+", options.pair):
+        raise InputError(f"--pair is {options.pair!r}, expected two languages, such as en-de")
+    if options.data:
+        for name in ("train", "val", *options.test):
+            texts(Path(options.data), name, options.pair)
+        if options.test:
+            require("sacremoses", extra="paper")  # before hours of training, not after them
+    return [Run.of(options.pair, recipe, options.epochs, int(seed)) for seed in options.seeds
+            for recipe in options.recipes]
+
+
+def texts(data: Path, name: str, pair: str) -> tuple[Path, Path]:
+    """The two files of a text, packed or not."""
+    def text(language: str) -> Path:
+        for end in ("", ".gz", ".xz", ".bz2"):
+            if (path := data / f"{name}.{language}{end}").exists():
+                return path
+        raise InputError(f"--data {data} has no {name}.{language}, plain or packed (.gz)")
+
+    src, tgt = map(text, pair.split("-"))
+    return src, tgt
+
+
+def finished(one: Run, options: argparse.Namespace) -> bool:
+    """Whether the run has its row in the end: trained, scored and written down unless it had."""
+    row = read(options.rows).get(one, {})
+    if row and not set(options.test) - set(row["tests"]):
+        return True
+    print(f"\n{one.folder(Path())}: {RECIPES[one.recipe] or 'the recipe as it is'}", flush=True)
+    try:
+        made = measured(one, sorted({*options.test, *row.get("tests", ())}), options)
+    except subprocess.CalledProcessError:  # the command has told why
+        return False
+    table = read(options.rows) | {one: made}  # another process may have added some meanwhile
+    options.rows.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.rows, "".join(f"{json.dumps(row)}\n" for row in table.values()).encode())
+    return True
+
+
+def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Train and score; the row."""
+    data, folder = Path(options.data), one.folder(Path(options.out or "runs/quality"))
+    workers = options.threads if options.device == "cpu" else 1
+    computing = ["--device", options.device, "--workers", str(workers)]
+    if options.device != "cpu":
+        computing += ["--matmul", options.matmul] + (["--kernels", options.kernels] if options.kernels else [])
+    scratchnmt_command(*one.command(data, folder.parent), *computing)
+
+    def scores(name: str, *more: str) -> dict[str, Any]:
+        src, ref = map(str, texts(data, name, one.pair))
+        return json.loads(scratchnmt_command("evaluate", "--model", str(folder), "--src", src, "--ref", ref, "--json",
+                                             *more, *computing))
+
+    valid = scores("val")
+    of_tests = {name: scores(name, "--paper", "--language", one.pair.split("-")[1]) for name in tests}
+    last = json.loads((folder / METRICS).read_text(encoding="utf-8").splitlines()[-1])
+    return {**one._asdict(), "perplexity": round(valid["perplexity"], 4), "bleu": round(valid["bleu"], 3),
+            "signature": valid["bleu_signature"], "seconds": last["seconds"], "workers": workers,
+            "tests": {name: {score["measure"]: {"score": round(score["score"], 3), "signature": score["signature"]}
+                             for score in found["paper"]["this model"]} for name, found in of_tests.items()},
+            "device": measure.device_name(options.device), "machine": measure.machine_facts(),
+            "date": datetime.date.today().isoformat(), "commit": rows.commit(), "scratchnmt": scratchnmt.__version__}
+
+
+def scratchnmt_command(*arguments: str) -> str:
+    """What a command prints, which is shown, too, if it trains; each of its workers has one thread of BLAS.
+
+    Ctrl-C is for the command, which saves what it has: KeyboardInterrupt when it has ended.  CalledProcessError if it
+    failed.
+    """
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        done = subprocess.run([sys.executable, "-m", "scratchnmt", *arguments], env=os.environ | one_thread,
+                              encoding="utf-8", stdout=None if arguments[0] == "train" else subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    done.check_returncode()
+    return done.stdout or ""
+
+
+Table = dict[Run, dict[str, Any]]
+
+
+def read(path: Path) -> Table:
+    """The rows of a file, by run; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {Run(*(row[name] for name in Run._fields)): row for row in map(json.loads, lines)}
+
+
+def tables(table: Table) -> Iterator[str]:
+    """Markdown: a table for each pair and number of epochs, of those rows whose recipes are still what they were."""
+    now = {one: row for one, row in table.items()
+           if one.recipe in RECIPES and one == Run.of(one.pair, one.recipe, one.epochs, one.seed)}
+    for pair, epochs in sorted({(one.pair, one.epochs) for one in now}):
+        yield from _table(f"{pair}, {epochs} epochs", [row for one, row in now.items()
+                                                       if (one.pair, one.epochs) == (pair, epochs)])
+
+
+def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:
+    by_recipe = {name: own for name in RECIPES if (own := [row for row in found if row["recipe"] == name])}
+    tests = sorted({name for row in found for name in row["tests"]})
+    yield from (f"| {title} | differs by | seeds | perplexity | BLEU |" + "".join(f" {name} |" for name in tests),
+                "|" + "---|" * (5 + len(tests)))
+    for name, own in by_recipe.items():
+        seeds = ", ".join(str(row["seed"]) for row in own)
+        cells = [name, f"`{RECIPES[name]}`" if RECIPES[name] else "", seeds, spread([row["perplexity"] for row in own]),
+                 spread([row["bleu"] for row in own]), *(of_test(test, own) for test in tests)]
+        yield "| " + " | ".join(cells) + " |"
+    if missing := [name for name in RECIPES if name not in by_recipe]:
+        told = (f"{name} (`{RECIPES[name]}`)" if RECIPES[name] else name for name in missing)
+        yield from ("", f"Not run: {', '.join(told)}.")
+    yield from (f"\nBLEU: `{text}`" for text in sorted(signatures(found)))
+    yield ""
+
+
+def signatures(found: Sequence[Mapping[str, Any]]) -> set[str]:
+    """What the scores depend on, as far as it is known: not how their intervals were drawn."""
+    shown = [row["signature"] for row in found if row["signature"]]
+    shown += [scores[name]["signature"] for row in found for scores in row["tests"].values() for name in PAPERS
+              if name in scores]
+    return {re.sub(r"bs:\d+\|seed:\d+\|", "", text) for text in shown}
+
+
+def of_test(test: str, own: Sequence[Mapping[str, Any]]) -> str:
+    """A test set's scores by those measures of PAPERS that there are, side by side, of the runs that have them."""
+    scored = [row["tests"][test] for row in own if test in row["tests"]]
+    by_measure = [[scores[name]["score"] for scores in scored if name in scores] for name in PAPERS]
+    return "; ".join(spread(values) for values in by_measure if values) or "not run"
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean, and from the lowest to the highest of several."""
+    several = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{mean(values):.2f}{several}"
+
+
+def put(made: str, page: Path) -> None:
+    """Into the page, between the lines BEGIN and END."""
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise InputError(f"{page} has no place for tables: expected the lines {BEGIN.strip()} and {END.strip()}")
+    before, _, rest = text.partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}{made}{END}{rest.partition(END)[2]}", encoding="utf-8")
