@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import device_of
 from ..data.batches import Batch
-from ..errors import OutOfMemoryError, require
+from ..errors import InputError, OutOfMemoryError, require
 from ..files.atomic import AnyPath
 from ..files.run_folder import RunFolder
 from ..models.inputs import check_longest
@@ -48,6 +48,9 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     ranks = ranks or Ranks()
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
+    if options.minimum_risk != "none" and model.config.label_smoothing:
+        raise InputError(f"label_smoothing of the model is {model.config.label_smoothing}, expected 0: minimum_risk "
+                         f"{options.minimum_risk!r} trains without the cross-entropy that it is of")
     if model.config.longest is not None:
         check_longest(np.array([data.train.longest_source()]), model.config.longest)
     with ExitStack() as stack:
