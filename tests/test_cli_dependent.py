@@ -35,6 +35,12 @@ def refused(result, *parts):
     (["--vocab", "word", "--character-coverage", 0.9], "--character-coverage is for subwords"),
     (["--vocab", "word", "--user-symbol", "<x>"], "--user-symbol is for subwords: words are taken as they are"),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
+    *((["--minimum-risk", "bleu", "--device", device, "--graphs", 8], sentence) for device, sentence in (
+        ("cuda", "--graphs records steps, which --minimum-risk cannot"), ("cpu", "--graphs "))),
+    *((option, f"{option[0]} is for --minimum-risk bleu or chrf") for option in (
+        ["--risk-samples", 8], ["--risk-alpha", 1], ["--risk-candidates", "samples", "--minimum-risk", "none"])),
+    (["--minimum-risk", "chrf", "--label-smoothing", 0.1],
+     "--label-smoothing is of the cross-entropy, which --minimum-risk does without"),
     *((["--init-from", "run", *option], f"{option[0]} is for a new model: --init-from has its own") for option in (
         ["--vocab", "unigram"], ["--vocab-size", 8000], ["--init", "uniform"], ["--min-count", 2],
         ["--normalization", "identity"], ["--character-coverage", 0.9], ["--user-symbol", "<x>"], ["--joint-vocab"])),
@@ -52,6 +58,8 @@ def test_train(call, tmp_path, options, sentence):
     {"max_source": 50, "score": "location"}, {"halve_after": 3, "schedule": "luong"}, {"trials": 2},
     {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
     {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},
+    {"minimum_risk": "bleu", "risk_samples": 5, "risk_alpha": 1.0, "risk_candidates": "samples"},
+    {"minimum_risk": "chrf", "label_smoothing": 0.0, "graphs": 0},
     {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])

@@ -246,9 +246,9 @@ class Trainer:
             self.last_finite = place
             self.state.skipped_in_a_row = 0
             self.state.nats += nats
-            sentences = {"sentences": len(self._batch_of(place))} if self.by_risk else {}
-            self.state.nats_tokens += sentences.get("sentences", place.tokens)
-            self.progress.update(place.step, place.epoch, nats, place.tokens, **sentences)
+            sentences = [len(self._batch_of(place))] if self.by_risk else []
+            self.state.nats_tokens += sum(sentences) or place.tokens
+            self.progress.update(place.step, place.epoch, nats, place.tokens, *sentences)
 
     def _not_finite(self, result: Result) -> None:
         """Tell which step, tensors and sentences, and stop or go on."""
