@@ -67,6 +67,20 @@ def chrf(hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
     return _score(require("sacrebleu", extra="train").CHRF(), hypotheses, references)
 
 
+def sentence_scores(metric: str, hypotheses: Sequence[str], references: Sequence[str], tokenize: str = "13a"
+                    ) -> list[float]:
+    """The score of each translation by itself against its reference, from 0 to 100, by sacreBLEU.
+
+    metric: "bleu", smoothed (Chen & Cherry 2014, method 3) and of no longer n-grams than a sentence has, or "chrf".
+    tokenize: of BLEU, one of TOKENIZERS but "auto".  Errors as `corpus_bleu`.
+    """
+    scorer = _bleu(tokenize, effective_order=True) if metric == "bleu" else require("sacrebleu", extra="train").CHRF()
+    scores = [scorer.sentence_score(one, [reference]).score
+              for one, reference in zip(hypotheses, references, strict=True)]
+    _forget(getattr(scorer, "tokenizer", None))
+    return scores
+
+
 def check_tokenizer(name: str) -> None:
     """InputError if there is no tokenizer of this name, or if what it needs, sacreBLEU first, is not installed."""
     check_choice("tokenize", name, TOKENIZERS)
@@ -121,10 +135,10 @@ class _Writing(NamedTuple):
         return self.scripts.total() > 8 * (self.words - self.lines)
 
 
-def _bleu(tokenize: str) -> Any:
+def _bleu(tokenize: str, **options: Any) -> Any:
     """sacreBLEU's metric; it must not warn of text that looks tokenised."""
     try:
-        return require("sacrebleu", extra="train").BLEU(tokenize=tokenize, force=True)
+        return require("sacrebleu", extra="train").BLEU(tokenize=tokenize, force=True, **options)
     except (RuntimeError, AssertionError) as error:  # MeCab or its dictionary
         language = tokenize.partition("-")[0]
         raise InputError(f"tokenize {tokenize} needs MeCab with sacreBLEU's dictionary: "

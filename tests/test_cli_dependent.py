@@ -41,6 +41,12 @@ def refused(result, *parts):
        "--subword-sampling draws by the probabilities of a unigram model: choose --vocab unigram")
       for vocab in ("word", "bpe")),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
+    *((["--minimum-risk", "bleu", "--device", device, "--graphs", 8], sentence) for device, sentence in (
+        ("cuda", "--graphs records steps, which --minimum-risk cannot"), ("cpu", "--graphs "))),
+    *((option, f"{option[0]} is for --minimum-risk bleu or chrf") for option in (
+        ["--risk-samples", 8], ["--risk-alpha", 1], ["--risk-candidates", "samples", "--minimum-risk", "none"])),
+    *((["--minimum-risk", "chrf", option, 0.1], f"{option} is of the cross-entropy, which --minimum-risk does without")
+      for option in ("--label-smoothing", "--r-drop")),
     *((["--init-from", "run", *option], f"{option[0]} is for a new model: --init-from has its own") for option in (
         ["--vocab", "unigram"], ["--vocab-size", 8000], ["--init", "uniform"], ["--min-count", 2],
         ["--normalization", "identity"], ["--character-coverage", 0.9], ["--user-symbol", "<x>"], ["--joint-vocab"])),
@@ -63,6 +69,8 @@ def test_train(call, tmp_path, options, sentence):
     {"r_drop": 1.0, "dropout": 0.0, "init_from": "run"},  # it may have another
     {"min_count": 5, "vocab": "word"}, {"subword_sampling": 0.2}, {"subword_sampling": 0.0, "vocab": "word"},
     {"subword_sampling": 0.2, "init_from": "run"}, {"subword_sampling": 0.2, "src_vocab": "s", "tgt_vocab": "t"},
+    {"minimum_risk": "bleu", "risk_samples": 5, "risk_alpha": 1.0, "risk_candidates": "samples"},
+    {"minimum_risk": "chrf", "label_smoothing": 0.0, "graphs": 0},
     {"graphs": 8, "device": "cuda"}, {"graphs": 0},
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])

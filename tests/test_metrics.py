@@ -15,6 +15,7 @@ from scratchnmt.metrics import (
     chrf,
     corpus_bleu,
     perplexity,
+    sentence_scores,
     tokenizer_for,
     unfit_tokenizer,
 )
@@ -55,6 +56,18 @@ def test_bleu_is_sacrebleus_on_raw_text():
     assert "tok:13a" in found.signature and "version:" in found.signature
     assert corpus_bleu(references, references).score == pytest.approx(100)
     assert chrf(hypotheses, references).score == sacrebleu.corpus_chrf(hypotheses, [references]).score
+
+
+def test_scores_of_sentences_are_sacrebleus_each_by_itself():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    found = ["ein Hund läuft schnell nach Haus", "ja", "", "nein"]
+    wanted = ["ein Hund rennt schnell nach Haus", "ja", "ja", "ja"]
+    for metric, score in ("bleu", sacrebleu.BLEU(effective_order=True)), ("chrf", sacrebleu.CHRF()):
+        expected = [score.sentence_score(*pair).score for pair in zip(found, ([one] for one in wanted), strict=True)]
+        assert sentence_scores(metric, found, wanted) == expected
+        assert 0 < expected[0] < 100 and expected[1:] == pytest.approx([100, 0, 0])
+    by_letters = sentence_scores("bleu", ["甲乙丙丁戊己"], ["甲乙丙丁戊庚"], "char")
+    assert 50 < by_letters[0] < 100 and sentence_scores("bleu", ["甲乙丙丁戊己"], ["甲乙丙丁戊庚"]) == [0]
 
 
 WITH_SPACES = [

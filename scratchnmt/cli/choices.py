@@ -138,6 +138,14 @@ TRAINING = {
     "halve_after": _training("halve_after", "epochs at the full rate (--schedule luong)"),
     "clip": _training("clip",
                       "gradient clipping: maximum global norm of the gradient, averaged over sentences; 0: none"),
+    "minimum_risk": _training("minimum_risk", "minimum risk training (Shen et al. 2016), for fine-tuning with "
+                              "--init-from: the expected risk of translations that the model draws, which is 1 - BLEU "
+                              "or 1 - chrF of a sentence, takes the place of the cross-entropy",
+                              choices=("none", "bleu", "chrf")),
+    "risk_samples": _training("risk_samples", "translations drawn of each sentence (--minimum-risk)"),
+    "risk_alpha": _training("risk_alpha", "sharpness alpha of the distribution over them"),
+    "risk_candidates": _training("risk_candidates", "whether the reference is one of them",
+                                 choices=("with-reference", "samples")),
     "average": _training("average", "decay of an exponential moving average of the weights, updated every 10 steps, "
                          "such as 0.99; the average is what is validated and saved; 0: no averaging"),
     "seed": _training("seed", "random seed, of initialization, batch order and dropout"),

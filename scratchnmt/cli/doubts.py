@@ -8,7 +8,7 @@ from typing import Any
 from ..data.coverage import BothSides, Coverage, doubt, looks_swapped
 from ..data.vocab import Vocabulary
 from ..metrics import unfit_tokenizer
-from ..training import TrainingData
+from ..training import TrainingData, TrainingOptions
 
 Lines = tuple[Sequence[str], Sequence[str]]
 _SIDES = ("source", "target")
@@ -41,6 +41,13 @@ def of_tokenizer(tokenize: str, references: Sequence[str], name: Any) -> Iterato
     if fitting := unfit_tokenizer(references, tokenize):
         yield (f"BLEU with --tokenize {tokenize} looks for words between spaces, and {name} has none there: it says "
                f"little; --tokenize {fitting} fits, for a new run or for evaluate")
+
+
+def of_first_weights(options: TrainingOptions, told: Mapping[str, Any]) -> Iterator[str]:
+    """Minimum risk training of a model that cannot translate yet; told: what the run was started with."""
+    if options.minimum_risk != "none" and not told.get("init_from"):
+        yield ("--minimum-risk is to fine-tune a model that translates (--init-from), and this one begins with random "
+               "weights: it learns from its own translations, which are noise yet")
 
 
 def of_run(data: TrainingData, valid_lines: Lines, names: Sequence[Any], tokenize: str, told: Mapping[str, Any]

@@ -92,6 +92,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     first = started_from(given)
     begun = check_begun(folder, first, given) if "init_from" in first else None
     model_choices = _choose(MODEL, given) if begun is None else choices_of(begun, given)
+    if options.minimum_risk != "none":  # a model to begin with may have had some
+        model_choices |= {"label_smoothing": 0.0, "r_drop": 0.0}
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, a device with such kernels, and the tokenizer of BLEU
     _check_memory(NMTConfig(src_vocab_size=8, tgt_vocab_size=8, **model_choices), dtype)
@@ -117,7 +119,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     origin = {**_places(given), "max_length": max_length, **(vocabulary if begun is None else {}), **first}
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin=origin), options=options, first_weights=told,
-                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize, first)))
+                    doubts=[*doubts.of_run(data, valid_lines, paths, options.tokenize, first),
+                            *doubts.of_first_weights(options, first)])
 
 
 def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None) -> Prepared:
@@ -163,7 +166,8 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
                     lambda data: check_saved(folder, data, options))
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options,
-                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize, run.data)))
+                    doubts=[*doubts.of_run(data, valid_lines, paths, options.tokenize, run.data),
+                            *doubts.of_first_weights(options, run.data)])
 
 
 def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:

@@ -27,7 +27,13 @@ from ..errors import ArgumentError, InputError, check_choice, unknown_names
 from ..kernels import choose
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
-from ..ops.linear_cross_entropy import LinearCrossEntropyCache, linear_cross_entropy_forward
+from ..ops.linear_cross_entropy import (
+    LinearCrossEntropyCache,
+    LinearCrossEntropyRowsCache,
+    linear_cross_entropy_forward,
+    linear_cross_entropy_rows_backward,
+    linear_cross_entropy_rows_forward,
+)
 from ..ops.lstm import shut
 from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
@@ -49,6 +55,12 @@ class NMTCache(NamedTuple):
     encoder: EncoderCache
     decoder: DecoderCache
     output: LinearCrossEntropyCache | None  # None: of a pass for its loss alone
+
+
+class SentenceLossesCache(NamedTuple):
+    below: NMTCache  # all but the vocabulary
+    output: LinearCrossEntropyRowsCache
+    sentences: Array  # (N,) of which sentence each row of the vocabulary is
 
 
 class NMT:
@@ -153,13 +165,49 @@ class NMT:
         The same pass as in training (forced decoding), without dropout, label smoothing or anything for backward.
         """
         inputs = prepare_inputs(src, src_lengths, tgt, self.config.longest)
-        losses, _ = self._forward(inputs, None, gradients=False, row_losses=True)
-        xp = array_module(losses)
-        log_probs = xp.zeros(inputs.tgt.size, losses.dtype)
-        log_probs[to_device_of(inputs.tgt_packing.rows, losses)] = -losses
-        return log_probs.reshape(inputs.tgt.shape)
+        losses, _, _ = self._row_losses(inputs, None)
+        return self._by_word(-losses, inputs)
+
+    def sentence_losses(self, src: Array, src_lengths: Array, tgt: Array,
+                        rng: Any = None) -> tuple[Array, SentenceLossesCache]:
+        """-log p of each target given its source (B,), and what `sentence_losses_backward` needs.
+
+        Arguments and errors as of `forward`, whose loss is their sum; label smoothing has no part in it.
+        """
+        inputs = prepare_inputs(src, src_lengths, tgt, self.config.longest)
+        losses, below, output = self._row_losses(inputs, rng)
+        sentences = to_device_of(inputs.tgt_packing.rows % inputs.tgt.shape[1], losses)
+        return self._by_word(losses, inputs).sum(axis=0), SentenceLossesCache(below, output, sentences)
+
+    def sentence_losses_backward(self, dlosses: Array, cache: SentenceLossesCache,
+                                 out: Parameters | None = None) -> Parameters:
+        """The gradient by every weight, from that of the losses (B,); the rest as of `backward`."""
+        dW = None if out is None else out.get("vocab.W")
+        drows = self.kernels.rows.take(to_device_of(dlosses, cache.output.x), cache.sentences)
+        dx, dW = linear_cross_entropy_rows_backward(drows, cache.output, dW=dW)
+        return self.backward(cache.below._replace(output=LinearCrossEntropyCache(dx, dW)), out)
+
+    def _row_losses(self, inputs: Inputs, rng: Any) -> tuple[Array, NMTCache, LinearCrossEntropyRowsCache]:
+        """The loss of each packed row of the target, and both caches."""
+        o, below = self._attentional_outputs(inputs, rng)
+        losses, output = linear_cross_entropy_rows_forward(o, self._vocab_weight(self.params), inputs.targets,
+                                                           kernels=self.kernels)
+        return losses, below, output
+
+    def _by_word(self, losses: Array, inputs: Inputs) -> Array:
+        """The losses of packed rows as (T, B), 0 where there is no word."""
+        words = array_module(losses).zeros(inputs.tgt.size, losses.dtype)
+        words[to_device_of(inputs.tgt_packing.rows, losses)] = losses
+        return words.reshape(inputs.tgt.shape)
 
     def _forward(self, inputs: Inputs, rng: Any, **options: Any) -> tuple[Array, NMTCache]:
+        o, cache = self._attentional_outputs(inputs, rng)
+        loss, output = linear_cross_entropy_forward(o, self._vocab_weight(self.params), inputs.targets,
+                                                    rows=inputs.target_rows, kernels=self.kernels, **options)  # (5)
+        return loss, cache._replace(output=output)
+
+    def _attentional_outputs(self, inputs: Inputs, rng: Any) -> tuple[Array, NMTCache]:
+        """(1) to (4), and a cache that lacks (5)."""
         params, config, kernels = self.params, self.config, self.kernels
         xp = array_module(params["embed.src"])
         src_packing, tgt_packing = place(inputs.src_packing, xp), place(inputs.tgt_packing, xp)
@@ -169,9 +217,7 @@ class NMT:
         y = self._embed("embed.tgt", inputs.tgt, inputs.tgt_tokens, rng, embeddings)  # (3)
         mask = to_device_of(inputs.mask, h_enc)
         o, decoder = decoder_forward(params, config, y, tgt_packing, h_enc, mask, states, rng, kernels)  # (4)
-        loss, output = linear_cross_entropy_forward(o, self._vocab_weight(params), inputs.targets,
-                                                    rows=inputs.target_rows, kernels=kernels, **options)  # (5)
-        return loss, NMTCache(embeddings, encoder, decoder, output)
+        return o, NMTCache(embeddings, encoder, decoder, None)
 
     def backward(self, cache: NMTCache, out: Parameters | None = None) -> Parameters:
         """The gradient of the loss by every weight, under the weights' names.

@@ -9,6 +9,9 @@ So forward leaves nothing for backward to do but to scale.  Only rows with a tar
 
 With R-Drop (2) is the loss of r_drop.py, and the rows 2n and 2n + 1 are the two passes of a token: a chunk has both.
 
+`linear_cross_entropy_rows` gives the loss of each row instead of their sum.  Then the gradient of a row is scaled by
+what backward is given for it, which nobody knows before: backward makes the logits once more, chunk by chunk.
+
 x (N, H), W (H, V), targets (N,), loss a scalar: the sum of nats.  The targets may be on the host though
 the rest is on a GPU: then neither the check of their range nor the search for padding waits for the GPU.
 
@@ -42,13 +45,20 @@ class LinearCrossEntropyGradients(NamedTuple):
     dW: Array  # (H, V)
 
 
+class LinearCrossEntropyRowsCache(NamedTuple):
+    x: Array  # (N, H)
+    W: Array  # (H, V)
+    targets: Array  # (N,)
+    chunk_bytes: int
+    kernels: Kernels
+
+
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
-                                 r_drop: float = 0.0, gradients: bool = True, row_losses: bool = False,
-                                 dW: Array | None = None, rows: Array | None = None, chunk_bytes: int | None = None,
-                                 kernels: Kernels = PLAIN) -> tuple[Array, LinearCrossEntropyCache | None]:
+                                 r_drop: float = 0.0, gradients: bool = True, dW: Array | None = None,
+                                 rows: Array | None = None, chunk_bytes: int | None = None, kernels: Kernels = PLAIN
+                                 ) -> tuple[Array, LinearCrossEntropyCache | None]:
     """loss, cache; with gradients=False the cache is None and only the loss is computed.
 
-    row_losses: instead of the loss, the losses that it is the sum of, one for each row that is computed.
     dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.  rows (n,), all
     different, says which rows of x the targets (n,) belong to; those of padding are computed then, for nothing.
     r_drop: alpha of R-Drop, for two passes of each token, side by side (nobody looks, if rows are given); 0: none.
@@ -64,9 +74,9 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         all_rows = len(rows) == len(targets)
         rows, targets = (None, targets) if all_rows else (to_device_of(rows, x), targets[rows])
     x_rows = x if all_rows else kernels.rows.take(x, rows)
-    losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), label_smoothing, r_drop, gradients,
-                                     dW, chunk_bytes or CHUNK_BYTES[xp is np], kernels)
-    loss = losses if row_losses else kernels.rows.sum_rows(losses)
+    losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), gradients, dW,
+                                     chunk_bytes or CHUNK_BYTES[xp is np], kernels, label_smoothing, r_drop)
+    loss = kernels.rows.sum_rows(losses)
     if dx_rows is None:
         return loss, None
     dx = dx_rows
@@ -76,9 +86,36 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     return loss, LinearCrossEntropyCache(dx, dW)
 
 
-def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, r_drop: float, gradients: bool,
-               dW: Array | None, chunk_bytes: int, kernels: Kernels) -> tuple[Array, Array | None, Array | None]:
-    """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another."""
+def linear_cross_entropy_rows_forward(x: Array, W: Array, targets: Array, *, chunk_bytes: int | None = None,
+                                      kernels: Kernels = PLAIN) -> tuple[Array, LinearCrossEntropyRowsCache]:
+    """losses (N,), zero at padding, and the cache.
+
+    Raises ValueError if a shape does not fit, IndexError if a target is outside the vocabulary.
+    """
+    xp = array_module(x, W)
+    check_shapes("linear_cross_entropy_rows", x=("N H", x), W=("H V", W), targets=("N", targets))
+    check_targets("linear_cross_entropy_rows", targets, W.shape[1])
+    targets, chunk_bytes = to_device_of(targets, x), chunk_bytes or CHUNK_BYTES[xp is np]
+    losses, _, _ = _by_chunks(x, W, targets, False, None, chunk_bytes, kernels)  # (1), (2)
+    return losses, LinearCrossEntropyRowsCache(x, W, targets, chunk_bytes, kernels)
+
+
+def linear_cross_entropy_rows_backward(dlosses: Array, cache: LinearCrossEntropyRowsCache, *,
+                                       dW: Array | None = None) -> LinearCrossEntropyGradients:
+    """The gradients of x and W from dlosses (N,); dW (H, V) may be a buffer, which is filled."""
+    x, W, targets, chunk_bytes, kernels = cache
+    # in the forward pass this was (1), (2): the same again, each row of its gradient by its dloss
+    _, dx, dW = _by_chunks(x, W, targets, True, dW, chunk_bytes, kernels, dlosses=dlosses)
+    return LinearCrossEntropyGradients(dx, dW)
+
+
+def _by_chunks(x: Array, W: Array, targets: Array, gradients: bool, dW: Array | None, chunk_bytes: int,
+               kernels: Kernels, label_smoothing: float = 0.0, r_drop: float = 0.0, dlosses: Array | None = None
+               ) -> tuple[Array, Array | None, Array | None]:
+    """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another.
+
+    dlosses (N,): the gradient of each loss, where it is not 1.
+    """
     product = kernels.product.product
     N, V = len(targets), W.shape[1]
     dtype = np.result_type(x, W)
@@ -94,6 +131,8 @@ def _by_chunks(x: Array, W: Array, targets: Array, label_smoothing: float, r_dro
             kernels.r_drop.r_drop_in_place(z, targets[part], r_drop, label_smoothing, losses[part])  # (2)
         else:
             kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)
+        if dlosses is not None:
+            kernels.rows.multiply(z, dlosses[part, None], out=z)
         if dx is not None:
             product(z, W.T, out=dx[part])
             _add_product(dW, x[part], z, first=part.start == 0, kernels=kernels)

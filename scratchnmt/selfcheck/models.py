@@ -24,6 +24,7 @@ from ..models.decoder import decoder_backward, decoder_forward
 from ..models.encoder import encoder_backward, encoder_forward
 from ..models.nmt import NMT
 from ..ops.cross_entropy import PAD
+from ..ops.expected_risk import expected_risk_backward, expected_risk_forward
 from .case import SIZES, Case, Sizes, cases, lengths, prefix_mask
 
 _OP_SIZES: Sizes = dict(T=3, S=3, B=3, E=3, H=2)
@@ -56,6 +57,33 @@ class ModelCase(NamedTuple):
         """The check on one random batch, in float64 whatever the dtype."""
         batch = example_batch(np.array([3, 5, 1, 4]), np.array([4, 2, 5, 1]), seed)
         return self.check(*batch, device=device, seed=seed)
+
+
+class RiskCase(NamedTuple):
+    """The expected risk of two translations of each of two sentences, by the whole model in one configuration."""
+
+    name: str  # "nmt, expected risk"
+    choices: dict[str, Any]
+
+    def report(self, device: str = "cpu", dtype: str = "float64", seed: int = 0) -> Report:
+        """Its gradient by every weight, in float64 whatever the dtype."""
+        model, rng = ModelCase(*self).model(device, seed), np.random.default_rng(seed)
+        src, src_lengths, tgt = example_batch(np.array([5, 5, 3, 3]), np.array([4, 2, 5, 1]), seed)
+        src[:, 1::2] = src[:, ::2]
+        risks, mask = rng.random((2, 2)), np.full((2, 2), True)
+        risks, mask, drisk = (to_device(array, device) for array in (risks, mask, rng.standard_normal(2)))
+
+        def run(params: Any) -> Any:
+            masks = array_module(model.params.flat).random.default_rng(seed)
+            losses, cache = (other := model.with_params(params)).sentence_losses(src, src_lengths, tgt, masks)
+            risk, above = expected_risk_forward(-losses.reshape(2, 2), risks, mask, alpha=0.5)
+            return other, (drisk * risk).sum(), above, cache
+
+        def grads(params: Any) -> Any:
+            other, _, above, cache = run(params)
+            return other.sentence_losses_backward(-expected_risk_backward(drisk, above).dlog_p.reshape(4), cache)
+
+        return check_directional(lambda params: run(params)[1], grads, model.params, method="complex", seed=seed)
 
 
 def check_model(model: NMT, src: Array, src_lengths: Array, tgt: Array, *, dropout_seed: int | None = None,
@@ -132,6 +160,11 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, r_drop, two layers, every dropout, label smoothing", {
         "r_drop": 0.7, "layers": 2, "dropout": 0.2, "embed_dropout": 0.1, "word_dropout": 0.1,
         "recurrent_dropout": 0.2, "label_smoothing": 0.1}),
+)
+
+RISKS: tuple[RiskCase, ...] = (
+    RiskCase("nmt, expected risk", {}),
+    RiskCase("nmt, expected risk, tied embeddings, dropout", {"tie_embeddings": True, "dropout": 0.2}),
 )
 
 

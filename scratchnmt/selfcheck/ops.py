@@ -11,6 +11,7 @@ from ..ops import (
     cross_entropy,
     dropout,
     embedding,
+    expected_risk,
     layer_norm_gates,
     layer_norm_lstm,
     linear,
@@ -105,6 +106,15 @@ CASES: tuple[Case, ...] = (
         "": ("N V", normal("logits 2N V", targets=paired_targets, alpha=0.7)),
         "label smoothing": ("N V", normal("logits 2N V", targets=paired_targets, alpha=3.0, label_smoothing=0.1)),
     }),
+    *cases("linear_cross_entropy_rows", linear_cross_entropy.linear_cross_entropy_rows_forward,
+            linear_cross_entropy.linear_cross_entropy_rows_backward, {
+        "": ("N H V", normal("x N H", "W H V", targets=targets)),
+        "in chunks": ("N H V", normal("x N H", "W H V", targets=targets, chunk_bytes=64)),
+    }),
+    *cases("expected_risk", expected_risk.expected_risk_forward, expected_risk.expected_risk_backward, {
+        "": ("B S", normal("log_p B S", "risks B S", mask=mask("B S"), alpha=0.5)),
+        "the sharpness of the paper": ("B S", normal("log_p B S", "risks B S", mask=mask("B S"), alpha=0.005)),
+    }, wrt=("log_p",)),
     *cases("attention", attention.attention_forward, attention.attention_backward, {
         "dot": ("S B H", normal("h B H", "h_enc S B H", mask=mask("S B"), W=None, v=None, places=None)),
         "general": ("S B H M", normal("h B H", "h_enc S B M", "W M H", mask=mask("S B"), v=None, places=None)),

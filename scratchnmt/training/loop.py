@@ -35,7 +35,7 @@ from . import nonfinite
 from .contention import Contention
 from .nonfinite import NotFiniteError
 from .plan import Plan, TrainingData, TrainingOptions
-from .progress import Interrupted, Interrupts, Progress, duration
+from .progress import LOSS, Interrupted, Interrupts, Progress, duration
 from .saving import Saving, State, TrainingResult
 from .step import Part, Place, Result, make_steps
 from .validation import Validation
@@ -55,6 +55,7 @@ class Trainer:
         self.model, self.data, self.options, self.folder = model, data, options, folder
         self.ranks = ranks or Ranks()
         self.parts = self.ranks.size * options.accumulate
+        self.by_risk = options.minimum_risk != "none"  # of whole sentences, and no nats of tokens
         self.batch: Batch | None = None  # the one at hand
         self.plan = Plan(data, options, model.config.longest)
         self._check_ranks()
@@ -248,8 +249,9 @@ class Trainer:
             self.last_finite = place
             self.state.skipped_in_a_row = 0
             self.state.nats += nats
-            self.state.nats_tokens += place.tokens
-            self.progress.update(place.step, place.epoch, nats, place.tokens)
+            sentences = [len(self._batch_of(place)[0])] if self.by_risk else []
+            self.state.nats_tokens += sum(sentences) or place.tokens
+            self.progress.update(place.step, place.epoch, nats, place.tokens, *sentences)
 
     def _not_finite(self, result: Result) -> None:
         """Tell which step, tensors and sentences, and stop or go on."""
@@ -307,14 +309,16 @@ class Trainer:
         self._note_results(wait=True)
         ppl, bleu = self._figures(model)
         epoch = round(state.epoch + state.position / len(self.batches), 3)
+        mean = state.nats / state.nats_tokens if state.nats_tokens else None
+        trained = {"train_loss": None, "train_risk": mean} if self.by_risk else {"train_loss": mean}
         record = {"step": state.step, "epoch": epoch, "seconds": round(self._seconds(), 3),
-                  "tokens": state.tokens, "train_loss": state.nats / state.nats_tokens if state.nats_tokens else None,
+                  "tokens": state.tokens, **trained,
                   "valid_ppl": ppl, "valid_bleu": bleu, "learning_rate": self.optimizer.learning_rate,
                   "workers": self.ranks.size}
         better = state.note(record, options.metric)
         state.nats, state.nats_tokens = 0.0, 0
-        loss = "none, all skipped" if record["train_loss"] is None else f"{record['train_loss']:.3f}"
-        self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training loss "
+        what, loss = LOSS[self.by_risk], "none, all skipped" if mean is None else f"{mean:.3f}"
+        self.progress.say(f"epoch {epoch:g}, step {state.step}, {duration(record['seconds'])}: training {what} "
                           f"{loss}, validation perplexity {ppl:.2f}, BLEU {bleu:.2f}"
                           + (" (best)" if better else ""))
         self.ranks.first_writes(lambda: self.folder.write_metrics(state.history))

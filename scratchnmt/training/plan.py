@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .. import optim
 from ..data.corpus import Corpus, Epoch, LeftOut
@@ -20,13 +23,16 @@ from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
 from ..models.config import NMTConfig
 from ..parallel.workers import MOST
+from .minimum_risk import MinimumRisk
 from .step import Recipe
 
 _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "linear", "cosine"),
             "batch_by": ("sentences", "tokens"), "metric": ("ppl", "bleu"), "tokenize": TOKENIZERS,
-            "on_nonfinite": ("stop", "skip")}
+            "on_nonfinite": ("stop", "skip"), "minimum_risk": ("none", "bleu", "chrf"),
+            "risk_candidates": ("with-reference", "samples")}
 # what a run had that does not tell, as it was no option yet
-EARLIER = {"tokenize": "13a", "subword_sampling": 0.0, "distill_weight": 0.5}
+EARLIER = {"tokenize": "13a", "subword_sampling": 0.0, "distill_weight": 0.5, "minimum_risk": "none",
+           "risk_samples": 20, "risk_alpha": 0.005, "risk_candidates": "with-reference"}
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
@@ -38,7 +44,7 @@ _RANGES = {
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
     "max_minutes": (False, 0, False, inf), "save_every": (True, 0, True, inf),
     "save_minutes": (False, 0, False, inf), "keep": (True, 0, True, inf), "graphs": (True, 0, True, inf),
-    "log_every": (True, 1, True, inf),
+    "log_every": (True, 1, True, inf), "risk_samples": (True, 2, True, inf), "risk_alpha": (False, 0, False, inf),
     "seed": (True, 0, True, 2**32),
 }
 _END = 2**63  # of whole numbers: larger ones fit no type of NumPy's, and some no float
@@ -55,7 +61,8 @@ class Fixed(NamedTuple):
 _WITH_ITS_WEIGHTS = "start another run, to which --init-from {folder} gives the weights of this one"
 _ANEW = "start another run"
 
-_OF_THE_LOSS = "dropout embed_dropout word_dropout recurrent_dropout label_smoothing r_drop"
+_OF_THE_LOSS = ("dropout embed_dropout word_dropout recurrent_dropout label_smoothing r_drop minimum_risk risk_samples "
+                "risk_alpha risk_candidates")
 _OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_OF_THE_LOSS.split()}
                                 - {"src_vocab_size", "tgt_vocab_size", "init"}))
 FIXED = (
@@ -121,6 +128,10 @@ class TrainingOptions:
     patience: int = 5  # 0: never give up
     trials: int = 5
     lr_decay: float = 0.5
+    minimum_risk: str = "none"  # or "bleu", "chrf": train by the expected risk, which is 1 - that of a sentence
+    risk_samples: int = 20  # translations that are drawn of each sentence
+    risk_alpha: float = 0.005  # sharpness of the distribution over them
+    risk_candidates: str = "with-reference"  # or "samples": whether the reference is among them
     average: float = 0.0  # decay of a moving average of the weights, taken every ten steps; 0: none
     max_epochs: int | None = 30
     max_steps: int | None = None
@@ -210,7 +221,7 @@ class TrainingData:
         return cls(train, encoded, references, src_vocab, tgt_vocab, left_out, origin or {})
 
 
-_ORDER, _DROPOUT, _SUBWORDS, _TEACHER = 1, 2, 3, 4  # which stream of random numbers
+_ORDER, _DROPOUT, _SUBWORDS, _TEACHER, _DRAWS = range(1, 6)  # which stream of random numbers
 _FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
 
 
@@ -222,7 +233,7 @@ class Plan:
 
     def __init__(self, data: TrainingData, options: TrainingOptions, longest: int | None = None):
         self.options = options
-        self.corpus, self.valid = data.train, data.valid
+        self.corpus, self.valid, self.tgt_vocab = data.train, data.valid, data.tgt_vocab
         self.sampler = self._sampler(data, longest) if options.subword_sampling else None
         self.distillation = self._distillation(data)
         self._epochs: dict[int, Epoch] = {}  # the last two
@@ -263,13 +274,17 @@ class Plan:
         return None if data.teacher is None else Distillation(data.train, data.teacher, self.options.distill_weight)
 
     def recipe(self, xp: Any) -> Recipe:
-        """What a step does besides the gradient; dropout is a function of the seed and the step alone."""
+        """What a step does besides the gradient; what is random is a function of the seed, the step and the part."""
         options = self.options
-        def generator(step: int, part: int) -> Any:
-            return xp.random.default_rng([options.seed, _DROPOUT, step, *[part] * bool(part)])
+        def generator(step: int, part: int, stream: int = _DROPOUT, xp: Any = xp) -> Any:
+            return xp.random.default_rng([options.seed, stream, step, *[part] * bool(part)])
 
+        risk = None if options.minimum_risk == "none" else MinimumRisk(
+            vocab=self.tgt_vocab, metric=options.minimum_risk, tokenize=self.tokenize, samples=options.risk_samples,
+            alpha=options.risk_alpha, with_reference=options.risk_candidates == "with-reference",
+            generator=partial(generator, stream=_DRAWS, xp=np))
         return Recipe(clip=options.clip, seed=options.seed, graphs=options.graphs, stop=options.on_nonfinite == "stop",
-                      generator=generator)
+                      generator=generator, risk=risk)
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""

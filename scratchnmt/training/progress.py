@@ -15,6 +15,8 @@ from typing import Any, TextIO
 from ..errors import require
 from ..streams import Messages
 
+LOSS = ("loss", "expected risk per sentence")  # what the figure is, the second in minimum risk training
+
 
 class Progress:
     """Shows epoch, loss, target tokens per second and time left, on `stream` (standard error)."""
@@ -27,6 +29,7 @@ class Progress:
         self.steps = 0  # since `started`, as are nats and tokens
         self.nats = 0.0
         self.tokens = 0
+        self.sentences = 0.0  # of which nats are the expected risk; 0: they are nats, of the tokens
         self.started = time.perf_counter()
         self.deadline = None if minutes_left is None else self.started + 60 * minutes_left
         self.bar: Any = None
@@ -35,9 +38,13 @@ class Progress:
             self.bar = tqdm(total=total_steps, initial=step, unit="step", file=self.stream,
                             dynamic_ncols=True, smoothing=0.05, mininterval=0.25)
 
-    def update(self, step: int, epoch: int, nats: float, tokens: int) -> None:
-        """A step is done: its number, the epoch it was in (from 1), its loss and target tokens."""
+    def update(self, step: int, epoch: int, nats: float, tokens: int, sentences: int = 0) -> None:
+        """A step is done: its number, the epoch it was in (from 1), its loss and target tokens.
+
+        sentences: in minimum risk training, those whose expected risk the loss is.
+        """
         self.steps += 1
+        self.sentences += sentences
         self.nats += nats
         self.tokens += tokens
         if self.bar is None:
@@ -68,17 +75,20 @@ class Progress:
             self.bar.close()
 
     def _restart(self) -> None:
-        self.steps, self.nats, self.tokens, self.started = 0, 0.0, 0, time.perf_counter()
+        self.steps, self.nats, self.tokens, self.sentences = 0, 0.0, 0, 0.0
+        self.started = time.perf_counter()
 
     def _forget_half(self) -> None:
         now = time.perf_counter()
         self.steps, self.nats, self.tokens = self.steps // 2, self.nats / 2, self.tokens // 2
+        self.sentences /= 2
         self.started = now - (now - self.started) / 2
 
     def _figures(self, step: int) -> str:
         now = time.perf_counter()
         seconds = max(now - self.started, 1e-9)
-        shown = [f"loss {self.nats / max(self.tokens, 1):.3f}", f"{self.tokens / seconds:,.0f} tokens/s"]
+        mean = self.nats / max(self.sentences or self.tokens, 1)
+        shown = [f"{LOSS[self.sentences > 0]} {mean:.3f}", f"{self.tokens / seconds:,.0f} tokens/s"]
         left = []
         if self.total_steps is not None and self.bar is None:
             left.append((self.total_steps - step) * seconds / max(self.steps, 1))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import device_of
 from ..data.batches import Batch
-from ..errors import OutOfMemoryError, require
+from ..errors import InputError, OutOfMemoryError, require
 from ..files.atomic import AnyPath
 from ..files.run_folder import RunFolder
 from ..models.inputs import check_longest
@@ -48,6 +48,10 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     ranks = ranks or Ranks()
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
+    for name in ("label_smoothing", "r_drop"):
+        if options.minimum_risk != "none" and (value := getattr(model.config, name)):
+            raise InputError(f"{name} of the model is {value}, expected 0: minimum_risk {options.minimum_risk!r} "
+                             "trains without the cross-entropy that it is of")
     if model.config.longest is not None:
         check_longest(np.array([data.train.longest_source()]), model.config.longest)
     with ExitStack() as stack:

@@ -36,7 +36,7 @@ class State:
     tokens: int = 0  # target tokens
     seconds: float = 0.0  # at the last save
     nats: float = 0.0  # training loss since the last validation
-    nats_tokens: int = 0  # target tokens that it is of
+    nats_tokens: int = 0  # target tokens that it is of; of expected risk, sentences
     validated_step: int = 0
     best_step: int = 0
     misses: int = 0  # validations since the best one, or since the last reload

@@ -1,7 +1,7 @@
 """One training step, from a batch to moved weights: at once, or on a GPU without waiting for it.
 
 `Steps` is what a training loop needs of both.  `StepAtOnce`, below, reads loss and norm before it moves the weights;
-`StepAhead` (step_ahead.py) is for fused kernels.
+`StepAhead` (step_ahead.py) is for fused kernels, but not for minimum risk training, whose draws the host waits for.
 
 A step whose loss or gradient is not finite moves nothing, neither weights nor moments, but counts as one.  With
 `stop`, nor do the steps behind it that were sent before anybody knew.
@@ -22,6 +22,7 @@ from ..models.nmt import NMT
 from ..ops.plain import PLAIN
 from ..parallel.ranks import Ranks
 from ..parameters import Parameters
+from .minimum_risk import MinimumRisk
 
 
 class Place(NamedTuple):
@@ -58,6 +59,7 @@ class Recipe(NamedTuple):
     graphs: int  # steps of how many different sizes are recorded, at most
     generator: Callable[[int, int], Any]  # step and part from 0 -> the generator of its dropout masks
     stop: bool = True  # at a step that is not finite
+    risk: MinimumRisk | None = None  # what is made small instead of the cross-entropy
 
 
 class Steps(Protocol):
@@ -91,7 +93,7 @@ def make_steps(model: NMT, optimizer: Callable[[Any], Any], recipe: Recipe, rank
 
     optimizer: makes one, of the module optim or its fused twin.  ranks: of whom each takes its parts.
     """
-    if model.kernels is PLAIN:
+    if model.kernels is PLAIN or recipe.risk:
         return StepAtOnce(model, optimizer, recipe, ranks)
     from ..kernels import KERNELS
     from .step_ahead import StepAhead
@@ -152,7 +154,9 @@ class StepAtOnce(Steps):
 
     def gradient(self, batch: Batch, place: Place, part: int = 0) -> Array:
         """The loss of a batch, or of a part of it, whose gradient is then in `grads`."""
-        rng = self.recipe.generator(place.step - 1, part)
+        rng, risk = self.recipe.generator(place.step - 1, part), self.recipe.risk
+        if risk:
+            return risk.gradient(self.model, batch, place.step - 1, part, rng, self.grads)
         loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
         self.model.backward(cache, out=self.grads)
         return loss

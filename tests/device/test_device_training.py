@@ -31,7 +31,7 @@ class Losses(Progress):
         super().__init__(total_steps=None, stream=io.StringIO())
         self.nats_of_steps = []
 
-    def update(self, step, epoch, nats, tokens):
+    def update(self, step, epoch, nats, *rest):
         self.nats_of_steps.append(nats)
 
 
@@ -57,6 +57,14 @@ def test_the_same_losses_on_both(tmp_path, changes, kernels):
         np.testing.assert_allclose(a["valid_ppl"], b["valid_ppl"], rtol=1e-10)
     weights = [load_model(tmp_path / device).model.params.flat for device in ("cpu", "cuda")]
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-9, atol=1e-12)
+
+
+@by_kernels
+def test_the_same_expected_risk_on_both(tmp_path, kernels):
+    changes = {"max_steps": 4, "minimum_risk": "chrf", "risk_samples": 3}
+    risks = [trained(tmp_path / "cpu", "cpu", **changes), trained(tmp_path / "cuda", "cuda", kernels, **changes)]
+    assert len(risks[0]) == 4
+    np.testing.assert_allclose(risks[1], risks[0], rtol=1e-10)
 
 
 @pytest.mark.parametrize("first, then", [("cpu", "cuda:1"), ("cuda", "cpu"), ("cuda", "cuda:1")])

@@ -106,3 +106,33 @@ def test_arguments_that_do_not_fit(rng):
     for wrong in (-1, 11):
         with pytest.raises(IndexError, match="targets run from .*, expected 0 to V - 1 = 10"):
             FUSED[0](**{**args, "targets": np.array([1, wrong])})
+
+
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_loss_for_each_row(targets, tied, rng):
+    args = arguments(rng, targets, tied=tied)
+    losses, cache = fused.linear_cross_entropy_rows_forward(**args)
+    loss, expected = FUSED[0](**args)
+    np.testing.assert_allclose(losses.sum(), loss, rtol=1e-14)
+    assert not losses[args["targets"] == 0].any()
+    buffer = np.full_like(args["W"], np.nan)
+    found = fused.linear_cross_entropy_rows_backward(np.ones(len(losses)), cache, dW=buffer)
+    assert found.dW is buffer
+    for name in ("dx", "dW"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_loss_for_each_row_in_float32(rng, gradcheck):
+    rows = fused.linear_cross_entropy_rows_forward, fused.linear_cross_entropy_rows_backward
+    for rows_at_a_time in (1, 3, 9):
+        args = {**arguments(rng, TARGETS["some padding"], "float32"), "chunk_bytes": rows_at_a_time * V * 4}
+        assert gradcheck.assert_variant(rows, rows, args, steps=7).dtype == "float32"
+
+
+def test_arguments_of_rows_that_do_not_fit(rng):
+    args = arguments(rng, [1, 2])
+    with pytest.raises(ValueError, match=r"linear_cross_entropy_rows: W has shape \(11, 5\)"):
+        fused.linear_cross_entropy_rows_forward(**{**args, "W": args["W"].T})
+    with pytest.raises(IndexError, match="linear_cross_entropy_rows: targets run from 1 to 11"):
+        fused.linear_cross_entropy_rows_forward(**{**args, "targets": np.array([1, 11])})

@@ -84,8 +84,6 @@ def test_in_chunks_with_the_projection_in_front(smoothing, rng, gradcheck):
     np.testing.assert_allclose(again, loss, rtol=1e-14)
     np.testing.assert_allclose(named.dx, cache.dx, rtol=1e-13, atol=1e-15)
     assert gradcheck.assert_variant(PLAIN, FUSED, arguments(rng, dtype="float32"), steps=8).dtype == "float32"
-    losses, _ = FUSED[0](**args, row_losses=True)
-    np.testing.assert_allclose(losses.sum(), loss, rtol=1e-14)
     only_padding, cache = FUSED[0](**{**args, "targets": 0 * TARGETS})
     assert only_padding == 0 and not cache.dx.any() and not cache.dW.any()
 

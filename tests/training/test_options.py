@@ -21,6 +21,8 @@ def test_options_survive_a_round_trip():
     "valid_batch_size": [0], "patience": [-1], "trials": [0], "lr_decay": [0.0, 1.0], "average": [-0.1, 1.0],
     "max_epochs": [0], "max_steps": [0, 1.5], "max_minutes": [0, -1], "save_every": [-1], "save_minutes": [0],
     "log_every": [0], "seed": [-1, 1.5, 2**32], "accumulate": [0, 2**16],
+    "minimum_risk": ["ter", None, True], "risk_samples": [1, 2.0], "risk_alpha": [0, math.nan, math.inf],
+    "risk_candidates": ["reference"],
 }.items())
 def test_a_value_out_of_range_is_named(name, values):
     for value in values:

@@ -228,7 +228,7 @@ def an_option_that_may_not_change(box):
     box.works(*box.new())
     wanted = {"--batch-size": 8, "--batch-by": "tokens", "--pool": 3, "--seed": 5, "--optimizer": "sgd",
               "--average": 0.5, "--metric": "bleu", "--max-length": 9, "--dropout": 0.1, "--embed-dropout": 0.1,
-              "--label-smoothing": 0.1, "--r-drop": 0.5}
+              "--label-smoothing": 0.1, "--r-drop": 0.5, "--minimum-risk": "chrf"}
     for number, (option, value) in enumerate(wanted.items()):
         err = box.fails(*box.resume(option, value))
         assert f"start another run, to which --init-from {box.here / 'run'} gives" in err

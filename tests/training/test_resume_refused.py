@@ -65,7 +65,8 @@ OTHERS = {"score": "dot", "cell": "layer-norm-lstm", "attention": "local-m", "qu
           "readout": "state", "batch_by": "tokens", "optimizer": "sgd", "metric": "bleu", "tokenize": "char",
           "vocab": "bpe",
           "normalization": "nfkc", "init": "glorot", "dtype": "float64", "average": 0.5, "momentum": 0.5,
-          "dropout": 0.1, "embed_dropout": 0.1, "label_smoothing": 0.1, "r_drop": 0.5}
+          "dropout": 0.1, "embed_dropout": 0.1, "label_smoothing": 0.1, "r_drop": 0.5, "minimum_risk": "bleu",
+          "risk_candidates": "samples"}
 FLAGS = {"bidirectional": "--one-direction"}
 
 
