@@ -36,7 +36,7 @@ def common_options(peers: list[str]) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--threads", type=int, default=2, help="threads of each contestant (default 2)")
     common.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default cpu)")
-    common.add_argument("--kernels", choices=["plain", "fused"], help="(default: fused on a GPU)")
+    common.add_argument("--kernels", choices=["plain", "fused", "persistent"], help="(default: fused on a GPU)")
     common.add_argument("--matmul", choices=["float32", "tf32"], default="float32",
                         help="precision of fused products (default float32)")
     common.add_argument("--out", metavar="DIR",

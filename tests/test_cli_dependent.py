@@ -35,6 +35,8 @@ def refused(result, *parts):
     (["--vocab", "word", "--character-coverage", 0.9], "--character-coverage is for subwords"),
     (["--vocab", "word", "--user-symbol", "<x>"], "--user-symbol is for subwords: words are taken as they are"),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
+    (["--device", "cuda", "--kernels", "persistent", "--cell", "layer-norm-lstm"],
+     "--kernels persistent is for --cell lstm: choose --kernels fused"),
     *((["--init-from", "run", *option], f"{option[0]} is for a new model: --init-from has its own") for option in (
         ["--vocab", "unigram"], ["--vocab-size", 8000], ["--init", "uniform"], ["--min-count", 2],
         ["--normalization", "identity"], ["--character-coverage", 0.9], ["--user-symbol", "<x>"], ["--joint-vocab"])),
@@ -53,6 +55,7 @@ def test_train(call, tmp_path, options, sentence):
     {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
     {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},
     {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
+    {"kernels": "persistent", "device": "cuda"}, {"kernels": "fused", "cell": "layer-norm-lstm"},
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])
 def test_what_is_used_is_accepted(given):

@@ -44,6 +44,8 @@ TRAIN = (
     Dependent("readout", lambda v: v["feed"] in ("output", "context") or v["score"] == NO_ATTENTION or v["init_from"],
               "state does not read the attention, and nor does --feed start or none: choose --feed context, or "
               "--score none"),
+    Dependent("kernels", lambda v: v["kernels"] != "persistent" or v["cell"] == "lstm",
+              "persistent is for --cell lstm: choose --kernels fused"),
     Dependent("momentum", lambda v: v["optimizer"] == "sgd", "is for --optimizer sgd"),
     Dependent("halve_after", lambda v: v["schedule"] == "luong", "is for --schedule luong"),
     Dependent("lr_decay trials", lambda v: v["patience"], "needs a --patience above 0"),
