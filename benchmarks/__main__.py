@@ -8,7 +8,8 @@ import os
 import sys
 
 COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "local",
-            "ranks", "busy", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint", "calls")
+            "ranks", "busy", "timeline", "ladder", "report", "compare", "gradcheck", "gradients", "fingerprint",
+            "calls")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,18 +21,19 @@ def asked_anew(cupy):
 
 
 def test_the_same_losses_as_on_a_cpu(tmp_path, shim):
-    changes = {"max_steps": 8, "valid_every": 5}
+    changes = {"max_steps": 4, "valid_every": 4}
     expected = trained(tmp_path / "cpu", "cpu", **changes)
     shim.launched.clear()
     np.testing.assert_allclose(trained(tmp_path / "cuda", "cuda", "persistent", **changes), expected, rtol=1e-10)
     assert {"lstm_persistent_forward", "lstm_persistent_backward", "lstm_gates_forward"} <= {*shim.launched}
 
 
+@pytest.mark.slow
 def test_recorded_or_not_the_bits_are_the_same(tmp_path, machine):
     found, launches = [], []
     for graphs in (64, 0):
         before = machine.launches
-        run(tmp_path / str(graphs), choices=PERSISTENT, graphs=graphs)
+        run(tmp_path / str(graphs), choices=PERSISTENT, graphs=graphs, max_steps=12, valid_every=12)
         found.append(essence(tmp_path / str(graphs)))
         launches.append(machine.launches - before)
     assert found[0] == found[1] and launches[0] > launches[1] == 0

@@ -48,7 +48,8 @@ struct Thread {
     jmp_buf place;  // where to go on
     std::unique_ptr<char[]> stack;
     State state;
-    alignas(16) char shuffled[16];
+    alignas(16) char shuffled[2][16];  // what it shows to its warp, this time and the next
+    unsigned shuffles = 0;
 };
 
 static thread_local std::vector<Thread> threads(1024);
@@ -164,7 +165,7 @@ inline Outcome run_block(unsigned b, unsigned shared, bool backwards) {
     dynamic.resize(shared / sizeof(double) + 2);
     std::memset(dynamic.data(), 255, dynamic.size() * sizeof(double));
     const unsigned warps = (count + 31) / 32;
-    for (unsigned t = 0; t < count; t++) threads[t].state = State::runs;
+    for (unsigned t = 0; t < count; t++) threads[t].state = State::runs, threads[t].shuffles = 0;
     do {
         for (unsigned k = 0; k < warps; k++) run_warp(32 * at(k, warps, backwards), backwards);
     } while (open(0, count, State::waits_for_block) || others_have_run(b));
@@ -225,11 +226,10 @@ inline void __threadfence() {}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T x, int other) {
-    const unsigned me = shim::current;
-    std::memcpy(shim::threads[me].shuffled, &x, sizeof x);
-    shim::wait(shim::State::waits_for_warp);  // all have written
-    std::memcpy(&x, shim::threads[me ^ other].shuffled, sizeof x);
-    shim::wait(shim::State::waits_for_warp);  // all have read
+    const unsigned me = shim::current, place = shim::threads[me].shuffles++ % 2;
+    std::memcpy(shim::threads[me].shuffled[place], &x, sizeof x);
+    shim::wait(shim::State::waits_for_warp);  // all have written, and read what they were shown the last time
+    std::memcpy(&x, shim::threads[me ^ other].shuffled[place], sizeof x);
     return x;
 }
 

@@ -122,7 +122,8 @@ def test_how_many_blocks_are_on_a_card_at_once(shared, blocks, monkeypatch):
     start, asked = Compiled([]), []
     device = SimpleNamespace(attributes={"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10})
     driver = SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda *what: asked.append(what) or 2)
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: device, driver=driver)))
+    cuda = SimpleNamespace(Device=lambda: device, driver=driver)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(launcher, "kernel", lambda *what: start)
     assert resident_blocks("file", "name", "float32", LaunchConfig((3, 1), (64, 2), shared, True)) == blocks
     if blocks:
