@@ -15,7 +15,7 @@ __device__ void add_and_tell(unsigned* place, unsigned x) {
     asm volatile("red.release.gpu.global.add.u32 [%0], %1;" : : "l"(place), "r"(x) : "memory");
 }
 
-__device__ void pause() { __nanosleep(20); }
+__device__ void let_others_run() { __nanosleep(20); }
 
 // The shared memory whose size is told at the launch.
 template <typename T>
@@ -31,7 +31,7 @@ __device__ void wait_for_blocks(unsigned* counter, unsigned blocks, unsigned tim
     __syncthreads();
     if (threadIdx.x == 0) {
         add_and_tell(counter, 1);
-        while (read_newest(counter) < blocks * times) pause();
+        while (read_newest(counter) < blocks * times) let_others_run();
     }
     __syncthreads();
 }

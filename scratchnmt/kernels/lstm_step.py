@@ -37,7 +37,7 @@ def lstm_steps_backward(dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Ar
     D, B, H = dc.shape
     dtype = one_dtype(dh=dh, dc=dc, gates=gates, c=c, tanh_c=tanh_c, dz=dz)
     Wh, m, masked = weights_and_mask(Wh, recurrent, tanh_c)
-    following, N_next = slice(0, 0), 0  # the rows of the step after: at first there is none
+    following, N_next = slice(0, 1), 0  # the rows of the step after: at first none, and nothing is read there
     for now, before, after in steps_back(packing):
         N = now.stop - now.start
         launch("lstm_step", "lstm_step_backward", dtype, _tiles(D, N, H), dz[:, following], Wh, m, dh[:, after],

@@ -241,7 +241,7 @@ inline unsigned atomicInc(unsigned* place, unsigned last) {
 
 // The words of kernels/grid.h.  Whoever pauses lets other threads and blocks run.
 inline unsigned read_newest(const unsigned* place) { return *place; }
-inline void pause() { shim::wait(shim::State::waits_for_grid); }
+inline void let_others_run() { shim::wait(shim::State::waits_for_grid); }
 
 inline void add_and_tell(unsigned* place, unsigned x) {
     *place += x;

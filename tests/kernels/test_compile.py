@@ -61,6 +61,15 @@ def test_what_an_lstm_layer_takes_of_a_card(file, card, nvidia):
                 assert 2 * takes.registers * THREADS <= REGISTERS and 2 * (shared + 1024) <= ALL_SHARED[card], name
 
 
+def test_what_blocks_tell_each_other_is_read_anew(nvidia):
+    """No h or dz of another block through the cache that nothing empties, and the barrier's two words are a card's."""
+    options = [*launcher.OPTIONS, "--gpu-architecture=compute_80"]
+    text = nvidia.compile(launcher.source("lstm_persistent"), expressions("lstm_persistent", "float"), options,
+                          kind="PTX").decode()
+    assert "ld.acquire.gpu.global.u32" in text and "red.release.gpu.global.add.u32" in text
+    assert "ld.global.nc" not in text
+
+
 def test_spilled_registers_are_seen(nvidia):
     text = launcher.source("lstm_step").replace("__launch_bounds__(THREADS)", "__launch_bounds__(THREADS, 8)")
     code = nvidia.compile(text, expressions("lstm_step", "double"), [*launcher.OPTIONS, "--gpu-architecture=sm_80"])
