@@ -8,7 +8,8 @@ import os
 import sys
 
 COMMANDS = ("ops", "step", "memory", "train", "profile", "tricks", "scaling", "decode", "fit", "systems", "quality",
-            "local", "ranks", "busy", "timeline", "report", "compare", "gradcheck", "gradients", "fingerprint", "calls")
+            "local", "ranks", "busy", "timeline", "ladder", "report", "compare", "gradcheck", "gradients",
+            "fingerprint", "calls")
 OUT = "write rows as CSV there (default: benchmarks/results on a GPU, else nowhere)"
 
 
@@ -38,7 +39,7 @@ def common_options(peers: list[str], out: str = OUT) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--threads", type=int, default=2, help="threads of each contestant (default 2)")
     common.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default cpu)")
-    common.add_argument("--kernels", choices=["plain", "fused"], help="(default: fused on a GPU)")
+    common.add_argument("--kernels", choices=["plain", "fused", "persistent"], help="(default: fused on a GPU)")
     common.add_argument("--matmul", choices=["float32", "tf32"], default="float32",
                         help="precision of fused products (default float32)")
     common.add_argument("--out", metavar="DIR", help=out)

@@ -67,7 +67,7 @@ class Watch:
             functions = {key: value for key, value in vars(module).items() if callable(value) and key.islower()}
             return SimpleNamespace(**{key: self.timed(value, NAMES.get(name)) for key, value in functions.items()})
 
-        return Kernels(*(wrapped(name, module) for name, module in zip(Kernels._fields, PLAIN, strict=True)))
+        return Kernels(**{name: wrapped(name, module) for name, module in PLAIN._asdict().items() if module})
 
     def timed(self, function: Callable, part: str | None) -> Callable:
         """The function with a clock; a product without a part has that of its caller."""

@@ -47,6 +47,8 @@ def refused(result, *parts):
         ["--risk-samples", 8], ["--risk-alpha", 1], ["--risk-candidates", "samples", "--minimum-risk", "none"])),
     *((["--minimum-risk", "chrf", option, 0.1], f"{option} is of the cross-entropy, which --minimum-risk does without")
       for option in ("--label-smoothing", "--r-drop")),
+    (["--device", "cuda", "--kernels", "persistent", "--cell", "layer-norm-lstm"],
+     "--kernels persistent is for --cell lstm: choose --kernels fused"),
     *((["--init-from", "run", *option], f"{option[0]} is for a new model: --init-from has its own") for option in (
         ["--vocab", "unigram"], ["--vocab-size", 8000], ["--init", "uniform"], ["--min-count", 2],
         ["--normalization", "identity"], ["--character-coverage", 0.9], ["--user-symbol", "<x>"], ["--joint-vocab"])),
@@ -72,6 +74,8 @@ def test_train(call, tmp_path, options, sentence):
     {"minimum_risk": "bleu", "risk_samples": 5, "risk_alpha": 1.0, "risk_candidates": "samples"},
     {"minimum_risk": "chrf", "label_smoothing": 0.0, "graphs": 0},
     {"graphs": 8, "device": "cuda"}, {"graphs": 0},
+    {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
+    {"kernels": "persistent", "device": "cuda"}, {"kernels": "fused", "cell": "layer-norm-lstm"},
     {"momentum": 0.0}, {"trials": 5, "patience": 0},  # what they are anyhow
 ])
 def test_what_is_used_is_accepted(given):

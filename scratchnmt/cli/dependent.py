@@ -52,6 +52,8 @@ TRAIN = (
               "--score none"),
     Dependent("r_drop", lambda v: any(v[rate] for rate in _DROPOUTS) or v["init_from"],
               "needs dropout, without which both passes are the same: choose a --dropout above 0"),
+    Dependent("kernels", lambda v: v["kernels"] != "persistent" or v["cell"] == "lstm",
+              "persistent is for --cell lstm: choose --kernels fused"),
     Dependent("momentum", lambda v: v["optimizer"] == "sgd", "is for --optimizer sgd"),
     Dependent("halve_after", lambda v: v["schedule"] == "luong", "is for --schedule luong"),
     Dependent("risk_samples risk_alpha risk_candidates", lambda v: v["minimum_risk"] != "none",

@@ -22,9 +22,9 @@ from importlib import import_module
 from types import ModuleType
 
 from ..errors import InputError, check_choice
-from ..ops.plain import PLAIN, Kernels
+from ..ops.plain import PLAIN, Kernels, LSTMSteps
 
-CHOICES = ("plain", "fused")
+CHOICES = ("plain", "fused", "persistent")
 MATMULS = ("float32", "tf32")
 
 
@@ -46,13 +46,15 @@ class _Modules(Mapping[str, ModuleType]):
         return len(self.names)
 
 
-KERNELS = _Modules("lstm_gates", "attention", "tanh_dropout", "cross_entropy", "embedding", "dropout", "optim")
+KERNELS = _Modules("lstm_gates", "lstm_step", "lstm_persistent", "attention", "tanh_dropout", "cross_entropy",
+                   "embedding", "dropout", "optim")
 
 
 def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels:
     """The operations of a model on `device`, "cpu" or a GPU.
 
-    kernels: "plain" array code, or "fused" for a GPU, products by cuBLAS included; None: fused on a GPU.
+    kernels: "plain" array code, or "fused" for a GPU, products by cuBLAS included; "persistent": the same with all
+    steps of an encoder's LSTM in one launch, where that fits on the GPU.  None: fused on a GPU.
     matmul: "float32", or "tf32": fused products of float32 read only ten bits of their factors' fractions, on the
     matrix units of a card (compute capability 8.0 or later).  Raises InputError for what does not go together.
     """
@@ -60,16 +62,21 @@ def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels
     kernels = kernels or CHOICES[on_gpu]
     for name, value, known in (("kernels", kernels, CHOICES), ("matmul", matmul, MATMULS)):
         check_choice(name, value, known)
-    if kernels == "fused" and not on_gpu:
-        raise InputError('kernels "fused" needs a GPU: choose device "cuda", or kernels "plain"')
+    if kernels != "plain" and not on_gpu:
+        raise InputError(f'kernels "{kernels}" needs a GPU: choose device "cuda", or kernels "plain"')
     if matmul == "tf32" and (kernels, dtype) != ("fused", "float32"):
         raise InputError(f'matmul "tf32" is of kernels "fused" in float32 alone, not of {kernels} in {dtype}')
-    return fused(matmul) if kernels == "fused" else PLAIN
+    if kernels == "plain":
+        return PLAIN
+    return fused(matmul, KERNELS["lstm_persistent"] if kernels == "persistent" else None)
 
 
-def fused(matmul: str = "float32") -> Kernels:
-    """The kernels here, with products by cuBLAS; what has no kernel here is array code."""
+def fused(matmul: str = "float32", lstm_steps: LSTMSteps | None = None) -> Kernels:
+    """The kernels here, with products by cuBLAS; what has no kernel here is array code.
+
+    lstm_steps: who makes the steps of an LSTM, of the modules lstm_step and lstm_persistent; None: ops/lstm.py.
+    """
     from .product import Products
 
     modules = {name: KERNELS[name] for name in Kernels._fields if name in KERNELS}
-    return PLAIN._replace(product=Products(matmul), **modules)
+    return PLAIN._replace(product=Products(matmul), lstm_steps=lstm_steps, **modules)

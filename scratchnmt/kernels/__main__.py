@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import NamedTuple
 
 from ..streams import run_command
@@ -25,7 +26,7 @@ lstm_cell: z = x Wx + h_prev Wh + b are two products by cuBLAS, which adds the s
 the rest of the cell is lstm_gates, one launch for all rows of a step and both directions."""),
 }
 _NUMBERS = re.compile(r"\((\d+)\)")
-_FUNCTION = r"^(?:template <typename T>\n)?__global__ void {}\(.*?^}}$"
+_FUNCTION = r"^(?:template <typename T>\n)?__global__ void (?:__launch_bounds__\(\w+\) )?{}\(.*?^}}$"
 
 
 class Excerpt(NamedTuple):
@@ -43,7 +44,7 @@ def page(name: str) -> str:
     for kernel, plain in module.TWINS.items():
         backward = kernel.endswith("backward")
         lines += ["", kernel + (", from the last equation to the first" if backward else "")]
-        for number in sorted(formulas, reverse=backward):
+        for number in sorted(computed(module), reverse=backward):
             codes = [(language, _code(parts, number)) for language, parts in
                      (("array", array_parts(plain)), ("CUDA", cuda_parts(name, kernel)))]
             if any(code for _, code in codes):
@@ -52,6 +53,11 @@ def page(name: str) -> str:
         if not numbers(cuda_parts(name, kernel)):  # no equation of its own: all of it
             lines += ["", *_block("CUDA", _kernel_text(name, kernel).split("\n"))]
     return "\n".join(lines)
+
+
+def computed(module: ModuleType) -> set[int]:
+    """The numbers of the equations that its kernels compute: of a larger operation COMPUTES says which."""
+    return set(getattr(module, "COMPUTES", equations(module.EQUATIONS.__doc__)))
 
 
 def equations(text: str) -> dict[int, list[str]]:

@@ -11,7 +11,6 @@ larger array, z[:, now], is used where it lies.  Only the last axis must be cont
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from importlib import resources
 from math import prod
@@ -25,7 +24,8 @@ from ..errors import ArgumentError, require
 OPTIONS = ("-std=c++17",)
 C_TYPES = {"float32": "float", "float64": "double"}
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
-KERNEL = re.compile(r"^template <typename T>\n__global__ void (\w+)\(", re.MULTILINE)  # its name
+KERNEL = re.compile(r"^template <typename T>\n__global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(",
+                    re.MULTILINE)  # its name
 
 
 @lru_cache
@@ -50,7 +50,7 @@ def names(file: str) -> list[str]:
 
 
 @lru_cache
-def kernel(file: str, name: str, dtype: str) -> Callable[[tuple, tuple, tuple], Any]:
+def kernel(file: str, name: str, dtype: str) -> Any:
     """The kernel `name` of kernels/FILE.cu for numbers of `dtype`: call it with (grid, block, arguments).
 
     TypeError for another dtype than float32 and float64; InputError if CuPy is not installed.
@@ -87,10 +87,12 @@ ROWS = np.dtype([("data", np.uint64), ("outer", np.int64), ("step", np.int64)]) 
 
 
 class LaunchConfig(NamedTuple):
-    """How many blocks of how many threads."""
+    """How many blocks of how many threads, and what else they need."""
 
     grid: tuple[int, ...]
     block: tuple[int, ...]
+    shared: int = 0  # bytes of shared memory for each block beside what the kernel declares
+    cooperative: bool = False  # all blocks are on the card at once, and may wait for each other (grid.h)
 
 
 def per_unit(shape: tuple[int, ...], most: int = 256) -> LaunchConfig:
@@ -111,12 +113,34 @@ def whole_warps(size: int, most: int) -> int:
     return max(WARP, min(most, -(-size // WARP) * WARP))
 
 
+def resident_blocks(file: str, name: str, dtype: Any, config: LaunchConfig) -> int:
+    """How many blocks of a kernel are on the current GPU at once, as CUDA's occupancy calculator has it.
+
+    From then on the kernel may be launched with as much shared memory as the config says.  0: not even one fits.
+    """
+    cuda = require("cupy", "cuda12").cuda
+    limits, compiled = cuda.Device().attributes, kernel(file, name, dtype_name(dtype))
+    if config.shared + compiled.shared_size_bytes > limits["MaxSharedMemoryPerBlockOptin"]:
+        return 0
+    compiled.max_dynamic_shared_size_bytes = config.shared
+    return limits["MultiProcessorCount"] * cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+        compiled.kernel.ptr, prod(config.block), config.shared)
+
+
 def launch(file: str, name: str, dtype: Any, config: LaunchConfig, *arguments: Any) -> None:
     """Launch the kernel `name` of FILE.cu on arrays (as `Rows`) and NumPy's scalars (as they are)."""
     if 0 in config.grid:
         return
     values = tuple(a if isinstance(a, np.generic) else rows(a) for a in arguments)
-    kernel(file, name, dtype_name(dtype))(config.grid, config.block, values)
+    start = kernel(file, name, dtype_name(dtype))
+    if config.cooperative:
+        # RawKernel's own call takes this from the RawModule, for whose kernels CuPy then wants NVIDIA's library
+        # cudadevrt, which the barrier of grid.h does without; its Function takes it from here
+        start.kernel(config.grid, config.block, values, shared_mem=config.shared, enable_cooperative_groups=True)
+    elif config.shared:
+        start(config.grid, config.block, values, shared_mem=config.shared)
+    else:
+        start(config.grid, config.block, values)
 
 
 def rows(array: Array) -> np.ndarray:

@@ -68,7 +68,7 @@ class NMT:
 
     src_vocab_size, tgt_vocab_size, embed_size, hidden_size and the further fields of NMTConfig;
     dtype "float32" or "float64"; device "cpu", "cuda" or "cuda:N"; the same seed gives the same
-    weights whatever the dtype.  kernels "plain" or "fused" (on a GPU alone, and the default there) and
+    weights whatever the dtype.  kernels "plain" or, on a GPU alone, "fused", the default there, or "persistent", and
     matmul "float32" or "tf32" are those of `scratchnmt.kernels.choose`.  Raises InputError if a size or a choice
     is out of range.
     """
@@ -84,6 +84,9 @@ class NMT:
                                 hidden_size=hidden_size, **choices)
         xp = device_module(device)
         self.kernels = choose(kernels, matmul, device, dtype)
+        if self.kernels.lstm_steps is not None and self.config.cell != "lstm":
+            raise InputError(f'kernels "{kernels}" is for cell "lstm": of "{self.config.cell}" it has no kernels, '
+                             'choose kernels "fused"')
         try:
             self.params = Parameters(self.config.shapes(), dtype, xp)
         except MemoryError as error:
@@ -113,7 +116,8 @@ class NMT:
         if self.kernels is PLAIN:
             return f"{device}, plain kernels"
         products: Any = self.kernels.product  # of kernels/product.py
-        return f"{device}, fused kernels, products in {products.matmul}"
+        kind = "fused" if self.kernels.lstm_steps is None else "persistent"
+        return f"{device}, {kind} kernels, products in {products.matmul}"
 
     @property
     def recordable(self) -> bool:

@@ -10,6 +10,8 @@ Direction 0 reads a sentence from its first token to its last, direction 1 from 
 packed (see packing): step t computes only the sentences that are longer than t.  Backward keeps
 the gradients of z and makes every weight gradient in one product after the loop.
 
+A backend may have the loop over (2) and (3) as kernels of its own, `lstm_steps` in plain.py; then it is theirs.
+
 With recurrent dropout, (2) and the gradient of Wh read r = h m in the place of h, see recurrent_dropout.
 
 Where padding is computed too, its gates are closed by (1): i = o = 0 and f = 1 exactly, so that c passes
@@ -141,11 +143,14 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
         put(states, (ALL, slice(B)), 0 if start is None else take(start, (ALL, order)))
     recurrent = RecurrentMask(None if m is None else take(m, (ALL, order)), kernels)
     r = recurrent.room(h)
-    for now, before, after in steps(packing):
-        recurrent.forward(h[:, before], r[:, before])
-        product(r[:, before], Wh, out=z[:, now], add=True)  # (2)
-        kernels.lstm_gates.lstm_gates_forward(z[:, now], c[:, before], h=h[:, after], c=c[:, after],
-                                              tanh_c=tanh_c[:, now], overwrite=True)  # (3)
+    if kernels.lstm_steps is not None:  # the backend has this loop
+        kernels.lstm_steps.lstm_steps_forward(z, Wh, h, r, c, tanh_c, recurrent, packing)
+    else:
+        for now, before, after in steps(packing):
+            recurrent.forward(h[:, before], r[:, before])
+            product(r[:, before], Wh, out=z[:, now], add=True)  # (2)
+            kernels.lstm_gates.lstm_gates_forward(z[:, now], c[:, before], h=h[:, after], c=c[:, after],
+                                                  tanh_c=tanh_c[:, now], overwrite=True)  # (3)
     y = xp.zeros((T * B, D, H), dtype)
     h_last, c_last = xp.empty((D, B, H), dtype), xp.empty((D, B, H), dtype)
     for d, rows in enumerate(row_order):
@@ -172,15 +177,19 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     add_rows(dh, (ALL, packing.last), take(dh_last, (ALL, order)))
     dc = np.empty_like(dc_last)
     put(dc, ..., take(dc_last, (ALL, order)))  # of the sentences not yet begun (from the end) it is still dc_last
-    dz, dr = np.empty_like(gates, dh.dtype), cache.recurrent.room(dh)
-    for now, before, after in steps_back(packing):
-        n = now.stop - now.start
-        part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
-        # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
-        kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
-        # in the forward pass this was (2) z[t] += h[t-1] Wh
-        kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)
-        cache.recurrent.backward(dr[:, before], dh[:, before])
+    dz = np.empty_like(gates, dh.dtype)
+    if kernels.lstm_steps is not None:  # as forward
+        kernels.lstm_steps.lstm_steps_backward(dh, dc, gates, c, tanh_c, Wh, cache.recurrent, packing, dz)
+    else:
+        dr = cache.recurrent.room(dh)
+        for now, before, after in steps_back(packing):
+            n = now.stop - now.start
+            part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
+            # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
+            kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
+            # in the forward pass this was (2) z[t] += h[t-1] Wh
+            kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)
+            cache.recurrent.backward(dr[:, before], dh[:, before])
     dh0, dc0 = np.empty_like(dc), np.empty_like(dc)
     put(dh0, (ALL, order), dh[:, :B])
     put(dc0, (ALL, order), dc)

@@ -33,6 +33,7 @@ class Packing(NamedTuple):
     order: Index  # (B,) sentence at each sorted place
     counts: list[int]  # [T'] n_t, how many sentences step t computes; T' steps have any
     offsets: list[int]  # [T' + 1] where the rows of step t start; the last is N, the number of rows
+    starts: Array | None  # (T' + 1,) the same, for kernels that take all steps; None: t * B
     rows: Index  # (N,) t * B + b: which row of the (T * B, ...) array each packed row is
     reversed_rows: Index | None  # (N,) the same, every sentence read from its last token to its first
     last: Array | None  # (B,) row of B + N of each sorted sentence's state after its last token
@@ -65,7 +66,8 @@ def pack(lengths: np.ndarray, T: int) -> Packing:
     t = np.repeat(steps, counts)
     j = np.arange(offsets[-1]) - offsets[t]
     b = order[j]
-    return Packing(sentences=B, order=order, counts=counts.tolist(), offsets=offsets.tolist(), rows=t * B + b,
+    return Packing(sentences=B, order=order, counts=counts.tolist(), offsets=offsets.tolist(),
+                   starts=offsets, rows=t * B + b,
                    reversed_rows=(lengths[b] - 1 - t) * B + b,
                    last=B + offsets[sorted_lengths - 1] + np.arange(B),
                    previous=np.where(t, B + offsets[t - 1], 0) + j, padding_mask=None)
@@ -86,7 +88,7 @@ def whole(T: int, B: int, reversed_rows: Array | None = None, last: Array | None
     """The layout in which T steps have all B sentences; the arrays, which an encoder needs, as in Packing."""
     everything = slice(None)
     return Packing(sentences=B, order=everything, counts=[B] * T, offsets=list(range(0, (T + 1) * B, B)),
-                   rows=everything, reversed_rows=reversed_rows, last=last, previous=slice(0, T * B),
+                   starts=None, rows=everything, reversed_rows=reversed_rows, last=last, previous=slice(0, T * B),
                    padding_mask=padding_mask)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..arrays import Array
 from . import (
@@ -37,6 +37,9 @@ from .local import PredictPlaceCache, PredictPlaceGradients
 from .lstm_gates import LSTMGatesCache, LSTMGatesGradients
 from .packing import Packing
 from .tanh_dropout import TanhDropoutCache, TanhDropoutGradients
+
+if TYPE_CHECKING:
+    from .recurrent_dropout import RecurrentMask
 
 
 class Product(Protocol):
@@ -62,6 +65,21 @@ class LSTMGates(Protocol):
 
     def lstm_gates_backward(self, dh: Array, dc: Array, cache: LSTMGatesCache, *, dz: Array | None = None,
                             dc_prev: Array | None = None) -> LSTMGatesGradients: ...
+
+
+class LSTMSteps(Protocol):
+    """The loop over the steps of ops/lstm.py, its (2) and (3), for B sentences in N packed rows.
+
+    Forward turns z (D, N, 4H) into the gates and fills h, r, c (D, B + N, H), in which the first states stand, and
+    tanh_c (D, N, H); r is what the next step reads of h, see RecurrentMask.  Backward fills dz (D, N, 4H) from dh
+    (D, B + N, H), to which it adds what comes through Wh, and dc (D, B, H), which becomes that of the first states.
+    """
+
+    def lstm_steps_forward(self, z: Array, Wh: Array, h: Array, r: Array, c: Array, tanh_c: Array,
+                           recurrent: RecurrentMask, packing: Packing) -> None: ...
+
+    def lstm_steps_backward(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array, Wh: Array,
+                            recurrent: RecurrentMask, packing: Packing, dz: Array) -> None: ...
 
 
 class LayerNormGates(Protocol):
@@ -199,7 +217,7 @@ class LocalAttention(Protocol):
 
 
 class Kernels(NamedTuple):
-    """A module, or an object, for each such operation."""
+    """A module, or an object, for each such operation; lstm_steps: None where ops/lstm.py makes the steps itself."""
 
     product: Product
     lstm_gates: LSTMGates
@@ -212,6 +230,7 @@ class Kernels(NamedTuple):
     local: LocalAttention
     layer_norm_gates: LayerNormGates
     r_drop: RDrop
+    lstm_steps: LSTMSteps | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle, which know no modules: each goes by its name."""

@@ -1,15 +1,18 @@
 """Every benchmark runs at tiny sizes, its rows can be read, and what it refuses has a sentence."""
 
+import contextlib
 import csv
 import importlib.util
 import os
 import re
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import limits, measure, rows, workers
+from benchmarks import ladder, limits, measure, rows, workers
 from benchmarks.clock import HostClock, Seconds
 from benchmarks.gradients.nets import Net, recall
 from benchmarks.gradients.paths import CUTS, changed
@@ -18,6 +21,7 @@ from benchmarks.ours import Contestant, multi30k_batches
 from benchmarks.scaling import exponent
 from benchmarks.timeline import Line, Span, busy, draw, write
 from scratchnmt.models.nmt import NMT
+from scratchnmt.ops.plain import PLAIN
 from scratchnmt.parameters import Parameters
 
 
@@ -116,6 +120,31 @@ def test_a_sweep(call):
     _, _, found = call("ops", "tanh", *SMALL, "--rounds", 1, "--peers", "", "--sweep", "B")
     sizes = [row["sizes"] for row in found if row["what"] == "tanh, forward"]
     assert sizes == [f"B={n} I=4" for n in (1, 8, 32, 64, 128, 256)]
+
+
+def test_the_ladder_on_a_cpu(call, monkeypatch):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to run the kernels on the CPU")
+    monkeypatch.setattr(ladder, "SIZES", [ladder.Size("ours", 25, 4, 16, layers=2, D=2, random_lengths=True)])
+    status, (out, _), found = call("ladder")
+    assert status == 0 and not found and "ours: T=6 B=1 H=4 layers=2 D=2" in out and "No times" in out
+    assert re.findall(r"^v\d", out, re.MULTILINE) == ["v1", "v3", "v4"]
+
+
+def test_the_ladder_times_nothing_that_is_wrong(call, monkeypatch):
+    monkeypatch.setattr(ladder, "kernels_on_cpu", contextlib.nullcontext)
+    wrong = lambda matmul: PLAIN._replace(lstm_gates=SimpleNamespace(
+        lstm_gates_forward=lambda z, c_prev, **out: PLAIN.lstm_gates.lstm_gates_forward(1.001 * z, c_prev, **out),
+        lstm_gates_backward=PLAIN.lstm_gates.lstm_gates_backward))
+    monkeypatch.setattr(ladder, "VERSIONS", [*ladder.VERSIONS[:1], ladder.Version("v9 wrong", wrong)])
+    status, (_, err), _ = call("ladder")
+    assert status == 2 and "v9 wrong is not v0 array code; nothing is timed" in err
+
+
+def test_the_ladder_needs_a_compiler(call, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    status, (_, err), _ = call("ladder")
+    assert status == 2 and "install g++, work in the repository's folder, or choose --device cuda" in err
 
 
 def test_profile(call, tmp_path):

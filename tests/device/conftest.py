@@ -23,7 +23,13 @@ def shim(tmp_path_factory):
 def cupy(shim):
     # not by the fixture monkeypatch, which a test may use to take cupy away: it must be undone before this
     with pytest.MonkeyPatch.context() as patch, fake_cupy.installed() as module:
-        patch.setattr(launcher, "kernel", lambda *what: recorded(shim.kernel(*what)))
+        def kernel(*what):
+            start = recorded(shim.kernel(*what))
+            start.kernel = start
+            return start
+
+        patch.setattr(launcher, "kernel", kernel)
+        patch.setattr(launcher, "resident_blocks", shim.resident_blocks)
         patch.setattr(product, "_loaded", lambda major: DLL())
         product.library.cache_clear()
         yield module

@@ -10,6 +10,7 @@ from shim import Shim
 from scratchnmt.arrays import device_module
 from scratchnmt.errors import InputError
 from scratchnmt.kernels import launch as launcher
+from scratchnmt.kernels import lstm_persistent
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +31,8 @@ def on_cpu(compiled, monkeypatch):
     """The modules of scratchnmt.kernels launch their kernels on the CPU, on NumPy's arrays; yields the Shim."""
     monkeypatch.setattr(launcher, "kernel", compiled.kernel)
     monkeypatch.setattr(launcher, "address", compiled.address)
+    monkeypatch.setattr(launcher, "resident_blocks", compiled.resident_blocks)
+    lstm_persistent.fits.cache_clear()
     monkeypatch.setattr(compiled, "backwards", False)
     monkeypatch.setattr(np, "empty", poisoned)
     compiled.launched.clear()

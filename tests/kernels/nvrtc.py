@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 
 def library() -> ctypes.CDLL | None:
@@ -52,3 +54,37 @@ class Compiler:
     def _call(self, name: str, *arguments) -> None:
         status = getattr(self.lib, f"nvrtc{name}")(*arguments)
         assert status == 0, f"nvrtc{name} returned {status}"
+
+
+class Resources(NamedTuple):
+    """What a thread or a block of a kernel takes, beside the shared memory that is asked for at its launch."""
+
+    registers: int
+    stack: int  # bytes of a thread's registers that went to memory, and of its arrays
+    shared: int  # bytes of a block
+
+
+def resources(cubin: bytes) -> dict[str, Resources]:
+    """Mangled name -> what the kernel takes, from an ELF file: its sections, and the attributes in .nv.info."""
+    unpack = lambda form, at: struct.unpack_from("<" + form, cubin, at)
+    (table,), (size, count, names) = unpack("Q", 40), unpack("HHH", 58)
+    heads = [unpack("IIQQQQIIQQ", table + k * size) for k in range(count)]  # Elf64_Shdr
+    text = lambda section, at: cubin[heads[section][4] + at :].split(b"\0", 1)[0].decode()
+    sections = {text(names, head[0]): head for head in heads}
+    symbols = sections[".symtab"]
+    symbol = lambda k: text(symbols[6], unpack("I", symbols[4] + 24 * k)[0])
+    found: dict[str, dict[int, int]] = {}
+    at, end = sections[".nv.info"][4], sum(sections[".nv.info"][4:6])
+    while at < end:
+        kind, attribute, length = unpack("BBH", at)
+        at += 4
+        if kind == 4:  # with a value of `length` bytes, here (symbol, number)
+            if attribute in (FRAME_SIZE, REGCOUNT):
+                number, value = unpack("II", at)
+                found.setdefault(symbol(number), {})[attribute] = value
+            at += length
+    shared = {name: sections.get(f".nv.shared.{name}", [0] * 10)[5] for name in found}
+    return {name: Resources(values[REGCOUNT], values[FRAME_SIZE], shared[name]) for name, values in found.items()}
+
+
+FRAME_SIZE, REGCOUNT = 0x11, 0x2F  # EIATTR_FRAME_SIZE, EIATTR_REGCOUNT

@@ -5,31 +5,42 @@
 // some wait where others never come, launch returns false: a GPU would hang or go on with garbage.  Each warp runs
 // as far ahead of the others as barriers let it, the first one first or, backwards, the last one first: a result
 // that depends on the order is a race.
+//
+// Blocks run one after the other.  In a cooperative launch, where they may wait for each other (kernels/grid.h), each
+// is a thread of the system with shared memory and fibers of its own, and one runs at a time, until it pauses to wait
+// for others: so the first block runs ahead, or backwards the last one.  If all wait and none of them has told the
+// others anything, launch says so.  What nobody can see here stands in docs/kernel-ladder.md.
 
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <condition_variable>
 #include <csetjmp>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <thread>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
 
 #define __global__
 #define __device__
-#define __shared__ static
+#define __launch_bounds__(...)
+#define __shared__ static thread_local
 
-using std::exp, std::fabs, std::fmax, std::fmin, std::isfinite, std::log, std::pow, std::sqrt, std::tanh;
+using std::exp, std::fabs, std::fmax, std::fmin, std::isfinite, std::log, std::min, std::pow, std::sqrt, std::tanh;
 inline double real_part(std::complex<double> x) { return x.real(); }
 
 struct dim3 { unsigned x, y, z; };
-static dim3 threadIdx, blockIdx, blockDim, gridDim;
+static thread_local dim3 threadIdx, blockIdx;
+static dim3 blockDim, gridDim;
 
 namespace shim {
 
-enum class State { runs, waits_for_warp, waits_for_block, ended };
+enum class State { runs, waits_for_warp, waits_for_block, waits_for_grid, ended };
+enum Outcome { DONE, LEFT_BEHIND, WAITS_FOR_BLOCKS };
 
 const std::size_t STACK = 64 << 10;
 
@@ -37,13 +48,49 @@ struct Thread {
     jmp_buf place;  // where to go on
     std::unique_ptr<char[]> stack;
     State state;
-    alignas(16) char shuffled[16];
+    alignas(16) char shuffled[2][16];  // what it shows to its warp, this time and the next
+    unsigned shuffles = 0;
 };
 
-static std::vector<Thread> threads(1024);
-static jmp_buf scheduler;
+static thread_local std::vector<Thread> threads(1024);
+static thread_local jmp_buf scheduler;
+static thread_local unsigned current;
+static thread_local std::vector<double> dynamic;  // the shared memory that a launch asks for
 static std::function<void()> body;
-static unsigned current, count;
+static unsigned count;
+
+// Who runs of the blocks of a cooperative launch; one at a time, so only the turn itself needs the lock.
+struct Turns {
+    std::mutex mutex;
+    std::condition_variable passed;
+    std::vector<unsigned> blocks;  // those that have not ended, in their order
+    unsigned now = 0;  // whose turn it is, of these
+    unsigned told = 0, told_before = 0;  // how often blocks have told others something: now, and when the turn began
+    unsigned idle = 0;  // turns in a row in which none did
+
+    bool stuck() const { return idle > blocks.size(); }
+
+    // Wait for block b's turn; false if there is no use in it.
+    bool wait(unsigned b) {
+        std::unique_lock<std::mutex> lock(mutex);
+        passed.wait(lock, [&] { return stuck() || blocks[now] == b; });
+        return !stuck();
+    }
+
+    // The turn goes on to the next block; this one comes back to wait, or has ended.
+    void pass(bool ended) {
+        std::lock_guard<std::mutex> lock(mutex);
+        if (stuck()) return;
+        idle = ended || told != told_before ? 0 : idle + 1;
+        told_before = told;
+        if (ended) blocks.erase(blocks.begin() + now);
+        else now++;
+        if (!blocks.empty()) now %= blocks.size();
+        passed.notify_all();
+    }
+};
+
+static Turns* turns;  // null: blocks do not wait for each other
 
 inline unsigned at(unsigned k, unsigned size, bool backwards) { return backwards ? size - 1 - k : k; }
 
@@ -100,41 +147,76 @@ inline void run_warp(unsigned first, bool backwards) {
     } while (size == 32 && open(first, first + 32, State::waits_for_warp));
 }
 
-inline bool run_block(bool backwards) {
-    const unsigned warps = (count + 31) / 32;
-    for (unsigned t = 0; t < count; t++) threads[t].state = State::runs;
-    do {
-        for (unsigned k = 0; k < warps; k++) run_warp(32 * at(k, warps, backwards), backwards);
-    } while (open(0, count, State::waits_for_block));
-    bool all = true;
-    for (unsigned t = 0; t < count; t++) {
-        if (threads[t].state == State::ended) continue;
-        all = false;
-        threads[t].stack.reset();  // stuck in the middle of a kernel: of no more use
-    }
-    return all;
+// Threads that wait for other blocks look again once those have run; false if there are none.
+inline bool others_have_run(unsigned b) {
+    bool any = false;
+    for (unsigned t = 0; t < count; t++) any = any || threads[t].state == State::waits_for_grid;
+    if (!any || !turns) return false;
+    turns->pass(false);
+    if (!turns->wait(b)) return false;
+    for (unsigned t = 0; t < count; t++)
+        if (threads[t].state == State::waits_for_grid) threads[t].state = State::runs;
+    return true;
 }
 
-// Launch as cuLaunchKernel does: arguments[k] points to the value of the k-th parameter.
+// Run block b, whose dynamic shared memory begins as numbers that show: every bit is set, which is NaN.
+inline Outcome run_block(unsigned b, unsigned shared, bool backwards) {
+    blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
+    dynamic.resize(shared / sizeof(double) + 2);
+    std::memset(dynamic.data(), 255, dynamic.size() * sizeof(double));
+    const unsigned warps = (count + 31) / 32;
+    for (unsigned t = 0; t < count; t++) threads[t].state = State::runs, threads[t].shuffles = 0;
+    do {
+        for (unsigned k = 0; k < warps; k++) run_warp(32 * at(k, warps, backwards), backwards);
+    } while (open(0, count, State::waits_for_block) || others_have_run(b));
+    Outcome outcome = DONE;
+    for (unsigned t = 0; t < count; t++) {
+        if (threads[t].state == State::ended) continue;
+        if (outcome == DONE) outcome = LEFT_BEHIND;
+        if (threads[t].state == State::waits_for_grid) outcome = WAITS_FOR_BLOCKS;
+        threads[t].stack.reset();  // stuck in the middle of a kernel: of no more use
+    }
+    return outcome;
+}
+
+// All blocks side by side, each a thread of the system.
+inline Outcome run_together(unsigned blocks, unsigned shared, bool backwards) {
+    Turns these;
+    turns = &these;
+    for (unsigned k = 0; k < blocks; k++) these.blocks.push_back(at(k, blocks, backwards));
+    std::vector<Outcome> outcomes(blocks, WAITS_FOR_BLOCKS);
+    std::vector<std::thread> running;
+    for (unsigned b = 0; b < blocks; b++)
+        running.emplace_back([&, b] {
+            if (!these.wait(b)) return;
+            outcomes[b] = run_block(b, shared, backwards);
+            these.pass(true);
+        });
+    for (std::thread& thread : running) thread.join();
+    turns = nullptr;
+    for (Outcome outcome : outcomes)
+        if (outcome == LEFT_BEHIND) return outcome;
+    return *std::max_element(outcomes.begin(), outcomes.end());
+}
+
+// Launch as cuLaunchKernel or cuLaunchCooperativeKernel does: arguments[k] points to the value of the k-th parameter.
 template <typename... P, std::size_t... I>
-bool launch(void (*kernel)(P...), std::index_sequence<I...>, const unsigned* sizes, void** arguments,
-            bool backwards) {
+Outcome launch(void (*kernel)(P...), std::index_sequence<I...>, const unsigned* sizes, void** arguments,
+               bool cooperative, bool backwards) {
     gridDim = {sizes[0], sizes[1], sizes[2]};
     blockDim = {sizes[3], sizes[4], sizes[5]};
     count = blockDim.x * blockDim.y * blockDim.z;
     body = [&] { kernel(*static_cast<P*>(arguments[I])...); };
-    const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
-    for (unsigned k = 0; k < blocks; k++) {
-        const unsigned b = at(k, blocks, backwards);
-        blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
-        if (!run_block(backwards)) return false;
-    }
-    return true;
+    const unsigned blocks = gridDim.x * gridDim.y * gridDim.z, shared = sizes[6];
+    if (cooperative) return run_together(blocks, shared, backwards);
+    for (unsigned k = 0; k < blocks; k++)
+        if (Outcome outcome = run_block(at(k, blocks, backwards), shared, backwards)) return outcome;
+    return DONE;
 }
 
 template <typename... P>
-bool launch(void (*kernel)(P...), const unsigned* sizes, void** arguments, bool backwards) {
-    return launch(kernel, std::index_sequence_for<P...>(), sizes, arguments, backwards);
+Outcome launch(void (*kernel)(P...), const unsigned* sizes, void** arguments, bool cooperative, bool backwards) {
+    return launch(kernel, std::index_sequence_for<P...>(), sizes, arguments, cooperative, backwards);
 }
 
 }  // namespace shim
@@ -144,11 +226,10 @@ inline void __threadfence() {}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T x, int other) {
-    const unsigned me = shim::current;
-    std::memcpy(shim::threads[me].shuffled, &x, sizeof x);
-    shim::wait(shim::State::waits_for_warp);  // all have written
-    std::memcpy(&x, shim::threads[me ^ other].shuffled, sizeof x);
-    shim::wait(shim::State::waits_for_warp);  // all have read
+    const unsigned me = shim::current, place = shim::threads[me].shuffles++ % 2;
+    std::memcpy(shim::threads[me].shuffled[place], &x, sizeof x);
+    shim::wait(shim::State::waits_for_warp);  // all have written, and read what they were shown the last time
+    std::memcpy(&x, shim::threads[me ^ other].shuffled[place], sizeof x);
     return x;
 }
 
@@ -157,3 +238,15 @@ inline unsigned atomicInc(unsigned* place, unsigned last) {
     *place = old >= last ? 0 : old + 1;
     return old;
 }
+
+// The words of kernels/grid.h.  Whoever pauses lets other threads and blocks run.
+inline unsigned read_newest(const unsigned* place) { return *place; }
+inline void let_others_run() { shim::wait(shim::State::waits_for_grid); }
+
+inline void add_and_tell(unsigned* place, unsigned x) {
+    *place += x;
+    if (shim::turns) shim::turns->told++;
+}
+
+template <typename T>
+T* dynamic_shared() { return reinterpret_cast<T*>(shim::dynamic.data()); }

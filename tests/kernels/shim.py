@@ -12,10 +12,12 @@ import numpy as np
 from scratchnmt.kernels import launch as launcher
 
 C_TYPES = {**launcher.C_TYPES, "complex128": "std::complex<double>"}
+OUTCOMES = {1: "some threads wait at a barrier that others do not reach",
+            2: "some blocks wait for others, which have ended, wait too or do not run beside them"}
 
 
 class Shim:
-    """Stands for `scratchnmt.kernels.launch`: the same functions `kernel` and `address`, for NumPy."""
+    """Stands for `scratchnmt.kernels.launch`: the functions `kernel`, `address` and `resident_blocks`, for NumPy."""
 
     def __init__(self, folder: Path, text: Callable[[str], str] = launcher.source):
         self.folder = folder
@@ -26,20 +28,25 @@ class Shim:
 
     def kernel(self, file: str, name: str, dtype: str) -> Callable:
         function = getattr(self._library(file), f"{name}_{dtype}")
-        function.restype = ctypes.c_bool
 
-        def launch(grid: tuple, block: tuple, arguments: tuple) -> None:
+        def launch(grid: tuple, block: tuple, arguments: tuple, shared_mem: int = 0,
+                   enable_cooperative_groups: bool = False) -> None:
             self.launched.append(name)
-            sizes = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
+            sizes = (ctypes.c_uint * 7)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3], shared_mem)
             values = [np.asarray(a) for a in arguments]
             pointers = (ctypes.c_void_p * len(values))(*(v.ctypes.data for v in values))
-            if not function(sizes, pointers, self.backwards):
-                raise RuntimeError(f"{name}: some threads wait at a barrier that others do not reach")
+            if outcome := function(sizes, pointers, enable_cooperative_groups, self.backwards):
+                raise RuntimeError(f"{name}: {OUTCOMES[outcome]}")
 
+        launch.kernel = launch  # as CuPy's RawKernel has it, for cooperative launches
         return launch
 
     def address(self, array: np.ndarray) -> int:
         return array.ctypes.data
+
+    def resident_blocks(self, *what) -> int:
+        """As many as there are: each block is a thread of the system."""
+        return 1 << 20
 
     def _library(self, file: str) -> ctypes.CDLL:
         if file not in self.libraries:
@@ -51,14 +58,15 @@ class Shim:
         source, library = self.folder / f"{file}.cpp", self.folder / f"{file}.so"
         if library.exists():  # another process has compiled it
             return ctypes.CDLL(str(library))
-        entries = [f'extern "C" bool {name}_{dtype}(const unsigned* sizes, void** arguments, bool backwards) '
-                   f"{{ return shim::launch({name}<{c_type}>, sizes, arguments, backwards); }}"
+        entries = [f'extern "C" int {name}_{dtype}(const unsigned* sizes, void** arguments, bool cooperative, '
+                   f"bool backwards) {{ return shim::launch({name}<{c_type}>, sizes, arguments, cooperative, "
+                   "backwards); }"
                    for name in launcher.KERNEL.findall(text) for dtype, c_type in C_TYPES.items()]
         source.write_text("\n".join(['#include "shim.h"', text, *entries]), encoding="utf-8")
         # no fortified longjmp, which some systems make the default: it takes a change of stacks for a mistake
         done = subprocess.run(["g++", "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
-                               "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-I", str(Path(__file__).parent),
-                               str(source), "-o", str(library)],
+                               "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-pthread",
+                               "-I", str(Path(__file__).parent), str(source), "-o", str(library)],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return ctypes.CDLL(str(library))

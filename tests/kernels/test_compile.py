@@ -11,8 +11,14 @@ import pytest
 from scratchnmt.errors import InputError
 from scratchnmt.kernels import KERNELS
 from scratchnmt.kernels import launch as launcher
+from scratchnmt.kernels.lstm_persistent import config
+from scratchnmt.kernels.lstm_step import THREADS
 
 CARDS = ("sm_75", "sm_80", "sm_90")
+# CUDA C++ Programming Guide, "Compute Capabilities": of a multiprocessor, and of that what one block may have at most
+REGISTERS = 65536
+ALL_SHARED = {"sm_80": 164 << 10, "sm_90": 228 << 10}
+SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10}
 by_kernel = pytest.mark.parametrize("file", KERNELS)
 
 
@@ -34,6 +40,40 @@ def test_every_kernel_of_every_type_for_every_card(file, card, nvidia):
     options = [*launcher.OPTIONS, f"--gpu-architecture={card}"]
     code = nvidia.compile(launcher.source(file), expressions(file, *launcher.C_TYPES.values()), options)
     assert code.startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("file", ["lstm_step", "lstm_persistent"])
+@pytest.mark.parametrize("card", ["sm_80", "sm_90"])
+def test_what_an_lstm_layer_takes_of_a_card(file, card, nvidia):
+    """No register goes to memory, two blocks of the layers in use are on a multiprocessor at once, in float32."""
+    options = [*launcher.OPTIONS, f"--gpu-architecture={card}"]
+    for dtype, c_type in launcher.C_TYPES.items():
+        code = nvidia.compile(launcher.source(file), expressions(file, c_type), options)
+        found = nvrtc.resources(code)
+        assert len(found) == len(launcher.names(file))
+        for name, takes in found.items():
+            assert takes.stack == 0 and takes.registers * THREADS <= REGISTERS, name
+            for H in 256, 512, 768:
+                shared = takes.shared + (config(1, H, dtype).shared if file == "lstm_persistent" else 0)
+                assert shared <= SHARED[card] or (H, dtype, card) == (768, "float64", "sm_80"), (name, H)
+            if dtype == "float32":
+                shared = takes.shared + (config(1, 512, dtype).shared if file == "lstm_persistent" else 0)
+                assert 2 * takes.registers * THREADS <= REGISTERS and 2 * (shared + 1024) <= ALL_SHARED[card], name
+
+
+def test_what_blocks_tell_each_other_is_read_anew(nvidia):
+    """No h or dz of another block through the cache that nothing empties, and the barrier's two words are a card's."""
+    options = [*launcher.OPTIONS, "--gpu-architecture=compute_80"]
+    text = nvidia.compile(launcher.source("lstm_persistent"), expressions("lstm_persistent", "float"), options,
+                          kind="PTX").decode()
+    assert "ld.acquire.gpu.global.u32" in text and "red.release.gpu.global.add.u32" in text
+    assert "ld.global.nc" not in text
+
+
+def test_spilled_registers_are_seen(nvidia):
+    text = launcher.source("lstm_step").replace("__launch_bounds__(THREADS)", "__launch_bounds__(THREADS, 8)")
+    code = nvidia.compile(text, expressions("lstm_step", "double"), [*launcher.OPTIONS, "--gpu-architecture=sm_80"])
+    assert all(takes.stack > 0 and takes.registers <= 32 for takes in nvrtc.resources(code).values())
 
 
 @pytest.mark.parametrize("file", sorted({*KERNELS} - {"optim"}))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scratchnmt.kernels.embedding import by_segment, embedding_backward, embedding_forward, sorted_tokens
+from scratchnmt.kernels.launch import LaunchConfig
 from scratchnmt.ops import embedding as plain
 
 PLAIN = plain.embedding_forward, plain.embedding_backward
@@ -67,7 +68,7 @@ def test_what_does_not_fit(on_cpu):
 
 
 def test_as_many_blocks_as_tokens_and_32_columns():
-    assert by_segment(10, 33) == ((10, 2, 1), (32, 8)) and by_segment(0, 5).grid[0] == 0
+    assert by_segment(10, 33) == LaunchConfig((10, 2, 1), (32, 8)) and by_segment(0, 5).grid[0] == 0
 
 
 @pytest.mark.gpu

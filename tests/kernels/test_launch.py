@@ -1,10 +1,13 @@
 """How many threads, and what a kernel is told about an array: numbers alone, no GPU."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from scratchnmt.kernels import launch as launcher
-from scratchnmt.kernels.launch import LaunchConfig, buffer, launch, per_row, per_unit, readable, rows
+from scratchnmt.kernels.launch import LaunchConfig, buffer, launch, per_row, per_unit, readable, resident_blocks, rows
 
 
 @pytest.fixture
@@ -87,3 +90,41 @@ def test_arrays_of_numpy_are_refused_by_a_sentence():
     pytest.importorskip("cupy")
     with pytest.raises(TypeError, match="one array is of numpy"):
         rows(np.zeros(3))
+
+
+class Compiled:
+    """A kernel as CuPy has it: called, or by its Function, which takes more."""
+
+    shared_size_bytes = 8 << 10
+
+    def __init__(self, calls):
+        self.calls = calls
+        self.kernel = SimpleNamespace(ptr=77)
+
+    def __call__(self, grid, block, values, **more):
+        self.calls.append((grid, block, more))
+
+
+def test_more_shared_memory_and_blocks_that_wait_for_each_other(monkeypatch):
+    calls, start = [], Compiled([])
+    start.calls = calls
+    start.kernel = lambda grid, block, values, **more: calls.append(("function", grid, block, more))
+    monkeypatch.setattr(launcher, "kernel", lambda *what: start)
+    launch("file", "name", "float32", LaunchConfig((3,), (64,)))
+    launch("file", "name", "float32", LaunchConfig((3,), (64,), 100))
+    launch("file", "name", "float32", LaunchConfig((3, 1), (64,), 100, True))
+    assert calls == [((3,), (64,), {}), ((3,), (64,), {"shared_mem": 100}),
+                     ("function", (3, 1), (64,), {"shared_mem": 100, "enable_cooperative_groups": True})]
+
+
+@pytest.mark.parametrize("shared, blocks", [(1000, 2 * 132), (100 << 10, 2 * 132), (220 << 10, 0)])
+def test_how_many_blocks_are_on_a_card_at_once(shared, blocks, monkeypatch):
+    start, asked = Compiled([]), []
+    device = SimpleNamespace(attributes={"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 227 << 10})
+    driver = SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda *what: asked.append(what) or 2)
+    cuda = SimpleNamespace(Device=lambda: device, driver=driver)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(launcher, "kernel", lambda *what: start)
+    assert resident_blocks("file", "name", "float32", LaunchConfig((3, 1), (64, 2), shared, True)) == blocks
+    if blocks:
+        assert asked == [(77, 128, shared)] and start.max_dynamic_shared_size_bytes == shared

@@ -7,7 +7,7 @@ from shim import Shim
 from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels.launch import LaunchConfig, launch
 
-TEXT = launcher.read("device.h") + """
+TEXT = launcher.read("device.h") + launcher.read("grid.h") + """
 template <typename T>
 __global__ void sums(Rows<const T> x, Rows<T> y, int size) {
     T sum = T(0);
@@ -30,6 +30,30 @@ __global__ void reverse(Rows<T> y, int first, bool wait) {
     shared[threadIdx.x] = T(first + int(threadIdx.x));
     if (wait) __syncthreads();
     y.data[threadIdx.x] = shared[63 - threadIdx.x];
+}
+
+// Each block adds to its own number that of the next block, as often as it is told; block `absent` does not come.
+template <typename T>
+__global__ void add_the_next(Rows<T> y, Rows<unsigned> counter, int times, bool wait, int absent) {
+    __shared__ T mine;
+    T* copy = dynamic_shared<T>();
+    if (int(blockIdx.x) == absent) return;
+    if (threadIdx.x == 0) mine = T(blockIdx.x + 1);
+    for (int k = 0; k < times; k++) {
+        T* row = y.row(0, k);
+        if (threadIdx.x == 0) row[blockIdx.x] = mine;
+        if (wait) wait_for_blocks(counter.data, gridDim.x, k + 1);
+        copy[threadIdx.x] = row[(blockIdx.x + 1) % gridDim.x];
+        __syncthreads();
+        if (threadIdx.x == 0) mine += copy[blockDim.x - 1];
+        __syncthreads();
+    }
+    y.row(0, times)[blockIdx.x] = mine;
+}
+
+template <typename T>
+__global__ void as_it_was(Rows<T> y) {
+    y.data[threadIdx.x] = dynamic_shared<T>()[threadIdx.x];
 }
 """
 
@@ -75,3 +99,57 @@ def test_a_missing_barrier_shows_when_threads_run_in_the_opposite_order(small):
         start("reverse", 64, y, np.int32(100 * first), np.bool_(wait))
         right.append(y.tolist() == [100.0 * first + 63 - k for k in range(64)])
     assert right == [False, False, True, True]
+
+
+BLOCKS = 5
+
+
+def together(times=4, wait=True, absent=-1, cooperative=True, dtype="float64"):
+    """The blocks' numbers after each round, (times + 1, BLOCKS)."""
+    y, counter = np.full((times + 1, BLOCKS), np.nan, dtype), np.zeros(1, np.uint32)
+    launch("small", "add_the_next", dtype, LaunchConfig((BLOCKS, 1), (64,), 64 * y.itemsize, cooperative), y, counter,
+           np.int32(times), np.bool_(wait), np.int32(absent))
+    return y
+
+
+def expected(times=4):
+    rows = [np.arange(1.0, BLOCKS + 1)]
+    for _ in range(times):
+        rows.append(rows[-1] + np.roll(rows[-1], -1))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_blocks_that_wait_for_each_other(dtype, backwards, small):
+    small.backwards = backwards
+    np.testing.assert_array_equal(together(dtype=dtype), expected())
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_without_the_barrier_across_the_grid_numbers_are_wrong(backwards, small):
+    small.backwards = backwards
+    assert np.isnan(together(wait=False)[-1]).any()
+
+
+@pytest.mark.parametrize("absent", [0, 2, BLOCKS - 1])
+def test_a_block_that_never_arrives_is_told_of(absent):
+    with pytest.raises(RuntimeError, match="add_the_next: some blocks wait for others, which have ended, wait too"):
+        together(absent=absent)
+    np.testing.assert_array_equal(together(), expected())  # and nothing is left of it
+
+
+def test_a_barrier_across_the_grid_needs_a_cooperative_launch():
+    with pytest.raises(RuntimeError, match="some blocks wait for others, which .* do not run beside them"):
+        together(cooperative=False)
+
+
+def test_threads_left_behind_in_a_cooperative_launch():
+    with pytest.raises(RuntimeError, match="left_behind: some threads wait at a barrier that others do not reach"):
+        launch("small", "left_behind", "float64", LaunchConfig((2, 1), (32,), 0, True), np.zeros(32))
+
+
+def test_shared_memory_begins_as_numbers_that_show():
+    y = np.zeros(32)
+    launch("small", "as_it_was", y.dtype, LaunchConfig((1, 1), (32,), y.nbytes), y)
+    assert np.isnan(y).all()

@@ -30,7 +30,7 @@ class Ledger:
             return call
 
         return Kernels(*(SimpleNamespace(**{key: watch(key, value) for key, value in vars(module).items()
-                                            if callable(value) and key.islower()}) for module in PLAIN))
+                                            if callable(value) and key.islower()}) for module in PLAIN if module))
 
     def examine(self, values, name):
         for array in owners(values):

@@ -34,6 +34,7 @@ ADVICE = re.compile(r"\b(resume it|lower|choose|give|start (another|without)|lea
 ELSEWHERE = {  # part of a sentence -> the test that tries it
     "give each by --arg NAME=SHAPE": "tests/test_cli_gradcheck.py",
     "is for fused kernels on a GPU: choose --device cuda": "tests/test_cli_dependent.py",
+    "persistent is for --cell lstm: choose --kernels fused": "tests/test_cli_dependent.py",
 }
 
 
