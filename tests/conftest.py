@@ -14,6 +14,16 @@ def pytest_configure(config):
                                 "install the package again, pip install '.[test]'")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """The whole suite, as it is run by default, takes up to four cores, if pytest-xdist is there; -n chooses."""
+    chosen, is_worker = config.option, hasattr(config, "workerinput")  # whose own workers would have workers
+    if is_worker or not config.pluginmanager.has_plugin("xdist") or chosen.numprocesses is not None or chosen.usepdb:
+        return
+    if config.args_source is config.ArgsSource.TESTPATHS and chosen.markexpr == "not slow":
+        chosen.numprocesses, chosen.maxprocesses, chosen.dist = "auto", 4, "loadfile"
+
+
 @pytest.fixture
 def rng(gradcheck_rng):
     """The tests call it by its short name."""
