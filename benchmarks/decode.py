@@ -2,7 +2,8 @@
 
 With --model and --src it translates a file with a trained model, which is what a user waits for.
 Without, the weights and the sentences are random and every search runs to its limit of steps.
-Before the clock starts, a peer searches some sentences by our stopping rule and must find the same translations.
+Before the clock starts, a peer searches some sentences by our stopping rule and must find the same translations,
+unless it is another model; then leave --model out.
 PyTorch as people write it is then timed by its own (CS224N's, which narrows the beam and so does less).
 """
 
@@ -80,7 +81,10 @@ def one_beam(model: NMT, sentences: list[list[int]], options: argparse.Namespace
     contestants = []
     for theirs in begin(options.peers, model, options.threads):
         contestants.append(theirs)
-        check(model, theirs, sample(sentences, options.check, rng), options)
+        if hasattr(theirs, "loss_and_gradients"):
+            check(model, theirs, sample(sentences, options.check, rng), options)
+        else:
+            print(f"{theirs.name} {theirs.version} is another model of the same sizes: nothing to compare")
         ways += ways_of(theirs, counts, options)
     rates: dict[Way, list[float]] = {way: [] for way in ways}
     for turn in range(-1, options.rounds):

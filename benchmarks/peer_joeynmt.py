@@ -1,4 +1,4 @@
-"""JoeyNMT 2.3 as a contestant of `train`: its own recurrent model, of the same sizes, and its own way of a step.
+"""JoeyNMT 2.3 as a contestant of `train` and `decode`: its own recurrent model, of the same sizes, step and search.
 
 Not the same function: its first states go through a tanh with a bias, the attentional layer has a bias.  So nothing is
 compared before it is timed.  It wants sentencepiece 0.2.0, so an environment of its own with scratchnmt in PYTHONPATH.
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from joeynmt.batch import Batch
 from joeynmt.model import build_model
+from joeynmt.search import search
 from joeynmt.vocabulary import Vocabulary
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
@@ -58,6 +59,14 @@ class Contestant:
         self.optimizer.step()
         self.model.zero_grad()
         return batch.ntokens
+
+    def search_batches(self, sentences: list[list[int]], beam_size: int, max_steps: int, batch_size: int) -> list:
+        """Its weights are random: only beside searches that run to their limit of steps does this compare."""
+        self.model.eval()
+        order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i]))
+        return [found for start in range(0, len(order), batch_size) for found in search(
+            self.model, _batch(sentences, [[]] * len(sentences), np.array(order[start : start + batch_size])),
+            max_output_length=max_steps, beam_size=beam_size, beam_alpha=-1)[0]]
 
     def close(self) -> None:
         """Nothing to give back."""
