@@ -20,6 +20,7 @@ from .parser import TOKENIZE, Parser, add_computing, add_option, add_workers
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 DATA_TABLES = ("train_tsv", "valid_tsv")  # in the place of two files each
+GPU_POOL = 100  # the default of --pool on a GPU
 DISTILL = "distill"  # the file of a teacher's translations
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
@@ -119,7 +120,8 @@ MODEL = {
 TRAINING = {
     "batch_size": _training("batch_size", "batch size, in sentences or target tokens (see --batch-by)"),
     "batch_by": _training("batch_by", "unit of --batch-size", choices=("sentences", "tokens")),
-    "pool": _training("pool", "batches that are sorted by length together (bucketing); 1: no bucketing"),
+    "pool": _training("pool", "batches that are sorted by length together (bucketing); 1: no bucketing; on a GPU, "
+                      f"where recorded steps compute padding, the default is {GPU_POOL}"),
     "subword_sampling": _training("subword_sampling", "subword regularization (Kudo 2018): in each epoch both "
                                   "sides of each training sentence are cut into subwords anew, at random, by the "
                                   "unigram model's probabilities to the power ALPHA, such as 0.2; 0: no sampling",

@@ -46,6 +46,7 @@ from .choices import (
     DATA_TABLES,
     DISTILL,
     FIRST,
+    GPU_POOL,
     MODEL,
     OUTPUT,
     RECORDING,
@@ -111,6 +112,8 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
     told = set_first_weights(model, first, src_vocab, tgt_vocab)
     options = replace(options, workers=_workers(config, options, given, ranks))
+    if device != "cpu":
+        options = replace(options, pool=given.get("pool", GPU_POOL))
 
     def check(data: TrainingData) -> None:
         check_longest(np.array([data.train.longest_source()]), config.longest)

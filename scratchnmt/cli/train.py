@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from ..arrays import keep_freed_memory
+from ..arrays import device_of, keep_freed_memory
 from ..errors import encodable, require
 from ..files.run_folder import CURVES, STATE, RunFolder
 from ..metrics import tokenizer_for
@@ -86,7 +86,7 @@ def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
     left_out = data.left_out
     why = f" ({left_out.blank:,} blank and {left_out.too_long:,} too long left out)" if any(left_out) else ""
     tokens, tokenize = data.train.tokens, tokenizer_for(data.valid_references, ready.options.tokenize)
-    alpha = ready.options.subword_sampling
+    alpha, on_gpu = ready.options.subword_sampling, device_of(params.flat) != "cpu"
     unknown = [f"{where}{covered[0]} of source and {covered[1]} of target {data.tgt_vocab.UNIT}"
                for where, covered in (("", data.train.coverage), ("in validation ", data.valid.coverage)) if covered]
     lines = [
@@ -102,6 +102,7 @@ def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
         ("sampling", f"subwords anew in each epoch, alpha {alpha:g}" if alpha else ""),
         ("model", f"{params.flat.size:,} weights, {params.flat.dtype}, on {ready.model.computing}"),
         ("start", ready.first_weights),
+        ("batches", f"{ready.options.pool} at a time sorted by length" if on_gpu and ready.options.pool > 1 else ""),
         ("workers", _workers(ready, ranks or Ranks())),
     ]
     return "\n".join(f"{name:<12}{text}" for name, text in lines if text)

@@ -198,6 +198,11 @@ def test_the_command_line_trains_and_translates_on_a_device(tmp_path, capsys, ma
     folder = str(tmp_path / "run")
     assert main(["train", *files, *sizes, "--out", folder, "--device", "cuda:1"]) in (0, None)
     assert machine.card == 1 and machine.uploads
+    assert "100 at a time sorted by length" in capsys.readouterr().out
+    assert main(["train", "--out", folder, "--resume", "--max-steps", "5"]) in (0, None)  # wherever it goes on
+    assert RunFolder(folder).read().training["pool"] == 100
+    assert main(["train", *files, *sizes, "--out", f"{folder}-1", "--device", "cuda", "--pool", "1"]) in (0, None)
+    assert RunFolder(f"{folder}-1").read().training["pool"] == 1
     found = []
     for device in ("cpu", "cuda"):
         output = tmp_path / f"{device}.txt"
