@@ -42,11 +42,10 @@ def save_model(folder: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vo
     """Write a model that can be loaded for translating, without a training run.
 
     data: what config.json tells of where the model comes from.  Raises InputError if the folder holds a run or a
-    model, unless `overwrite`.
+    model, unless `overwrite`: then that is removed once the new model is whole on the disk.
     """
     with RunFolder(folder, overwrite=overwrite) as opened:
-        opened.start(model, src_vocab, tgt_vocab, data=data)
-        opened.save_weights(model.params)
+        opened.replace_model(model, src_vocab, tgt_vocab, data)
 
 
 def save_new_model(out: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,

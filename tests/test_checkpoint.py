@@ -8,7 +8,7 @@ import pytest
 
 from scratchnmt import checkpoint
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
-from scratchnmt.errors import InputError
+from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import atomic, run_folder, tensors
 from scratchnmt.files.atomic import copy_file
 from scratchnmt.files.run_folder import RunFolder
@@ -294,6 +294,33 @@ def test_what_could_not_be_read_again_takes_no_models_place(folder, model, chang
     with pytest.raises(InputError, match=words):
         checkpoint.save_model(folder, **{"model": model, "src_vocab": SRC, "tgt_vocab": TGT, **change}, overwrite=True)
     assert np.array_equal(checkpoint.load_model(folder).model.params.flat, before.params.flat)
+
+
+@pytest.mark.parametrize("limit", [100, 1500], ids=["vocabularies", "weights"])
+@pytest.mark.parametrize("score", ["concat", "general"], ids=["same config", "other config"])
+def test_a_model_that_a_full_disk_cuts_short_takes_no_models_place(folder, model, limit, score):
+    """The limit is the system's own, of a file's size."""
+    resource, signal = pytest.importorskip("resource"), pytest.importorskip("signal")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = NMT(len(SRC), len(TGT), 6, 5, dropout=0.25, score=score, dtype="float64", seed=4)
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(WriteError, match="run/model.safetensors cannot be written: .*too large"):
+            checkpoint.save_model(folder, other, SRC, TGT, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    checkpoint.save_model(folder, other, SRC, TGT, overwrite=True)
+    assert np.array_equal(checkpoint.load_model(folder).model.params.flat, other.params.flat)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "src.vocab.json"])
+def test_a_model_that_replaces_another_keeps_the_modes_of_its_files(folder, model, name):
+    (folder / name).chmod(0o600)
+    checkpoint.save_model(folder, model, SRC, TGT, overwrite=True)
+    assert [path.name for path in folder.iterdir() if path.stat().st_mode & 0o777 == 0o600] == [name]
 
 
 @pytest.mark.parametrize("name", run_folder.RUN_FILES)

@@ -212,3 +212,16 @@ def test_where_it_cannot_be_written(call, trained, tmp_path):
 def test_help_has_an_example(call, name):
     status, out, err = call(name, "--help")
     assert status == 0 and not err and f"\n  scratchnmt {name}" in out.partition("\nexample")[2]
+
+
+@pytest.mark.parametrize("out, vocab", [("m/model.safetensors", "v.json"), ("w.safetensors", "m/config.json"),
+                                        ("link.safetensors", "v.json")])
+def test_an_export_does_not_take_the_place_of_a_model(call, tmp_path, out, vocab):
+    words = WordVocabulary(list("abc"))
+    checkpoint.save_model(tmp_path / "m", NMT(7, 7, 4, 4), words, words)
+    (tmp_path / "link.safetensors").symlink_to("m/model.safetensors")
+    refused(call("export-cs224n", "--model", tmp_path / "m", "--out", tmp_path / out, "--vocab-out", tmp_path / vocab),
+            "would replace ", f" of the model in {tmp_path / 'm'}: choose another name")
+    assert checkpoint.load_model(tmp_path / "m") and not (tmp_path / "v.json").exists()
+    own = [tmp_path / "m" / name for name in ("weights.safetensors", "vocab.json")]  # beside it there is room
+    assert call("export-cs224n", "--model", tmp_path / "m", "--out", own[0], "--vocab-out", own[1])[0] == 0

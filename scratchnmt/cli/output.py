@@ -20,6 +20,18 @@ def check_output(path: str | None) -> None:
         raise InputError(f"{path} is a directory, expected a file to write to")
     if path is not None and not Path(path).parent.is_dir():
         raise InputError(f"{path} cannot be written: {Path(path).parent} is not a folder")
+    if path is not None and _is_of_a_run(file := Path(os.path.realpath(path))):
+        raise InputError(f"{path} would replace {file.name} of the model in {file.parent}: choose another name")
+
+
+def _is_of_a_run(path: Path) -> bool:
+    """Whether a model would be lost if the file were written."""
+    from ..files.run_folder import RUN_FILES, RunFolder  # only now: it takes the model with it
+
+    try:
+        return path.name in RUN_FILES and path.exists() and bool(RunFolder(path.parent).digest())
+    except InputError:
+        return False
 
 
 def write_lines(path: str | None, lines: Iterable[str]) -> None:

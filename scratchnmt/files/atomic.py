@@ -86,8 +86,11 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
 
 @contextmanager
 def folder_beside(path: AnyPath) -> Iterator[Path]:
-    """An empty folder beside a file, ours alone, for one `with`; `remove_temporaries` knows it."""
-    with _beside(Path(os.path.realpath(path))) as new:
+    """An empty folder beside a file, ours alone, for one `with`; `remove_temporaries` knows it.
+
+    Raises WriteError as `replace_file` does, also for what is written in it.
+    """
+    with _told(Path(path)), _beside(Path(os.path.realpath(path))) as new:
         new.mkdir(0o700)
         yield new
 

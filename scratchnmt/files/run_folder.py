@@ -21,7 +21,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from math import prod
 from pathlib import Path
@@ -35,7 +36,16 @@ from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_voca
 from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
-from .atomic import AnyPath, copy_file, remove_folder, remove_temporaries, replace_folder, write_atomically
+from .atomic import (
+    AnyPath,
+    copy_file,
+    folder_beside,
+    remove_folder,
+    remove_temporaries,
+    replace_file,
+    replace_folder,
+    write_atomically,
+)
 from .reading import CHECKSUM, bytes_with_checksum, checksum_of, open_regular, parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
@@ -150,6 +160,35 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
         InputError or WriteError, and nothing is cleared, for what could not be read again.
         """
+        content = self._content(model, src_vocab, tgt_vocab, training, data)
+        self.sweep()
+        self._clear()
+        self._write(content, src_vocab, tgt_vocab)
+
+    def replace_model(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+                      data: Mapping[str, Any] | None = None) -> None:
+        """The same for a model alone, with its weights: it is whole on the disk before an earlier one is given up.
+
+        Of a model of the same config one or the other is there at any moment; of another config it is while files are
+        renamed that neither is.
+        """
+        content = self._content(model, src_vocab, tgt_vocab, None, data)
+        self.sweep()
+        with folder_beside(self / MODEL) as folder:
+            new = RunFolder(folder)
+            new._write(content, src_vocab, tgt_vocab)
+            new.save_weights(model.params)
+            names = [name for name in RUN_FILES if new.has(name)]
+            self._check_place()
+            self._clear(names)
+            for name in names:
+                with replace_file(self / name) as place:
+                    shutil.move(new / name, place)
+        self._known = content
+
+    def _content(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary, training: Mapping[str, Any] | None,
+                 data: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Of config.json; InputError or WriteError for what could not be read again."""
         for side, vocabulary, size in (("source", src_vocab, model.config.src_vocab_size),
                                        ("target", tgt_vocab, model.config.tgt_vocab_size)):
             if len(vocabulary) != size:
@@ -158,21 +197,27 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         names = {"src": _vocabulary_name("src", src_vocab), "tgt": _vocabulary_name("tgt", tgt_vocab)}
         if src_vocab is tgt_vocab:
             names = dict.fromkeys(names, _vocabulary_name("joint", src_vocab))
-        content = self._readable({
+        return self._readable({
             "format": FORMAT, "version": VERSION, "model": model.config.to_dict(),
             "dtype": str(model.params.flat.dtype), "vocabularies": names,
             "checksums": {names["src"]: src_vocab.digest(), names["tgt"]: tgt_vocab.digest()},
             "training": dict(training or {}), "data": dict(data or {})})
-        self.sweep()
+
+    def _clear(self, but: Collection[str] = ()) -> None:
+        """Remove a run's files."""
         try:
             for name in RUN_FILES:
-                (self / name).unlink(missing_ok=True)
+                if name not in but:
+                    (self / name).unlink(missing_ok=True)
             for folder in self.checkpoints():
                 remove_folder(folder)
         except OSError as error:
             raise WriteError(f"{self} cannot be written: {error.strerror}") from error
-        src_vocab.save(self / names["src"])
-        tgt_vocab.save(self / names["tgt"])
+
+    def _write(self, content: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> None:
+        """The vocabularies, then config.json."""
+        src_vocab.save(self / content["vocabularies"]["src"])
+        tgt_vocab.save(self / content["vocabularies"]["tgt"])
         self._write_config(content)
 
     def update_options(self, training: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
                 shutil.copymode(new, folder / "new")
                 os.replace(folder / "new", new)
         except require("safetensors", extra="train").SafetensorError as error:
-            raise WriteError(f"{path} cannot be written: {error}") from error
+            raise OSError(str(error)) from error
         _read_back(new)  # before the one that is there is given up
 
 

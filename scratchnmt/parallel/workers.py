@@ -104,10 +104,11 @@ class Workers:
                 optimizer.step(grads)
 
     model: an NMT of plain kernels on the CPU.  Its weights move to memory that all see, so that whatever changes them
-    in place changes them for all.  workers: how many, this process being one of them (None: as many as there are cores
-    for).  While they compute, each has one BLAS thread, or as many as OMP_NUM_THREADS or OPENBLAS_NUM_THREADS say.
-    The others are forks of this process: they do not import the script, which needs no `if __name__ == "__main__":`.
-    They end with `with`, by `close`, or with this object.
+    in place changes them for all; of several Workers of one model only those made last can compute.  workers: how many,
+    this process being one of them (None: as many as there are cores for).  While they compute, each has one BLAS
+    thread, or as many as OMP_NUM_THREADS or OPENBLAS_NUM_THREADS say.  The others are forks of this process: they do
+    not import the script, which needs no `if __name__ == "__main__":`.  They end with `with`, by `close`, or with this
+    object.
 
     Raises InputError where the model or the system cannot have several, WorkerError if one of them is gone.
     """
@@ -133,8 +134,11 @@ class Workers:
         each has a child: with as many workers the numbers are the same.
 
         Raises ValueError for shapes that do not fit; what `NMT.forward` raises in one of them, and WorkerError if one
-        is gone, after which all have ended; InputError if they have.
+        is gone, after which all have ended; InputError if they have, or if others have taken the model over.
         """
+        if self.team.size > 1 and not self.apart and self.model.params.flat is not self.weights:
+            raise InputError("the model's weights are no more where these workers see them: other Workers, or a "
+                             "training, have moved them to memory of their own; make new ones")
         src, src_lengths, tgt = map(np.asarray, (src, src_lengths, tgt))
         check_shapes("Workers.gradient", src=("S B", src), src_lengths=("B", src_lengths), tgt=("U B", tgt))
         last_words = (np.arange(1, len(tgt))[:, None] * (tgt[1:] != PAD)).max(axis=0, initial=0)
@@ -181,6 +185,7 @@ class Workers:
     def _share(self) -> None:
         machine = Machine(self.team, self.team).share(self.model)
         self.apart = machine.size < self.team.size  # without common memory
+        self.weights = self.model.params.flat
         self.gradients = machine.gradients(self.model.params, self.team.add_up)
 
     def _compute(self, jobs: list[Any]) -> tuple[float, Parameters]:

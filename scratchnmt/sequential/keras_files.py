@@ -166,7 +166,8 @@ def h5_bytes(model: Sequential) -> bytes:
 
 def _network(content: Mapping[str, Any], build_shape: Any, device: str) -> Sequential:
     if content["class_name"] != "Sequential":
-        raise InputError(f"it holds {shown(content['class_name'])}, expected a Sequential")
+        raise InputError(f"it holds {shown(content['class_name'])}, expected a Sequential: make the network, and then "
+                         "model.load_weights(...)")
     config = content["config"]
     config = config if isinstance(config, dict) else {"layers": config}  # Keras before 2.3
     layers = few(config["layers"])
@@ -245,7 +246,7 @@ def _sequential_config(model: Sequential) -> dict[str, Any]:
     config = {"name": model.name, "trainable": model.trainable, "build_input_shape": shape, "layers": [
         _entry("InputLayer", {"batch_shape": shape, "dtype": model.dtype, "name": first}),
         *(_config(layer, model.dtype) for layer in layers)]}
-    return {**_entry("Sequential", config, "keras"), "build_config": {"input_shape": shape}}
+    return {**_entry(model.full_kind, config, "keras"), "build_config": {"input_shape": shape}}
 
 
 def _config(layer: Layer, dtype: str, **other: Any) -> dict[str, Any]:

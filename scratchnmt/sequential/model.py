@@ -74,6 +74,14 @@ class Sequential(Trained):
         return f'"{self.name}" (Sequential)'
 
     @property
+    def full_kind(self) -> str:
+        """For a file: Sequential, or, of a class that does something else with the layers, "__main__>Scaled"."""
+        kind = type(self)
+        own = any(getattr(kind, name) is not getattr(Sequential, name)
+                  for name in ("forward", "backward", "inputs", "predict"))
+        return f"{kind.__module__}>{kind.__name__}" if own else "Sequential"
+
+    @property
     def layers(self) -> list[Layer]:
         """A copy of the list: `add` makes it longer."""
         return list(self.inner)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..arrays import array_module
-from ..errors import InputError, look_up, printable, require
+from ..errors import InputError, look_up, printable, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import archive, is_archive, opened
 from ..files.tensors import read_tensors, write_tensors
 from . import keras_files
-from .keras_files import HDF5, KINDS, WEIGHTS, described, few
+from .keras_files import HDF5, KINDS, MOST_LAYERS, WEIGHTS, described, few
 from .layer import Layer
 from .model import OPTIMIZERS, Sequential
 
@@ -51,6 +51,9 @@ def writer(path: Path_, weights_only: bool = False) -> Callable[[Sequential, Pat
 def save(model: Sequential, path: Path_) -> None:
     """See Sequential.save."""
     model.params  # noqa: B018  InputError now if it does not know what comes in
+    if (many := len(model.layers)) >= MOST_LAYERS:  # Keras' format has one more, of what comes in
+        raise InputError(f"the network has {many:,} layers, and a file is read of fewer than {MOST_LAYERS:,}: "
+                         "model.save_weights(...)")
     writer(path)(model, path)
 
 
@@ -78,6 +81,9 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
     with described(path):
         if "layers" not in about:
             raise InputError("it holds weights without the layers: make the network, and then model.load_weights(...)")
+        if (kind := about.get("class", "Sequential")) != "Sequential":
+            raise InputError(f"it holds {shown(kind)}, expected a Sequential: make the network, and then "
+                             "model.load_weights(...)")
         model = Sequential(map(_layer, few(about["layers"])), name=about["name"], dtype=about["dtype"], device=device,
                            trainable=about.get("trainable", True))
         model.build(about["input_shape"])
@@ -116,10 +122,12 @@ def _write(model: Sequential, path: Path_) -> None:
         state = model.optimizer.state() if model.optimizer else {}
         compiled["state"] = {name: value for name, value in state.items() if not hasattr(value, "shape")}
         tensors |= {f"{STATE}{name}": value for name, value in state.items() if hasattr(value, "shape")}
-    frozen = {} if model.trainable else {"trainable": False}
+    usual = {"trainable": True, "class": "Sequential"}
+    other = {name: value for name, value in (("trainable", model.trainable), ("class", model.full_kind))
+             if value != usual[name]}
     write_tensors(path, tensors, {"sequential": {
         "name": model.name, "dtype": model.dtype, "input_shape": model.input_shape, "compiled": compiled,
-        "layers": [layer.config() for layer in model.layers], "random": model.random_state(), **frozen}})
+        "layers": [layer.config() for layer in model.layers], "random": model.random_state(), **other}})
 
 
 def _write_weights(model: Sequential, path: Path_) -> None:

@@ -354,6 +354,25 @@ def test_an_optimizer_of_before_moves_the_weights_of_all(rng, monkeypatch, memor
     assert models[1].params["embed.src"].base is not None
 
 
+@pytest.mark.parametrize("memory", ["common", pytest.param("own", marks=pytest.mark.filterwarnings(
+    "ignore:the processes of this machine cannot have memory in common"))])
+def test_workers_whose_model_others_have_taken_over_do_not_compute_with_its_old_weights(rng, monkeypatch, memory):
+    if memory == "own":
+        monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
+    src, src_lengths, tgt, _ = batch(rng)
+    model = small()
+    with Workers(model, 1) as alone, Workers(model, 2) as before, Workers(model, 2) as last:
+        model.params.flat[...] = rng.standard_normal(model.params.flat.size)
+        loss = float(model.forward(src, src_lengths, tgt)[0])
+        for one in alone, last:
+            assert one.gradient(src, src_lengths, tgt)[0] == pytest.approx(loss, rel=1e-12)
+        if memory == "own":
+            assert before.gradient(src, src_lengths, tgt)[0] == pytest.approx(loss, rel=1e-12)
+        else:
+            with pytest.raises(InputError, match="no more where these workers see them: .*make new ones"):
+                before.gradient(src, src_lengths, tgt)
+
+
 def test_a_batch_that_does_not_fit_is_refused_as_by_one_process(rng):
     src, src_lengths, tgt, _ = batch(rng)
     endless = tgt.copy()

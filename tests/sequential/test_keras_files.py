@@ -292,6 +292,41 @@ def test_a_layer_of_somebody_elses_does_not_come_back_as_ours_of_its_name(ending
     assert all(map(np.array_equal, again.get_weights(), model.get_weights()))
 
 
+@endings
+def test_a_network_of_a_class_with_a_forward_pass_of_its_own_does_not_come_back_as_ours(ending, rng, tmp_path):
+    class Doubled(ours.Sequential):
+        def forward(self, x, rng=None, params=None):
+            (y, mask), cache = super().forward(x, rng, params)
+            return (2 * y, mask), cache
+
+    class Named(ours.Sequential):
+        def __init__(self):
+            super().__init__([ours.Dense(3, input_shape=(2,))])
+
+    path, x = tmp_path / f"a.{ending}", rng.standard_normal((5, 2)).astype("float32")
+    model = Doubled([ours.Dense(3, input_shape=(2,))])
+    model.save(path)
+    with pytest.raises(InputError, match=f"a.{ending}: it holds '.*Doubled', expected a Sequential: .*load_weights"):
+        ours.load_model(path)
+    again = Doubled([ours.Dense(3, input_shape=(2,))], seed=1)
+    again.load_weights(path)
+    assert (again.predict(x) == model.predict(x)).all()
+    model = Named()
+    model.save(path)
+    assert (ours.load_model(path).predict(x) == model.predict(x)).all()
+
+
+@endings
+def test_a_network_of_more_layers_than_are_read_is_not_written(ending, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    model = ours.Sequential([ours.Input((1,)), *(ours.Activation("relu") for _ in range(999))])
+    with pytest.raises(InputError, match="1,000 layers, and a file is read of fewer than 1,000: .*save_weights"):
+        model.save(path)
+    assert not path.exists()
+    ours.Sequential([ours.Activation("relu", input_shape=(1,)) for _ in range(999)]).save(path)
+    assert len(ours.load_model(path).layers) in (999, 1000)
+
+
 def test_a_class_that_is_not_keras_is_not_read_as_that_of_its_name(tmp_path, keras):
     class Dense(keras.layers.Dense):
         def call(self, x):
