@@ -21,14 +21,15 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import scratchnmt
-from scratchnmt.cli.prepare import ALL_DEFAULTS
 from scratchnmt.errors import InputError, require
 from scratchnmt.files.atomic import write_atomically
 from scratchnmt.files.run_folder import CONFIG, METRICS
+from scratchnmt.files.run_folder import MODEL as WEIGHTS
 
 from . import measure, rows
 
-OUT = "folder of the runs (default runs/quality)"
+RUNS = "runs/quality"
+OUT = f"folder of the runs (default {RUNS})"
 ROWS = rows.RESULTS / "quality.jsonl"
 BEGIN, END = "<!-- python -m benchmarks quality --page -->\n", "<!-- end -->\n"
 PAPERS = ("BLEU", "BLEU, lower-cased Moses tokens")  # of what `evaluate --paper` has, what a table shows
@@ -37,7 +38,7 @@ PAPERS = ("BLEU", "BLEU, lower-cased Moses tokens")  # of what `evaluate --paper
 MODEL = "--vocab-size 5000 --tie-embeddings"
 TRAINING = ("--label-smoothing 0.1 --dropout 0.4 --embed-dropout 0.3 --batch-size 64 --pool 100 --learning-rate 0.002 "
             "--schedule linear --warmup 400 --average 0.9 --patience 0 --metric bleu")
-PLANNED = {  # what differs; --init-from names another recipe, whose run of the same seed is meant
+RECIPES = {  # what differs; --init-from names another recipe, whose run of the same seed is meant
     "base": "",
     "word-dropout": "--word-dropout 0.1",
     "recurrent-dropout": "--recurrent-dropout 0.2",
@@ -56,11 +57,6 @@ def options_of(text: str) -> dict[str, str]:
     return dict(re.findall(r"(--[\w-]+) ?((?!--)\S*)", text))
 
 
-# those whose options `scratchnmt train` has
-RECIPES = {name: text for name, text in PLANNED.items()
-           if all(option[2:].replace("-", "_") in ALL_DEFAULTS for option in options_of(text))}
-
-
 class Run(NamedTuple):
     """One training; what makes two rows the same measurement."""
 
@@ -76,6 +72,12 @@ class Run(NamedTuple):
         chosen = ({} if "--init-from" in changed else options_of(MODEL)) | options_of(TRAINING) | changed
         return cls(pair, recipe, epochs, seed, " ".join(f"{name} {value}".strip() for name, value in chosen.items()))
 
+    @property
+    def first(self) -> Run | None:
+        """Whose model it goes on from, if it does."""
+        recipe = options_of(self.options).get("--init-from")
+        return recipe and Run.of(self.pair, recipe, self.epochs, self.seed)
+
     def folder(self, out: Path) -> Path:
         return out / f"{self.pair}-{self.recipe}-{self.epochs}-{self.seed}"
 
@@ -86,8 +88,8 @@ class Run(NamedTuple):
                  for side, path in zip(("src", "tgt"), texts(data, name, self.pair), strict=True)
                  for part in (f"--{which}-{side}", str(path))]
         options = options_of(self.options)
-        if "--init-from" in options:
-            options["--init-from"] = str(Run.of(self.pair, options["--init-from"], self.epochs, self.seed).folder(out))
+        if self.first:
+            options["--init-from"] = str(self.first.folder(out))
         options = {"--max-epochs": str(self.epochs), "--seed": str(self.seed), "--out": str(folder)} | options
         return ["train", *files, *(part for option in options.items() for part in option if part),
                 *["--resume"] * (folder / CONFIG).exists()]
@@ -102,7 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_listed, default=["0", "1"], metavar="N,...", help="(default 0,1)")
     parser.add_argument("--test", type=_listed, default=[], metavar="NAME,...",
                         help="test sets to score, too, such as test_2016_flickr")
-    parser.add_argument("--rows", type=Path, default=ROWS, metavar="FILE", help=f"(default {ROWS.name} in the results)")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help=f"(default {ROWS.name} among the runs, of one's own "
+                        "text; without --data that of the results)")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables into this page, such as "
                         "docs/quality.md, in the place of those that it has")
 
@@ -113,8 +116,8 @@ def _listed(text: str) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 1 if a run has failed, 130 after Ctrl-C."""
-    wanted = runs(options)
-    status = 0
+    wanted, status = runs(options), 0
+    options.rows = options.rows or (Path(options.out or RUNS) / ROWS.name if options.data else ROWS)
     try:
         if options.data:
             status = int(not all([finished(one, options) for one in wanted]))
@@ -176,11 +179,14 @@ def finished(one: Run, options: argparse.Namespace) -> bool:
 
 def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Train and score; the row."""
-    data, folder = Path(options.data), one.folder(Path(options.out or "runs/quality"))
+    data, folder = Path(options.data), one.folder(Path(options.out or RUNS))
     workers = options.threads if options.device == "cpu" else 1
     computing = ["--device", options.device, "--workers", str(workers)]
     if options.device != "cpu":
         computing += ["--matmul", options.matmul] + (["--kernels", options.kernels] if options.kernels else [])
+    first = one.first
+    if first and not (first.folder(folder.parent) / WEIGHTS).exists():  # its row may be from elsewhere
+        scratchnmt_command(*first.command(data, folder.parent), *computing)
     scratchnmt_command(*one.command(data, folder.parent), *computing)
 
     def scores(name: str, *more: str) -> dict[str, Any]:

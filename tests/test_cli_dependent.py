@@ -45,6 +45,8 @@ def refused(result, *parts):
         ("cuda", "--graphs records steps, which --minimum-risk cannot"), ("cpu", "--graphs "))),
     *((option, f"{option[0]} is for --minimum-risk bleu or chrf") for option in (
         ["--risk-samples", 8], ["--risk-alpha", 1], ["--risk-candidates", "samples", "--minimum-risk", "none"])),
+    *((["--minimum-risk", "bleu", option, value], f"{option} changes the references, which --minimum-risk measures by")
+      for option, value in (("--subword-sampling", 0.2), ("--distill", "file"))),
     *((["--minimum-risk", "chrf", option, 0.1], f"{option} is of the cross-entropy, which --minimum-risk does without")
       for option in ("--label-smoothing", "--r-drop")),
     (["--device", "cuda", "--kernels", "persistent", "--cell", "layer-norm-lstm"],

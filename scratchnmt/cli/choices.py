@@ -112,7 +112,7 @@ MODEL = {
     "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),
     "r_drop": Option(0.0, "alpha of R-Drop (Liang et al. 2021): each sentence passes twice, with two draws of dropout; "
                      "the loss is the mean of both plus alpha / 2 times the symmetric KL divergence of the two "
-                     "(the paper translates with 5); 0: one pass"),
+                     "(the paper translates with 5); a step takes nearly twice as long; 0: one pass"),
     "init": Option("uniform", "weight initialization: uniform in (-0.1, 0.1), Glorot uniform, or Glorot with "
                    "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),
     "dtype": Option("float32", "floating-point type of the weights", {"choices": ("float32", "float64")}),
@@ -120,14 +120,15 @@ MODEL = {
 TRAINING = {
     "batch_size": _training("batch_size", "batch size, in sentences or target tokens (see --batch-by)"),
     "batch_by": _training("batch_by", "unit of --batch-size", choices=("sentences", "tokens")),
-    "pool": _training("pool", "batches that are sorted by length together (bucketing); 1: no bucketing; on a GPU, "
-                      f"where recorded steps compute padding, the default is {GPU_POOL}"),
+    "pool": _training("pool", "batches that are sorted by length together (bucketing); 1: no bucketing; where a GPU "
+                      f"records its steps, which compute padding, {GPU_POOL} unless given"),
     "subword_sampling": _training("subword_sampling", "subword regularization (Kudo 2018): in each epoch both "
                                   "sides of each training sentence are cut into subwords anew, at random, by the "
                                   "unigram model's probabilities to the power ALPHA, such as 0.2; 0: no sampling",
                                   metavar="ALPHA"),
-    "distill_weight": _training("distill_weight", "share of the training sentences that have the teacher's translation "
-                                "in an epoch (--distill)"),
+    "distill_weight": _training("distill_weight", "share, between 0 and 1, of the training sentences that have the "
+                                "teacher's translation in an epoch (--distill); for the teacher's alone, give its text "
+                                "as --train-tgt"),
     "accumulate": _training("accumulate",
                             "gradient accumulation: parts into which each process splits its batch, to save memory"),
     "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),
@@ -142,10 +143,12 @@ TRAINING = {
                       "gradient clipping: maximum global norm of the gradient, averaged over sentences; 0: none"),
     "minimum_risk": _training("minimum_risk", "minimum risk training (Shen et al. 2016), for fine-tuning with "
                               "--init-from: the expected risk of translations that the model draws, which is 1 - BLEU "
-                              "or 1 - chrF of a sentence, takes the place of the cross-entropy",
+                              "or 1 - chrF of a sentence, takes the place of the cross-entropy; a step takes some "
+                              "25 times as long, with --risk-samples 5 some 9 times",
                               choices=("none", "bleu", "chrf")),
     "risk_samples": _training("risk_samples", "translations drawn of each sentence (--minimum-risk)"),
-    "risk_alpha": _training("risk_alpha", "sharpness alpha of the distribution over them"),
+    "risk_alpha": _training("risk_alpha", "sharpness alpha of the distribution over them, above 0; if it is small all "
+                            "count almost alike"),
     "risk_candidates": _training("risk_candidates", "whether the reference is one of them",
                                  choices=("with-reference", "samples")),
     "average": _training("average", "decay of an exponential moving average of the weights, updated every 10 steps, "
@@ -199,7 +202,8 @@ def add_arguments(parser: Parser) -> None:
                       "tabs, or JSON lines")
     data.add_argument("--distill", metavar="FILE", help="distillation (Kim & Rush 2016): a teacher's translations of "
                       "the training source, line by line, as `scratchnmt translate` makes them; an epoch has them for "
-                      "some sentences, drawn anew, and the target side for the others")
+                      "some sentences, drawn anew, and the target side for the others, and for lines that are blank or "
+                      "too long; vocabularies are learned from the target side")
     data.add_argument("--valid-tsv", metavar="FILE", help="validation data, both sides in one file")
     _add(data, DATA)
     for title, options in GROUPS.items():

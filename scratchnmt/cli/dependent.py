@@ -58,6 +58,8 @@ TRAIN = (
     Dependent("halve_after", lambda v: v["schedule"] == "luong", "is for --schedule luong"),
     Dependent("risk_samples risk_alpha risk_candidates", lambda v: v["minimum_risk"] != "none",
               "is for --minimum-risk bleu or chrf"),
+    Dependent("distill subword_sampling", lambda v: v["minimum_risk"] == "none",
+              "changes the references, which --minimum-risk measures by"),
     Dependent("label_smoothing r_drop", lambda v: v["minimum_risk"] == "none",
               "is of the cross-entropy, which --minimum-risk does without"),
     Dependent("graphs", lambda v: v["minimum_risk"] == "none" or v["graphs"] == 0,

@@ -32,6 +32,7 @@ from ..metrics import check_tokenizer
 from ..models.config import NMTConfig
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
+from ..ops.plain import PLAIN
 from ..parallel.ranks import Ranks
 from ..parallel.workers import worth
 from ..streams import quoted
@@ -64,7 +65,7 @@ _TOKENS = 20  # of a sentence, about
 _SUBWORDS_BEFORE = {"normalization": "nmt_nfkc", "character_coverage": 1.0, "user_symbol": None}
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
 ALL_DEFAULTS = {**defaults({**DATA, **FIRST, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu",
-                "kernels": None, "workers": "auto"}
+                "kernels": None, "workers": "auto", DISTILL: None}
 
 
 class Prepared(NamedTuple):
@@ -112,7 +113,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
     told = set_first_weights(model, first, src_vocab, tgt_vocab)
     options = replace(options, workers=_workers(config, options, given, ranks))
-    if device != "cpu":
+    if model.kernels is not PLAIN and model.recordable and options.graphs and options.minimum_risk == "none":
         options = replace(options, pool=given.get("pool", GPU_POOL))
 
     def check(data: TrainingData) -> None:
@@ -169,8 +170,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
                     lambda data: check_saved(folder, data, options))
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options,
-                    doubts=[*doubts.of_run(data, valid_lines, paths, options.tokenize, run.data),
-                            *doubts.of_first_weights(options, run.data)])
+                    doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize, run.data)))
 
 
 def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:

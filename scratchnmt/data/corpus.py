@@ -16,7 +16,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 from zlib import crc32
 
 import numpy as np
@@ -25,9 +25,6 @@ from ..errors import InputError, shown
 from ..files.reading import CHECKSUM, bytes_with_checksum, checksum_of, read_limited
 from .batches import Batch, epoch_batches, make_batch
 from .coverage import BothSides, read_coverage
-
-if TYPE_CHECKING:
-    from .subword_sampling import Sentences
 
 BLOCK = 1024  # pairs
 BUFFER = 1 << 20  # pairs that an epoch shuffles at a time
@@ -42,6 +39,30 @@ class LeftOut(NamedTuple):
 
     blank: int
     too_long: int
+
+
+class Flat(NamedTuple):
+    """Sentences, one behind the other."""
+
+    ids: np.ndarray  # (tokens,)
+    lengths: np.ndarray  # (B,) int64
+
+
+class Sentences(Protocol):
+    """What an epoch asks a text for: a `Corpus`, or one that is drawn for it."""
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        """(N, 2) int64: source tokens, and target tokens with </s>."""
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """The batch of the sentence pairs at `indices`, in that order."""
+
+
+class HasSides(Protocol):
+    """A text that has ids to be cut in other ways: a `Corpus`, or one with other translations (distillation.py)."""
+
+    def sides(self, indices: np.ndarray) -> list[Flat]:
+        """Of source and target: the ids of the sentences at `indices`, one behind the other, and their lengths."""
 
 
 class Corpus(Sequence[tuple[list[int], list[int]]]):
@@ -109,11 +130,11 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         rows = self.rows[np.asarray(indices, dtype=np.int64)]
         return make_batch(*zip(*(self._pair(row) for row in rows), strict=True))
 
-    def sides(self, indices: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def sides(self, indices: np.ndarray) -> list[Flat]:
         """Of source and target: the ids of the sentences at `indices`, one behind the other, and their (N,) lengths."""
         rows = self.rows[indices]
         start, src, tgt = (rows[name].astype(np.int64) for name in ("start", "src", "tgt"))
-        return [(self.ids[ranges(start, src)], src), (self.ids[ranges(start + src, tgt)], tgt)]
+        return [Flat(self.ids[ranges(start, src)], src), Flat(self.ids[ranges(start + src, tgt)], tgt)]
 
     def lengths(self, indices: Any = slice(None)) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>, as in `Batch`."""
@@ -186,6 +207,11 @@ def content_crc(rows: np.ndarray, ids: np.ndarray, before: int) -> int:
     lengths = np.stack([rows["src"], rows["tgt"]], axis=1)
     checksum = crc32(np.ascontiguousarray(lengths, dtype="<u4").data, before)
     return crc32(np.ascontiguousarray(ids, dtype="<u4").data, checksum)
+
+
+def apart(sentences: Flat) -> list[Any]:
+    """The ids of each sentence, an array."""
+    return np.split(sentences.ids, np.cumsum(sentences.lengths)[:-1])
 
 
 def _starts(index: np.ndarray, first: int) -> np.ndarray:
@@ -301,6 +327,8 @@ class Epoch(Sequence[np.ndarray]):
     def _batches(self, part: int) -> list[np.ndarray]:
         batch_size, by, pool = self.how
         alone = len(self.parts) == 1
+        if self.sentences is not self.corpus:  # then lengths depend on the ids
+            self.corpus.check(np.sort(self.parts[part]).tolist())
         pairs = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.corpus)))
                                 for block in self.parts[part].tolist()])
         rng = np.random.default_rng(self.seeds if alone else [*self.seeds, part])

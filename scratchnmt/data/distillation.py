@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from .batches import Batch, make_batch
-from .corpus import BLOCK, Corpus, ranges
-from .subword_sampling import Flat, Sentences, apart, nth_random
+from .corpus import BLOCK, Corpus, Flat, Sentences, apart, ranges
+from .subword_sampling import nth_random
 
 
 class Distillation:
@@ -52,9 +52,9 @@ class Drawn(Sentences):
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """The batch of the sentence pairs at `indices`, in that order."""
-        return make_batch(*(apart(Flat(*side)) for side in self.sides(np.asarray(indices, np.int64))))
+        return make_batch(*(apart(side) for side in self.sides(np.asarray(indices, np.int64))))
 
-    def sides(self, indices: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    def sides(self, indices: np.ndarray) -> list[Flat]:
         """Of source and target, as of `Corpus.sides`."""
         theirs = self._theirs(indices)
         drawn = theirs >= 0
@@ -66,7 +66,7 @@ class Drawn(Sentences):
         found = np.zeros(int(mixed.sum()), np.result_type(ids, teachers_ids))
         found[ranges(start[drawn], teachers_lengths)] = teachers_ids
         found[ranges(start[~drawn], lengths[~drawn])] = ids[np.repeat(~drawn, lengths)]
-        return [src, (found, mixed)]
+        return [src, Flat(found, mixed)]
 
     def _theirs(self, indices: np.ndarray) -> np.ndarray:
         """The teacher's pairs of those at `indices` whose turn it is; -1 where it is the reference's."""

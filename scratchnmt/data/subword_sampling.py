@@ -20,42 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import exp, inf, log
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import InputError
 from .batches import Batch, make_batch
-from .corpus import Corpus
+from .corpus import Corpus, Flat, HasSides, Sentences, apart
 from .vocab import SPACE, SentencePieceVocabulary, Vocabulary
 
 _AT_ONCE = 1 << 14  # pairs: a bound on the memory that their lengths take
 _MOST = 1 << 24  # pieces of all lattices; above, they are made anew, as they are needed
 _END = -1  # in the place of a node: the word is over
-
-
-class Flat(NamedTuple):
-    """Sentences, one behind the other."""
-
-    ids: np.ndarray  # (tokens,)
-    lengths: np.ndarray  # (B,) int64
-
-
-class Sentences(Protocol):
-    """What an epoch asks a text for: a `Corpus`, or one that is drawn for it."""
-
-    def lengths(self, indices: np.ndarray) -> np.ndarray:
-        """(N, 2) int64: source tokens, and target tokens with </s>."""
-
-    def batch(self, indices: np.ndarray) -> Batch:
-        """The batch of the sentence pairs at `indices`, in that order."""
-
-
-class HasSides(Protocol):
-    """A text that has ids to be cut in other ways: a `Corpus`, or one with other translations (distillation.py)."""
-
-    def sides(self, indices: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of source and target: the ids of the sentences at `indices`, one behind the other, and their lengths."""
 
 
 class Sampler:
@@ -101,8 +76,8 @@ class Sampled(Sentences):
         drawn = []
         for lattices, key, best, limit in zip((sampler.src, sampler.tgt), self.keys, self.text.sides(indices),
                                               sampler.limits, strict=True):
-            found = lattices.draw(Flat(*best), nth_random(np.full(1, key), indices))
-            drawn.append(_shorter(found, Flat(*best), limit))
+            found = lattices.draw(best, nth_random(np.full(1, key), indices))
+            drawn.append(_shorter(found, best, limit))
         return drawn
 
 
@@ -236,11 +211,6 @@ def _shorter(drawn: Flat, best: Flat, limit: float) -> Flat:
         return drawn
     chosen = [b if instead else d for instead, b, d in zip(long, apart(best), apart(drawn), strict=True)]
     return Flat(np.concatenate(chosen), np.where(long, best.lengths, drawn.lengths))
-
-
-def apart(sentences: Flat) -> list[Any]:
-    """The ids of each sentence, an array."""
-    return np.split(sentences.ids, np.cumsum(sentences.lengths)[:-1])
 
 
 def _log_sum(logs: list[float]) -> float:

@@ -11,7 +11,7 @@
 // What it needs from others is h[t-1] (back: dz[t+1]), so all blocks of a direction wait for each other between two
 // steps: the launch is cooperative.  Diamos et al. 2016, Persistent RNNs, keep the weights in registers.
 //
-// Versions of a layer: docs/kernel-ladder.md.  Not measured on a card.
+// Versions of a layer: docs/kernel-ladder.md.  Not run on a card yet.
 
 #include "device.h"
 #include "grid.h"

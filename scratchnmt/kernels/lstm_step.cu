@@ -9,7 +9,7 @@
 // its units.  Back, a launch for step t begins with the product of step t + 1, dz[t+1] Wh^T, since only with it is
 // dh[t] whole; so there, too, the gates are what the product ends in.  Wh is read again in every step.
 //
-// Versions of a layer: docs/kernel-ladder.md.  Not measured on a card.
+// Versions of a layer: docs/kernel-ladder.md.  Not run on a card yet.
 
 #include "device.h"
 #include "lstm_tile.h"

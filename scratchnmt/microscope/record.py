@@ -103,7 +103,8 @@ class Recorder:
         self.weights = {name: _interval(array) for name, array in model.params.items()}
         self.memory: dict[int, np.ndarray] = {}  # id -> the array that owns the memory, kept so that ids stay unique
         self.ledgers: dict[int, Paths] = {}  # of each array of gradients: what every path has added, flat
-        self.model.kernels = Kernels(*(self._wrapped(part) for part in model.kernels if part))
+        self.model.kernels = Kernels(**{name: self._wrapped(part) for name, part in model.kernels._asdict().items()
+                                        if part})
 
     def forward(self, src: np.ndarray, src_lengths: np.ndarray, tgt: np.ndarray, rng: Any = None
                 ) -> tuple[float | complex, NMTCache]:

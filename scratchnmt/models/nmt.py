@@ -176,7 +176,7 @@ class NMT:
                         rng: Any = None) -> tuple[Array, SentenceLossesCache]:
         """-log p of each target given its source (B,), and what `sentence_losses_backward` needs.
 
-        Arguments and errors as of `forward`, whose loss is their sum; label smoothing has no part in it.
+        Arguments and errors as of `forward`, whose loss, without label smoothing and R-Drop, is their sum.
         """
         inputs = prepare_inputs(src, src_lengths, tgt, self.config.longest)
         losses, below, output = self._row_losses(inputs, rng)

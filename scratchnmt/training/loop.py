@@ -26,7 +26,7 @@ import numpy as np
 from .. import optim
 from ..arrays import array_module, device_of
 from ..data.batches import Batch
-from ..data.subword_sampling import Sentences
+from ..data.corpus import Sentences
 from ..errors import InputError, WriteError
 from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, Run, RunFolder
 from ..models.nmt import NMT
@@ -249,9 +249,9 @@ class Trainer:
             self.last_finite = place
             self.state.skipped_in_a_row = 0
             self.state.nats += nats
-            sentences = [len(self._batch_of(place)[0])] if self.by_risk else []
-            self.state.nats_tokens += sum(sentences) or place.tokens
-            self.progress.update(place.step, place.epoch, nats, place.tokens, *sentences)
+            sentences = len(self._batch_of(place)[0]) if self.by_risk else 0
+            self.state.nats_tokens += sentences or place.tokens
+            self.progress.update(place.step, place.epoch, nats, place.tokens, sentences)
 
     def _not_finite(self, result: Result) -> None:
         """Tell which step, tensors and sentences, and stop or go on."""

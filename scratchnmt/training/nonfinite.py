@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import array_module, to_device
 from ..data.batches import Batch
-from ..data.subword_sampling import Sentences
+from ..data.corpus import Sentences
 from ..errors import InputError, listed
 from ..models.nmt import NMT
 from .plan import TrainingData

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import optim
-from ..data.corpus import Corpus, Epoch, LeftOut
+from ..data.corpus import Corpus, Epoch, LeftOut, Sentences
 from ..data.distillation import Distillation
 from ..data.encode import encode_parallel
-from ..data.subword_sampling import Sampler, Sentences
+from ..data.subword_sampling import Sampler
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
@@ -128,7 +128,7 @@ class TrainingOptions:
     patience: int = 5  # 0: never give up
     trials: int = 5
     lr_decay: float = 0.5
-    minimum_risk: str = "none"  # or "bleu", "chrf": train by the expected risk, which is 1 - that of a sentence
+    minimum_risk: str = "none"  # or "bleu", "chrf": the score of the model's own translations that is trained for
     risk_samples: int = 20  # translations that are drawn of each sentence
     risk_alpha: float = 0.005  # sharpness of the distribution over them
     risk_candidates: str = "with-reference"  # or "samples": whether the reference is among them

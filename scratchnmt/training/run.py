@@ -48,6 +48,9 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     ranks = ranks or Ranks()
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
+    if options.minimum_risk != "none" and (options.subword_sampling or data.teacher is not None):
+        raise InputError(f"minimum_risk {options.minimum_risk!r} measures by the references: train without "
+                         "subword_sampling and without a teacher")
     for name in ("label_smoothing", "r_drop"):
         if options.minimum_risk != "none" and (value := getattr(model.config, name)):
             raise InputError(f"{name} of the model is {value}, expected 0: minimum_risk {options.minimum_risk!r} "

@@ -129,7 +129,7 @@ def test_tables_have_the_mean_the_spread_and_what_was_not_run():
     assert "| base |  | 0, 1 | 6.25 (6.00 to 6.50) | 37.50 (37.00 to 38.00) | not run |" in made
     assert "| word-dropout | `--word-dropout 0.1` | 1 | 5.00 | 36.12 | 35.00; 35.00 |" in made
     missing = [line for line in made if line.startswith("Not run: ")]
-    assert "layer-norm (`--cell layer-norm-lstm`)" in missing[0] and "base" not in missing[0]
+    assert "layer-norm (`--cell layer-norm-lstm`)" in missing[0] and "base," not in missing[0]
     assert made[made.index("\nBLEU: `flickr`") + 1] == "\nBLEU: `tok:13a`"
     assert "99" not in "".join(made)  # the recipe was another one
     assert missing[1].startswith("Not run: word-dropout (`")
@@ -146,8 +146,8 @@ def test_the_tables_of_the_page_are_those_of_the_rows(tmp_path):
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
 
 
-def test_recipes_are_those_whose_options_there_are(tmp_path, ladder):
-    assert set(quality.RECIPES) <= set(quality.PLANNED) and next(iter(quality.RECIPES)) == "base"
+def test_every_recipe_is_of_options_that_there_are(tmp_path, ladder):
+    assert next(iter(quality.RECIPES)) == "base"
     for recipe in quality.RECIPES:
         command = quality.Run.of("en-de", recipe, 8, 0).command(tmp_path / "data", tmp_path)
         args = vars(_parser().parse_args(command))
