@@ -170,7 +170,7 @@ def test_out_of_memory_in_a_validation(tmp_path, machine, monkeypatch):
 def test_out_of_memory_before_the_first_step_leaves_the_folder_alone(tmp_path, machine):
     large = model(device="cuda")
     machine.most = large.params.flat.nbytes - 1
-    with pytest.raises(OutOfMemoryError, match="in .*: .*; lower hidden_size, .*; nothing was written"):
+    with pytest.raises(OutOfMemoryError, match="in .*: .*; lower hidden_size, .*; no step was taken"):
         tiny_run.train(large, tiny_run.data(), options(), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
