@@ -162,7 +162,7 @@ def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocab
         lines = writer.pairs + sum(left_out)
         if not lines:
             raise InputError(f"{src_path} is empty")
-        _check_something_is_left(writer.pairs, lines, left_out, max_length)
+        _check_something_is_left(writer.pairs, lines, left_out, max_length, f" ({src_path} and {tgt_path})")
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
                    "left_out": list(left_out), "coverage": writer.coverage, "made_of": made_of}
         write_atomically(new / HEADER, header_bytes(content))  # and the folder's list of files
@@ -327,7 +327,8 @@ def _check_max_length(max_length: int | None) -> None:
         raise InputError(f"max_length must be at least 1, not {max_length}")
 
 
-def _check_something_is_left(pairs: int, lines: int, left_out: LeftOut, max_length: int | None) -> None:
+def _check_something_is_left(pairs: int, lines: int, left_out: LeftOut, max_length: int | None,
+                             texts: str = "") -> None:
     if not pairs:
         limit = "" if max_length is None else f", {left_out.too_long} longer than {max_length} tokens"
-        raise InputError(f"no sentence pair is left: of {lines}, {left_out.blank} are blank on a side{limit}")
+        raise InputError(f"no sentence pair is left: of {lines}, {left_out.blank} are blank on a side{limit}{texts}")
