@@ -59,10 +59,18 @@ class Sentences(Protocol):
 
 
 class HasSides(Protocol):
-    """A text that has ids to be cut in other ways: a `Corpus`, or one with other translations (distillation.py)."""
+    """A text whose ids can be had by side: a `Corpus`, or one that is drawn."""
 
     def sides(self, indices: np.ndarray) -> list[Flat]:
         """Of source and target: the ids of the sentences at `indices`, one behind the other, and their lengths."""
+
+
+class DrawnText(Sentences, HasSides, Protocol):
+    """A text that is drawn for an epoch."""
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """The batch of the sentence pairs at `indices`, in that order."""
+        return make_batch(*map(apart, self.sides(np.asarray(indices, np.int64))))
 
 
 class Corpus(Sequence[tuple[list[int], list[int]]]):
@@ -308,9 +316,13 @@ class Epoch(Sequence[np.ndarray]):
         if part != self.part:
             if len(self.parts) > 1:
                 self.corpus.forget()
-            self.corpus.check(np.sort(self.parts[part]).tolist())
+            if self.sentences is self.corpus:
+                self._check(part)
             self.part, self.batches = part, self._batches(part)
         return self.batches[position - (int(self.ends[part - 1]) if part else 0)]
+
+    def _check(self, part: int) -> None:
+        self.corpus.check(np.sort(self.parts[part]).tolist())
 
     def _count(self, part: int) -> int:
         """How many batches a buffer has."""
@@ -328,7 +340,7 @@ class Epoch(Sequence[np.ndarray]):
         batch_size, by, pool = self.how
         alone = len(self.parts) == 1
         if self.sentences is not self.corpus:  # then lengths depend on the ids
-            self.corpus.check(np.sort(self.parts[part]).tolist())
+            self._check(part)
         pairs = np.concatenate([np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.corpus)))
                                 for block in self.parts[part].tolist()])
         rng = np.random.default_rng(self.seeds if alone else [*self.seeds, part])

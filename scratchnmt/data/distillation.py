@@ -7,12 +7,11 @@ its reference.  What is drawn depends on the seeds and the pair alone, so that w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from .batches import Batch, make_batch
-from .corpus import BLOCK, Corpus, Flat, Sentences, apart, ranges
+from .corpus import BLOCK, Corpus, DrawnText, Flat, ranges
 from .subword_sampling import nth_random
 
 
@@ -35,7 +34,7 @@ class Distillation:
         return Drawn(self, seeds)
 
 
-class Drawn(Sentences):
+class Drawn(DrawnText):
     """The sources of a corpus with the translations of one epoch."""
 
     def __init__(self, distillation: Distillation, seeds: Sequence[int]):
@@ -49,10 +48,6 @@ class Drawn(Sentences):
         drawn = theirs >= 0
         lengths[drawn, 1] = self.of.teacher.lengths(theirs[drawn])[:, 1]
         return lengths
-
-    def batch(self, indices: Iterable[int]) -> Batch:
-        """The batch of the sentence pairs at `indices`, in that order."""
-        return make_batch(*(apart(side) for side in self.sides(np.asarray(indices, np.int64))))
 
     def sides(self, indices: np.ndarray) -> list[Flat]:
         """Of source and target, as of `Corpus.sides`."""

@@ -18,14 +18,13 @@ the other end.)  Nothing is stored for it: the best segmentation, which the corp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import exp, inf, log
 
 import numpy as np
 
 from ..errors import InputError
-from .batches import Batch, make_batch
-from .corpus import Corpus, Flat, HasSides, Sentences, apart
+from .corpus import Corpus, DrawnText, Flat, HasSides, apart
 from .vocab import SPACE, SentencePieceVocabulary, Vocabulary
 
 _AT_ONCE = 1 << 14  # pairs: a bound on the memory that their lengths take
@@ -52,7 +51,7 @@ class Sampler:
         return Sampled(self, seeds, text or self.corpus)
 
 
-class Sampled(Sentences):
+class Sampled(DrawnText):
     """A corpus with its sentences cut in other ways, which depend on the seeds, the pair and the side alone."""
 
     def __init__(self, sampler: Sampler, seeds: Sequence[int], text: HasSides):
@@ -62,16 +61,12 @@ class Sampled(Sentences):
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>."""
         indices = np.asarray(indices, np.int64)
-        found = [np.stack([side.lengths for side in self._draw(indices[start : start + _AT_ONCE])], axis=1)
+        found = [np.stack([side.lengths for side in self.sides(indices[start : start + _AT_ONCE])], axis=1)
                  for start in range(0, len(indices), _AT_ONCE)]
         return np.concatenate([np.zeros((0, 2), np.int64), *found]) + [0, 1]
 
-    def batch(self, indices: Iterable[int]) -> Batch:
-        """The batch of the sentence pairs at `indices`, in that order."""
-        src, tgt = map(apart, self._draw(np.asarray(indices, np.int64)))
-        return make_batch(src, tgt)
-
-    def _draw(self, indices: np.ndarray) -> list[Flat]:
+    def sides(self, indices: np.ndarray) -> list[Flat]:
+        """Of source and target, as of `Corpus.sides`."""
         sampler = self.sampler
         drawn = []
         for lattices, key, best, limit in zip((sampler.src, sampler.tgt), self.keys, self.text.sides(indices),
