@@ -89,7 +89,8 @@ class Bucket(NamedTuple):
         """The smallest bucket that holds so many times src (S, B) and tgt (T+1, B)."""
         S, T = (_up(n, FINE if n <= FINE_UP_TO else COARSE) for n in (len(src), len(tgt) - 1))
         B = _up(passes * src.shape[1], SENTENCES)
-        return cls(S, T, B, _up(passes * int((tgt[1:] != PAD).sum()), T * B // WORDS), passes)
+        N = _up(passes * int((tgt[1:] != PAD).sum()), T * B // WORDS)
+        return cls(S=S, T=T, B=B, N=N, passes=passes)
 
 
 def _up(n: int, step: int) -> int:
@@ -98,7 +99,7 @@ def _up(n: int, step: int) -> int:
 
 def fields(bucket: Bucket) -> dict[str, tuple[int, ...]]:
     """What a batch is made of in memory, name -> shape."""
-    S, T, B, N, _ = bucket
+    S, T, B, N = bucket.S, bucket.T, bucket.B, bucket.N
     tokens = {f"{side}_{what}": (size,) for side, size in (("src", S * B), ("tgt", T * B))
               for what in ("order", "sorted")}
     return {"src": (S, B), "tgt": (T, B), "src_lengths": (B,), "reversed_rows": (S * B,), "last": (B,),
@@ -121,8 +122,8 @@ def fill(into: Mapping[str, np.ndarray], bucket: Bucket, vocabularies: tuple[int
     vocabularies: the sizes of source and target.  ValueError for lengths or padding that do not fit, IndexError
     for ids outside a vocabulary.
     """
-    S, T, B, N, passes = bucket
-    src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt, passes)
+    S, T, B, N = bucket.S, bucket.T, bucket.B, bucket.N
+    src, src_lengths, tgt, _ = _on_host(src, src_lengths, tgt, bucket.passes)
     packing.check_lengths(src_lengths, len(src))
     check_longest(src_lengths, longest)
     _check_ids("source", src, vocabularies[0])
@@ -152,7 +153,7 @@ def _check_ids(side: str, ids: np.ndarray, V: int) -> None:
 
 def read_inputs(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     """Inputs from the `views` of a filled vector, wherever it lies; only arithmetic on it, no copy of the host's."""
-    S, T, B, _, passes = bucket
+    S, T, B = bucket.S, bucket.T, bucket.B
     xp = array_module(there["src"])
     padding_mask = xp.arange(S)[:, None] >= there["src_lengths"]
     src_packing = packing.whole(S, B, there["reversed_rows"], there["last"],
@@ -160,4 +161,4 @@ def read_inputs(there: Mapping[str, Array], bucket: Bucket) -> Inputs:
     return Inputs(src=there["src"], tgt=there["tgt"], src_packing=src_packing, tgt_packing=packing.whole(T, B),
                   mask=~padding_mask, targets=there["targets"], target_rows=there["target_rows"],
                   src_tokens=(there["src_order"], there["src_sorted"]),
-                  tgt_tokens=(there["tgt_order"], there["tgt_sorted"]), passes=passes)
+                  tgt_tokens=(there["tgt_order"], there["tgt_sorted"]), passes=bucket.passes)

@@ -97,15 +97,14 @@ def linear_cross_entropy_rows_forward(x: Array, W: Array, targets: Array, *, chu
     check_targets("linear_cross_entropy_rows", targets, W.shape[1])
     targets, chunk_bytes = to_device_of(targets, x), chunk_bytes or CHUNK_BYTES[xp is np]
     losses, _, _ = _by_chunks(x, W, targets, False, None, chunk_bytes, kernels)  # (1), (2)
-    return losses, LinearCrossEntropyRowsCache(x, W, targets, chunk_bytes, kernels)
+    return losses, LinearCrossEntropyRowsCache(x=x, W=W, targets=targets, chunk_bytes=chunk_bytes, kernels=kernels)
 
 
 def linear_cross_entropy_rows_backward(dlosses: Array, cache: LinearCrossEntropyRowsCache, *,
                                        dW: Array | None = None) -> LinearCrossEntropyGradients:
     """The gradients of x and W from dlosses (N,); dW (H, V) may be a buffer, which is filled."""
-    x, W, targets, chunk_bytes, kernels = cache
     # in the forward pass this was (1), (2): the same again, each row of its gradient by its dloss
-    _, dx, dW = _by_chunks(x, W, targets, True, dW, chunk_bytes, kernels, dlosses=dlosses)
+    _, dx, dW = _by_chunks(cache.x, cache.W, cache.targets, True, dW, cache.chunk_bytes, cache.kernels, dlosses=dlosses)
     return LinearCrossEntropyGradients(dx, dW)
 
 

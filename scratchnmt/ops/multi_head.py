@@ -80,12 +80,13 @@ def multi_head_attention_forward(h: Array, h_enc: Array, mask: Array, Wq: Array,
     query, keys, values = (h @ Wq)[:, None], states @ Wk * (H // heads) ** -0.5, states @ Wv  # (1)
     query, keys, values = (split_heads(x, heads) for x in (query, keys, values))
     context, step = attention_step_forward(query, keys, values, mask.T.repeat(heads, axis=0))  # (2), (3), (4)
-    return merge_heads(context, heads)[:, 0], MultiHeadAttentionCache(h, states, Wq, Wk, Wv, heads, step)
+    cache = MultiHeadAttentionCache(h=h, states=states, Wq=Wq, Wk=Wk, Wv=Wv, heads=heads, step=step)
+    return merge_heads(context, heads)[:, 0], cache
 
 
 def multi_head_attention_backward(dcontext: Array, cache: MultiHeadAttentionCache) -> MultiHeadAttentionGradients:
     """All gradients from dcontext (B, H)."""
-    h, states, Wq, Wk, Wv, heads, step = cache
+    h, states, heads, step = cache.h, cache.states, cache.heads, cache.step
     # in the forward pass this was (4), (3), (2): attention, each head by itself
     dcontext = split_heads(dcontext[:, None], heads)
     dquery, dscore, _, _ = attention_step_backward(dcontext, step)
@@ -95,5 +96,5 @@ def multi_head_attention_backward(dcontext: Array, cache: MultiHeadAttentionCach
     dq, dk = dq[:, 0], dk * (h.shape[1] // heads) ** -0.5
     rows = states.reshape(-1, states.shape[2])
     return MultiHeadAttentionGradients(
-        dh=dq @ Wq.T, dh_enc=(dk @ Wk.T + dv @ Wv.T).transpose(1, 0, 2), dWq=h.T @ dq,
+        dh=dq @ cache.Wq.T, dh_enc=(dk @ cache.Wk.T + dv @ cache.Wv.T).transpose(1, 0, 2), dWq=h.T @ dq,
         dWk=rows.T @ dk.reshape(len(rows), -1), dWv=rows.T @ dv.reshape(len(rows), -1))

@@ -83,15 +83,15 @@ def r_drop_forward(logits: Array, targets: Array, *, alpha: float, label_smoothi
 
 def r_drop_backward(dloss: Array, cache: RDropCache) -> RDropGradients:
     """dlogits (N, V) from the scalar dloss."""
-    p, d, kl, targets, alpha, s = cache
+    p, targets, s = cache.p, cache.targets, cache.label_smoothing
     xp = array_module(p)
     N, V = p.shape
     # in the forward pass this was (2) ce[i], of its own logits
     of_ce = p - s / V  # (6)
     of_ce[xp.arange(N), targets] -= 1 - s
     # in the forward pass this was (4) kl = sum p d, of its own logits by (7), of its partner's by (8)
-    of_kl = p * (d - kl) + p - _partners(p)
-    dlogits = (of_ce + alpha / 2 * of_kl) * (dloss / 2)  # (9)
+    of_kl = p * (cache.d - cache.kl) + p - _partners(p)
+    dlogits = (of_ce + cache.alpha / 2 * of_kl) * (dloss / 2)  # (9)
     return RDropGradients(xp.where((targets != PAD)[:, None], dlogits, 0))
 
 
