@@ -48,13 +48,8 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     ranks = ranks or Ranks()
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
-    if options.minimum_risk != "none" and (options.subword_sampling or data.teacher is not None):
-        raise InputError(f"minimum_risk {options.minimum_risk!r} measures by the references: train without "
-                         "subword_sampling and without a teacher")
-    for name in ("label_smoothing", "r_drop"):
-        if options.minimum_risk != "none" and (value := getattr(model.config, name)):
-            raise InputError(f"{name} of the model is {value}, expected 0: minimum_risk {options.minimum_risk!r} "
-                             "trains without the cross-entropy that it is of")
+    if options.minimum_risk != "none":
+        _check_minimum_risk(model, data, options)
     if model.config.longest is not None:
         check_longest(np.array([data.train.longest_source()]), model.config.longest)
     with ExitStack() as stack:
@@ -64,6 +59,17 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
             folder = RunFolder(out_dir, resume=resume, overwrite=overwrite)
             ranks.on_first(lambda: stack.enter_context(folder))
         return _run(model, data, options, folder, progress, ranks)
+
+
+def _check_minimum_risk(model: NMT, data: TrainingData, options: TrainingOptions) -> None:
+    """InputError for what would have no part in it, or change what it measures by."""
+    if options.subword_sampling or data.teacher is not None:
+        raise InputError(f"minimum_risk {options.minimum_risk!r} measures by the references: train without "
+                         "subword_sampling and without a teacher")
+    for name in ("label_smoothing", "r_drop"):
+        if value := getattr(model.config, name):
+            raise InputError(f"{name} of the model is {value}, expected 0: minimum_risk {options.minimum_risk!r} "
+                             "trains without the cross-entropy that it is of")
 
 
 def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFolder, progress: Progress | None,
