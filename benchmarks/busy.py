@@ -128,5 +128,4 @@ def show(what: str, rates: dict[int, dict[str, np.ndarray]]) -> None:
         [name, *(f"{own[name]:,.1f}, {100 * own[name] / next(iter(middle.values()))[name]:.0f} %"
                  for own in middle.values())] for name in first])
     for taken, own in middle.items():
-        print(f"{taken} cores taken: ", end="")
-        measure.print_headline(own)
+        measure.print_headline(own, before=f"{taken} cores taken: ")

@@ -103,10 +103,14 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
                         for i, (cell, width) in enumerate(zip(row, widths, strict=True))), flush=True)
 
 
-def print_headline(speeds: Mapping[str, float]) -> None:
-    """The ratio that counts: that to the fastest of the others.  speeds: of each contestant, larger is faster."""
+def print_headline(speeds: Mapping[str, float], before: str = "") -> None:
+    """The ratio that counts: that to the fastest of the others.  speeds: of each contestant, larger is faster.
+
+    before: what the first line begins with.
+    """
     others = [name for name in speeds if not name.startswith("scratchnmt")]
     if others:
+        print(before, end="")
         best = max(others, key=speeds.__getitem__)
         for name in speeds:
             if name not in others:

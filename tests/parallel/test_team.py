@@ -335,11 +335,16 @@ def test_the_gradient_is_the_sum_over_the_parts(rng, count):
         assert found == pytest.approx(loss, rel=1e-12) and np.array_equal(model.params.flat, before)
 
 
-@pytest.mark.parametrize("memory", ["common", pytest.param("own", marks=pytest.mark.filterwarnings(
+@pytest.fixture(params=["common", pytest.param("own", marks=pytest.mark.filterwarnings(
     "ignore:the processes of this machine cannot have memory in common"))])
-def test_an_optimizer_of_before_moves_the_weights_of_all(rng, monkeypatch, memory):
-    if memory == "own":
+def memory(request, monkeypatch):
+    """Where weights and gradients of several processes lie."""
+    if request.param == "own":
         monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
+    return request.param
+
+
+def test_an_optimizer_of_before_moves_the_weights_of_all(rng, memory):
     src, src_lengths, tgt, _ = batch(rng)
     models = small(), small()
     optimizers = [Adam(model.params, 0.01) for model in models]
@@ -354,11 +359,7 @@ def test_an_optimizer_of_before_moves_the_weights_of_all(rng, monkeypatch, memor
     assert models[1].params["embed.src"].base is not None
 
 
-@pytest.mark.parametrize("memory", ["common", pytest.param("own", marks=pytest.mark.filterwarnings(
-    "ignore:the processes of this machine cannot have memory in common"))])
-def test_workers_whose_model_others_have_taken_over_do_not_compute_with_its_old_weights(rng, monkeypatch, memory):
-    if memory == "own":
-        monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
+def test_workers_whose_model_others_have_taken_over_do_not_compute_with_its_old_weights(rng, memory):
     src, src_lengths, tgt, _ = batch(rng)
     model = small()
     with Workers(model, 1) as alone, Workers(model, 2) as before, Workers(model, 2) as last:
