@@ -47,8 +47,9 @@ RECIPES = {  # what differs; --init-from names another recipe, whose run of the 
     "r-drop-5": "--r-drop 5",
     "subword-sampling": "--subword-sampling 0.2",
     "heads-4": "--attention multi-head --heads 4",
-    "minimum-risk": "--init-from base --minimum-risk bleu --label-smoothing 0 --learning-rate 0.0002 --warmup 50 "
-                    "--max-epochs 1",
+    "pool-1": "--pool 1",
+    "minimum-risk": "--init-from base --minimum-risk bleu --risk-samples 5 --label-smoothing 0 --learning-rate 0.0002 "
+                    "--warmup 50 --max-epochs 1",
 }
 
 
@@ -58,16 +59,16 @@ def options_of(text: str) -> dict[str, str]:
 
 
 class Run(NamedTuple):
-    """One training; what makes two rows the same measurement."""
+    """One training, or an ensemble of several; what makes two rows the same measurement."""
 
     pair: str  # "en-de"
     recipe: str
     epochs: int
-    seed: int
+    seed: int | str  # "0+1+2": the models of these seeds together
     options: str  # of `scratchnmt train`, but for the files, the seed and, unless the recipe has its own, the epochs
 
     @classmethod
-    def of(cls, pair: str, recipe: str, epochs: int, seed: int) -> Run:
+    def of(cls, pair: str, recipe: str, epochs: int, seed: int | str) -> Run:
         changed = options_of(RECIPES[recipe])
         chosen = ({} if "--init-from" in changed else options_of(MODEL)) | options_of(TRAINING) | changed
         return cls(pair, recipe, epochs, seed, " ".join(f"{name} {value}".strip() for name, value in chosen.items()))
@@ -77,6 +78,11 @@ class Run(NamedTuple):
         """Whose model it goes on from, if it does."""
         recipe = options_of(self.options).get("--init-from")
         return recipe and Run.of(self.pair, recipe, self.epochs, self.seed)
+
+    @property
+    def members(self) -> list[Run]:
+        """Itself, or those of an ensemble."""
+        return [self._replace(seed=int(seed)) for seed in str(self.seed).split("+")]
 
     def folder(self, out: Path) -> Path:
         return out / f"{self.pair}-{self.recipe}-{self.epochs}-{self.seed}"
@@ -102,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"of {', '.join(RECIPES)} (default: all)")
     parser.add_argument("--epochs", type=int, default=8, metavar="N", help="(default 8, which screens)")
     parser.add_argument("--seeds", type=_listed, default=["0", "1"], metavar="N,...", help="(default 0,1)")
+    parser.add_argument("--ensemble", action="store_true", help="score the models of all the seeds together, too")
     parser.add_argument("--test", type=_listed, default=[], metavar="NAME,...",
                         help="test sets to score, too, such as test_2016_flickr")
     parser.add_argument("--rows", type=Path, metavar="FILE", help=f"(default {ROWS.name} among the runs, of one's own "
@@ -140,13 +147,15 @@ def runs(options: argparse.Namespace) -> list[Run]:
         raise InputError(f"--seeds has {wrong[0]!r}, expected whole numbers, such as 0,1")
     if not re.fullmatch(r"\w+-\w+", options.pair):
         raise InputError(f"--pair is {options.pair!r}, expected two languages, such as en-de")
+    if options.ensemble and len(options.seeds) < 2:
+        raise InputError("--ensemble is of several models: expected several --seeds, such as 0,1,2,3")
     if options.data:
         for name in ("train", "val", *options.test):
             texts(Path(options.data), name, options.pair)
         if options.test:
             require("sacremoses", extra="paper")  # before hours of training, not after them
-    return [Run.of(options.pair, recipe, options.epochs, int(seed)) for seed in options.seeds
-            for recipe in options.recipes]
+    seeds = [*map(int, options.seeds), *["+".join(options.seeds)] * options.ensemble]
+    return [Run.of(options.pair, recipe, options.epochs, seed) for seed in seeds for recipe in options.recipes]
 
 
 def texts(data: Path, name: str, pair: str) -> tuple[Path, Path]:
@@ -179,26 +188,29 @@ def finished(one: Run, options: argparse.Namespace) -> bool:
 
 def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Train and score; the row."""
-    data, folder = Path(options.data), one.folder(Path(options.out or RUNS))
+    data, out = Path(options.data), Path(options.out or RUNS)
+    folders = [member.folder(out) for member in one.members]
     workers = options.threads if options.device == "cpu" else 1
     computing = ["--device", options.device, "--workers", str(workers)]
     if options.device != "cpu":
         computing += ["--matmul", options.matmul] + (["--kernels", options.kernels] if options.kernels else [])
-    first = one.first
-    if first and not (first.folder(folder.parent) / WEIGHTS).exists():  # its row may be from elsewhere
-        scratchnmt_command(*first.command(data, folder.parent), *computing)
-    scratchnmt_command(*one.command(data, folder.parent), *computing)
+    for member in one.members:
+        first = member.first
+        if first and not (first.folder(out) / WEIGHTS).exists():  # its row may be from elsewhere
+            scratchnmt_command(*first.command(data, out), *computing)
+        scratchnmt_command(*member.command(data, out), *computing)
 
     def scores(name: str, *more: str) -> dict[str, Any]:
         src, ref = map(str, texts(data, name, one.pair))
-        return json.loads(scratchnmt_command("evaluate", "--model", str(folder), "--src", src, "--ref", ref, "--json",
-                                             *more, *computing))
+        return json.loads(scratchnmt_command("evaluate", "--model", *map(str, folders), "--src", src, "--ref", ref,
+                                             "--json", *more, *computing))
 
     valid = scores("val")
     of_tests = {name: scores(name, "--paper", "--language", one.pair.split("-")[1]) for name in tests}
-    last = json.loads((folder / METRICS).read_text(encoding="utf-8").splitlines()[-1])
+    seconds = sum(json.loads((folder / METRICS).read_text(encoding="utf-8").splitlines()[-1])["seconds"]
+                  for folder in folders)
     return {**one._asdict(), "perplexity": round(valid["perplexity"], 4), "bleu": round(valid["bleu"], 3),
-            "signature": valid["bleu_signature"], "seconds": last["seconds"], "workers": workers,
+            "signature": valid["bleu_signature"], "seconds": seconds, "workers": workers,
             "tests": {name: {score["measure"]: {"score": round(score["score"], 3), "signature": score["signature"]}
                              for score in found["paper"]["this model"]} for name, found in of_tests.items()},
             "device": measure.device_name(options.device), "machine": measure.machine_facts(),
@@ -243,16 +255,19 @@ def tables(table: Table) -> Iterator[str]:
 
 
 def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:
-    by_recipe = {name: own for name in RECIPES if (own := [row for row in found if row["recipe"] == name])}
     tests = sorted({name for row in found for name in row["tests"]})
     yield from (f"| {title} | differs by | seeds | perplexity | BLEU |" + "".join(f" {name} |" for name in tests),
                 "|" + "---|" * (5 + len(tests)))
-    for name, own in by_recipe.items():
-        seeds = ", ".join(str(row["seed"]) for row in own)
-        cells = [name, f"`{RECIPES[name]}`" if RECIPES[name] else "", seeds, spread([row["perplexity"] for row in own]),
-                 spread([row["bleu"] for row in own]), *(of_test(test, own) for test in tests)]
-        yield "| " + " | ".join(cells) + " |"
-    if missing := [name for name in RECIPES if name not in by_recipe]:
+    for name, changed in RECIPES.items():
+        own = [row for row in found if row["recipe"] == name]
+        alone = [row for row in own if isinstance(row["seed"], int)]
+        for label, some in (name, alone), *((f"{name}, together", [row]) for row in own if row not in alone):
+            if some:
+                cells = [label, f"`{changed}`" if changed else "", ", ".join(str(row["seed"]) for row in some),
+                         spread([row["perplexity"] for row in some]), spread([row["bleu"] for row in some]),
+                         *(of_test(test, some) for test in tests)]
+                yield "| " + " | ".join(cells) + " |"
+    if missing := [name for name in RECIPES if not any(row["recipe"] == name for row in found)]:
         told = (f"{name} (`{RECIPES[name]}`)" if RECIPES[name] else name for name in missing)
         yield from ("", f"Not run: {', '.join(told)}.")
     yield from (f"\nBLEU: `{text}`" for text in sorted(signatures(found)))

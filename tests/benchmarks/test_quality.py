@@ -96,6 +96,16 @@ def test_seed_by_seed_and_what_is_missing_only(ladder, commands):
     assert all("--paper" in done for done in commands.done if "test_a.en" in done[-1])
 
 
+def test_the_models_of_several_seeds_together(ladder, commands):
+    status, (out, _), found = ladder("--recipes", "base", "--seeds", "0,1", "--ensemble")
+    assert status == 0 and list(found) == [("base", 0), ("base", 1), ("base", "0+1")]
+    done = commands.done[-1]
+    models = done[done.index("--model") + 1:done.index("--src")]
+    assert done[0] == "evaluate" and [Path(model).name for model in models] == ["en-de-base-8-0", "en-de-base-8-1"]
+    assert found["base", "0+1"]["seconds"] == 120.0
+    assert "| base |  | 0, 1 |" in out and "| base, together |  | 0+1 | 5.00 | 40.00 |" in out
+
+
 def test_a_run_that_fails_leaves_the_others_and_ctrl_c_leaves_what_there_is(ladder, commands):
     commands.fail = {subprocess.CalledProcessError(2, "train"): "layer-norm"}
     status, _, found = ladder("--recipes", "layer-norm,base", "--seeds", "0")
@@ -167,6 +177,7 @@ def test_what_starts_from_another_recipe_has_its_model(monkeypatch, tmp_path, la
 @pytest.mark.parametrize("arguments, message", [
     (["--recipes", "base,drop"], "no recipe is called 'drop': expected some of base, word-dropout"),
     (["--seeds", "0,x"], "--seeds has 'x', expected whole numbers"),
+    (["--seeds", "0", "--ensemble"], "--ensemble is of several models: expected several --seeds"),
     (["--pair", "german"], "--pair is 'german', expected two languages"),
     (["--pair", "en-fr"], "data has no train.fr, plain or packed (.gz)"),
     (["--test", "test_b"], "data has no test_b.en"),
