@@ -48,6 +48,8 @@ RECIPES = {  # what differs; --init-from names another recipe, whose run of the 
     "subword-sampling": "--subword-sampling 0.2",
     "heads-4": "--attention multi-head --heads 4",
     "pool-1": "--pool 1",
+    "pool-1-size-384": "--pool 1 --embed-size 384 --hidden-size 384",
+    "pool-1-size-512-heads-4": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4",
     "minimum-risk": "--init-from base --minimum-risk bleu --risk-samples 5 --label-smoothing 0 --learning-rate 0.0002 "
                     "--warmup 50 --max-epochs 1",
 }
