@@ -15,6 +15,7 @@ Products on each stream have workspace of their own, see product.py, so that the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,9 +44,8 @@ def forget(stream: Any) -> None:
 @contextmanager
 def branch() -> Iterator[Beside]:
     """See ops/branches.py; at once where the current stream may not branch, or has no further stream for it."""
-    # where no stream may branch CuPy need not be there: the kernels' text runs on a CPU, too
-    main = require("cupy", "cuda12").cuda.get_current_stream() if _free else None
-    if main is None or not (free := _free.get(main.ptr)):
+    cupy = sys.modules.get("cupy") if _free else None  # the kernels' text runs on a CPU, too, without CuPy or a card
+    if cupy is None or not (free := _free.get((main := cupy.cuda.get_current_stream()).ptr)):
         yield at_once
         return
     side, held = free.pop(), []
