@@ -32,6 +32,7 @@ from .ours import Contestant, random_batch
 SIZES = ("8000,256,32,22", "20000,512,64,25")
 PARTS = {  # the function that asks for a product -> what it is
     "lstm_forward": "encoder: products forward", "lstm_backward": "encoder: products backward",
+    "steps_backward": "encoder: products backward",
     "encoder_forward": "first states", "encoder_backward": "first states",
     "attention_keys": "attention: keys and values", "attention_keys_backward": "attention: keys and values",
     "_sums": "attention: keys and values", "dkeys": "attention: keys and values",

@@ -76,7 +76,8 @@ def fused(matmul: str = "float32", lstm_steps: LSTMSteps | None = None) -> Kerne
 
     lstm_steps: who makes the steps of an LSTM, of the modules lstm_step and lstm_persistent; None: ops/lstm.py.
     """
+    from . import branches
     from .product import Products
 
     modules = {name: KERNELS[name] for name in Kernels._fields if name in KERNELS}
-    return PLAIN._replace(product=Products(matmul), lstm_steps=lstm_steps, **modules)
+    return PLAIN._replace(product=Products(matmul), lstm_steps=lstm_steps, branches=branches, **modules)

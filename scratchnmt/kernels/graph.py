@@ -17,6 +17,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from ..errors import require
+from . import branches
+from .branches import follow
 from .product import library
 
 
@@ -33,6 +35,7 @@ class Graphs:
         self.pool = self.cupy.cuda.MemoryPool(self._allocate) if most else None
         if self.pool:
             self.pool.set_limit(size=0)
+        self.sides = branches.allow(self.stream) if most else []  # streams of branches
         self.most = most
         self.seen: set[Hashable] = set()
         self.graphs: dict[Hashable, Any] = {}
@@ -42,13 +45,11 @@ class Graphs:
     def turn(self) -> Iterator[None]:
         """Inside, the stream is the current one; its work comes after what the caller's stream has, and before
         what it gets."""
-        outside, before, after = self.cupy.cuda.get_current_stream(), *(self._event() for _ in range(2))
-        before.record(outside)
-        self.stream.wait_event(before)
+        outside = self.cupy.cuda.get_current_stream()
+        follow(self.stream, outside)
         with self.stream:
             yield
-        after.record(self.stream)
-        outside.wait_event(after)
+        follow(outside, self.stream)
 
     def run(self, key: Hashable, work: Callable[[], None]) -> None:
         """Do `work`, which has no effect on the host and is the same launches whenever the key is the same.
@@ -69,7 +70,9 @@ class Graphs:
         """Wait, and give all memory back: CuPy's pools never do so by themselves."""
         self.stream.synchronize()
         self.graphs.clear()
-        library().release(self.stream.ptr)
+        branches.forget(self.stream)
+        for stream in (self.stream, *self.sides):
+            library().release(stream.ptr)
         if self.pool:
             self.pool.free_all_blocks()
 
@@ -116,6 +119,3 @@ class Graphs:
             self.graphs.clear()
             self.gave_back = True
             raise
-
-    def _event(self) -> Any:
-        return self.cupy.cuda.Event(disable_timing=True)

@@ -23,7 +23,7 @@ from .lstm_step import THREADS, UNITS, one_dtype, weights_and_mask
 
 EQUATIONS = plain
 COMPUTES = (2, 3)
-TWINS = {"lstm_persistent_forward": plain.lstm_forward, "lstm_persistent_backward": plain.lstm_backward}
+TWINS = {"lstm_persistent_forward": plain.lstm_forward, "lstm_persistent_backward": plain.steps_backward}
 
 
 def lstm_steps_forward(z: Array, Wh: Array, h: Array, r: Array, c: Array, tanh_c: Array, recurrent: RecurrentMask,

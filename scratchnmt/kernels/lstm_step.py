@@ -15,7 +15,7 @@ from .launch import LaunchConfig, launch, readable
 
 EQUATIONS = plain
 COMPUTES = (2, 3)
-TWINS = {"lstm_step_forward": plain.lstm_forward, "lstm_step_backward": plain.lstm_backward}
+TWINS = {"lstm_step_forward": plain.lstm_forward, "lstm_step_backward": plain.steps_backward}
 UNITS, ROWS, THREADS = 8, 8, 256  # those of lstm_tile.h
 
 

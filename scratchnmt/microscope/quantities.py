@@ -343,9 +343,9 @@ class _LSTM:
 
     def argument(self, phase: str, name: str, after: bool) -> Argument:
         place: dict[str, Any] = {"layers": self.table.L} if self.decoder else {"direction": self.d}
-        function = f"ops/lstm.py:lstm_{phase}"
-        if self.decoder:
-            function = f"models/cells.py:{'step' if phase == 'forward' else 'step_backward'}"
+        file, *functions = (("models/cells.py", "step", "step_backward") if self.decoder else
+                            ("ops/lstm.py", "lstm_forward", "steps_backward"))
+        function = f"{file}:{functions[phase == 'backward']}"
         return Argument(op=f"lstm_gates_{phase}", function=function, name=name, after=after, layer=self.l,
                         layout="decoder_step" if self.decoder else "encoder_step", **place)
 
@@ -477,8 +477,8 @@ PATHS = {
     ("_layers_backward", "transposed_product", "decoder.Wx"): ("above", "the layer above"),
     ("_start_gradients", "transposed_product", "decoder.Wh"): ("start", "fed to every step"),
     ("step_backward", "lstm_gates_backward", ""): ("next", "the next step, by its forget gate"),
-    ("lstm_backward", "lstm_gates_backward", ""): ("next", "the next step, by its forget gate"),
-    ("lstm_backward", "transposed_product", "encoder.Wh"): ("recurrence", "the LSTM's next step, by Wh"),
+    ("steps_backward", "lstm_gates_backward", ""): ("next", "the next step, by its forget gate"),
+    ("steps_backward", "transposed_product", "encoder.Wh"): ("recurrence", "the LSTM's next step, by Wh"),
     ("lstm_backward", "product", "encoder.Wx"): ("input", "the LSTM that reads it"),
     ("_weight_gradients", "product", "decoder.Wx"): ("input dec", "the decoder, which reads it"),
     ("_sums", "product", ""): ("values", "attention, as a value"),

@@ -37,8 +37,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module
+from ..ops.branches import at_once
 from ..ops.packing import Packing, Step, packed, steps, steps_back
-from ..ops.plain import PLAIN, Kernels
+from ..ops.plain import PLAIN, Beside, Kernels
 from ..ops.recurrent_dropout import RecurrentMask, recurrent_mask
 from .attention import Attention, attention_class
 from .cells import Cell, Columns
@@ -245,10 +246,11 @@ class DecoderGradientRows(NamedTuple):
 
 
 def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array], config: NMTConfig,
-                     grads: Mapping[str, Array]) -> tuple[Array, Array, list[State]]:
+                     grads: Mapping[str, Array], beside: Beside = at_once) -> tuple[Array, Array, list[State]]:
     """dembedded (T, B, E), dh_enc (S, B, M), [those of each layer's first states]; weights' gradients go into `grads`.
 
-    do (N, H) is the gradient of the packed outputs.
+    do (N, H) is the gradient of the packed outputs.  dembedded and the gradients of most weights are left to `beside`
+    (see ops/branches.py).
     """
     packing, kernels = cache.packing, cache.kernels
     rows, attention, attention_rows = cache.rows, cache.attention, cache.attention_rows
@@ -274,8 +276,9 @@ def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array]
             attend_backward(rows.top[step.before, h], t, step.now, dtop[step.before, a], dtop[step.before, h])  # (4)
     if config.feed == "start":
         kernels.rows.add(drows.h[0][:B], _start_gradients(cache, params, drows.z[0], grads))
-    rows.readout.weight_gradients(rows.top, packing, readout_drows, grads)
-    dembedded = _weight_gradients(cache, config, drows, grads)
+    T, B, E = cache.shape
+    dembedded = np.zeros_like(dtop, shape=(T, B, E))
+    beside(_weight_gradients, cache, config, drows, readout_drows, grads, dembedded)
     asked = packing.previous if rows.asks_before else slice(B, None)
     dh_enc = attention.backward(attention_rows, attention_drows, kernels.rows.take(rows.top[:, h], asked),
                                 kernels.rows.take(dtop[:, a], asked), packing, grads)
@@ -303,10 +306,14 @@ def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, 
             transposed_product(dz[:, of_input], layer.Wx, out=drows.h[l - 1][after], add=True)
 
 
-def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGradientRows,
-                      grads: Mapping[str, Array]) -> Array:
-    """Every product with a weight of the layers, which could wait, over all rows; returns dembedded (T, B, E)."""
+def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGradientRows, readout_drows: Any,
+                      grads: Mapping[str, Array], dembedded: Array) -> None:
+    """Every product with a weight of readout and layers, which could wait, over all rows.
+
+    dembedded (T, B, E), zero where there is padding, is filled.
+    """
     product, packing, rows = cache.kernels.product.product, cache.packing, cache.rows
+    rows.readout.weight_gradients(rows.top, packing, readout_drows, grads)
     take, put = cache.kernels.rows.take, cache.kernels.rows.put
     reads = recurrent_inputs(config, rows.columns, [layer.h for layer in rows.layers],
                              [layer.r for layer in rows.layers], rows.top, grads)
@@ -317,10 +324,8 @@ def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGrad
         for columns, dW, into in reads[l]:
             product(take(columns, packing.previous).T, dz[:, into], out=dW)
         rows.cell.bias_gradients(layer, dz, drows.h[l], grads[f"{name}.b"], grads.get(f"{name}.g"), cache.kernels)
-    T, B, E = cache.shape
-    dembedded = np.zeros_like(drows.top, shape=(T * B, E))
-    put(dembedded, packing.rows, product(drows.z[0][:, of_input], rows.layers[0].Wx.T))  # (1)
-    return dembedded.reshape(T, B, E)
+    dwords = dembedded.reshape(-1, dembedded.shape[2])
+    put(dwords, packing.rows, product(drows.z[0][:, of_input], rows.layers[0].Wx.T))  # (1)
 
 
 def _start_gradients(cache: DecoderCache, params: Mapping[str, Array], dz: Array, grads: Mapping[str, Array]) -> Array:

@@ -25,6 +25,7 @@ import numpy as np
 from ..arrays import Array, array_module, check_shapes, device_module, device_of, to_device, to_device_of
 from ..errors import ArgumentError, InputError, check_choice, unknown_names
 from ..kernels import choose
+from ..ops.branches import branch
 from ..ops.dropout import DropoutCache
 from ..ops.embedding import EmbeddingCache
 from ..ops.linear_cross_entropy import (
@@ -240,8 +241,10 @@ class NMT:
         dW = self._vocab_weight(out)
         if not np.may_share_memory(dW, output.dW):
             put(dW, ..., output.dW)  # (5)
-        dy, dh_enc, dstates = decoder_backward(output.dx, cache.decoder, self.params, self.config, out)  # (4)
-        dx = encoder_backward(dh_enc, dstates, cache.encoder, self.params, out)  # (2)
+        with branch(self.kernels) as beside:  # the weights of the decoder, while the encoder goes back
+            dy, dh_enc, dstates = decoder_backward(output.dx, cache.decoder, self.params, self.config, out,
+                                                   beside)  # (4)
+            dx = encoder_backward(dh_enc, dstates, cache.encoder, self.params, out)  # (2)
         for name, gradient in (("embed.src", dx), ("embed.tgt", dy)):  # (1), (3)
             lookup, dropout = cache.embeddings[name]
             if dropout is not None:

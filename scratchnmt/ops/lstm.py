@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, device_of, to_device
+from .branches import branch, directions
 from .lstm_gates import LSTMGatesCache, lstm_gates_backward, lstm_gates_forward
 from .packing import Packing, packed, steps, steps_back
 from .plain import PLAIN, Kernels
@@ -98,6 +99,11 @@ class LSTMCache(NamedTuple):
     Wh: Array  # (D, H, 4H)
     kernels: Kernels
     row_order: tuple[Any, ...]  # for each direction, which rows of x it reads, in its order
+
+    def of(self, d: slice) -> LSTMCache:
+        """The same with what the steps of some directions read of theirs alone."""
+        return self._replace(gates=self.gates[d], c=self.c[d], tanh_c=self.tanh_c[d], Wh=self.Wh[d],
+                             recurrent=self.recurrent.of(d))
 
 
 class LSTMGradients(NamedTuple):
@@ -182,14 +188,12 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
         kernels.lstm_steps.lstm_steps_backward(dh, dc, gates, c, tanh_c, Wh, cache.recurrent, packing, dz)
     else:
         dr = cache.recurrent.room(dh)
-        for now, before, after in steps_back(packing):
-            n = now.stop - now.start
-            part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
-            # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
-            kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
-            # in the forward pass this was (2) z[t] += h[t-1] Wh
-            kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)
-            cache.recurrent.backward(dr[:, before], dh[:, before])
+        # of two directions neither needs the other
+        first, *others = [(dh[d], dr[d], dc[d], dz[d], cache.of(d)) for d in directions(D, kernels)]
+        with branch(kernels) as beside:
+            for other in others:
+                beside(steps_backward, *other)
+            steps_backward(*first)
     dh0, dc0 = np.empty_like(dc), np.empty_like(dc)
     put(dh0, (ALL, order), dh[:, :B])
     put(dc0, (ALL, order), dc)
@@ -201,6 +205,22 @@ def lstm_backward(dy: Array, dh_last: Array, dc_last: Array, cache: LSTMCache) -
     return LSTMGradients(dx.reshape(T, B, I), dWx=product(cache.x.transpose(0, 2, 1), dz),
                          dWh=product(take(cache.r, (ALL, packing.previous)).transpose(0, 2, 1), dz),
                          db=kernels.rows.sum_rows(dz, axis=1), dh0=dh0, dc0=dc0)
+
+
+def steps_backward(dh: Array, dr: Array, dc: Array, dz: Array, cache: LSTMCache) -> None:
+    """(3), (2) of all steps, of the D directions that the cache has: fill dz (D, N, 4H), add to dh (D, B + N, H).
+
+    dr (D, B + N, H) is the gradient of r; dc (D, B, H) becomes that of the first states.
+    """
+    gates, c, tanh_c, Wh, kernels = cache.gates, cache.c, cache.tanh_c, cache.Wh, cache.kernels
+    for now, before, after in steps_back(cache.packing):
+        n = now.stop - now.start
+        part = LSTMGatesCache(gates[:, now], c[:, before], tanh_c[:, now])
+        # in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
+        kernels.lstm_gates.lstm_gates_backward(dh[:, after], dc[:, :n], part, dz=dz[:, now], dc_prev=dc[:, :n])
+        # in the forward pass this was (2) z[t] += h[t-1] Wh
+        kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)
+        cache.recurrent.backward(dr[:, before], dh[:, before])
 
 
 @lru_cache

@@ -11,6 +11,8 @@ Next: kernels/lstm_gates.py, the twin of ops/lstm_gates.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -216,8 +218,22 @@ class LocalAttention(Protocol):
     def gaussian_backward(self, dcontext: Array, weights: Array, values: Array, slope: Array) -> Array: ...
 
 
+Beside = Callable[..., None]  # takes work and its arguments
+
+
+class Branches(Protocol):
+    """Work beside other work; see ops/branches.py."""
+
+    def branch(self) -> AbstractContextManager[Beside]: ...
+
+    def directions(self, D: int) -> list[slice]: ...
+
+
 class Kernels(NamedTuple):
-    """A module, or an object, for each such operation; lstm_steps: None where ops/lstm.py makes the steps itself."""
+    """A module, or an object, for each such operation.
+
+    lstm_steps: None where ops/lstm.py makes the steps itself.  branches: None where everything comes in its turn.
+    """
 
     product: Product
     lstm_gates: LSTMGates
@@ -231,6 +247,7 @@ class Kernels(NamedTuple):
     layer_norm_gates: LayerNormGates
     r_drop: RDrop
     lstm_steps: LSTMSteps | None = None
+    branches: Branches | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle, which know no modules: each goes by its name."""

@@ -29,6 +29,10 @@ class RecurrentMask(NamedTuple):
     m: Array | None  # (..., B, H)
     kernels: Kernels
 
+    def of(self, directions: slice) -> RecurrentMask:
+        """That of some of the directions alone."""
+        return self if self.m is None else self._replace(m=self.m[directions])
+
     def room(self, h: Array) -> Array:
         """Where r of all steps stands beside h (..., B + N, H), or its gradient, which begins at zero."""
         return h if self.m is None else np.zeros_like(h)

@@ -231,10 +231,10 @@ def new(values: Any) -> ndarray:
     if values.dtype.kind not in "biufc":  # docs/source/user_guide/difference.rst, "Data types"
         raise ValueError(f"Unsupported dtype {values.dtype}")
     MACHINE.allocate(values.nbytes)
-    array = _made(values if values.flags.owndata else values.copy(), MACHINE.card)
+    values = values if values.flags.owndata else values.copy()
     if MACHINE.recording is not None:
-        MACHINE.recording.made.append(array)
-    return array
+        MACHINE.recording.make(values)
+    return _made(values, MACHINE.card)
 
 
 def view(values: np.ndarray, of: ndarray) -> ndarray:
@@ -244,7 +244,16 @@ def view(values: np.ndarray, of: ndarray) -> ndarray:
 def _made(values: np.ndarray, card: int) -> ndarray:
     array = object.__new__(ndarray)
     array._array, array._card = values, card
+    if MACHINE.recording is not None:
+        MACHINE.recording.watch(array)
     return array
+
+
+def again(array: ndarray) -> ndarray:
+    """Another look at it, that nobody watches (see recording.py)."""
+    other = object.__new__(ndarray)
+    other._array, other._card = array._array, array._card
+    return other
 
 
 def on_this_card(array: Any) -> np.ndarray:

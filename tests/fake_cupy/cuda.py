@@ -19,7 +19,9 @@ class CUDARuntimeError(RuntimeError):
     _TEXTS = {2: "cudaErrorMemoryAllocation: out of memory",
               35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
               100: "cudaErrorNoDevice: no CUDA-capable device is detected",
-              101: "cudaErrorInvalidDevice: invalid device ordinal"}
+              101: "cudaErrorInvalidDevice: invalid device ordinal",
+              904: "cudaErrorStreamCaptureUnjoined: capturing stream has unjoined work",
+              905: "cudaErrorStreamCaptureIsolation: dependency created on uncaptured work in another stream"}
 
     def __init__(self, status: int):
         self.status = status
@@ -169,6 +171,12 @@ class Stream:
 
     def wait_event(self, event: Event) -> None:
         assert event._number, "an event that was never recorded"
+        recording = MACHINE.recording
+        if event._recording is not None:  # a fork, if this stream does not record yet, or a join
+            assert event._recording is recording, "an event of a recording that has ended"
+            recording.latest.setdefault(self.ptr, set()).update(event._after)
+        elif recording is not None and self.ptr in recording.latest:
+            raise CUDARuntimeError(905)
 
     def begin_capture(self, mode: int | None = None) -> None:
         from .recording import Recording
@@ -177,17 +185,19 @@ class Stream:
             raise RuntimeError("cannot capture on the default (legacy) stream")
         # with a blocking one any other thread's work on the default stream would fail
         assert self.is_non_blocking and get_current_stream() is self
-        MACHINE.recording = Recording()
+        MACHINE.recording = Recording(self.ptr)
 
     def end_capture(self) -> Graph:
         recording, MACHINE.recording = MACHINE.recording, None
         if recording is None:
             raise RuntimeError("cudaErrorIllegalState: the operation cannot be performed in the present state")
         recording.take_back()
+        if recording.unjoined():
+            raise CUDARuntimeError(904)
         return Graph(recording)
 
     def is_capturing(self) -> bool:
-        return MACHINE.recording is not None
+        return MACHINE.recording is not None and self.ptr in MACHINE.recording.latest
 
 
 Stream.null = Stream(null=True)
@@ -201,13 +211,14 @@ class Graph:
     """cupy/cuda/graph.pyx."""
 
     def __init__(self, recording: Any):
-        self._recording = recording
+        self._recording, self._late = recording, False
 
     def launch(self, stream: Stream | None = None) -> None:
         MACHINE.launches += 1
         MACHINE.playing = True
         try:
-            self._recording.play()
+            self._late = not self._late
+            self._recording.play(self._late)
         finally:
             MACHINE.playing = False
 
@@ -220,11 +231,17 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False):
         self._number = 0
         self._in_flight: list = []
+        self._recording: Any = None  # in which it was recorded, after these calls
+        self._after: frozenset[int] = frozenset()
 
     def record(self, stream: Stream | None = None) -> None:
-        MACHINE.refuse_while_recording("an event")
+        recording, ptr = MACHINE.recording, (stream or get_current_stream()).ptr
         MACHINE.events += 1
         self._number = MACHINE.events
+        if recording is not None and ptr in recording.latest:
+            self._recording, self._after = recording, frozenset(recording.latest[ptr])
+            return
+        self._recording = None
         self._in_flight, MACHINE.in_flight = MACHINE.in_flight, []
 
     @property

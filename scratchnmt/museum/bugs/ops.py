@@ -139,8 +139,8 @@ SEQUENCES = (
         title="a step's gradient does not reach the step before it",
         origin="Element-Research/rnn, issue 31, reports what it looks like: right for one step, wrong for many",
         file="ops/lstm.py",
-        right="            kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)",
-        wrong="            pass",
+        right="        kernels.product.transposed_product(dz[:, now], Wh, out=dr[:, before], add=True)",
+        wrong="        pass",
         check="lstm",
         caught="dx",
         story="Each step is given the gradient of its own output and nothing of the steps after it.  In a "
