@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias
 from ..errors import WriteError
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
+_MOST_LINKS = 40  # one after the other, as Linux has it
 _NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
 _NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or a file system that flushes none
 
@@ -60,8 +61,20 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
 
 def is_replaced(path: AnyPath) -> bool:
     """Whether `replace_file` gives a path another file: it does not with devices, pipes, or what may lead to them."""
-    path = Path(path)  # /dev/stdout may be a file
-    return path.parent != Path("/dev") and (os.path.isfile(path) or not os.path.exists(path))
+    return not _is_open(Path(os.path.abspath(path))) and (os.path.isfile(path) or not os.path.exists(path))
+
+
+def _is_open(path: Path) -> bool:
+    """Whether an absolute path is, or a link to, one of the names that a process's open files have, such as
+    /dev/stdout and /dev/fd/1: that may be a file, in the middle of which the process writes."""
+    for _ in range(_MOST_LINKS):
+        top = path.parts[1:2]
+        if top in (("dev",), ("proc",)) and (path.parent.name in ("dev", "fd")):
+            return True
+        if not os.path.islink(path):
+            break
+        path = Path(os.path.abspath(path.parent / os.readlink(path)))
+    return False
 
 
 def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:

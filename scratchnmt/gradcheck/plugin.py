@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import tempfile
 import zlib
 from argparse import ArgumentTypeError
@@ -105,9 +104,11 @@ def check_writable(path: Path | None) -> None:
     """pytest.UsageError, before any test has run, if the file cannot be written."""
     if path is None:
         return
+    from ..files.atomic import is_replaced
+
     if path.is_dir():
         raise pytest.UsageError(f"--gradcheck-json {path} is a folder, expected a file to write")
-    if not _is_replaced(path):
+    if not is_replaced(path):
         return
     try:
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
@@ -118,24 +119,9 @@ def check_writable(path: Path | None) -> None:
 
 def write(path: Path, value: Any) -> None:
     """The value as JSON: the whole file or, if something fails, what was there before; at once into what is no file."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    if not _is_replaced(path):
-        path.write_text(text, encoding="utf-8")
-        return
-    path = Path(os.path.realpath(path))  # a link stays one
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.copymode(path, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    from ..files.atomic import write_atomically
 
-
-def _is_replaced(path: Path) -> bool:
-    """Whether a new file takes the place of what is there: not that of a device or a pipe, nor of /dev/stdout."""
-    return path.parent != Path("/dev") and (path.is_file() or not path.exists())
+    write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _by_margin(record: dict[str, Any]) -> tuple[bool, float]:

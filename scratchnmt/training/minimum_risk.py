@@ -48,7 +48,8 @@ class MinimumRisk(NamedTuple):
         """The risk of a batch, summed over its sentences, whose gradient is then in `out`; masks: rng of dropout.
 
         As many sentences are at hand at a time as have about a batch of translations, so that they need no more memory
-        than a batch does.  NaN, and such a gradient, if the model's logits are not finite.
+        than a batch does; but all translations of a sentence are.  NaN, and such a gradient, if the model's logits are
+        not finite.
         """
         own, draws, risk = model.params.like(), self.generator(step, part), 0.0
         sources = [batch.src[:n, b].tolist() for b, n in enumerate(batch.src_lengths)]

@@ -27,8 +27,8 @@ def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: Trai
     """What is known of a step that is not finite, whose batch was computed in `parts`, of `tokens`: a JSON object.
 
     tensors: the gradients, and weights: the weights, that hold a number that is not finite; sentences: the pairs of
-    the batch, by their lines in the training text, with the nats of each (None: not finite) as the weights now are
-    and without dropout.
+    the batch as the epoch has them (a teacher's translation may be the target), by their lines in the training text,
+    with the nats of each (None: not finite) as the weights now are and without dropout.
     """
     tensors: dict[str, None] = {}
     sentences = []
@@ -37,8 +37,8 @@ def report(result: Result, steps: Steps, parts: Sequence[np.ndarray], data: Trai
             batch = tokens.batch(indices)
             steps.gradient(batch, result.place, number)
             tensors |= dict.fromkeys(_not_finite(steps.grads))
-            nats = _nats(steps.model, batch)
-            sentences += [_sentence(int(i), n, data) for i, n in zip(indices, nats, strict=True)]
+            sentences += [{"line": data.train.line(int(i)), **_pair(batch, b, data), "nats": _finite_or_none(nats)}
+                          for b, (i, nats) in enumerate(zip(indices, _nats(steps.model, batch), strict=True))]
     return {"step": result.place.step, "epoch": result.place.epoch, "loss": _finite_or_text(result.nats),
             "norm": _finite_or_text(result.norm), "tensors": list(tensors),
             "weights": _not_finite(steps.model.params),
@@ -68,14 +68,18 @@ def _nats(model: NMT, batch: Batch) -> np.ndarray:
     return nats
 
 
-def _sentence(index: int, nats: float, data: TrainingData) -> dict[str, Any]:
-    src, tgt = data.train[index]
-    return {"line": data.train.line(index), "source": data.src_vocab.decode(src), "target": data.tgt_vocab.decode(tgt),
-            "nats": float(nats) if np.isfinite(nats) else None}
+def _pair(batch: Batch, b: int, data: TrainingData) -> dict[str, str]:
+    """The text of sentence pair b."""
+    src, tgt = batch.src[:batch.src_lengths[b], b], batch.tgt[1:batch.tgt_lengths[b], b]  # without <s> and </s>
+    return {"source": data.src_vocab.decode(src.tolist()), "target": data.tgt_vocab.decode(tgt.tolist())}
 
 
 def _not_finite(arrays: Any) -> list[str]:
     return [name for name, array in arrays.items() if not bool(array_module(array).isfinite(array).all())]
+
+
+def _finite_or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _finite_or_text(value: float) -> float | str:

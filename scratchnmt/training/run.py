@@ -100,9 +100,15 @@ def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | 
     elif batch is None:
         remedy = "lower hidden_size, embed_size or the vocabularies' sizes: weights, gradients and optimizer do not fit"
     else:
+        sentences, drawn = len(batch.src_lengths), options.risk_samples if options.minimum_risk != "none" else 0
         longest = f"of up to {batch.src_lengths.max()} and {batch.tgt_lengths.max()} tokens"
-        remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {len(batch.src_lengths)} sentences "
-                  f"{longest} are computed at a time" if len(batch.src_lengths) > 1 else
-                  f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, to which "
-                  "--init-from gives the weights of this one")
+        another = "to which --init-from gives the weights of this one"
+        if drawn >= sentences:  # MinimumRisk has one sentence at hand at a time
+            remedy = (f"{drawn} draws for a sentence {longest} do not fit: start another run with a smaller "
+                      f"--risk-samples, {another}")
+        elif sentences == 1:
+            remedy = f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, {another}"
+        else:
+            remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {sentences} sentences {longest} "
+                      "are computed at a time")
     return OutOfMemoryError(f"out of memory ({asked}); {remedy}; {kept}")

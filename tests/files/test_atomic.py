@@ -308,6 +308,17 @@ def test_pictures_are_written_whole(tmp_path, monkeypatch):
     assert path.read_bytes() == before and names(tmp_path) == ["map.png"]
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="open files have no names here")
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_a_file_that_is_open_is_written_and_not_replaced(tmp_path, name):
+    with open(tmp_path / "log", "a") as log:
+        (tmp_path / "other").symlink_to(f"/dev/fd/{log.fileno()}")
+        (tmp_path / "link").symlink_to("other")
+        write_atomically(tmp_path / name.format(log.fileno()), b"all")
+        log.write(" of it")
+    assert (tmp_path / "log").read_text() == "all of it"
+
+
 @pytest.mark.parametrize("name", ["pipe", "link", "/dev/stdout"])
 def test_tensors_take_no_place_of_a_pipe_or_a_device(tmp_path, monkeypatch, name):
     os.mkfifo(tmp_path / "pipe")

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny_run
 from tiny_run import At, essence, kill
@@ -52,6 +53,13 @@ def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, whole):
     run(tmp_path / "parts", accumulate=2)
     run(tmp_path / "workers", workers=2)
     assert essence(tmp_path / "parts") == essence(tmp_path / "workers") != whole
+
+
+def test_a_step_that_is_not_finite_is_told_of_the_translations_that_were_drawn(tmp_path):
+    with np.errstate(all="ignore"), pytest.raises(InputError, match="not finite"):
+        run(tmp_path, learning_rate=1e30, clip=0, optimizer="sgd", distill_weight=0.99)
+    report = json.loads((tmp_path / "not-finite.jsonl").read_text())
+    assert sum(one["target"] == one["source"] for one in report["sentences"]) > len(report["sentences"]) / 2
 
 
 def test_epochs_draw_anew():

@@ -187,6 +187,24 @@ def a_sentence_without_memory(box):
     return err
 
 
+@tries("{} draws for a sentence {} do not fit")
+def draws_without_memory(box):
+    """There is a save of step 0, whose model is that of a validation."""
+    losses = NMT.sentence_losses
+    with box.patch.context() as patch:
+        def little(self, src, *rest, **options):
+            if src.shape[1] > 10:
+                without_memory(self)
+            return losses(self, src, *rest, **options)
+
+        patch.setattr(NMT, "sentence_losses", little)
+        box.works(*box.new("--max-steps", 1))
+        risk = ["--init-from", box.here / "run", "--minimum-risk", "chrf", "--max-steps", 2, "--batch-size", 8]
+        err = box.fails(*box.new("--risk-samples", 20, *risk, out="many"))
+        box.works(*box.new("--risk-samples", 4, *risk, out="few"))
+    return err
+
+
 @tries("no pair of the validation fits")
 def a_validation_without_memory(box):
     with box.patch.context() as patch:
