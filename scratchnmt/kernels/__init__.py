@@ -47,7 +47,7 @@ class _Modules(Mapping[str, ModuleType]):
 
 
 KERNELS = _Modules("lstm_gates", "lstm_step", "lstm_persistent", "attention", "tanh_dropout", "cross_entropy",
-                   "embedding", "dropout", "optim")
+                   "embedding", "dropout", "optim", "layer_norm_gates")
 
 
 def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels:
