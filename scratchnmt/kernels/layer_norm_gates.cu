@@ -6,8 +6,8 @@
 //     (4)  c from a and c_prev, as in lstm_gates
 //     (5)  n = N(c),  h = o tanh(g_c n + b_c)
 //
-// z, out, dz (D, N, 12H); kept (D, N, 3H + 3); c_prev, c, h and their gradients (D, N, H); g (D, N, 9H) and b_c (D, N, H),
-// the rows of which may all be one.  out: u, v and the gates, where z may lie.
+// z, out, dz (D, N, 12H), out holding u, v and the gates, often in the memory of z; kept (D, N, 3H + 3); c_prev, c, h
+// and their gradients (D, N, H); g (D, N, 9H) and b_c (D, N, H), one row in memory for all that share it.
 //
 // One block computes one row, since its means need all of it.  A thread has the same units from beginning to end, and
 // of each the four columns of u, v and the gates: it reads only what it wrote itself, and there are barriers only in
@@ -17,7 +17,7 @@
 // What bounds it is memory, 30 numbers for each unit either way, 120 bytes in float32, and where a step has few rows,
 // the latency of the sums: 6 of a block's threads either way.  What a block reads again, it finds in the cache.
 //
-// Versions:  plain arrays           ops/layer_norm_gates.py       some 40 launches forward, 55 backward
+// Versions:  plain arrays           ops/layer_norm_gates.py       43 launches forward, 55 backward
 //            ElementwiseKernel      cannot: a row's mean needs all of its threads
 //            this one                                             1 launch each way; not yet run on a card
 
@@ -62,7 +62,8 @@ __global__ void layer_norm_gates_forward(Rows<const T> z_rows, Rows<const T> c_p
                                          Rows<const T> b_c_rows, Rows<T> out_rows, Rows<T> h_rows, Rows<T> c_rows,
                                          Rows<T> kept_rows, Real<T> epsilon, int N, int H) {
     const int n = blockIdx.x % N, d = blockIdx.x / N;
-    const T *z = z_rows.row(d, n), *c_prev = c_prev_rows.row(d, n), *gains = g_rows.row(d, n), *b_c = b_c_rows.row(d, n);
+    const T *z = z_rows.row(d, n), *c_prev = c_prev_rows.row(d, n);
+    const T *gains = g_rows.row(d, n), *b_c = b_c_rows.row(d, n);
     T *out = out_rows.row(d, n), *c = c_rows.row(d, n), *h = h_rows.row(d, n), *kept = kept_rows.row(d, n);
     // (1), (2) u, v = N(x Wx), N(h_prev Wh): their means and factors, before anything is written where z may lie
     const Norm<T> of_input = norm_of(z, 4 * H, epsilon);

@@ -13,14 +13,13 @@ from .launch import buffer, launch, per_row, readable, real
 EQUATIONS = plain
 TWINS = {"layer_norm_gates_forward": plain.layer_norm_gates_forward,
          "layer_norm_gates_backward": plain.layer_norm_gates_backward}
-BLOCKS = {"z": "12H", "kept": "3H+3"}  # columns; of all others H
 layer_norm_gains = plain.layer_norm_gains  # once after the loop: array code
 
 
 def layer_norm_gates_forward(z: Array, c_prev: Array, g: Array, b_c: Array, *, h: Array | None = None,
                              c: Array | None = None, kept: Array | None = None, overwrite: bool = False
                              ) -> tuple[tuple[Array, Array], LayerNormGatesCache]:
-    """(h, c), cache from z (..., 12H), c_prev (..., H), of at most three axes; g and b_c may be of all rows.
+    """(h, c), cache from z (..., 12H), c_prev (..., H), of at most three axes; g and b_c may be one row for all.
 
     h, c and kept may be given as buffers to be filled; with overwrite=True u, v and the gates take the place of z.
     ValueError if a shape does not fit.
@@ -42,7 +41,7 @@ def layer_norm_gates_backward(dh: Array, dc: Array, cache: LayerNormGatesCache, 
     """Gradients of z and c_prev from dh, dc (..., H); dz and dc_prev, which may be dc itself, may be buffers."""
     z, c_prev, kept, g = cache
     shape = c_prev.shape
-    N, H = _rows_and_units(c_prev=c_prev, dh=dh, dc=dc, kept=kept)
+    N, H = _rows_and_units(c_prev=c_prev, dh=dh, dc=dc)
     dtype = array_module(dh, dc, z).result_type(dh, dc, z)
     dz = buffer("layer_norm_gates: dz", dz, z, z.shape, dtype)
     dc_prev = buffer("layer_norm_gates: dc_prev", dc_prev, z, shape, dtype)
@@ -57,7 +56,7 @@ def _rows_and_units(c_prev: Array, **others: Array) -> tuple[int, int]:
     if not 1 <= c_prev.ndim <= 3:
         raise ArgumentError(f"layer_norm_gates: c_prev has shape {c_prev.shape}, expected (H), (B, H) or (D, B, H)")
     leading = ["D", "B"][3 - c_prev.ndim :]
-    specs = {name: (" ".join([*leading, BLOCKS.get(name, "H")]), array) for name, array in others.items()}
+    specs = {name: (" ".join([*leading, "12H" if name == "z" else "H"]), array) for name, array in others.items()}
     sizes = check_shapes("layer_norm_gates", c_prev=(" ".join([*leading, "H"]), c_prev), **specs)
     return sizes.get("B", 1), sizes["H"]
 
@@ -65,8 +64,7 @@ def _rows_and_units(c_prev: Array, **others: Array) -> tuple[int, int]:
 def _of_rows(name: str, x: Array, shape: tuple[int, ...], blocks: int, dtype: np.dtype) -> Array:
     """x as rows of `blocks` H columns, one for each of c_prev's: one row in memory may stand for many."""
     expected = (*shape[:-1], blocks * shape[-1])
-    fits = len(x.shape) <= len(expected) and x.shape[-1:] == expected[-1:] and all(
-        size in (1, wanted) for size, wanted in zip(x.shape[::-1], expected[::-1], strict=False))
-    if not fits:
+    leading = (1,) * (len(expected) - x.ndim) + x.shape[:-1]
+    if x.shape[-1:] != expected[-1:] or any(n not in (1, rows) for n, rows in zip(leading, shape, strict=False)):
         raise ArgumentError(f"layer_norm_gates: {name} has shape {x.shape}, expected {expected}, or fewer rows for all")
     return array_module(x).broadcast_to(readable(x, dtype), expected)
