@@ -21,7 +21,8 @@ import numpy as np
 from scratchnmt.arrays import array_module, to_device
 from scratchnmt.errors import InputError
 from scratchnmt.kernels import KERNELS, choose
-from scratchnmt.ops.lstm import lstm_backward, lstm_forward
+from scratchnmt.ops.layer_norm_lstm import layer_norm_lstm_forward
+from scratchnmt.ops.lstm import lstm_forward
 from scratchnmt.ops.packing import Packing, packed
 from scratchnmt.ops.plain import Kernels
 from scratchnmt.selfcheck import CASES
@@ -44,6 +45,7 @@ DEEPBENCH = ((512, 16, 25), (512, 32, 25), (512, 64, 25), (512, 128, 25), (1024,
 PARTS = ("forward", "backward", "both")
 PEERS = ["torch"]
 COLD = 256 << 20  # bytes: more than caches hold
+SEQUENCES = (lstm_forward, layer_norm_lstm_forward)  # which are given a backend
 AGREEMENT = 1e-4  # of a result's norm, float32 against float64
 
 
@@ -152,9 +154,9 @@ def ways_to_compute(case: Case, args: Mapping[str, Any], options: argparse.Names
 
 def kernel_of(case: Case, options: argparse.Namespace) -> Op | None:
     """The fused twin of a case's operation, if there is one."""
-    if case.forward is lstm_forward:
+    if case.forward in SEQUENCES:
         kernels: Kernels = choose("fused", options.matmul, options.device, options.dtype)
-        return Op("CuPy, fused", lambda **args: lstm_forward(**args, kernels=kernels), lstm_backward)
+        return Op("CuPy, fused", lambda **args: case.forward(**args, kernels=kernels), case.own_backward)
     names = (case.forward.__name__, case.own_backward.__name__)
     for name in KERNELS:
         module = KERNELS[name]
@@ -173,7 +175,7 @@ def copied(args: Mapping[str, Any]) -> list[dict[str, Any]]:
 def recordable(fused: Op, case: Case) -> Op:
     """The same for a graph: an LSTM's rows are then laid out beforehand, by the host."""
     def forward(**args):
-        if case.forward is lstm_forward:
+        if case.forward in SEQUENCES:
             x, lengths = args["x"], to_device(args["lengths"], "cpu")
             args["lengths"] = read_inputs(tuple(lengths), len(x), array_module(x))
         return fused.forward(**args)

@@ -25,7 +25,7 @@ from .ours import Contestant, multi30k_batches
 
 STEPS = 3  # in a row; the middle one is shown
 WINDOWS = 300  # of the picture, from left to right
-KINDS = {"products": ("gemm", "cutlass", "splitk", "cublas"), "LSTM gates": ("lstm_gates",),
+KINDS = {"products": ("gemm", "cutlass", "splitk", "cublas"), "LSTM gates": ("lstm_gates", "layer_norm_gates"),
          "attention": ("attention",), "vocabulary": ("cross_entropy",), "optimizer": ("adam", "global_norm", "sgd"),
          "copies": ("memcpy", "memset")}
 

@@ -46,8 +46,8 @@ class _Modules(Mapping[str, ModuleType]):
         return len(self.names)
 
 
-KERNELS = _Modules("lstm_gates", "lstm_step", "lstm_persistent", "attention", "tanh_dropout", "cross_entropy",
-                   "embedding", "dropout", "optim")
+KERNELS = _Modules("lstm_gates", "layer_norm_gates", "lstm_step", "lstm_persistent", "attention", "tanh_dropout",
+                   "cross_entropy", "embedding", "dropout", "optim")
 
 
 def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels:

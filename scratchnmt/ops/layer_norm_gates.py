@@ -65,10 +65,11 @@ def layer_norm_gates_forward(z: Array, c_prev: Array, g: Array, b_c: Array, *, h
     tanh_c, n, tanh_n, scales = _Kept.of(kept)
     u, v, a = z[..., : 4 * H], z[..., 4 * H : 8 * H], z[..., 8 * H :]
     g_u, g_v, g_c = g[..., : 4 * H], g[..., 4 * H : 8 * H], g[..., 8 * H :]
+    # (1), (2) u, v = N(x Wx), N(h_prev Wh)
     for k, part in enumerate((u, v)):
-        _normalize(part, part, scales[..., k : k + 1])  # (2)
-    a += g_u * u
-    a += g_v * v  # (3)
+        _normalize(part, part, scales[..., k : k + 1])
+    a += g_u * u  # (3)
+    a += g_v * v
     (h, c), _ = lstm_gates_forward(a, c_prev, h=h, c=c, tanh_c=tanh_c, overwrite=True)  # (4)
     _normalize(c, n, scales[..., 2:])  # (5)
     np.multiply(g_c, n, out=tanh_n)
@@ -93,7 +94,7 @@ def layer_norm_gates_backward(dh: Array, dc: Array, cache: LayerNormGatesCache, 
     dc_prev = lstm_gates_backward(np.zeros_like(dc), dc, LSTMGatesCache(gates, c_prev, tanh_c), dz=da,
                                   dc_prev=dc_prev).dc_prev
     da[..., 3 * H :] = dh * tanh_n * o * (1 - o)
-    # in the forward pass this was (3) a = b + g_u u + g_v v,  and (2) u, v = N(x Wx), N(h_prev Wh)
+    # in the forward pass this was (3) a = b + g_u u + g_v v,  and (1), (2) u, v = N(x Wx), N(h_prev Wh)
     for k, d in enumerate((du, dv)):
         columns = slice(4 * k * H, 4 * (k + 1) * H)
         d[...] = _normalize_backward(g[..., columns] * da, z[..., columns], scales[..., k : k + 1])

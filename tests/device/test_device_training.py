@@ -35,9 +35,9 @@ class Losses(Progress):
         self.nats_of_steps.append(nats)
 
 
-def trained(folder, device, kernels=None, **changes):
+def trained(folder, device, kernels=None, cell="lstm", **changes):
     progress = Losses()
-    run(folder, progress=progress, choices=EXACT | {"device": device, "kernels": kernels}, **changes)
+    run(folder, progress=progress, choices=EXACT | {"device": device, "kernels": kernels, "cell": cell}, **changes)
     return progress.nats_of_steps
 
 
@@ -57,6 +57,16 @@ def test_the_same_losses_on_both(tmp_path, changes, kernels):
         np.testing.assert_allclose(a["valid_ppl"], b["valid_ppl"], rtol=1e-10)
     weights = [load_model(tmp_path / device).model.params.flat for device in ("cpu", "cuda")]
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-9, atol=1e-12)
+
+
+@by_kernels
+def test_the_same_losses_of_a_cell_with_layer_normalisation(tmp_path, kernels, shim):
+    changes = {"max_steps": 4, "valid_every": 4, "cell": "layer-norm-lstm"}
+    shim.launched.clear()
+    losses = [trained(tmp_path / "cpu", "cpu", **changes), trained(tmp_path / "cuda", "cuda", kernels, **changes)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-10)
+    launched = {name for name in shim.launched if "gates" in name}
+    assert launched == ({"layer_norm_gates_forward", "layer_norm_gates_backward"} if kernels == "fused" else set())
 
 
 @by_kernels

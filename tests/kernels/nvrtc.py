@@ -65,7 +65,10 @@ class Resources(NamedTuple):
 
 
 def resources(cubin: bytes) -> dict[str, Resources]:
-    """Mangled name -> what the kernel takes, from an ELF file: its sections, and the attributes in .nv.info."""
+    """Mangled name -> what the kernel takes, from an ELF file: its sections, and the attributes in .nv.info.
+
+    Functions that a kernel calls, such as the exact division, are there too, but only kernels count registers.
+    """
     unpack = lambda form, at: struct.unpack_from("<" + form, cubin, at)
     (table,), (size, count, names) = unpack("Q", 40), unpack("HHH", 58)
     heads = [unpack("IIQQQQIIQQ", table + k * size) for k in range(count)]  # Elf64_Shdr
@@ -83,8 +86,9 @@ def resources(cubin: bytes) -> dict[str, Resources]:
                 number, value = unpack("II", at)
                 found.setdefault(symbol(number), {})[attribute] = value
             at += length
-    shared = {name: sections.get(f".nv.shared.{name}", [0] * 10)[5] for name in found}
-    return {name: Resources(values[REGCOUNT], values[FRAME_SIZE], shared[name]) for name, values in found.items()}
+    kernels = {name: values for name, values in found.items() if REGCOUNT in values}
+    shared = {name: sections.get(f".nv.shared.{name}", [0] * 10)[5] for name in kernels}
+    return {name: Resources(values[REGCOUNT], values[FRAME_SIZE], shared[name]) for name, values in kernels.items()}
 
 
 FRAME_SIZE, REGCOUNT = 0x11, 0x2F  # EIATTR_FRAME_SIZE, EIATTR_REGCOUNT

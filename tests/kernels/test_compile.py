@@ -61,6 +61,17 @@ def test_what_an_lstm_layer_takes_of_a_card(file, card, nvidia):
                 assert 2 * takes.registers * THREADS <= REGISTERS and 2 * (shared + 1024) <= ALL_SHARED[card], name
 
 
+@pytest.mark.parametrize("card", CARDS)
+def test_what_a_block_of_a_normalised_row_takes_of_a_card(card, nvidia):
+    """No register goes to memory, and the largest block finds as many as it needs, in float32 and float64."""
+    options = [*launcher.OPTIONS, f"--gpu-architecture={card}"]
+    file, types = "layer_norm_gates", launcher.C_TYPES.values()
+    found = nvrtc.resources(nvidia.compile(launcher.source(file), expressions(file, *types), options))
+    assert len(found) == 4
+    for name, takes in found.items():
+        assert takes.stack == 0 and takes.registers * 512 <= REGISTERS, name
+
+
 def test_what_blocks_tell_each_other_is_read_anew(nvidia):
     """No h or dz of another block through the cache that nothing empties, and the barrier's two words are a card's."""
     options = [*launcher.OPTIONS, "--gpu-architecture=compute_80"]
