@@ -107,7 +107,8 @@ def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | 
             remedy = (f"{drawn} draws for a sentence {longest} do not fit: start another run with a smaller "
                       f"--risk-samples, {another}")
         elif sentences == 1:
-            remedy = f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, {another}"
+            remedy = (f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, "
+                      f"{another}")
         else:
             remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {sentences} sentences {longest} "
                       "are computed at a time")
