@@ -16,12 +16,12 @@ from ..models.initialization import INITIALIZERS
 from ..models.readout import READOUTS
 from ..training import TrainingOptions
 from ..training.plan import may_change
-from .parser import TOKENIZE, Parser, add_computing, add_option, add_workers
+from .parser import TOKENIZE, OneOrSeveral, Parser, add_computing, add_option, add_workers
 
 DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 DATA_TABLES = ("train_tsv", "valid_tsv")  # in the place of two files each
 GPU_POOL = 100  # the default of --pool on a GPU
-DISTILL = "distill"  # the file of a teacher's translations
+DISTILL = "distill"  # the file of a teacher's translations, or several such
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
 
@@ -127,8 +127,9 @@ TRAINING = {
                                   "unigram model's probabilities to the power ALPHA, such as 0.2; 0: no sampling",
                                   metavar="ALPHA"),
     "distill_weight": _training("distill_weight", "share, between 0 and 1, of the training sentences that have the "
-                                "teacher's translation in an epoch (--distill); for the teacher's alone, give its text "
-                                "as --train-tgt"),
+                                "teacher's translation in an epoch (--distill), of several teachers one share each; "
+                                "for a teacher's alone, give its text as --train-tgt",
+                                nargs="+", action=OneOrSeveral, metavar="W"),
     "accumulate": _training("accumulate",
                             "gradient accumulation: parts into which each process splits its batch, to save memory"),
     "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),
@@ -200,8 +201,9 @@ def add_arguments(parser: Parser) -> None:
     data.add_argument("--valid-tgt", metavar="FILE", help="validation data, target side")
     data.add_argument("--train-tsv", metavar="FILE", help="training data, both sides in one file: columns separated by "
                       "tabs, or JSON lines")
-    data.add_argument("--distill", metavar="FILE", help="distillation (Kim & Rush 2016): a teacher's translations of "
-                      "the training source, line by line, as `scratchnmt translate` makes them; an epoch has them for "
+    data.add_argument("--distill", nargs="+", action=OneOrSeveral, metavar="FILE",
+                      help="distillation (Kim & Rush 2016): a teacher's translations of the training source, line by "
+                      "line, as `scratchnmt translate` makes them, or several teachers'; an epoch has them for "
                       "some sentences, drawn anew, and the target side for the others, and for lines that are blank or "
                       "too long; vocabularies are learned from the target side")
     data.add_argument("--valid-tsv", metavar="FILE", help="validation data, both sides in one file")

@@ -104,6 +104,18 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+class OneOrSeveral(_Once):
+    """Of an option with nargs="+": one value is itself, several are a list."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        super().__call__(parser, namespace, value[0] if len(value) == 1 else value, option)
+
+
+def several(value: Any) -> list[Any]:
+    """What `OneOrSeveral` has stored, always as a list; of None nothing."""
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
 def warn(args: argparse.Namespace, text: str) -> None:
     """On standard error, on a line of its own, after the command's name."""
     print(f"{args.parser.prog}: warning: {encodable(text)}", file=sys.stderr, flush=True)

@@ -37,7 +37,7 @@ from ..parallel.ranks import Ranks
 from ..parallel.workers import worth
 from ..streams import quoted
 from ..training import TrainingData, TrainingOptions
-from ..training.plan import goes_with, why_not
+from ..training.plan import check_distilled, goes_with, why_not
 from ..training.saving import check_saved
 from . import doubts
 from .choices import (
@@ -57,7 +57,7 @@ from .choices import (
     defaults,
 )
 from .dependent import TRAIN, check_dependent, flag
-from .parser import COMPUTING, computing, workers_of
+from .parser import COMPUTING, computing, several, workers_of
 
 _LEARN_FROM = 1_000_000  # lines
 _TOKENS = 20  # of a sentence, about
@@ -82,14 +82,15 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     ranks: who all call this; the first one has the folder open, learns the vocabularies and encodes the training text.
     """
     ranks = ranks or Ranks()
-    for name in (CORPUS, TEACHER):
+    files, distilled = text_files(given), distilled_files(given)
+    for name in (CORPUS, *map(_teacher_folder, range(len(distilled)))):
         check_place(folder / name)
-    files = text_files(given)
     missing = [flag(name) for name in DATA_FILES if name not in files]
     if missing:
         raise InputError(f"{', '.join(missing)} must be given, unless --resume is")
     check_dependent(TRAIN, given, ALL_DEFAULTS)
     options = TrainingOptions(**_choose(_TRAINING_OPTIONS, given))
+    check_distilled(len(distilled), options)
     max_length, vocabulary = _choose(DATA, given)["max_length"], _choose(VOCABULARY, given)
     first = started_from(given)
     begun = check_begun(folder, first, given) if "init_from" in first else None
@@ -119,7 +120,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     def check(data: TrainingData) -> None:
         check_longest(np.array([data.train.longest_source()]), config.longest)
 
-    data = _encoded(folder, files, valid_lines, src_vocab, tgt_vocab, max_length, ranks, check)
+    data = _encoded(folder, files, distilled, valid_lines, src_vocab, tgt_vocab, max_length, ranks, check)
     origin = {**_places(given), "max_length": max_length, **(vocabulary if begun is None else {}), **first}
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin=origin), options=options, first_weights=told,
@@ -143,7 +144,8 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     before = {**_SUBWORDS_BEFORE, **defaults(FIRST), DISTILL: None, **run.data, **run.config.to_dict(), **started_with,
               "dtype": run.dtype}
     for name, value in given.items():
-        moved = name in (*DATA_FILES, *DATA_TABLES) or name == DISTILL and DISTILL in run.data
+        moved = (name in (*DATA_FILES, *DATA_TABLES)
+                 or name == DISTILL and len(several(value)) == len(several(run.data.get(name))))
         if not moved and name not in (*CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             is_flag = isinstance(value, bool)
             given_as, started = ("given", "out it") if is_flag else (value, f" {before[name]}")
@@ -166,7 +168,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
     if not folder.has(STATE):  # killed before its first save, it begins again
         set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
-    data = _encoded(folder, files, valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
+    data = _encoded(folder, files, distilled_files(told), valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
                     lambda data: check_saved(folder, data, options))
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options,
@@ -177,7 +179,8 @@ def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:
     """InputError if config.json tells of a file or a limit what no command line can have told."""
     for name in {*DATA_FILES, *DATA_TABLES, DISTILL, *FIRST, "columns", "max_length"} & told.keys():
         value = told[name]
-        right = value is None and name != "columns" or isinstance(value, str) and "\0" not in value
+        texts = several(value) if name == DISTILL else [value]
+        right = value is None and name != "columns" or all(isinstance(text, str) and "\0" not in text for text in texts)
         if name == "max_length":
             right = value is None or type(value) is int and value > 0
         if not right:
@@ -189,7 +192,7 @@ def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
     columns = told.get("columns", DATA["columns"].default).split(",")
     if len(columns) != 2 or not all(columns) or "0" in columns:
         raise InputError(f"columns is {told['columns']}, expected those of source and target, such as 1,2 or en,de")
-    if "-" in (told.get(name) for name in (*DATA_FILES, *DATA_TABLES, DISTILL)):
+    if "-" in (*map(told.get, (*DATA_FILES, *DATA_TABLES)), *distilled_files(told)):
         raise InputError("standard input (-) is read once, and training reads its text more than once: expected files")
     files: dict[str, TextPath] = {}
     for table, *sides in zip(DATA_TABLES, DATA_FILES[::2], DATA_FILES[1::2], strict=True):
@@ -200,9 +203,17 @@ def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
                 raise InputError(f"{flag(table)} holds both sides: leave {flag(name)} out")
             elif told.get(table) is not None:
                 files[name] = Column(told[table], column)
-    if told.get(DISTILL) is not None:
-        files[DISTILL] = told[DISTILL]
     return files
+
+
+def distilled_files(told: Mapping[str, Any]) -> list[str]:
+    """The texts of teachers that are told of."""
+    return several(told.get(DISTILL))
+
+
+def _teacher_folder(number: int) -> str:
+    """Where in a run's folder the text of a teacher, from 0, is kept as ids."""
+    return TEACHER if number == 0 else f"{TEACHER}-{number + 1}"
 
 
 def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -213,10 +224,10 @@ def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str
     return {name: value for name, value in before.items() if name not in gone}
 
 
-def _places(told: Mapping[str, Any]) -> dict[str, str]:
+def _places(told: Mapping[str, Any]) -> dict[str, Any]:
     """Where the texts are, for whoever resumes the run, from another folder perhaps."""
-    files = {name: os.path.abspath(told[name]) for name in (*DATA_FILES, *DATA_TABLES, DISTILL)
-             if told.get(name) is not None}
+    files = {name: [*map(os.path.abspath, value)] if isinstance(value, list) else os.path.abspath(value)
+             for name in (*DATA_FILES, *DATA_TABLES, DISTILL) if (value := told.get(name)) is not None}
     return {**files, "columns": told["columns"]} if "columns" in told else files
 
 
@@ -252,9 +263,9 @@ def build_vocabularies(src_lines: CountedLines, tgt_lines: CountedLines, vocab: 
     return given[0] or build("source", src_lines), given[1] or build("target", tgt_lines)
 
 
-def _encoded(folder: RunFolder, files: dict[str, TextPath], valid_lines: tuple[list[str], list[str]],
-             src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None, ranks: Ranks,
-             check: Callable[[TrainingData], None]) -> TrainingData:
+def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str],
+             valid_lines: tuple[list[str], list[str]], src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+             max_length: int | None, ranks: Ranks, check: Callable[[TrainingData], None]) -> TrainingData:
     """The data of a run, whose training text is kept as ids in a folder of the run's.
 
     check: may refuse data that is new, before it takes the place of what is there.
@@ -268,12 +279,14 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], valid_lines: tuple[l
             lambda: open_or_build(folder / name, *paths, src_vocab, tgt_vocab, max_length=max_length,
                                   may_build=ranks.first, check=check, say=lambda line: print(line, file=sys.stderr)))
 
+    def and_distilled(data: TrainingData, name: str, path: str) -> TrainingData:
+        text, _ = encoded(name, (files["train_src"], path), lambda text, _: check(data.with_distilled(text)))
+        return data.with_distilled(text)
+
     data = all_data(*encoded(CORPUS, _train_files(files), lambda *made: check(all_data(*made))))
-    if DISTILL not in files:
-        return data
-    teacher, _ = encoded(TEACHER, (files["train_src"], files[DISTILL]),
-                         lambda corpus, _: check(replace(data, teacher=corpus)))
-    return replace(data, teacher=teacher)
+    for number, path in enumerate(distilled):
+        data = and_distilled(data, _teacher_folder(number), path)
+    return data
 
 
 def _train_files(files: dict[str, TextPath]) -> tuple[TextPath, TextPath]:

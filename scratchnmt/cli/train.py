@@ -92,8 +92,8 @@ def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
     lines = [
         ("training", f"{len(data.train):,} sentence pairs{why}, "
                      f"{tokens[0]:,} source and {tokens[1]:,} target tokens"),
-        ("distilled", "" if data.teacher is None else f"{len(data.teacher):,} translations by a teacher, for "
-                                                      f"{ready.options.distill_weight:.0%} of an epoch"),
+        ("distilled", ", ".join(f"{len(text):,} translations by a teacher, for {weight:.0%} of an epoch"
+                                for text, weight in zip(data.distilled, ready.options.distill_weights, strict=False))),
         ("validation", f"{len(data.valid):,} sentence pairs"
                        + f", BLEU with tokenizer {tokenize}" * (tokenize != "13a")),
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"

@@ -1,13 +1,14 @@
-"""Distillation at sequence level beside references: each sentence has two translations, and an epoch has one of them.
+"""Distillation at sequence level beside references: a sentence has several translations, and an epoch has one of them.
 
-A student learns from its teacher's translations (Kim & Rush 2016, "Sequence-Level Knowledge Distillation", 3.2), and
-here from the references, too.  In each epoch a sentence has the teacher's translation with probability `weight`, else
-its reference.  What is drawn depends on the seeds and the pair alone, so that workers and resumed runs draw the same.
+A student learns from its teachers' translations (Kim & Rush 2016, "Sequence-Level Knowledge Distillation", 3.2), and
+here from the references, too.  In each epoch a sentence has the translation of teacher k with probability
+`weights[k]`, else its reference.  What is drawn depends on the seeds and the pair alone, so that workers and resumed
+runs draw the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,22 +17,28 @@ from .subword_sampling import nth_random
 
 
 class Distillation:
-    """A corpus and a teacher's translations of its sources; `epoch` gives the text of an epoch.
+    """A corpus and its sources as teachers translate them; `epoch` gives the text of an epoch.
 
-    teacher: made of the same source text; a pair that it lacks, because its translation was blank or too long, keeps
-    its reference.  Raises InputError if it is damaged.
+    teachers: each made of the same source text; a pair that one lacks, because its translation was blank or too long,
+    keeps its reference.  weights: one for each, of a sum of at most 1.  Raises InputError if a teacher's is damaged.
     """
 
-    def __init__(self, corpus: Corpus, teacher: Corpus, weight: float):
-        teacher.check(range(-(-len(teacher) // BLOCK)))
-        self.corpus, self.teacher, self.weight = corpus, teacher, weight
-        lines, theirs = corpus.rows["line"], teacher.rows["line"]
-        place = np.minimum(np.searchsorted(theirs, lines), max(len(theirs) - 1, 0))
-        self.theirs = np.where(theirs[place] == lines, place, -1)  # (N,) the teacher's pair, or none
+    def __init__(self, corpus: Corpus, teachers: Sequence[Corpus], weights: Sequence[float]):
+        for teacher in teachers:
+            teacher.check(range(-(-len(teacher) // BLOCK)))
+        self.corpus, self.teachers, self.ends = corpus, teachers, np.cumsum(weights)
+        self.theirs = [_pairs_of(teacher, corpus) for teacher in teachers]
 
     def epoch(self, seeds: Sequence[int]) -> Drawn:
         """The text as the seeds have it."""
         return Drawn(self, seeds)
+
+
+def _pairs_of(teacher: Corpus, corpus: Corpus) -> np.ndarray:
+    """(N,) which pair of the teacher's is of the same line as each of the corpus; -1: none."""
+    lines, theirs = corpus.rows["line"], teacher.rows["line"]
+    place = np.minimum(np.searchsorted(theirs, lines), max(len(theirs) - 1, 0))
+    return np.where(theirs[place] == lines, place, -1)
 
 
 class Drawn(DrawnText):
@@ -44,26 +51,31 @@ class Drawn(DrawnText):
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         """(N, 2) int64: source tokens, and target tokens with </s>."""
         indices = np.asarray(indices, np.int64)
-        lengths, theirs = self.of.corpus.lengths(indices), self._theirs(indices)
-        drawn = theirs >= 0
-        lengths[drawn, 1] = self.of.teacher.lengths(theirs[drawn])[:, 1]
+        lengths = self.of.corpus.lengths(indices)
+        for text, drawn, pairs in self._texts(indices):
+            lengths[drawn, 1] = text.lengths(pairs)[:, 1]
         return lengths
 
     def sides(self, indices: np.ndarray) -> list[Flat]:
         """Of source and target, as of `Corpus.sides`."""
-        theirs = self._theirs(indices)
-        drawn = theirs >= 0
-        src, (ids, lengths) = self.of.corpus.sides(indices)
-        teachers_ids, teachers_lengths = self.of.teacher.sides(theirs[drawn])[1]
-        mixed = lengths.copy()
-        mixed[drawn] = teachers_lengths
-        start = np.cumsum(mixed) - mixed
-        found = np.zeros(int(mixed.sum()), np.result_type(ids, teachers_ids))
-        found[ranges(start[drawn], teachers_lengths)] = teachers_ids
-        found[ranges(start[~drawn], lengths[~drawn])] = ids[np.repeat(~drawn, lengths)]
-        return [src, Flat(found, mixed)]
+        src, _ = self.of.corpus.sides(indices)
+        parts = [(drawn, text.sides(pairs)[1]) for text, drawn, pairs in self._texts(indices)]
+        lengths = np.zeros(len(indices), np.int64)
+        for drawn, part in parts:
+            lengths[drawn] = part.lengths
+        start = np.cumsum(lengths) - lengths
+        ids = np.zeros(int(lengths.sum()), np.result_type(*(part.ids for _, part in parts)))
+        for drawn, part in parts:
+            ids[ranges(start[drawn], part.lengths)] = part.ids
+        return [src, Flat(ids, lengths)]
 
-    def _theirs(self, indices: np.ndarray) -> np.ndarray:
-        """The teacher's pairs of those at `indices` whose turn it is; -1 where it is the reference's."""
+    def _texts(self, indices: np.ndarray) -> Iterator[tuple[Corpus, np.ndarray, np.ndarray]]:
+        """Each text, the corpus last, with the sentences that have its translation, (N,) boolean, and its pairs."""
         chance = (nth_random(self.key, indices) >> np.uint64(11)) * 2.0**-53
-        return np.where(chance < self.of.weight, self.of.theirs[indices], -1)
+        turn = np.searchsorted(self.of.ends, chance, side="right")  # whose it is: teacher k's where chance < ends[k]
+        left = np.full(len(indices), True)
+        for k, (teacher, theirs) in enumerate(zip(self.of.teachers, self.of.theirs, strict=True)):
+            drawn = (turn == k) & (theirs[indices] >= 0)
+            left &= ~drawn
+            yield teacher, drawn, theirs[indices[drawn]]
+        yield self.of.corpus, left, indices[left]

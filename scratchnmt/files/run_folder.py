@@ -50,7 +50,7 @@ from .reading import CHECKSUM, bytes_with_checksum, checksum_of, open_regular, p
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
-CORPUS, TEACHER = "corpus", "corpus-teacher"  # folders: see data/corpus.py
+CORPUS, TEACHER = "corpus", "corpus-teacher"  # folders: see data/corpus.py; of further teachers "corpus-teacher-2"...
 CHECKPOINTS = "checkpoints"  # a folder of folders
 LOCK = ".lock"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
@@ -148,7 +148,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def sweep(self) -> None:
         """Remove what killed writers have left; nobody may be writing."""
-        for name in (*RUN_FILES, CORPUS, TEACHER):
+        for name in (*RUN_FILES, CORPUS, f"{TEACHER}*"):
             remove_temporaries(self / name)
         remove_temporaries(self / CHECKPOINTS / "step-*")
 

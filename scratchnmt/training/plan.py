@@ -6,9 +6,9 @@ Every option that is not in the table FIXED may change when a run is resumed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
-from math import inf
+from math import fsum, inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,7 +120,8 @@ class TrainingOptions:
     # more from an epoch, and where padding is never computed, on a CPU, it takes no longer.
     pool: int = 1
     subword_sampling: float = 0.0  # alpha (see data/subword_sampling.py); 0: every epoch has the best segmentation
-    distill_weight: float = 0.5  # share of the sentences that have the teacher's translation, if there are some
+    # share of the sentences that have the teacher's translation, if there are some; of several teachers a list
+    distill_weight: float | list[float] = 0.5
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
     metric: str = "ppl"  # or "bleu", of equal ones perplexity: what decides which validation is the best
@@ -150,13 +151,17 @@ class TrainingOptions:
         for name, allowed in _CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         for name in _RANGES:
-            self._check_range(name)
+            value = getattr(self, name)
+            for one in value if name == "distill_weight" and isinstance(value, list) else [value]:
+                self._check_range(name, one)
+        if isinstance(weights := self.distill_weight, list) and not 0 < fsum(weights) <= 1:
+            raise InputError(f"distill_weight is {shown(weights)}, expected a weight for each text of a teacher, with "
+                             "a sum of at most 1: the references have the rest")
         if self.schedule in ("linear", "cosine") and self.max_epochs is None and self.max_steps is None:
             raise InputError(f"schedule {self.schedule!r} ends at a known step: set max_epochs or max_steps")
 
-    def _check_range(self, name: str) -> None:
+    def _check_range(self, name: str, value: Any) -> None:
         whole, low, low_allowed, high = _RANGES[name]
-        value = getattr(self, name)
         if value is None and name.startswith("max_"):
             return
         if isinstance(value, int) and value >= _END:
@@ -168,6 +173,11 @@ class TrainingOptions:
             bounds = f"of at least {low}" if low_allowed else f"above {low}"
             below = f" and below {high}" if high < inf else ""
             raise InputError(f"{name} is {shown(value)}, expected {number} {bounds}{below}")
+
+    @property
+    def distill_weights(self) -> list[float]:
+        """`distill_weight` of each teacher."""
+        return self.distill_weight if isinstance(self.distill_weight, list) else [self.distill_weight]
 
     def to_dict(self) -> dict[str, Any]:
         """Every option, in the types of JSON."""
@@ -198,7 +208,7 @@ class TrainingData:
     tgt_vocab: Vocabulary
     left_out: LeftOut = LeftOut(0, 0)  # of the training pairs
     origin: dict[str, Any] = field(default_factory=dict)  # where the text came from: noted in config.json
-    teacher: Corpus | None = None  # a teacher's translations of the training sources (see data/distillation.py)
+    distilled: tuple[Corpus, ...] = ()  # the training sources as teachers translate them (see data/distillation.py)
 
     @classmethod
     def from_text(cls, train: tuple[Lines, Lines], valid: tuple[Lines, Lines], src_vocab: Vocabulary,
@@ -220,6 +230,17 @@ class TrainingData:
         references = [valid[1][encoded.line(number) - 1] for number in range(len(encoded))]
         return cls(train, encoded, references, src_vocab, tgt_vocab, left_out, origin or {})
 
+    def with_distilled(self, text: Corpus) -> TrainingData:
+        """The same with the text of one more teacher."""
+        return replace(self, distilled=(*self.distilled, text))
+
+
+def check_distilled(texts: int, options: TrainingOptions) -> None:
+    """InputError unless each of so many texts of teachers, if there are some, has its weight."""
+    if texts and texts != len(options.distill_weights):
+        raise InputError(f"distill_weight is {options.distill_weight}, expected a weight for each text of a teacher: "
+                         f"there are {texts}")
+
 
 _ORDER, _DROPOUT, _SUBWORDS, _TEACHER, _DRAWS = range(1, 6)  # which stream of random numbers
 _FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
@@ -238,8 +259,9 @@ class Plan:
         self.distillation = self._distillation(data)
         self._epochs: dict[int, Epoch] = {}  # the last two
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
-        if data.teacher is not None:
-            self.texts["the teacher's text"] = data.teacher.fingerprint()
+        if data.distilled:
+            names = ["the teacher's text", *(f"the text of teacher {k}" for k in range(2, len(data.distilled) + 1))]
+            self.texts |= {name: text.fingerprint() for name, text in zip(names, data.distilled, strict=True)}
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
         check_tokenizer(self.tokenize)
         self.epoch_steps = len(self.batches(0))  # by tokens, later epochs have about as many as the first
@@ -271,7 +293,7 @@ class Plan:
                        limits=(most if longest is None else min(most, longest), most))
 
     def _distillation(self, data: TrainingData) -> Distillation | None:
-        return None if data.teacher is None else Distillation(data.train, data.teacher, self.options.distill_weight)
+        return Distillation(data.train, data.distilled, self.options.distill_weights) if data.distilled else None
 
     def recipe(self, xp: Any) -> Recipe:
         """What a step does besides the gradient; what is random is a function of the seed, the step and the part."""

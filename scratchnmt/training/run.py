@@ -19,7 +19,7 @@ from ..parallel.ranks import Ranks
 from ..parallel.watchdog import remove_marks
 from ..parallel.workers import check_workers, in_workers
 from .loop import Trainer
-from .plan import TrainingData, TrainingOptions
+from .plan import TrainingData, TrainingOptions, check_distilled
 from .progress import Progress
 from .saving import TrainingResult
 
@@ -48,6 +48,7 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     ranks = ranks or Ranks()
     for name in ("sacrebleu", "safetensors"):
         require(name, extra="train")
+    check_distilled(len(data.distilled), options)
     if options.minimum_risk != "none":
         _check_minimum_risk(model, data, options)
     if model.config.longest is not None:
@@ -63,7 +64,7 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
 
 def _check_minimum_risk(model: NMT, data: TrainingData, options: TrainingOptions) -> None:
     """InputError for what would have no part in it, or change what it measures by."""
-    if options.subword_sampling or data.teacher is not None:
+    if options.subword_sampling or data.distilled:
         raise InputError(f"minimum_risk {options.minimum_risk!r} measures by the references: train without "
                          "subword_sampling and without a teacher")
     for name in ("label_smoothing", "r_drop"):

@@ -22,7 +22,7 @@ KEPT = [n for n in range(N) if n not in MISSING]
 @pytest.fixture
 def distillation():
     teacher = Corpus.of([SRC[n] for n in KEPT], [TEACHERS[n] for n in KEPT], [n + 1 for n in KEPT])
-    return lambda weight=0.5: Distillation(Corpus.of(SRC, REFERENCES, LINES), teacher, weight)
+    return lambda weight=0.5: Distillation(Corpus.of(SRC, REFERENCES, LINES), [teacher], [weight])
 
 
 def targets(sentences, indices):
@@ -38,6 +38,21 @@ def test_a_sentence_has_one_of_the_two_by_weight(distillation, weight):
     assert all(found[n] == REFERENCES[n] for n in MISSING)
     share = np.mean([found[n] == TEACHERS[n] for n in KEPT])
     assert abs(share - weight) < 5 * np.sqrt(weight * (1 - weight) / N)
+
+
+def test_of_several_teachers_each_has_its_share(distillation):
+    """The first as often, and for the same sentences, as alone."""
+    corpus, second = Corpus.of(SRC, REFERENCES, LINES), [[5000 + n] * (1 + n % 4) for n in range(N)]
+    one = distillation(0.3)
+    two = Distillation(corpus, [*one.teachers, Corpus.of(SRC, second, LINES)], [0.3, 0.5])
+    alone, found = (targets(made.epoch([1, 4, 0]), range(N)) for made in (one, two))
+    firsts, seconds = ([y == theirs[n] for n, y in enumerate(found)] for theirs in (TEACHERS, second))
+    assert firsts == [y == TEACHERS[n] for n, y in enumerate(alone)] and abs(np.mean(seconds) - 0.5) < 0.13
+    assert all(a or b or y == REFERENCES[n] for n, (a, b, y) in enumerate(zip(firsts, seconds, found, strict=True)))
+    lengths, batch = two.epoch([1, 4, 0]).lengths(np.arange(N)), two.epoch([1, 4, 0]).batch(range(N))
+    np.testing.assert_array_equal(lengths, np.stack([batch.src_lengths, batch.tgt_lengths], axis=1))
+    everything = targets(Distillation(corpus, two.teachers, [0.3, 0.7]).epoch([1, 4, 0]), range(N))
+    assert {n for n, y in enumerate(everything) if y == REFERENCES[n]} <= MISSING
 
 
 def test_what_is_drawn_depends_on_the_seeds_and_the_pair_alone(distillation):
@@ -76,7 +91,7 @@ def test_what_was_drawn_is_cut_anew_by_subword_sampling():
     vocab = SentencePieceVocabulary.train(references, 90, "unigram")
     ids = [[vocab.encode(line) for line in lines] for lines in (references, teachers)]
     corpus = Corpus.of(ids[0], ids[0])
-    distilled = Distillation(corpus, Corpus.of(ids[0], ids[1]), 0.5).epoch([1])
+    distilled = Distillation(corpus, [Corpus.of(ids[0], ids[1])], [0.5]).epoch([1])
     cut = Sampler(corpus, (vocab, vocab), 0.2).epoch([2], distilled).batch(range(60))
     plain = distilled.batch(range(60))
     text = lambda batch: [vocab.decode(batch.tgt[1:length, k].tolist()) for k, length in enumerate(batch.tgt_lengths)]

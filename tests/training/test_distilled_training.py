@@ -25,7 +25,7 @@ def data():
     """The teacher copies where the references reverse."""
     made = tiny_run.data()
     src = [ids for ids, _ in made.train]
-    return replace(made, teacher=type(made.train).of(src, src))
+    return replace(made, distilled=(type(made.train).of(src, src),))
 
 
 def run(folder, *, at=-1, resume=False, **changes):
@@ -75,7 +75,7 @@ def test_with_subword_sampling_what_was_drawn_is_cut_anew():
     vocab = SentencePieceVocabulary.train(text.tgt, 90, "unigram")
     ours, theirs = (TrainingData.from_text((text.tgt, lines), (valid.tgt, valid.tgt), vocab, vocab)
                     for lines in (text.tgt, text.tgt[::-1]))
-    plan = Plan(replace(ours, teacher=theirs.train), tiny_run.options(subword_sampling=0.2))
+    plan = Plan(replace(ours, distilled=(theirs.train,)), tiny_run.options(subword_sampling=0.2))
     batch = plan.batches(0).sentences.batch(range(60))
     found = [vocab.decode(batch.tgt[1:length, k].tolist()) for k, length in enumerate(batch.tgt_lengths)]
     teachers = [line == text.tgt[-1 - k] != text.tgt[k] for k, line in enumerate(found)]
@@ -93,6 +93,23 @@ def test_another_weight_is_refused_when_it_is_resumed(tmp_path):
 def test_what_the_weight_may_be(weight):
     with pytest.raises(InputError, match="distill_weight is .*, expected a number above 0 and below 1"):
         tiny_run.options(distill_weight=weight)
+
+
+@pytest.mark.parametrize("weights, message", [
+    ([0.6, 0.6], r"distill_weight is \[0.6, 0.6\], expected a weight for each .* with a sum of at most 1"),
+    ([0.5, 0], "distill_weight is 0, expected a number above 0 and below 1"), ([], r"distill_weight is \[\], expected"),
+    ([0.5, "a"], "distill_weight is 'a', expected a number"),
+])
+def test_what_several_weights_may_be(weights, message):
+    with pytest.raises(InputError, match=message):
+        tiny_run.options(distill_weight=weights)
+    assert tiny_run.options(distill_weight=[0.1, 0.2, 0.7]).distill_weights == [0.1, 0.2, 0.7]
+
+
+def test_each_text_has_a_weight(tmp_path):
+    with pytest.raises(InputError, match="distill_weight is .*, expected a weight for each text of a teacher"):
+        run(tmp_path, distill_weight=[0.3, 0.3])
+    assert not (tmp_path / "config.json").exists()
 
 
 @pytest.fixture
@@ -126,6 +143,28 @@ def test_on_the_command_line(call, tmp_path):
     assert status == 2 and "the teacher's text was 39 sentence pairs" in err and "is now 40" in err
 
 
+def test_two_on_the_command_line(call, tmp_path):
+    (tmp_path / "second.txt").write_text("b a\n" * 40)
+    two = ["--distill", "teacher.txt", "second.txt", "--distill-weight", 0.3, 0.2]
+    status, (out, _) = call(*two)
+    assert status == 0 and ("39 translations by a teacher, for 30% of an epoch, 40 translations by a teacher, for 20%"
+                            in out)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["data"]["distill"] == [str(tmp_path / name) for name in ("teacher.txt", "second.txt")]
+    assert call(*two, "--max-steps", 3, resume=True)[0] == 0
+    (tmp_path / "second.txt").rename(tmp_path / "moved.txt")
+    assert call("--distill", "teacher.txt", "moved.txt", "--max-steps", 4, resume=True)[0] == 0
+    for texts, message in ((["moved.txt", "teacher.txt"], "the teacher's text was 39 sentence pairs"),
+                           (["teacher.txt", "teacher.txt"], "the text of teacher 2 was 40 sentence pairs"),
+                           (["teacher.txt"], "--distill is teacher.txt, but the run in run was started with [")):
+        status, (_, err) = call("--distill", *texts, resume=True)
+        assert status == 2 and message in err
+    status, (_, err) = call("--distill-weight", 0.3, 0.3, resume=True)
+    assert status == 2 and "--distill-weight is [0.3, 0.3], but the run in run was started with [0.3, 0.2]" in err
+    (tmp_path / "run" / "corpus-teacher-2" / "ids.bin").unlink()
+    assert call("--distill", "teacher.txt", "moved.txt", "--max-steps", 5, resume=True)[0] == 0
+
+
 def test_a_teachers_text_that_is_damaged_is_made_anew(call, tmp_path):
     assert call("--distill", "teacher.txt")[0] == 0
     ids = tmp_path / "run" / "corpus-teacher" / "ids.bin"
@@ -141,6 +180,10 @@ def test_a_teachers_text_that_is_damaged_is_made_anew(call, tmp_path):
     (["--distill", "short.txt"], "short.txt"),
     (["--distill", "nowhere.txt"], "nowhere.txt"),
     (["--distill", "-"], "standard input (-) is read once"),
+    (["--distill", "teacher.txt", "short.txt", "--distill-weight", 0.3, 0.3], "short.txt"),
+    (["--distill", "teacher.txt", "train.tgt"], "--distill-weight is 0.5, expected a weight for each text"),
+    (["--distill", "teacher.txt", "--distill-weight", 0.3, 0.3], "expected a weight for each text of a teacher"),
+    (["--distill", "teacher.txt", "train.tgt", "--distill-weight", 0.6, 0.6], "with a sum of at most 1"),
     (["--distill", "teacher.txt", "--distill-weight", 1], "--distill-weight is 1.0, expected a number above 0 and"),
 ])
 def test_what_is_refused(call, options, message, tmp_path):
