@@ -212,8 +212,8 @@ function gradientNorms(q, b) {
        index   = {letter or null, added: [[sign, number or constant]]} */
 
 const TOKENS = /[A-Za-z_][\w.]*|\d+(?:\.\d+)?(?:e[-+]?\d+)?|[-+*/:,()[\]]/g;
-const { tanh, exp, log } = Math;
-const FUNCTIONS = { sigmoid: (x) => 1 / (1 + exp(-x)), tanh, exp, log, "": (x) => x };  // "": brackets alone
+const { tanh, exp, log, sqrt } = Math;
+const FUNCTIONS = { sigmoid: (x) => 1 / (1 + exp(-x)), tanh, exp, log, sqrt, "": (x) => x };  // "": brackets alone
 const parsed = new Map();
 
 function parse(text) {
@@ -539,11 +539,13 @@ function colourLegend(scale) {
   }));
 }
 
-// rows: their words; labels: [{at: column, text, isWord}]; number(row, column); selected: a cell, or null.
-function heatMap({ id, label, rows, columns, labels, number, selected, describe, open, widest = 22 }) {
+// rows: their words; labels: [{at: column, text, isWord}]; number(row, column); selected: a cell, or null; limit: the
+// number of the last colour, where several maps share their colours.
+function heatMap({ id, label, rows, columns, labels, number, selected, describe, open, limit, widest = 22 }) {
   const least = labels.some(({ isWord }) => isWord) ? 24 : 3, height = 20;
   const width = clamp(Math.floor((main.clientWidth - 150) / columns), least, Math.max(widest, least));
   const scale = colourScale(rows.length, columns, number);
+  scale.limit = limit ?? scale.limit;
   const canvas = el("canvas", { "aria-hidden": "true" });
   paint(canvas, { rows: rows.length, columns, number, width, height, scale });
   const box = (row, column) => `left:${column * width}px;top:${row * height}px;width:${width}px;height:${height}px`;
@@ -771,7 +773,7 @@ const quantityOptions = (quantities) => quantities.map((q) => [q.id, `${q.id}: $
 
 /* ---------- The view of a sentence ---------- */
 
-const attention = byId.get("weights");
+const attention = data.quantities.filter((q) => /^weights(_\d+)?$/.test(q.id));  // of each head, if there are several
 const smoothing = Object.fromEntries(data.facts ?? []).label_smoothing ?? 0;
 
 function sentenceView([b]) {
@@ -783,7 +785,7 @@ function sentenceView([b]) {
     controls(sentenceSelect(b, (k) => go("sentence", k))),
     el("div", { class: "columns" },
       section("Target words and their losses", lossTable(b)),
-      section("Attention", attention ? attentionMap(b) : note("This model has no attention."))),
+      section("Attention", attention.length ? attentionMaps(b) : note("This model has no attention."))),
     isPadded(b) && note("This sentence is padded in its batch. Padding is no row of any array here: it is left out, ",
       "not multiplied by zero."),
     state.loss !== null && alternatives(b, state.loss),
@@ -812,16 +814,28 @@ function lossTable(b) {
   ];
 }
 
-function attentionMap(b) {
+function attentionMaps(b) {
+  const meaning = "Rows are target words, columns source words; the weights of a row add up to 1";
+  if (attention.length === 1) return [attentionMap(attention[0], "attention", "Attention", b), note(meaning, ".")];
+  const limit = Math.max(...attention.map((q) => Math.max(...decode(q.value.arrays[b]))));
+  return [
+    note(`${meaning} in each of the ${attention.length} heads, which share their colours. A head looks at the source `,
+      "by queries, keys and values of its own."),
+    el("div", { class: "heads" }, attention.map((q, head) => el("div", null, el("h4", null, `Head ${head}`),
+      attentionMap(q, `attention-${head}`, `Attention of head ${head}`, b, limit)))),
+  ];
+}
+
+function attentionMap(q, id, name, b, limit) {
   const { src, tgt } = data.sentences[b], t = state.loss ?? 0;
-  const weight = (row, s) => numberAt(attention, "value", b, row, s);
-  return [heatMap({
-    id: "attention", label: "Attention: a row for each target word, a column for each source word",
-    rows: tgt, columns: src.length, labels: wordLabels(src), number: weight, widest: 40,
+  const weight = (row, s) => numberAt(q, "value", b, row, s);
+  return heatMap({
+    id, label: `${name}: a row for each target word, a column for each source word`,
+    rows: tgt, columns: src.length, labels: wordLabels(src), number: weight, limit, widest: limit ? 24 : 40,
     selected: [t, largest(src.map((_, s) => weight(t, s)))],
     describe: (row, s) => `“${tgt[row]}” looks at “${src[s]}”: ${show(weight(row, s))}`,
-    open: (row, s) => go("number", "weights", b, row, s),
-  }), note("Rows are target words, columns source words; the weights of a row add up to 1.")];
+    open: (row, s) => go("number", q.id, b, row, s),
+  });
 }
 
 function alternatives(b, t) {

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 FUNCTIONS: dict[str, Callable[[float], Any]] = {
-    "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)), "tanh": np.tanh, "exp": np.exp, "log": np.log}
+    "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)), "tanh": np.tanh, "exp": np.exp, "log": np.log,
+    "sqrt": np.sqrt}
 _TOKEN = re.compile(r"\s*(?:(sum)\s+([a-z])\s*:|(\d+\.?\d*)|([A-Za-z_][\w.]*(?:\[\d\](?=\[))?)|(.))")
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..gradcheck.report import rms
 from .formulas import references
 from .numeric import Cell, can_be_moved, derivatives
 from .operations import kept_arrays, operations
-from .quantities import Quantity, Side, line_of_textbook
+from .quantities import Quantity, Side, line_of_textbook, sizes
 from .record import Call, Site, elements_of, id_of
 from .sources import equation_at, function_at, line_that_makes
 from .trace import Trace, rounded, row_norms
@@ -60,8 +61,7 @@ class Page:
         data = {
             "version": 1, "title": self.title, "made": self.made,
             "facts": [[name, value] for name, value in config.to_dict().items()],
-            "sizes": {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size,
-                      "G": config.encoder_size, "V": config.tgt_vocab_size, "D": config.directions},
+            "sizes": {**sizes(config), "V": config.tgt_vocab_size, "D": config.directions},
             "loss": float(np.real(trace.loss)), "sentences": [self._sentence(b) for b in self.sentences],
             "quantities": quantities, "units": self.units, "weights": self._weights(),
             "checks": self._checks(checks), "check_tolerance": TOLERANCE, "factors": self._factors(),
@@ -330,6 +330,10 @@ class Page:
         G, d = config.encoder_size, self.trace.directions.index(quantity.kind) if quantity.kind else None
         columns = slice(None) if d is None else slice(d * G, (d + 1) * G)
         for b in self.sentences:
+            if config.attention == "multi-head":
+                vectors = self._by_heads(path, b)[..., columns]
+                steps.append(encoded(np.sqrt((vectors**2).sum(axis=2))))
+                continue
             if path == "values":
                 factor, vectors = self.trace.value("weights", b), self.trace.gradient("a", b)
             else:
@@ -339,6 +343,19 @@ class Page:
             size = row_norms(vectors[:, columns])
             steps.append(encoded(np.abs(factor.T) * size))
         return steps
+
+    def _by_heads(self, path: str, b: int) -> Array:
+        """What the heads of each target step add to each source word (S, T, M)."""
+        trace, config = self.trace, self.trace.model.config
+        W, of_head = trace.model.params["attention.Wv" if path == "values" else "attention.Wk"], []
+        for i in range(config.heads):
+            if path == "values":
+                factor, vectors = trace.value(f"weights_{i}", b), trace.gradient(f"a_{i}", b)
+            else:
+                factor = trace.gradient(f"score_{i}", b) * sizes(config)["d"] ** -0.5
+                vectors = trace.value(f"query_{i}", b)
+            of_head.append(factor.T[..., None] * vectors)
+        return np.concatenate(of_head, axis=2) @ W.T
 
     def _queries(self, b: int) -> np.ndarray:
         """The states that asked, step by step (T, H)."""
@@ -412,7 +429,7 @@ class Page:
 
     def _places_of_weights(self) -> set[tuple[str, int, int]]:
         """(weight, axis, place) of every row and column that a formula of one of the chosen units reads."""
-        found, sizes = set(), self._constants
+        found, known = set(), sizes(self.trace.model.config)
         for quantity in self.trace.table.values():
             formulas = [text for side in (quantity.value, quantity.gradient) if side
                         for text in (side.formula, *side.paths.values()) if text]
@@ -422,23 +439,21 @@ class Page:
             for reference in (reference for text in formulas for reference in references(text)):
                 for axis, index in enumerate(reference.indices):
                     if index[0] == (1, "j"):
-                        found |= {(reference.name, axis, unit + sum(sign * sizes[symbol] for sign, symbol in index[1:]))
-                                  for unit in units if all(symbol in sizes for _, symbol in index[1:])}
-        known = {name.partition("[")[0] for name in self.trace.model.params}
-        return {place for place in found if place[0].partition("[")[0] in known}
+                        found |= {(reference.name, axis, unit + sum(sign * known[symbol] for sign, symbol in index[1:]))
+                                  for unit in units if all(symbol in known for _, symbol in index[1:])}
+        weights = {name.partition("[")[0] for name in self.trace.model.params}
+        return {place for place in found if place[0].partition("[")[0] in weights}
 
     def _chosen(self, quantity: Quantity) -> list[int]:
-        if quantity.of:
+        if quantity.of and quantity.kind:
             return self.units[quantity.kind]
+        if quantity.of:  # of a head: those of its columns
+            whole = self._chosen(self.trace.table[quantity.of])
+            return [unit - quantity.first for unit in whole if 0 <= unit - quantity.first < quantity.columns]
         if quantity.column_axis == "words":
             return self._words_kept
         return [] if quantity.columns > self.trace.model.config.memory_size else self._columns_of(
             quantity, self.units.__getitem__)
-
-    @cached_property
-    def _constants(self) -> dict[str, int]:
-        config = self.trace.model.config
-        return {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size, "G": config.encoder_size}
 
     def _checks(self, count: int) -> list[dict[str, Any]]:
         """Gradients of drawn and of named cells beside their complex-step derivatives."""

@@ -37,6 +37,8 @@ class Argument(NamedTuple):
     layout: str  # how its rows belong to words: a method of Words
     layer: int = 0
     layers: int = 1  # that call the operation at each step
+    head: int = 0
+    heads: int = 1  # that have a row each in the place of one
     weight: str = ""  # that the call multiplies by, if that tells it from others
     direction: int = 0
 
@@ -95,14 +97,17 @@ def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
     """Those of a model; dropout: whether masks are drawn.  InputError for what it does not know."""
     if config.cell != "lstm":
         raise InputError(f"microscope: the cell of this model is {config.cell!r}, and only 'lstm' is taken apart here")
-    if config.attention == "multi-head":
-        raise InputError("microscope: the attention of this model is 'multi-head', and only one head is taken apart "
-                         "here")
     if dropout and config.r_drop:
         raise InputError("microscope: with dropout a model of R-Drop goes through each sentence twice, and one pass is "
                          "taken apart here: leave the seed out")
     table = _Table(config, dropout)
     return [*table.encoder(), *table.first_states(), *table.attention(), *table.decoder(), *table.readout()]
+
+
+def sizes(config: NMTConfig) -> dict[str, int]:
+    """The constants of formulas that a configuration has."""
+    heads = {"d": config.hidden_size // config.heads} if config.attention == "multi-head" else {}
+    return {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size, "G": config.encoder_size, **heads}
 
 
 class _Table:
@@ -117,7 +122,9 @@ class _Table:
         self.directions = {"fwd": 0, "bwd": 1}
         if not config.bidirectional:
             self.directions = {"bwd": 0} if config.reverse_source else {"fwd": 0}
-        self.score = config.score if config.attends else ""
+        self.several = config.attention == "multi-head"
+        self.score = "several heads" if self.several else config.score if config.attends else ""
+        self.context = "H" if self.several else "M"  # how many columns it has
         self.last = self.L - 1 or ""  # number of the last layer, as names have it
         self.keys = {"location": "attention.places", "dot": "h_enc"}.get(self.score, "keys")
         self.asked = "t-1" if config.asks_before else "t"  # the state that asks for step t
@@ -205,11 +212,11 @@ class _Table:
             mask = f" * mask_dec{l + 1}[t,j]" if self.dropout else ""
             return paths | {"above": f"sum k: dz_dec{l + 1}[t,k] * {layer_name('decoder', l + 1)}.Wx[j,k]{mask}"}
         if self.config.readout == "output":
-            paths["readout"] = f"sum k: dp[t,k] * combine.W[j{'+M' * self.config.attends},k]"
+            paths["readout"] = f"sum k: dp[t,k] * combine.W[j{self._below_context},k]"
         else:
             paths["loss"] = "" if self.dropout else "do[t,j]"
-        if self.score == "concat":
-            paths["query"] = f"sum k: dquery[{self.asks},k] * attention.W[j,k]"
+        if self.score == "concat" or self.several:
+            paths["query"] = f"sum k: dquery[{self.asks},k] * attention.W{'q' * self.several}[j,k]"
         elif self.score:
             paths["query"] = f"sum s: dscore[{self.asks},s] * {self.keys}[s,j]"
         if self.config.attention == "local-p":
@@ -222,6 +229,9 @@ class _Table:
 
     def source_paths(self, row: str) -> dict[str, str]:
         """How attention reads a source word's state, of which `row` is a column of h_enc."""
+        if self.several:
+            return {"values": f"sum k: dvalues[s,k] * attention.Wv[{row},k]",
+                    "keys": f"sum k: dkeys[s,k] * attention.Wk[{row},k] / sqrt(d)"}
         paths = {"values": f"sum t: weights[t,s] * da[t,{row}]"} if self.score else {}
         if self.score == "dot":
             paths["keys"] = f"sum t: dscore[t,s] * h_dec{self.last}[{self.asked},{row}]"
@@ -234,18 +244,29 @@ class _Table:
         """Where attention.W has the rows for the keys: of concat below those for the query."""
         return "+H" if self.score == "concat" else ""
 
+    @property
+    def _below_context(self) -> str:
+        """Where combine.W has the rows for the state."""
+        return f"+{self.context}" if self.score else ""
+
     def attention(self) -> Iterator[Quantity]:
-        if self.score:
+        if self.several:
+            yield from self._source_states("multi_head")
+            yield from _Heads(self).quantities()
+        elif self.score:
+            yield from self._source_states("global_attention")
             yield from self._keys()
             yield from self._scores()
 
-    def _keys(self) -> Iterator[Quantity]:
+    def _source_states(self, file: str) -> Iterator[Quantity]:
         names = "; ".join(f"h_{kind}{self.last}" for kind in self.directions)
-        read = found("contiguous", "models/attention/global_attention.py:__init__", "x", "sorted_sentences")
+        read = found("contiguous", f"models/attention/{file}.py:__init__", "x", "sorted_sentences")
         back = found("take", "ops/lstm.py:lstm_backward", "x", "rows_by_direction")
+        yield Quantity(id="h_enc", title=f"state of the encoder, [{names}]", group=ATTENTION, axis="s", columns=self.M,
+                       value=Side(read), gradient=Side(back, paths=self.source_paths("j")))
+
+    def _keys(self) -> Iterator[Quantity]:
         common = partial(Quantity, group=ATTENTION, axis="s")
-        yield common(id="h_enc", title=f"state of the encoder, [{names}]", columns=self.M, value=Side(read),
-                     gradient=Side(back, paths=self.source_paths("j")))
         if self.score in ("general", "concat"):
             made = left("product", "ops/attention.py:attention_keys", "result", "sorted_rows")
             back = found("product", "ops/attention.py:attention_keys_backward", "a", "sorted_rows",
@@ -279,12 +300,16 @@ class _Table:
                                    derived=derived))
         yield common(id="weights", title="attention weights", columns=0, column_axis="s", value=Side(
             forward("weights"), "exp(score[t,s]) / (sum r: exp(score[t,r]))" if everywhere else "", derived=derived))
+        yield common(id="a", title="context", columns=self.M,
+                     value=Side(forward("context"), "sum s: weights[t,s] * h_enc[s,j]"),
+                     gradient=Side(backward("dcontext")._replace(after=False), paths=self.context_paths()))
+
+    def context_paths(self) -> dict[str, str]:
+        """Who reads the context."""
         paths = {"readout": "sum k: dp[t,k] * combine.W[j,k]"} if self.config.readout == "output" else {}
         if self.config.feed == "context":
             paths["feeding"] = f"sum k: dz_dec[{'t' if self.config.asks_before else 't+1'},k] * decoder.Wh[j+H,k]"
-        yield common(id="a", title="context", columns=self.M,
-                     value=Side(forward("context"), "sum s: weights[t,s] * h_enc[s,j]"),
-                     gradient=Side(backward("dcontext")._replace(after=False), paths=paths))
+        return paths
 
     def readout(self) -> Iterator[Quantity]:
         tied, state = self.config.tie_embeddings, f"h_dec{self.last}"
@@ -306,17 +331,83 @@ class _Table:
     def _attentional_output(self, common: Callable[..., Quantity], loss: dict[str, str]) -> Iterator[Quantity]:
         p = found("tanh_dropout_forward", "models/readout.py:step", "p", "decoder_step")
         dp = left("tanh_dropout_backward", "models/readout.py:step_backward", "dp", "decoder_step")
-        mask, attends = " * mask_o[t,j]" if self.dropout else "", self.config.attends
-        context = "sum k: a[t,k] * combine.W[k,j] + " if attends else ""
+        mask = " * mask_o[t,j]" if self.dropout else ""
+        context = "sum k: a[t,k] * combine.W[k,j] + " if self.score else ""
         if self.dropout:
             yield common(id="mask_o", title="mask of dropout", columns=self.H, value=Side(p._replace(name="mask")))
         yield common(id="p", title="what tanh is taken of, [a; h] combine.W", columns=self.H,
-                     value=Side(p, f"{context}sum k: h_dec{self.last}[t,k] * combine.W[k{'+M' * attends},j]"),
+                     value=Side(p, f"{context}sum k: h_dec{self.last}[t,k] * combine.W[k{self._below_context},j]"),
                      gradient=Side(dp, f"do[t,j]{mask} * (1 - tanh(p[t,j]) * tanh(p[t,j]))"))
         feeding = {"feeding": "sum k: dz_dec[t+1,k] * decoder.Wh[j+H,k]"} if self.config.feed == "output" else {}
         yield common(id="o", title="attentional output", columns=self.H,
                      value=Side(p._replace(name="o", after=True), f"tanh(p[t,j]){mask}"),
                      gradient=Side(dp._replace(name="do", after=False), paths=loss | feeding))
+
+
+class _Heads:
+    """The quantities of multi-head attention: of all heads side by side, then of each, query_0 to a_0, query_1, ..."""
+
+    FILE = "models/attention/multi_head.py"
+
+    def __init__(self, table: _Table):
+        self.table, self.d = table, table.H // table.config.heads
+        self.step = partial(Quantity, group=ATTENTION, axis="t")
+        self.source = partial(Quantity, group=ATTENTION, axis="s")
+
+    def quantities(self) -> Iterator[Quantity]:
+        """Head i has the columns i d to (i + 1) d of query, keys, values and context."""
+        yield from self._of_all_heads()
+        for i in range(self.table.config.heads):
+            yield from self._of_head(i)
+
+    def _of_all_heads(self) -> Iterator[Quantity]:
+        step, source, H = self.step, self.source, self.table.H
+        asked = f"h_dec{self.table.last}[{self.table.asked},k]"
+        forward, backward = f"{self.FILE}:training_step", f"{self.FILE}:step_backward"
+        made, after_loop = f"{self.FILE}:_projected", f"{self.FILE}:backward"
+        yield step(id="query", title="queries of all heads", columns=H,
+                   value=Side(left("product", forward, "out", "decoder_step", weight="attention.Wq"),
+                              f"sum k: {asked} * attention.Wq[k,j]"),
+                   gradient=Side(found("transposed_product", backward, "a", "decoder_step", weight="attention.Wq")))
+        yield source(id="keys", title="keys of all heads, divided by the root of d", columns=H,
+                     value=Side(left("multiply", made, "out", "sorted_rows"),
+                                "sum k: h_enc[s,k] * attention.Wk[k,j] / sqrt(d)"),
+                     gradient=Side(found("multiply", after_loop, "x", "sorted_rows")))
+        yield source(id="values", title="values of all heads", columns=H,
+                     value=Side(left("product", made, "result", "sorted_rows", weight="attention.Wv"),
+                                "sum k: h_enc[s,k] * attention.Wv[k,j]"),
+                     gradient=Side(found("product", after_loop, "a", "sorted_rows", weight="attention.Wv")))
+        yield step(id="a", title="context, all heads side by side", columns=H,
+                   value=Side(left("put", forward, "out", "decoder_step")),
+                   gradient=Side(found("contiguous", backward, "x", "decoder_step"),
+                                 paths=self.table.context_paths()))
+
+    def _of_head(self, i: int) -> Iterator[Quantity]:
+        heads = self.table.config.heads
+        forward = partial(left, "attention_step_forward", f"{self.FILE}:_attend", layout="decoder_step", head=i,
+                          heads=heads)
+        dscore = left("attention_step_backward", f"{self.FILE}:step_backward", "dscore", "decoder_step", head=i,
+                      heads=heads)
+        column = "j" + "+d" * i
+        of_step, of_source = (partial(common, columns=self.d, first=i * self.d) for common in (self.step, self.source))
+        to_source = partial(self.step, columns=0, column_axis="s")
+        yield of_step(id=f"query_{i}", title=f"query of head {i}", of="query", value=Side(None, f"query[t,{column}]"),
+                      gradient=Side(None, f"sum s: dscore_{i}[t,s] * keys_{i}[s,j]"))
+        yield of_source(id=f"keys_{i}", title=f"keys of head {i}", of="keys", value=Side(None, f"keys[s,{column}]"),
+                        gradient=Side(None, f"sum t: dscore_{i}[t,s] * query_{i}[t,j]"))
+        yield of_source(id=f"values_{i}", title=f"values of head {i}", of="values",
+                        value=Side(None, f"values[s,{column}]"),
+                        gradient=Side(None, f"sum t: weights_{i}[t,s] * da_{i}[t,j]"))
+        yield to_source(id=f"score_{i}", title=f"score of a source word, head {i}",
+                        value=Side(forward("query")._replace(after=False),
+                                   f"sum k: query_{i}[t,k] * keys_{i}[s,k]", derived=_compared),
+                        gradient=Side(dscore, f"weights_{i}[t,s] * (sum k: da_{i}[t,k] * values_{i}[s,k]"
+                                              f" - sum k: da_{i}[t,k] * a_{i}[t,k])"))
+        yield to_source(id=f"weights_{i}", title=f"attention weights of head {i}", value=Side(
+            forward("weights"), f"exp(score_{i}[t,s]) / (sum r: exp(score_{i}[t,r]))"))
+        yield of_step(id=f"a_{i}", title=f"part of the context of head {i}", of="a",
+                      value=Side(None, f"sum s: weights_{i}[t,s] * values_{i}[s,j]"),
+                      gradient=Side(None, f"da[t,{column}]"))
 
 
 class _LSTM:
@@ -472,6 +563,7 @@ PATHS = {
     ("step_backward", "transposed_product", "combine.W"): ("readout", "the output o[t], by combine.W"),
     ("step_backward", "attention_step_backward", ""): ("query", "attention, as the query"),
     ("step_backward", "product", "attention.W"): ("query", "attention, as the query"),
+    ("step_backward", "transposed_product", "attention.Wq"): ("query", "attention, as the queries"),
     ("step_backward", "transposed_product", "window.W"): ("place", "attention, for the place of the window"),
     ("_layers_backward", "transposed_product", "decoder.Wh"): ("recurrence", "the LSTM's next step, by Wh"),
     ("_layers_backward", "transposed_product", "decoder.Wx"): ("above", "the layer above"),
@@ -484,6 +576,8 @@ PATHS = {
     ("_sums", "product", ""): ("values", "attention, as a value"),
     ("attention_keys_backward", "product", "attention.W"): ("keys", "attention, as a key"),
     ("dkeys", "product", ""): ("keys", "attention, as a key"),
+    ("backward", "product", "attention.Wk"): ("keys", "attention, as the keys"),
+    ("backward", "product", "attention.Wv"): ("values", "attention, as the values"),
     ("encoder_backward", "product", "init.Wh"): ("first", "the decoder's first state"),
     ("encoder_backward", "product", "init.Wc"): ("first", "the decoder's first cell"),
 }

@@ -17,7 +17,7 @@ from ..arrays import Array
 from ..models.nmt import NMT
 from ..ops import local
 from ..parameters import Parameters
-from .quantities import Argument, Quantity, Side, name_of, quantities
+from .quantities import Argument, Quantity, Side, name_of, quantities, sizes
 from .record import Call, GradientPath, Hook, Recorder, Site, elements_of, id_of
 
 _LOSS = GradientPath(Site("", "microscope", 0), "loss", "", "")
@@ -210,10 +210,11 @@ class Trace:
                 yield t, int((lengths > t).sum()), call
 
     def _decoder_step(self, argument: Argument, side: str) -> Iterator[tuple[tuple[int, int], Row]]:
-        """n sentences at each step, the longest first: (n, .) or (n, 1, .)."""
+        """n sentences at each step, the longest first: (n, .), (n, 1, .), or of several heads (n heads, 1, .)."""
         for t, n, call in self._steps(argument, side, self.tgt_lengths):
             for k in range(n):
-                yield (self.orders["t"][k], t), Row(call.number, argument.name, argument.after, (k,))
+                yield (self.orders["t"][k], t), Row(call.number, argument.name, argument.after,
+                                                    (k * argument.heads + argument.head,))
 
     def _encoder_step(self, argument: Argument, side: str) -> Iterator[tuple[tuple[int, int], Row]]:
         """The same in each direction (D, n, .), of which the second goes from each sentence's last word."""
@@ -319,10 +320,8 @@ class Sentence:
     """The numbers of one sentence, for formulas (see formulas.py)."""
 
     def __init__(self, trace: Trace, b: int):
-        config = trace.model.config
         self.trace, self.b = trace, b
-        self.constants = {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size,
-                          "G": config.encoder_size, "S": int(trace.src_lengths[b]), "T": int(trace.tgt_lengths[b])}
+        self.constants = {**sizes(trace.model.config), "S": int(trace.src_lengths[b]), "T": int(trace.tgt_lengths[b])}
         self._arrays: dict[str, np.ndarray] = {}
 
     def get(self, name: str, indices: tuple[int, ...]) -> float:

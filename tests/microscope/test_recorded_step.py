@@ -15,8 +15,7 @@ from scratchnmt.selfcheck.models import MODELS, example_batch
 BATCH = Batch(*example_batch(np.array([3, 5, 1, 4]), np.array([4, 2, 5, 1])))
 SENTENCES = range(4)
 EVERY = pytest.mark.parametrize("case", [
-    case for case in MODELS
-    if not {"cell", "r_drop"} & {*case.choices} and case.choices.get("attention") != "multi-head"],
+    case for case in MODELS if not {"cell", "r_drop"} & {*case.choices}],
                                 ids=lambda case: case.name)
 
 
@@ -112,11 +111,6 @@ def test_the_gradient_of_what_is_inside_a_step_is_its_complex_step_derivative(ca
 def test_a_cell_that_the_microscope_does_not_know():
     with pytest.raises(InputError, match="the cell of this model is 'layer-norm-lstm', and only 'lstm'"):
         Trace(NMT(9, 9, 4, 4, dtype="float64", cell="layer-norm-lstm"), BATCH)
-
-
-def test_a_way_of_attending_that_the_microscope_does_not_know():
-    with pytest.raises(InputError, match="the attention of this model is 'multi-head', and only one head"):
-        Trace(NMT(9, 9, 4, 4, dtype="float64", attention="multi-head"), BATCH)
 
 
 def test_of_r_drop_one_pass_is_taken_apart():
