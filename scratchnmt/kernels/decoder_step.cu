@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(THREADS) decoder_lstm_backward(
             },
             [&](int unit, int gate, int j) { return W.row(0, min(k_first + unit, K - 1))[gate * H + j]; });
     if (blockIdx.x == 0)  // sentences that are longer than N others end before this step
-        for (int n = max(first, N); n < min(first + ROWS, B); n++)
+        for (int n = first < N ? N : first; n < min(first + ROWS, B); n++)
             for (int j = threadIdx.x; j < H; j += THREADS) dc_prev_rows.row(0, n)[j] = dc_rows.row(0, n)[j];
 
     // in the forward pass this was (1) z' = z + x W

@@ -22,7 +22,7 @@ def decoder_lstm_forward(z: Array, x: Array, W: Array, c_prev: Array, *, h: Arra
     """(h, c), cache, by the kernel of lstm_step.cu; ValueError if a shape or a buffer does not fit."""
     check_shapes("decoder_lstm", x=("N K", x), c_prev=("N H", c_prev), W=("K 4H", W), z=("N 4H", z))
     dtype = array_module(z, x, W, c_prev).result_type(z, x, W, c_prev)
-    gates = buffer("decoder_lstm: z", z if overwrite else z.astype(dtype), z, z.shape, dtype)
+    gates = buffer("decoder_lstm: z", z if overwrite else z.astype(dtype, order="C"), z, z.shape, dtype)
     h, c, tanh_c = (buffer(f"decoder_lstm: {name}", given, z, c_prev.shape, dtype)
                     for name, given in (("h", h), ("c", c), ("tanh_c", tanh_c)))
     x, c_prev, masked = readable(x, dtype), readable(c_prev, dtype), np.int32(0)
@@ -34,7 +34,7 @@ def decoder_lstm_backward(dh: Array, dc: Array, cache: DecoderLSTMCache, *, dz: 
                           dx: Array | None = None) -> DecoderLSTMGradients:
     """Gradients of z, x and c_prev from dh (N, H) and dc (B, H); dz may be a buffer, dx is added to, if given."""
     (gates, c_prev, tanh_c), W = cache
-    sizes = check_shapes("decoder_lstm", W=("K 4H", W), dh=("N H", dh), dc=("B H", dc), gates=("N 4H", gates))
+    sizes = check_shapes("decoder_lstm", dh=("N H", dh), dc=("B H", dc), W=("K 4H", W), gates=("N 4H", gates))
     N, B, H, K = (sizes[letter] for letter in "NBHK")
     dtype = array_module(dh, dc, gates, W).result_type(dh, dc, gates, W)
     dz, given = buffer("decoder_lstm: dz", dz, gates, gates.shape, dtype), dx is not None
