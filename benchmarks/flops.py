@@ -41,6 +41,11 @@ def cell(x: Array, Wx: Array, Wh: Array, **_: Any) -> Count:
     return forward, 2 * forward
 
 
+def product(x: Array, W: Array, **_: Any) -> Count:
+    forward = 2 * len(x) * W.size
+    return forward, forward  # the gradient of W is left to the caller
+
+
 def lstm(lengths: Array, Wx: Array, Wh: Array, **_: Any) -> Count:
     forward = 2 * int(lengths.sum()) * (Wx.size + Wh.size)
     return forward, 2 * forward
@@ -91,6 +96,8 @@ PRODUCTS: dict[str, Callable[..., Count]] = {
     "linear_cross_entropy": linear_cross_entropy,
     "linear_cross_entropy_rows": linear_cross_entropy_rows,
     "lstm_cell": cell,
+    "decoder_lstm": product,
+    "combine": product,
     "lstm": lstm,
     "layer_norm_lstm": lstm,
     "attention_step": attention_step,

@@ -77,9 +77,10 @@ __global__ void __launch_bounds__(THREADS) lstm_persistent_backward(
         for (int first = 0; first < N; first += ROWS) {
             // in the forward pass this was (2) z[t+1] += h[t] Wh: dh[t] lacks dz[t+1] Wh^T
             if (first < N_next)
-                sum_backward(
-                    sums, H, [&](int n) { return dz_rows.row(d, next + min(first + n, N_next - 1)); },
-                    [&](int u, int k) { return mine[u * 4 * H + k]; });
+                sum_backward<1>(
+                    sums, 4 * H,
+                    [&](int n, int k, T* dz) { *dz = dz_rows.row(d, next + min(first + n, N_next - 1))[k]; },
+                    [&](int u, int, int k) { return mine[u * 4 * H + k]; });
 
             const int n = first + threadIdx.x / UNITS;
             if (threadIdx.x >= ROWS * UNITS || n >= N || j >= H) continue;
@@ -88,8 +89,8 @@ __global__ void __launch_bounds__(THREADS) lstm_persistent_backward(
             if (t < 0) continue;
             // in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
             const long long before = t ? B + starts.data[t - 1] : 0;
-            unit_backward(*dh, dc_rows.row(d, n) + j, gates_rows.row(d, now + n) + j, c_rows.row(d, before + n)[j],
-                          tanh_c_rows.row(d, now + n)[j], dz_rows.row(d, now + n) + j, H);
+            unit_backward(*dh, dc_rows.row(d, n) + j, gates_rows.row(d, now + n) + j, H,
+                          c_rows.row(d, before + n)[j], tanh_c_rows.row(d, now + n)[j], dz_rows.row(d, now + n) + j, H);
         }
         if (t >= 0) wait_for_blocks(arrived.data + d, gridDim.x, steps - t);
     }

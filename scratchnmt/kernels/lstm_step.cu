@@ -17,13 +17,13 @@
 template <typename T>
 __global__ void __launch_bounds__(THREADS) lstm_step_forward(
     Rows<T> z_rows, Rows<const T> r_prev_rows, Rows<const T> Wh, Rows<const T> m_rows, Rows<const T> c_prev_rows,
-    Rows<T> h_rows, Rows<T> r_rows, Rows<T> c_rows, Rows<T> tanh_c_rows, int N, int H, int masked) {
+    Rows<T> h_rows, Rows<T> r_rows, Rows<T> c_rows, Rows<T> tanh_c_rows, int N, int H, int K, int masked) {
     __shared__ Sums<T> sums;
     const int d = blockIdx.z, first = blockIdx.y * ROWS, j_first = blockIdx.x * UNITS;
     // (2) the sums h[t-1] Wh; what is beyond the last row or unit computes the last one once more
     const T* W = Wh.row(d, 0) + min(j_first + int(threadIdx.x % UNITS), H - 1);
     sum_forward(
-        sums, H, [&](int n) { return r_prev_rows.row(d, min(first + n, N - 1)); },
+        sums, K, [&](int n) { return r_prev_rows.row(d, min(first + n, N - 1)); },
         [&](int k, int gate) { return W[k * Wh.step + gate * H]; });
 
     // (2), (3) z[t] with them, then the gates: a thread for each row and unit
@@ -48,9 +48,9 @@ __global__ void __launch_bounds__(THREADS) lstm_step_backward(
     const int d = blockIdx.z, first = blockIdx.y * ROWS, j_first = blockIdx.x * UNITS;
     // in the forward pass this was (2) z[t+1] += h[t] Wh: dh[t] lacks dz[t+1] Wh^T
     if (first < N_next)
-        sum_backward(
-            sums, H, [&](int n) { return dz_next_rows.row(d, min(first + n, N_next - 1)); },
-            [&](int unit, int j) { return Wh.row(d, min(j_first + unit, H - 1))[j]; });
+        sum_backward<1>(
+            sums, 4 * H, [&](int n, int j, T* dz) { *dz = dz_next_rows.row(d, min(first + n, N_next - 1))[j]; },
+            [&](int unit, int, int j) { return Wh.row(d, min(j_first + unit, H - 1))[j]; });
 
     const int n = first + threadIdx.x / UNITS, unit = threadIdx.x % UNITS, j = j_first + unit;
     if (threadIdx.x >= ROWS * UNITS || n >= N || j >= H) return;
@@ -58,6 +58,6 @@ __global__ void __launch_bounds__(THREADS) lstm_step_backward(
     if (n < N_next) *dh += summed_backward(sums, n - first, unit) * (masked ? m_rows.row(d, n)[j] : T(1));
     if (!gates_too) return;
     // in the forward pass this was (3) h[t], c[t] = lstm_gates(z[t], c[t-1])
-    unit_backward(*dh, dc_rows.row(d, n) + j, gates_rows.row(d, n) + j, c_prev_rows.row(d, n)[j],
-                  tanh_c_rows.row(d, n)[j], dz_rows.row(d, n) + j, H);
+    unit_backward(*dh, dc_rows.row(d, n) + j, gates_rows.row(d, n) + j, H,
+                  c_prev_rows.row(d, n)[j], tanh_c_rows.row(d, n)[j], dz_rows.row(d, n) + j, H);
 }

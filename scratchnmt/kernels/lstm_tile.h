@@ -1,5 +1,6 @@
-// What lstm_step.cu and lstm_persistent.cu share: a block's part of one step of an LSTM, for ROWS sentences at a time.
-// It has UNITS hidden units, and all four of their gates, so that the product's results need no other block.
+// What lstm_step.cu, lstm_persistent.cu and decoder_step.cu share: a block's part of one step, for ROWS sentences at a time.
+// Of an LSTM it has UNITS hidden units, and all four of their gates, so that the product's results need no other block.
+
 
 const int UNITS = 8;  // four gates of as many units are 32 columns of Wh: one for each lane of a warp
 const int ROWS = 8;  // so many sentences share what is read of Wh
@@ -55,21 +56,27 @@ __device__ T summed_forward(const Sums<T>& sums, int n, int gate, int unit) {
     return sum;
 }
 
-// sum_j dz[row][j] weight(unit, j) over all 4 H columns, for ROWS rows and UNITS units.  Lanes read neighbouring
-// columns; each warp has half of the units and every fourth stretch of columns.
-template <typename T, typename Row, typename Weight>
-__device__ void sum_backward(Sums<T>& sums, int H, Row row, Weight weight) {
+// sum_j value(row, j) weight(unit, j) for ROWS rows and UNITS units, where a column j has PARTS values and weights, such
+// as those of four gates.  Lanes read neighbouring columns; each warp has half of the units and every fourth stretch of
+// columns, so that two warps ask for the same values.  values(n, j, to): fills to[PARTS].
+template <int PARTS, typename T, typename Values, typename Weight>
+__device__ void sum_backward(Sums<T>& sums, int size, Values values, Weight weight) {
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, half = UNITS / 2, first = warp % 2 * half;
     T dr[ROWS * half] = {};  // [row][unit]
-    for (int j = warp / 2 * WARP + lane; j < 4 * H; j += WARPS / 2 * WARP) {
-        T w[half];
+    for (int j = warp / 2 * WARP + lane; j < size; j += WARPS / 2 * WARP) {
+        T w[PARTS * half];
 #pragma unroll
-        for (int unit = 0; unit < half; unit++) w[unit] = weight(first + unit, j);
+        for (int part = 0; part < PARTS; part++)
+#pragma unroll
+            for (int unit = 0; unit < half; unit++) w[part * half + unit] = weight(first + unit, part, j);
 #pragma unroll
         for (int n = 0; n < ROWS; n++) {
-            const T dz = row(n)[j];
+            T value[PARTS];
+            values(n, j, value);
 #pragma unroll
-            for (int unit = 0; unit < half; unit++) dr[n * half + unit] += dz * w[unit];
+            for (int part = 0; part < PARTS; part++)
+#pragma unroll
+                for (int unit = 0; unit < half; unit++) dr[n * half + unit] += value[part] * w[part * half + unit];
         }
     }
     fold<16>(dr, 16);  // the sum over lanes: each is left with one row and unit
@@ -105,14 +112,15 @@ __device__ T unit_forward(const T* z, T c_prev, T* gates, int H, T* c, T* tanh_c
     return o * *tanh_c;
 }
 
-// The way back: dz of one unit from dh and dc, which becomes that of c_prev.
+// The way back: dz of one unit from dh and dc, which becomes that of c_prev.  The unit's four gates are H apart, and
+// what is written of dz `step`.
 template <typename T>
-__device__ void unit_backward(T dh, T* dc_place, const T* gates, T c_prev, T tanh_c, T* dz, int H) {
+__device__ void unit_backward(T dh, T* dc_place, const T* gates, int H, T c_prev, T tanh_c, T* dz, int step) {
     const T i = gates[0], f = gates[H], g = gates[2 * H], o = gates[3 * H];
     const T dc = *dc_place + dh * o * (T(1) - tanh_c * tanh_c);
     dz[0] = dc * g * i * (T(1) - i);
-    dz[H] = dc * c_prev * f * (T(1) - f);
-    dz[2 * H] = dc * i * (T(1) - g * g);
-    dz[3 * H] = dh * tanh_c * o * (T(1) - o);
+    dz[step] = dc * c_prev * f * (T(1) - f);
+    dz[2 * step] = dc * i * (T(1) - g * g);
+    dz[3 * step] = dh * tanh_c * o * (T(1) - o);
     *dc_place = dc * f;
 }

@@ -23,7 +23,7 @@ from ..ops.layer_norm_lstm import layer_norm_lstm_backward, layer_norm_lstm_forw
 from ..ops.lstm import lstm_backward, lstm_forward
 from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step
-from ..ops.plain import Kernels
+from ..ops.plain import DecoderStep, Kernels
 from .initialization import lstm_bias
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class Cell(Protocol):
     def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
         """From z and the states before to the states after."""
 
+    def at_once(self, kernels: Kernels) -> DecoderStep | None:
+        """What makes a step in one launch with a product that it lacks, of the backends that have this; None: none."""
+
     def step_backward(self, layer: LayerRows, step: Step, dz: Array, dh: Array, dcarried: list[Array],
                       kernels: Kernels) -> None:
         """Fill dz (n, .) from dh[after]; what reaches h before without a product is added to dh[before].
@@ -106,6 +109,9 @@ class LSTMCell:
 
     def kept(self, N: int, H: int, like: Array) -> Array | None:
         return np.empty_like(like, shape=(N, H))  # tanh(c)
+
+    def at_once(self, kernels: Kernels) -> DecoderStep | None:
+        return kernels.decoder_step
 
     def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
         now, before, after = step
@@ -157,6 +163,9 @@ class LayerNormLSTMCell:
 
     def kept(self, N: int, H: int, like: Array) -> Array | None:
         return np.empty_like(like, shape=(N, 3 * H + 3))
+
+    def at_once(self, kernels: Kernels) -> DecoderStep | None:
+        return None
 
     def step(self, layer: LayerRows, step: Step, kernels: Kernels) -> None:
         now, before, after = step

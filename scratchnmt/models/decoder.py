@@ -38,8 +38,10 @@ import numpy as np
 
 from ..arrays import Array, array_module
 from ..ops.branches import at_once
+from ..ops.decoder_step import DecoderLSTMCache
+from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step, packed, steps, steps_back
-from ..ops.plain import PLAIN, Beside, Kernels
+from ..ops.plain import PLAIN, Beside, DecoderStep, Kernels
 from ..ops.recurrent_dropout import RecurrentMask, recurrent_mask
 from .attention import Attention, attention_class
 from .cells import Cell, Columns
@@ -229,9 +231,23 @@ def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
                 kernels.rows.multiply(below, layer.mask[now], out=layer.x[now])
             rows.cell.inputs(layer.x[now], layer.Wx, layer.b, z, kernels)
         layer.recurrent.forward(layer.h[before], layer.r[before])
+        if (fused := rows.cell.at_once(kernels)) is not None:
+            _step_at_once(fused, layer, rows.reads[l], step, kernels)
+            continue
         for columns, W, into in rows.reads[l]:
             product(columns[before], W, out=z[:, into], add=True)  # (2)
         rows.cell.step(layer, step, kernels)  # (3)
+
+
+def _step_at_once(fused: DecoderStep, layer: LayerRows, reads: Reads, step: Step, kernels: Kernels) -> None:
+    """(2), (3) of one layer of LSTMs, of whose products the last one ends in the gates."""
+    now, before, after = step
+    *others, (x, W, _) = reads
+    z, (c,) = layer.z[now], layer.carried
+    for columns, W_of_it, into in others:
+        kernels.product.product(columns[before], W_of_it, out=z[:, into], add=True)  # (2)
+    fused.decoder_lstm_forward(z, x[before], W, c[before], h=layer.h[after], c=c[after], tanh_c=layer.kept[now],
+                               overwrite=True)  # (2), (3)
 
 
 class DecoderGradientRows(NamedTuple):
@@ -293,17 +309,33 @@ def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, 
     transposed_product, of_input = kernels.product.transposed_product, rows.columns.of_input
     for l in reversed(range(len(rows.layers))):
         layer, dz = rows.layers[l], drows.z[l][now]
-        # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
-        rows.cell.step_backward(layer, step, dz, drows.h[l], drows.carried[l], kernels)
-        # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
-        for dcolumns, W, into in drows.reads[l]:
-            transposed_product(dz[:, into], W, out=dcolumns[before], add=True)
+        if (fused := rows.cell.at_once(kernels)) is not None:
+            _step_backward_at_once(fused, layer, drows.reads[l], step, dz, drows.h[l], drows.carried[l], kernels)
+        else:
+            # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
+            rows.cell.step_backward(layer, step, dz, drows.h[l], drows.carried[l], kernels)
+            # in the forward pass this was (2) z += [h_prev; fed_prev] Wh
+            for dcolumns, W, into in drows.reads[l]:
+                transposed_product(dz[:, into], W, out=dcolumns[before], add=True)
         layer.recurrent.backward(drows.r[l][before], drows.h[l][before])
         if layer.mask is not None:
             dx = transposed_product(dz[:, of_input], layer.Wx)
             kernels.rows.add(drows.h[l - 1][after], kernels.rows.multiply(dx, layer.mask[now]))
         elif l:
             transposed_product(dz[:, of_input], layer.Wx, out=drows.h[l - 1][after], add=True)
+
+
+def _step_backward_at_once(fused: DecoderStep, layer: LayerRows, dreads: Reads, step: Step, dz: Array, dh: Array,
+                           dcarried: list[Array], kernels: Kernels) -> None:
+    """(3), (2) of one layer of LSTMs: one launch makes dz and reads it."""
+    now, before, after = step
+    *others, (dx, W, _) = dreads
+    (c,) = layer.carried
+    cache = DecoderLSTMCache(LSTMGatesCache(layer.z[now], c[before], layer.kept[now]), W)
+    # in the forward pass this was (2), what ended in (3)
+    dcarried[0] = fused.decoder_lstm_backward(dh[after], dcarried[0], cache, dz=dz, dx=dx[before]).dc_prev
+    for dcolumns, W_of_it, into in others:
+        kernels.product.transposed_product(dz[:, into], W_of_it, out=dcolumns[before], add=True)
 
 
 def _weight_gradients(cache: DecoderCache, config: NMTConfig, drows: DecoderGradientRows, readout_drows: Any,

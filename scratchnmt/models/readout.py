@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from ..arrays import Array
+from ..ops.decoder_step import CombineCache
 from ..ops.packing import Packing, Step
-from ..ops.plain import Kernels
+from ..ops.plain import DecoderStep, Kernels
 from ..ops.tanh_dropout import TanhDropoutCache
 
 if TYPE_CHECKING:
@@ -103,12 +104,23 @@ class AttentionalOutput:
         return [Read(top[:, : M + H], W, AFTER)]
 
     def step(self, step: Step, rows: AttentionalRows) -> None:
+        if self.kernels.decoder_step is not None:
+            return self._step_at_once(self.kernels.decoder_step, step, rows)
         now = step.now
         p = rows.p[: now.stop - now.start]
         for k, (columns, W, place) in enumerate(rows.reads):
             self.kernels.product.product(columns[place(step)], W, out=p, add=k > 0)  # (5)
         self.kernels.tanh_dropout.tanh_dropout_forward(p, None if rows.mask is None else rows.mask[now],
                                                        o=rows.o[step.after], slope=rows.slope[now])  # (5)
+
+    def _step_at_once(self, at_once: DecoderStep, step: Step, rows: AttentionalRows) -> None:
+        """`step`, the last product of which ends in tanh."""
+        now, p = step.now, None
+        *others, last = rows.reads
+        for columns, W, place in others:  # of which there is one at most
+            p = self.kernels.product.product(columns[place(step)], W, out=rows.p[: now.stop - now.start])
+        at_once.combine_forward(last.columns[last.place(step)], last.W, None if rows.mask is None else rows.mask[now],
+                                p=p, o=rows.o[step.after], slope=rows.slope[now])  # (5)
 
     def outputs(self, top: Array, packing: Packing, rows: AttentionalRows) -> Array:
         return top[packing.sentences :, self.M + self.H :]
@@ -120,11 +132,23 @@ class AttentionalOutput:
         return AttentionalGradientRows(np.empty_like(do), self._reads(dtop, self.W), o=o)
 
     def step_backward(self, step: Step, rows: AttentionalRows, drows: AttentionalGradientRows) -> None:
+        if self.kernels.decoder_step is not None:
+            return self._step_backward_at_once(self.kernels.decoder_step, step, rows, drows)
         dp = drows.dp[step.now]
         # in the forward pass this was (5) o = tanh_dropout(p),  p = [a; h] W_combine
         self.kernels.tanh_dropout.tanh_dropout_backward(drows.o[step.after], TanhDropoutCache(rows.slope[step.now]),
                                                         dp=dp)
         for dcolumns, W, place in drows.reads:
+            self.kernels.product.transposed_product(dp, W, out=dcolumns[place(step)], add=True)
+
+    def _step_backward_at_once(self, at_once: DecoderStep, step: Step, rows: AttentionalRows,
+                               drows: AttentionalGradientRows) -> None:
+        dp = drows.dp[step.now]
+        *others, last = drows.reads
+        # in the forward pass this was (5), what ended in tanh
+        at_once.combine_backward(drows.o[step.after], CombineCache(rows.slope[step.now], last.W), dp=dp,
+                                 dx=last.columns[last.place(step)])
+        for dcolumns, W, place in others:
             self.kernels.product.transposed_product(dp, W, out=dcolumns[place(step)], add=True)
 
     def weight_gradients(self, top: Array, packing: Packing, drows: AttentionalGradientRows,

@@ -32,6 +32,7 @@ from . import (
     tanh_dropout,
 )
 from .attention import AttentionStepCache, AttentionStepGradients
+from .decoder_step import CombineCache, CombineGradients, DecoderLSTMCache, DecoderLSTMGradients
 from .dropout import DropoutCache, DropoutGradients
 from .embedding import EmbeddingCache, EmbeddingGradients
 from .layer_norm_gates import LayerNormGains, LayerNormGatesCache, LayerNormGatesGradients
@@ -82,6 +83,23 @@ class LSTMSteps(Protocol):
 
     def lstm_steps_backward(self, dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Array, Wh: Array,
                             recurrent: RecurrentMask, packing: Packing, dz: Array) -> None: ...
+
+
+class DecoderStep(Protocol):
+    """The products of a decoder's step, each with what is pointwise beside it; see ops/decoder_step.py."""
+
+    def decoder_lstm_forward(self, z: Array, x: Array, W: Array, c_prev: Array, *, h: Array | None = None,
+                             c: Array | None = None, tanh_c: Array | None = None, overwrite: bool = False
+                             ) -> tuple[tuple[Array, Array], DecoderLSTMCache]: ...
+
+    def decoder_lstm_backward(self, dh: Array, dc: Array, cache: DecoderLSTMCache, *, dz: Array | None = None,
+                              dx: Array | None = None) -> DecoderLSTMGradients: ...
+
+    def combine_forward(self, x: Array, W: Array, mask: Array | None = None, *, p: Array | None = None,
+                        o: Array | None = None, slope: Array | None = None) -> tuple[Array, CombineCache]: ...
+
+    def combine_backward(self, do: Array, cache: CombineCache, *, dp: Array | None = None,
+                         dx: Array | None = None) -> CombineGradients: ...
 
 
 class LayerNormGates(Protocol):
@@ -232,7 +250,8 @@ class Branches(Protocol):
 class Kernels(NamedTuple):
     """A module, or an object, for each such operation.
 
-    lstm_steps: None where ops/lstm.py makes the steps itself.  branches: None where everything comes in its turn.
+    lstm_steps: None where ops/lstm.py makes the steps itself.  decoder_step: None where the decoder's step is made of
+    the other parts.  branches: None where everything comes in its turn.
     """
 
     product: Product
@@ -248,6 +267,7 @@ class Kernels(NamedTuple):
     r_drop: RDrop
     lstm_steps: LSTMSteps | None = None
     branches: Branches | None = None
+    decoder_step: DecoderStep | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For deepcopy and pickle, which know no modules: each goes by its name."""

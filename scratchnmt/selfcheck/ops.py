@@ -9,6 +9,7 @@ from ..ops import (
     activations,
     attention,
     cross_entropy,
+    decoder_step,
     dropout,
     embedding,
     expected_risk,
@@ -144,6 +145,15 @@ CASES: tuple[Case, ...] = (
         "": ("B I", normal("p B I", mask=None)),
         "a mask": ("B I", normal("p B I", mask=scaled_mask("B I"))),
     }, wrt=("p",)),
+    *cases("decoder_lstm", decoder_step.decoder_lstm_forward, decoder_step.decoder_lstm_backward, {
+        "": ("N I H", normal("z N 4H", "x N I", "W I 4H", "c_prev N H")),
+    }, wrt=("z", "x", "c_prev")),
+    *cases("combine", decoder_step.combine_forward, decoder_step.combine_backward, {
+        "": ("N I H", normal("x N I", "W I H", p=None, mask=None)),
+    }, wrt=("x",)),
+    *cases("combine", decoder_step.combine_forward, decoder_step.combine_backward, {
+        "added to another product, a mask": ("N I H", normal("x N I", "W I H", "p N H", mask=scaled_mask("N H"))),
+    }, wrt=("x", "p")),
     *cases("layer_norm_gates", layer_norm_gates.layer_norm_gates_forward, _layer_norm_gates_backward, {
         "": ("B H", normal("z B 12H", "c_prev B H", "g 9H", "b_c H")),
     }),

@@ -111,6 +111,6 @@ def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | 
             remedy = (f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, "
                       f"{another}")
         else:
-            remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {sentences} sentences {longest} "
-                      "are computed at a time")
+            remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {sentences} sentences "
+                      f"{longest} are computed at a time")
     return OutOfMemoryError(f"out of memory ({asked}); {remedy}; {kept}")

@@ -25,7 +25,8 @@ def test_the_same_losses_as_on_a_cpu(tmp_path, shim):
     expected = trained(tmp_path / "cpu", "cpu", **changes)
     shim.launched.clear()
     np.testing.assert_allclose(trained(tmp_path / "cuda", "cuda", "persistent", **changes), expected, rtol=1e-10)
-    assert {"lstm_persistent_forward", "lstm_persistent_backward", "lstm_gates_forward"} <= {*shim.launched}
+    assert {"lstm_persistent_forward", "lstm_persistent_backward", "lstm_step_forward", "decoder_lstm_backward",
+            "combine_forward", "combine_backward"} <= {*shim.launched}
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_every_kernel_of_every_type_for_every_card(file, card, nvidia):
     assert code.startswith(b"\x7fELF")
 
 
-@pytest.mark.parametrize("file", ["lstm_step", "lstm_persistent"])
+@pytest.mark.parametrize("file", ["lstm_step", "lstm_persistent", "decoder_step"])
 @pytest.mark.parametrize("card", ["sm_80", "sm_90"])
 def test_what_an_lstm_layer_takes_of_a_card(file, card, nvidia):
     """No register goes to memory, two blocks of the layers in use are on a multiprocessor at once, in float32."""
