@@ -52,3 +52,8 @@ def call(capsys, monkeypatch):
         return (status, *capsys.readouterr())
 
     return run
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Packed text has the time in it, and an id must be the same in each process: its name."""
+    return argname if isinstance(val, bytes) else None

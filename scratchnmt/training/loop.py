@@ -104,6 +104,11 @@ class Trainer:
         """Where the run is; InputError if it is of another model, data or options."""
         if run.config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
+        for side in ("src", "tgt"):
+            theirs, ours = (getattr(one, f"{side}_vocab") for one in (run, self.data))
+            if theirs.digest() != ours.digest():
+                raise InputError(f"cannot resume {self.folder}: its {run.vocabularies[side][0]} is another vocabulary "
+                                 f"than the data's {side}_vocab: give the data that of the run")
         if not self.folder.has(STATE):  # killed before its first save
             return State()
         state = self.saving.load()
@@ -179,8 +184,9 @@ class Trainer:
                               f"be {old:.3g}")
 
     def _say_if_others_compute(self) -> None:
-        now, before = self.ranks.size, self.state.history[-1].get("workers", 1) if self.state.history else None
-        if before not in (now, None):
+        now, state = self.ranks.size, self.state
+        before = state.processes or (state.history[-1].get("workers", 1) if state.history else now)
+        if before != now:
             self.progress.say(f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did: "
                               "sums are rounded in another order and dropout masks are others, so that the numbers are "
                               "not those of a run that was never interrupted")
@@ -216,7 +222,7 @@ class Trainer:
                         options.learning_rate * state.decay * self.plan.schedule(state.step))
         if self.on_cores and (told := self.contention.note(time.perf_counter() - began, place.tokens)):
             self.progress.say(told)
-        state.step += 1
+        state.step, state.processes = state.step + 1, self.ranks.size
         state.tokens += place.tokens
         if self.average and state.step % _AVERAGE_EVERY == 0:
             self.average.update()

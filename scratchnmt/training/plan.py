@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from math import fsum, inf
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 
@@ -33,6 +34,7 @@ _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "lin
 # what a run had that does not tell, as it was no option yet
 EARLIER = {"tokenize": "13a", "subword_sampling": 0.0, "distill_weight": 0.5, "minimum_risk": "none",
            "risk_samples": 20, "risk_alpha": 0.005, "risk_candidates": "with-reference"}
+REFERENCES, TEACHERS = "the validation references", "the teacher's text"
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
@@ -258,10 +260,10 @@ class Plan:
         self.sampler = self._sampler(data, longest) if options.subword_sampling else None
         self.distillation = self._distillation(data)
         self._epochs: dict[int, Epoch] = {}  # the last two
-        self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint()}
-        if data.distilled:
-            names = ["the teacher's text", *(f"the text of teacher {k}" for k in range(2, len(data.distilled) + 1))]
-            self.texts |= {name: text.fingerprint() for name, text in zip(names, data.distilled, strict=True)}
+        references = "\n".join(data.valid_references).encode("utf-8", "surrogatepass")
+        self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint(),
+                      REFERENCES: f"{len(data.valid_references)} lines with checksum {crc32(references):08x}",
+                      TEACHERS: "; ".join(text.fingerprint() for text in data.distilled) or "none"}
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
         check_tokenizer(self.tokenize)
         self.epoch_steps = len(self.batches(0))  # by tokens, later epochs have about as many as the first

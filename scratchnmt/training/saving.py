@@ -14,10 +14,10 @@ from ..arrays import Array, array_module
 from ..errors import InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import EARLIER, Plan, TrainingData, TrainingOptions, why_not
+from .plan import EARLIER, REFERENCES, TEACHERS, Plan, TrainingData, TrainingOptions, why_not
 from .progress import duration
 
-_LATER = {"skipped", "skipped_in_a_row", "left_out"}  # fields that the first versions did not have
+_LATER = {"skipped", "skipped_in_a_row", "left_out", "processes"}  # fields that the first versions did not have
 _EARLIER = "best_score"  # one that they had, which stands in the record of the best validation, too
 _MEASURED = ("epoch", "seconds", "tokens", "valid_ppl", "valid_bleu", "learning_rate")  # by each validation
 _MOST = 1 << 63  # above all whole numbers
@@ -45,6 +45,7 @@ class State:
     average_updates: int = 0
     skipped: int = 0  # steps that were not finite
     skipped_in_a_row: int = 0
+    processes: int = 0  # that computed the last step; 0: it does not tell
     left_out: list[int] = field(default_factory=list)  # validation pairs that are not measured
     history: list[dict[str, Any]] = field(default_factory=list)  # the records of metrics.jsonl
 
@@ -231,10 +232,11 @@ def check_saved(folder: RunFolder, data: TrainingData, options: TrainingOptions)
 def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan, name: str = STATE) -> None:
     """InputError if a state is of other data or options than the plan's."""
     before, now = info.get("fixed"), plan.fixed()
+    earlier = EARLIER | {TEACHERS: "none", REFERENCES: now[REFERENCES]}  # of a state that does not tell
     with _told_of(folder / name):
-        if not isinstance(before, dict) or now.keys() - (EARLIER | before).keys():
+        if not isinstance(before, dict) or now.keys() - (earlier | before).keys():
             raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
-    before = EARLIER | before
+    before = earlier | before
     for what, value in now.items():
         if before[what] not in (value, plan.first_texts(what) or value):
             raise InputError(f"cannot go on with {folder}: {what} was {printable(str(before[what]))}, is now {value}: "

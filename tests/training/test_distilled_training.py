@@ -62,6 +62,16 @@ def test_a_step_that_is_not_finite_is_told_of_the_translations_that_were_drawn(t
     assert sum(one["target"] == one["source"] for one in report["sentences"]) > len(report["sentences"]) / 2
 
 
+@pytest.mark.parametrize("first, then, message", [
+    (data(), tiny_run.data(), r"the teacher's text was \d+ sentence pairs with checksum \w+, is now none: it goes"),
+    (tiny_run.data(), data(), r"the teacher's text was none, is now \d+ sentence pairs"),
+], ids=["without", "with"])
+def test_a_teacher_does_not_leave_or_join_a_run(tmp_path, first, then, message):
+    train(tiny_run.model(), first, tiny_run.options(max_steps=2), tmp_path)
+    with pytest.raises(InputError, match=f"cannot go on with .*: {message}"):
+        train(tiny_run.model(), then, tiny_run.options(max_steps=4), tmp_path, resume=True)
+
+
 def test_epochs_draw_anew():
     plan = Plan(data(), tiny_run.options())
     first, second = (plan.batches(epoch).sentences for epoch in (0, 1))
@@ -155,7 +165,7 @@ def test_two_on_the_command_line(call, tmp_path):
     (tmp_path / "second.txt").rename(tmp_path / "moved.txt")
     assert call("--distill", "teacher.txt", "moved.txt", "--max-steps", 4, resume=True)[0] == 0
     for texts, message in ((["moved.txt", "teacher.txt"], "the teacher's text was 39 sentence pairs"),
-                           (["teacher.txt", "teacher.txt"], "the text of teacher 2 was 40 sentence pairs"),
+                           (["teacher.txt", "teacher.txt"], "; 40 sentence pairs with checksum"),
                            (["teacher.txt"], "--distill is teacher.txt, but the run in run was started with [")):
         status, (_, err) = call("--distill", *texts, resume=True)
         assert status == 2 and message in err

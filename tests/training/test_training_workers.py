@@ -91,6 +91,14 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_another_number_is_told(tmp_p
     assert [record["workers"] for record in metrics(tmp_path / "one")] == [2, 1, 1]
 
 
+def test_another_number_is_told_before_the_first_validation_too(tmp_path, capsys):
+    with pytest.raises(tiny_run.Killed):
+        run(tmp_path, progress=tiny_run.At(3, tiny_run.kill), save_every=1)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    tiny_run.train(tiny_run.model(), tiny_run.data(), tiny_run.options(workers=2, max_steps=4), tmp_path, resume=True)
+    assert "2 processes compute now what 1 did" in capsys.readouterr().err
+
+
 def test_more_workers_than_sentences(tmp_path):
     run(tmp_path, workers=5, batch_size=3, max_steps=4)
     assert metrics(tmp_path)[-1]["step"] == 4

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ import tiny_run
 from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, press_ctrl_c, run
 
 from scratchnmt import checkpoint
+from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
 from scratchnmt.files.run_folder import LOCK, FolderLock
@@ -27,6 +29,32 @@ from scratchnmt.training.saving import Saving
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sacrebleu")
+
+
+# the same text
+
+def test_other_references_of_the_same_ids_are_refused(tmp_path):
+    """An unknown word is the same id as any other."""
+    data = tiny_run.data()
+
+    def go_on(word, resume):
+        references = [f"{line} {word}" for line in data.valid_references]
+        return train(model(), replace(data, valid_references=references), tiny_run.options(max_steps=2), tmp_path,
+                     resume=resume)
+
+    go_on("zebra", False)
+    with pytest.raises(InputError, match="the validation references was 20 lines with checksum"):
+        go_on("yak", True)
+    assert go_on("zebra", True).step == 2
+
+
+def test_other_vocabularies_of_the_same_size_are_refused(tmp_path):
+    run(tmp_path, max_steps=2)
+    other = WordVocabulary([letter.upper() for letter in tiny_run.LETTERS])
+    for side in "src", "tgt":
+        with pytest.raises(InputError, match=f"is another vocabulary than the data's {side}_vocab: give the"):
+            train(model(), replace(tiny_run.data(), **{f"{side}_vocab": other}), tiny_run.options(max_steps=4),
+                  tmp_path, resume=True)
 
 
 # one run in a folder
