@@ -1,4 +1,5 @@
-"""A model whose encoder takes all steps in one launch: by option, recorded or not, and where it does not fit."""
+"""A model whose encoder takes all steps in one launch, and its decoder a step in three: by option, recorded or not, and
+where it does not fit."""
 
 import numpy as np
 import pytest
