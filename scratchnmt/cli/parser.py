@@ -178,9 +178,8 @@ def add_computing(group: Any, **options: Any) -> None:
     """--device and the further options of how a model computes."""
     add_device(group, **options)
     add_option(group, "kernels", None, "plain array code, or CUDA kernels: fused; persistent: fused, with all steps of "
-               "an encoder's layer in one launch and a decoder's step in three, which no card has run yet (default: fused "
-               "on a GPU)",
-               choices=CHOICES, **options)
+               "an encoder's layer in one launch and a decoder's step in three, which no card has run yet (default: "
+               "fused on a GPU)", choices=CHOICES, **options)
     add_option(group, "matmul", MATMULS[0],
                "precision of matrix products with fused kernels: tf32 is faster and less exact",
                choices=MATMULS, **options)
