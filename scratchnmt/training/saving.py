@@ -14,7 +14,7 @@ from ..arrays import Array, array_module
 from ..errors import InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import EARLIER, Plan, TrainingData, TrainingOptions, why_not
+from .plan import NOT_YET, Plan, TrainingData, TrainingOptions, why_not
 from .progress import duration
 
 _LATER = {"skipped", "skipped_in_a_row", "left_out"}  # fields that the first versions did not have
@@ -232,9 +232,9 @@ def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan, name: str 
     """InputError if a state is of other data or options than the plan's."""
     before, now = info.get("fixed"), plan.fixed()
     with _told_of(folder / name):
-        if not isinstance(before, dict) or now.keys() - (EARLIER | before).keys():
+        if not isinstance(before, dict) or now.keys() - (NOT_YET | before).keys():
             raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
-    before = EARLIER | before
+    before = NOT_YET | before
     for what, value in now.items():
         if before[what] not in (value, plan.first_texts(what) or value):
             raise InputError(f"cannot go on with {folder}: {what} was {printable(str(before[what]))}, is now {value}: "
