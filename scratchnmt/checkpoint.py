@@ -55,17 +55,17 @@ def save_new_model(out: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: V
         save_model(new, model, src_vocab, tgt_vocab, data=data)
 
 
-def load_model(folder: AnyPath, device: str = "cpu", **computing: Any) -> LoadedModel:
+def load_model(folder: AnyPath, device: str = "cpu", *, dtype: str | None = None, **computing: Any) -> LoadedModel:
     """The model of a run's folder with its vocabularies; unpacks as model, src_vocab, tgt_vocab.
 
-    computing: kernels and matmul, as NMT takes them.
+    dtype: of the weights, if not as they are saved; computing: kernels and matmul, as NMT takes them.
 
     Raises InputError if the folder or a part of it is missing, damaged, or of a newer version.
     """
     opened = RunFolder(folder)
     run = opened.read()
     tensors = opened.read_weights(run)
-    model = NMT(**run.config.to_dict(), dtype=run.dtype, device=device, **computing)
+    model = NMT(**run.config.to_dict(), dtype=dtype or run.dtype, device=device, **computing)
     for name, tensor in tensors.items():
         model.params[name][...] = to_device(tensor, device)
     return LoadedModel(model, run.src_vocab, run.tgt_vocab)
@@ -78,9 +78,18 @@ def load_models(folders: Sequence[AnyPath], device: str = "cpu", **computing: An
     """
     if len(folders) == 1:
         return LoadedModels(*load_model(folders[0], device, **computing))
-    read_alike(folders, "models that search together")
-    loaded = [load_model(folder, device, **computing) for folder in folders]
+    loaded = load_alike(folders, "models that search together", device=device, **computing)
     return LoadedModels(Ensemble([one.model for one in loaded]), loaded[0].src_vocab, loaded[0].tgt_vocab)
+
+
+def load_alike(folders: Sequence[AnyPath], who: str, *, beside: Sequence[AnyPath] = (),
+               **how: Any) -> list[LoadedModel]:
+    """Several models that share their vocabularies, also with those of the folders `beside`; how: as of load_model.
+
+    Raises InputError as load_model does, and naming the file if a vocabulary differs.
+    """
+    read_alike([*beside, *folders], who)
+    return [load_model(folder, **how) for folder in folders]
 
 
 def average(folders: Sequence[AnyPath], out: AnyPath) -> None:

@@ -30,6 +30,12 @@ def refused(result, *parts):
     *((["--readout", "state", "--feed", feed, *more], "--readout state does not read the attention, and nor does")
       for feed in ("start", "none") for more in ([], ["--score", "concat"], ["--attention", "local-m"])),
     (["--r-drop", 1, "--dropout", 0], "--r-drop needs dropout, without which both passes are the same"),
+    (["--teacher-weight", 0.3], "--teacher-weight needs --teacher"),
+    (["--teacher", "t", "--r-drop", 1], "--r-drop is of two passes, and the loss with --teacher of one"),
+    (["--teacher", "t", "--label-smoothing", 0.1, "--teacher-weight", 1], "--label-smoothing is of the references"),
+    (["--minimum-risk", "bleu", "--teacher", "t"], "--teacher is of the cross-entropy, which --minimum-risk"),
+    *((["--teacher", "t", *option], f"{option[0]} is for a model without teachers: the vocabularies are those of")
+      for option in (["--vocab", "unigram"], ["--vocab-size", 8000], ["--joint-vocab"], ["--src-vocab", "s"])),
     (["--halve-after", 3], "--halve-after is for --schedule luong"),
     (["--trials", 2, "--patience", 0], "--trials needs a --patience above 0"),
     (["--lr-decay", 0.7, "--patience", 0], "--lr-decay needs a --patience above 0"),
@@ -74,7 +80,8 @@ def test_train(call, tmp_path, options, sentence):
     {"min_count": 5, "vocab": "word"}, {"subword_sampling": 0.2}, {"subword_sampling": 0.0, "vocab": "word"},
     {"subword_sampling": 0.2, "init_from": "run"}, {"subword_sampling": 0.2, "src_vocab": "s", "tgt_vocab": "t"},
     {"minimum_risk": "bleu", "risk_samples": 5, "risk_alpha": 1.0, "risk_candidates": "samples"},
-    {"minimum_risk": "chrf", "label_smoothing": 0.0, "graphs": 0},
+    {"minimum_risk": "chrf", "label_smoothing": 0.0, "graphs": 0}, {"subword_sampling": 0.2, "teacher": "t"},
+    {"teacher": ["s", "t"], "teacher_weight": 0.3, "label_smoothing": 0.1, "distill": "file"},
     {"graphs": 8, "device": "cuda"}, {"graphs": 0},
     {"min_count": 5, "vocab": "word"}, {"graphs": 8, "device": "cuda"}, {"graphs": 0},
     {"kernels": "persistent", "device": "cuda"}, {"kernels": "fused", "cell": "layer-norm-lstm"},

@@ -48,7 +48,8 @@ def test_a_name_chooses_the_lines_that_hold_all_of_its_words():
     assert names("lstm bidirectional") == ["lstm, two directions", "lstm, two directions, initial states"]
     assert names("Two  Directions") == names("bidirectional") == [
         case.name for case in EVERY if "two directions" in case.name]
-    assert names("tied") == ["nmt, tied embeddings, label smoothing", "nmt, expected risk, tied embeddings, dropout"]
+    assert names("tied") == ["nmt, tied embeddings, label smoothing", "nmt, expected risk, tied embeddings, dropout",
+                             "nmt, two teachers, tied embeddings, label smoothing"]
     assert names("softmax, masked", "masked") == ["softmax, masked"]
     assert names() == [row.name for row in EVERY]
 

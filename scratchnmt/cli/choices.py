@@ -22,6 +22,7 @@ DATA_FILES = ("train_src", "train_tgt", "valid_src", "valid_tgt")
 DATA_TABLES = ("train_tsv", "valid_tsv")  # in the place of two files each
 GPU_POOL = 100  # the default of --pool on a GPU
 DISTILL = "distill"  # the file of a teacher's translations, or several such
+TEACHER = "teacher"  # the folder of a teacher, or several such
 _TRAINING = {field.name: field.default for field in fields(TrainingOptions)}
 CHANGEABLE = tuple(name for name in _TRAINING if may_change(name))  # when a run is resumed
 
@@ -130,6 +131,8 @@ TRAINING = {
                                 "teacher's translation in an epoch (--distill), of several teachers one share each; "
                                 "for a teacher's alone, give its text as --train-tgt",
                                 nargs="+", action=OneOrSeveral, metavar="W"),
+    "teacher_weight": _training("teacher_weight", "share of the teachers' distributions in the loss (--teacher), above "
+                                "0 and up to 1; the rest is of the reference, with its label smoothing", metavar="W"),
     "accumulate": _training("accumulate",
                             "gradient accumulation: parts into which each process splits its batch, to save memory"),
     "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),
@@ -206,6 +209,10 @@ def add_arguments(parser: Parser) -> None:
                       "line, as `scratchnmt translate` makes them, or several teachers'; an epoch has them for "
                       "some sentences, drawn anew, and the target side for the others, and for lines that are blank or "
                       "too long; vocabularies are learned from the target side")
+    data.add_argument("--teacher", nargs="+", action=OneOrSeveral, metavar="DIR",
+                      help="word-level distillation (Kim & Rush 2016): the model in DIR reads each batch, too, and its "
+                      "distribution of every word has a share of --teacher-weight in the loss; of several models the "
+                      "mean of their probabilities; the vocabularies are theirs")
     data.add_argument("--valid-tsv", metavar="FILE", help="validation data, both sides in one file")
     _add(data, DATA)
     for title, options in GROUPS.items():

@@ -56,7 +56,8 @@ def of_run(data: TrainingData, valid_lines: Lines, names: Sequence[Any], tokeniz
     vocabularies, usual = (data.src_vocab, data.tgt_vocab), data.train.coverage
     for one, vocabulary, name, side in zip(usual or (), vocabularies, names, _SIDES, strict=False):
         if fact := doubt(one, vocabulary, name, side):
-            given = told.get("init_from") or told.get("src_vocab" if side == "source" else "tgt_vocab")
+            from_elsewhere = ("init_from", "teacher", "src_vocab" if side == "source" else "tgt_vocab")
+            given = any(told.get(option) for option in from_elsewhere)
             yield f"{fact}: {_MAY_BE if given else _LEAVES_FEWER_OUT[vocabulary.UNIT]}"
     yield from of_pairs(data.valid.coverage, valid_lines, vocabularies, names[2:], usual)
     yield from of_tokenizer(tokenize, data.valid_references, names[3])

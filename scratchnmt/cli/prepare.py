@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from math import prod
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import device_module, to_device_of
+from ..checkpoint import LoadedModel, load_alike
 from ..data.corpus import Corpus, LeftOut
 from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
@@ -25,8 +26,10 @@ from ..data.subword_sampling import check_unigram
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError, shown
-from ..files.run_folder import CONFIG, CORPUS, STATE, TEACHER, Run, RunFolder
+from ..files.atomic import AnyPath
+from ..files.run_folder import CONFIG, CORPUS, STATE, Run, RunFolder
 from ..files.run_folder import MODEL as WEIGHTS
+from ..files.run_folder import TEACHER as TEACHER_CORPUS
 from ..kernels import choose
 from ..metrics import check_tokenizer
 from ..models.config import NMTConfig
@@ -52,6 +55,7 @@ from .choices import (
     OUTPUT,
     RECORDING,
     STOPPING,
+    TEACHER,
     TRAINING,
     VOCABULARY,
     defaults,
@@ -63,9 +67,10 @@ _LEARN_FROM = 1_000_000  # lines
 _TOKENS = 20  # of a sentence, about
 # what runs were started with when it could not be chosen
 _SUBWORDS_BEFORE = {"normalization": "nmt_nfkc", "character_coverage": 1.0, "user_symbol": None}
+_BY_TEACHERS = (DISTILL, TEACHER)  # files and folders, which may lie elsewhere when a run is resumed
 _TRAINING_OPTIONS = {**TRAINING, **STOPPING, **OUTPUT, **RECORDING}
 ALL_DEFAULTS = {**defaults({**DATA, **FIRST, **VOCABULARY, **MODEL, **_TRAINING_OPTIONS}), "device": "cpu",
-                "kernels": None, "workers": "auto", DISTILL: None}
+                "kernels": None, "workers": "auto", **dict.fromkeys(_BY_TEACHERS)}
 
 
 class Prepared(NamedTuple):
@@ -97,6 +102,9 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     model_choices = _choose(MODEL, given) if begun is None else choices_of(begun, given)
     if options.minimum_risk != "none":  # a model to begin with may have had some
         model_choices |= {"label_smoothing": 0.0, "r_drop": 0.0}
+    taught_by = several(given.get(TEACHER))
+    if taught_by and begun is not None:
+        model_choices["r_drop"] = given.get("r_drop", 0.0)
     dtype, how = model_choices.pop("dtype"), computing(given, ranks)
     # before the long work of reading: room for it, a device with such kernels, and the tokenizer of BLEU
     _check_memory(NMTConfig(src_vocab_size=8, tgt_vocab_size=8, **model_choices), dtype)
@@ -104,8 +112,12 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     device_module(device)
     choose(how.get("kernels"), how.get("matmul", "float32"), device, dtype)
     check_tokenizer(options.tokenize)
+    for path in taught_by:
+        _check_apart(folder, TEACHER, path)
+    teachers = _teachers(taught_by, [first["init_from"]] if begun else [], dtype, how)
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
-    src_vocab, tgt_vocab = (begun.src_vocab, begun.tgt_vocab) if begun else ranks.from_first(
+    own = begun or next(iter(teachers), None)  # who has vocabularies
+    src_vocab, tgt_vocab = (own.src_vocab, own.tgt_vocab) if own else ranks.from_first(
         lambda: _vocabularies(files, first, **vocabulary, seed=options.seed))
     if options.subword_sampling:
         check_unigram(src_vocab, tgt_vocab)
@@ -121,10 +133,11 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
         check_longest(np.array([data.train.longest_source()]), config.longest)
 
     data = _encoded(folder, files, distilled, valid_lines, src_vocab, tgt_vocab, max_length, ranks, check)
-    origin = {**_places(given), "max_length": max_length, **(vocabulary if begun is None else {}), **first}
+    data = replace(data, teachers=tuple(teacher.model for teacher in teachers))
+    origin = {**_places(given), "max_length": max_length, **(vocabulary if own is None else {}), **first}
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin=origin), options=options, first_weights=told,
-                    doubts=[*doubts.of_run(data, valid_lines, paths, options.tokenize, first),
+                    doubts=[*doubts.of_run(data, valid_lines, paths, options.tokenize, origin),
                             *doubts.of_first_weights(options, first)])
 
 
@@ -141,11 +154,11 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     _check_memory(run.config, run.dtype)
     given = {**given, **started_from(given)}
     started_with = TrainingOptions.from_dict(run.training).to_dict()
-    before = {**_SUBWORDS_BEFORE, **defaults(FIRST), DISTILL: None, **run.data, **run.config.to_dict(), **started_with,
-              "dtype": run.dtype}
+    before = {**_SUBWORDS_BEFORE, **defaults(FIRST), **dict.fromkeys(_BY_TEACHERS), **run.data, **run.config.to_dict(),
+              **started_with, "dtype": run.dtype}
     for name, value in given.items():
         moved = (name in (*DATA_FILES, *DATA_TABLES)
-                 or name == DISTILL and len(several(value)) == len(several(run.data.get(name))))
+                 or name in _BY_TEACHERS and len(several(value)) == len(several(run.data.get(name))))
         if not moved and name not in (*CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             is_flag = isinstance(value, bool)
             given_as, started = ("given", "out it") if is_flag else (value, f" {before[name]}")
@@ -165,21 +178,24 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
                          f"give {', '.join(missing)}, too")
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
-    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **computing(given, ranks))
+    how = computing(given, ranks)
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **how)
+    teachers = tuple(one.model for one in _teachers(several(told.get(TEACHER)), [folder.path], run.dtype, how))
     if not folder.has(STATE):  # killed before its first save, it begins again
         set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
     data = _encoded(folder, files, distilled_files(told), valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
-                    lambda data: check_saved(folder, data, options))
+                    lambda data: check_saved(folder, replace(data, teachers=teachers), options))
     paths = [files[name] for name in DATA_FILES]
-    return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}), options=options,
+    return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}, teachers=teachers),
+                    options=options,
                     doubts=list(doubts.of_run(data, valid_lines, paths, options.tokenize, run.data)))
 
 
 def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:
     """InputError if config.json tells of a file or a limit what no command line can have told."""
-    for name in {*DATA_FILES, *DATA_TABLES, DISTILL, *FIRST, "columns", "max_length"} & told.keys():
+    for name in {*DATA_FILES, *DATA_TABLES, *_BY_TEACHERS, *FIRST, "columns", "max_length"} & told.keys():
         value = told[name]
-        texts = several(value) if name == DISTILL else [value]
+        texts = several(value) if name in _BY_TEACHERS else [value]
         right = value is None and name != "columns" or all(isinstance(text, str) and "\0" not in text for text in texts)
         if name == "max_length":
             right = value is None or type(value) is int and value > 0
@@ -213,7 +229,7 @@ def distilled_files(told: Mapping[str, Any]) -> list[str]:
 
 def _teacher_folder(number: int) -> str:
     """Where in a run's folder the text of a teacher, from 0, is kept as ids."""
-    return TEACHER if number == 0 else f"{TEACHER}-{number + 1}"
+    return TEACHER_CORPUS if number == 0 else f"{TEACHER_CORPUS}-{number + 1}"
 
 
 def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +243,7 @@ def _without_replaced(before: dict[str, Any], given: dict[str, Any]) -> dict[str
 def _places(told: Mapping[str, Any]) -> dict[str, Any]:
     """Where the texts are, for whoever resumes the run, from another folder perhaps."""
     files = {name: [*map(os.path.abspath, value)] if isinstance(value, list) else os.path.abspath(value)
-             for name in (*DATA_FILES, *DATA_TABLES, DISTILL) if (value := told.get(name)) is not None}
+             for name in (*DATA_FILES, *DATA_TABLES, *_BY_TEACHERS) if (value := told.get(name)) is not None}
     return {**files, "columns": told["columns"]} if "columns" in told else files
 
 
@@ -333,8 +349,7 @@ def as_typed(path: TextPath) -> str:
 
 def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any]) -> Run:
     """The run whose weights a new one starts with; InputError for a choice that these do not allow."""
-    if os.path.realpath(first["init_from"]) == os.path.realpath(folder.path):
-        raise InputError(f"--init-from {folder} is the folder of the new run itself: choose another --out")
+    _check_apart(folder, "init_from", first["init_from"])
     begun = RunFolder(first["init_from"])
     run = begun.read()
     begun.check_room(WEIGHTS, run)
@@ -344,6 +359,18 @@ def check_begun(folder: RunFolder, first: dict[str, str], given: dict[str, Any])
             raise InputError(f"{flag(name)} is {given[name]}, but the model in {first['init_from']} has "
                              f"{before[name]}: leave it out, or start without --init-from")
     return run
+
+
+def _check_apart(folder: RunFolder, name: str, path: str) -> None:
+    """InputError if an option that names a model names the folder of the run that is to begin."""
+    if os.path.realpath(path) == os.path.realpath(folder.path):
+        raise InputError(f"{flag(name)} {folder} is the folder of the new run itself: choose another --out")
+
+
+def _teachers(folders: Sequence[str], beside: Sequence[AnyPath], dtype: str, how: dict[str, Any]
+              ) -> list[LoadedModel]:
+    """The models in the folders; InputError unless they share the vocabularies, also with those `beside`."""
+    return load_alike(folders, "a model and its teachers", beside=beside, dtype=dtype, **how) if folders else []
 
 
 def choices_of(run: Run, given: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def describe(ready: Prepared, ranks: Ranks | None = None) -> str:
                      f"{tokens[0]:,} source and {tokens[1]:,} target tokens"),
         ("distilled", ", ".join(f"{len(text):,} translations by a teacher, for {weight:.0%} of an epoch"
                                 for text, weight in zip(data.distilled, ready.options.distill_weights, strict=False))),
+        ("teachers", f"{len(data.teachers)}, for {ready.options.teacher_weight:.0%} of the loss" * bool(data.teachers)),
         ("validation", f"{len(data.valid):,} sentence pairs"
                        + f", BLEU with tokenizer {tokenize}" * (tokenize != "13a")),
         ("vocabulary", f"{len(data.src_vocab):,} source and {len(data.tgt_vocab):,} target tokens"

@@ -31,6 +31,7 @@ from ..ops.embedding import EmbeddingCache
 from ..ops.linear_cross_entropy import (
     LinearCrossEntropyCache,
     LinearCrossEntropyRowsCache,
+    Teacher,
     linear_cross_entropy_forward,
     linear_cross_entropy_rows_backward,
     linear_cross_entropy_rows_forward,
@@ -62,6 +63,16 @@ class SentenceLossesCache(NamedTuple):
     below: NMTCache  # all but the vocabulary
     output: LinearCrossEntropyRowsCache
     sentences: Array  # (N,) of which sentence each row of the vocabulary is
+
+
+class Teachers(NamedTuple):
+    """Models that another one learns from: at each word their mean distribution has a share in what is wanted.
+
+    They have its vocabularies and its device (see ops/soft_cross_entropy.py).
+    """
+
+    models: Sequence[NMT]
+    weight: float  # W, above 0 and at most 1
 
 
 class NMT:
@@ -138,26 +149,31 @@ class NMT:
             other.kernels = PLAIN
         return other
 
-    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng: Any = None,
-                out: Parameters | None = None) -> tuple[Array, NMTCache]:
+    def forward(self, src: Array, src_lengths: Array, tgt: Array, rng: Any = None, out: Parameters | None = None,
+                teachers: Teachers | None = None) -> tuple[Array, NMTCache]:
         """The summed loss in nats (with label smoothing and R-Drop, if configured) and what backward needs.
 
         src (S, B) source ids, padded with 0; src_lengths (B,) in any order; tgt (T+1, B) from <s> to
         </s>, padded with 0: best all three on the host, where they are checked without waiting for a GPU.
         rng, of the model's device, draws the dropout masks; None: no dropout, and one pass of R-Drop's two, which
         would be the same.  out: the buffer that will be given to backward, for the gradient of the vocabulary's
-        weights, which is made on the way.
+        weights, which is made on the way.  teachers: they read the batch, too, without dropout, and have a share in the
+        loss; not with R-Drop.
         Raises ValueError for shapes or lengths that do not fit, IndexError for ids outside a vocabulary.
         """
         passes = 1 if rng is None else self.config.passes
-        return self.forward_inputs(prepare_inputs(src, src_lengths, tgt, self.config.longest, passes), rng, out)
+        return self.forward_inputs(prepare_inputs(src, src_lengths, tgt, self.config.longest, passes), rng, out,
+                                   teachers)
 
-    def forward_inputs(self, inputs: Inputs, rng: Any = None, out: Parameters | None = None) -> tuple[Array, NMTCache]:
+    def forward_inputs(self, inputs: Inputs, rng: Any = None, out: Parameters | None = None,
+                       teachers: Teachers | None = None) -> tuple[Array, NMTCache]:
         """`forward` of a batch that is laid out already."""
         # not with a tied table: backward adds the embedding's gradient to it, and may be called twice
         dW = None if out is None else out.get("vocab.W")
         r_drop = self.config.r_drop if inputs.passes == 2 else 0.0
-        return self._forward(inputs, rng, label_smoothing=self.config.label_smoothing, r_drop=r_drop, dW=dW)
+        taught = {} if teachers is None else {
+            "teachers": [model._as_teacher(inputs) for model in teachers.models], "teacher_weight": teachers.weight}
+        return self._forward(inputs, rng, label_smoothing=self.config.label_smoothing, r_drop=r_drop, dW=dW, **taught)
 
     def nll(self, src: Array, src_lengths: Array, tgt: Array) -> float:
         """-log p of all target tokens, summed: no dropout, no label smoothing, nothing kept for backward."""
@@ -210,6 +226,10 @@ class NMT:
         loss, output = linear_cross_entropy_forward(o, self._vocab_weight(self.params), inputs.targets,
                                                     rows=inputs.target_rows, kernels=self.kernels, **options)  # (5)
         return loss, cache._replace(output=output)
+
+    def _as_teacher(self, inputs: Inputs) -> Teacher:
+        """What its logits of the words of a batch are made of, without dropout; rows are those of any model."""
+        return Teacher(self._attentional_outputs(inputs, None)[0], self._vocab_weight(self.params))
 
     def _attentional_outputs(self, inputs: Inputs, rng: Any) -> tuple[Array, NMTCache]:
         """(1) to (4), and a cache that lacks (5)."""

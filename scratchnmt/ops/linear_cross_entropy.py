@@ -8,6 +8,7 @@ chunk of them exists it is turned into its own gradient in place and multiplied 
 So forward leaves nothing for backward to do but to scale.  Only rows with a target are computed.
 
 With R-Drop (2) is the loss of r_drop.py, and the rows 2n and 2n + 1 are the two passes of a token: a chunk has both.
+With teachers it is the loss of soft_cross_entropy.py, and the logits of each teacher are made in chunks, too.
 
 `linear_cross_entropy_rows` gives the loss of each row instead of their sum.  Then the gradient of a row is scaled by
 what backward is given for it, which nobody knows before: backward makes the logits once more, chunk by chunk.
@@ -21,12 +22,13 @@ Next: models/nmt.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, to_device_of
+from ..errors import ArgumentError
 from .cross_entropy import PAD, check_targets
 from .plain import PLAIN, Kernels
 from .r_drop import check_pairs
@@ -45,6 +47,13 @@ class LinearCrossEntropyGradients(NamedTuple):
     dW: Array  # (H, V)
 
 
+class Teacher(NamedTuple):
+    """What a teacher's logits are made of."""
+
+    x: Array  # (N, H'), a row for each of the model's
+    W: Array  # (H', V)
+
+
 class LinearCrossEntropyRowsCache(NamedTuple):
     x: Array  # (N, H)
     W: Array  # (H, V)
@@ -54,17 +63,21 @@ class LinearCrossEntropyRowsCache(NamedTuple):
 
 
 def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_smoothing: float = 0.0,
-                                 r_drop: float = 0.0, gradients: bool = True, dW: Array | None = None,
-                                 rows: Array | None = None, chunk_bytes: int | None = None, kernels: Kernels = PLAIN
+                                 r_drop: float = 0.0, teachers: Sequence[Teacher] = (), teacher_weight: float = 0.0,
+                                 gradients: bool = True, dW: Array | None = None, rows: Array | None = None,
+                                 chunk_bytes: int | None = None, kernels: Kernels = PLAIN
                                  ) -> tuple[Array, LinearCrossEntropyCache | None]:
     """loss, cache; with gradients=False the cache is None and only the loss is computed.
 
     dW (H, V) may be a buffer for the weights' gradient, which is as large as the weights.  rows (n,), all
     different, says which rows of x the targets (n,) belong to; those of padding are computed then, for nothing.
     r_drop: alpha of R-Drop, for two passes of each token, side by side (nobody looks, if rows are given); 0: none.
+    teachers: whose distributions are learned from, by a share of teacher_weight; not together with R-Drop.
     """
     xp = array_module(x, W)
     all_rows = rows is None
+    if r_drop and teachers:
+        raise ArgumentError("linear_cross_entropy: r_drop and teachers are given, expected one of the two")
     check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), targets=("N" if all_rows else "M", targets))
     if all_rows:
         check_targets("linear_cross_entropy", targets, W.shape[1])
@@ -73,9 +86,15 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         rows = array_module(targets).flatnonzero(targets != PAD)
         all_rows = len(rows) == len(targets)
         rows, targets = (None, targets) if all_rows else (to_device_of(rows, x), targets[rows])
+    for k, teacher in enumerate(teachers):
+        check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), **{
+            f"teachers[{k}].x": ("N G", teacher.x), f"teachers[{k}].W": ("G V", teacher.W)})
+    if not all_rows:
+        teachers = [Teacher(kernels.rows.take(theirs.x, rows), theirs.W) for theirs in teachers]
     x_rows = x if all_rows else kernels.rows.take(x, rows)
     losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), gradients, dW,
-                                     chunk_bytes or CHUNK_BYTES[xp is np], kernels, label_smoothing, r_drop)
+                                     chunk_bytes or CHUNK_BYTES[xp is np], kernels, label_smoothing, r_drop,
+                                     teachers, teacher_weight)
     loss = kernels.rows.sum_rows(losses)
     if dx_rows is None:
         return loss, None
@@ -109,7 +128,8 @@ def linear_cross_entropy_rows_backward(dlosses: Array, cache: LinearCrossEntropy
 
 
 def _by_chunks(x: Array, W: Array, targets: Array, gradients: bool, dW: Array | None, chunk_bytes: int,
-               kernels: Kernels, label_smoothing: float = 0.0, r_drop: float = 0.0, dlosses: Array | None = None
+               kernels: Kernels, label_smoothing: float = 0.0, r_drop: float = 0.0, teachers: Sequence[Teacher] = (),
+               teacher_weight: float = 0.0, dlosses: Array | None = None
                ) -> tuple[Array, Array | None, Array | None]:
     """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another.
 
@@ -122,11 +142,18 @@ def _by_chunks(x: Array, W: Array, targets: Array, gradients: bool, dW: Array | 
     if gradients and dW is None:
         dW = np.empty_like(W, dtype)
     losses = np.zeros_like(x, dtype, shape=N)
-    parts = list(_even_slices(N, max(1, chunk_bytes // (V * dtype.itemsize)), 2 if r_drop else 1))
+    most = max(1, chunk_bytes // (V * dtype.itemsize * (1 + len(teachers))))
+    parts = list(_even_slices(N, most, 2 if r_drop else 1))
     logits = np.empty_like(x, dtype, shape=(parts[0].stop, V))
+    theirs = [np.empty_like(teacher.x, shape=logits.shape) for teacher in teachers]
     for part in parts:
         z = product(x[part], W, out=logits[: part.stop - part.start])  # (1)
-        if r_drop:
+        if teachers:
+            taught = tuple(product(teacher.x[part], teacher.W, out=out[: len(z)])
+                           for teacher, out in zip(teachers, theirs, strict=True))
+            kernels.soft_cross_entropy.soft_cross_entropy_in_place(z, taught, targets[part], teacher_weight,
+                                                                   label_smoothing, losses[part])  # (2)
+        elif r_drop:
             kernels.r_drop.r_drop_in_place(z, targets[part], r_drop, label_smoothing, losses[part])  # (2)
         else:
             kernels.cross_entropy.cross_entropy_in_place(z, targets[part], label_smoothing, losses[part])  # (2)

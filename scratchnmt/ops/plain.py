@@ -11,7 +11,7 @@ Next: kernels/lstm_gates.py, the twin of ops/lstm_gates.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from types import ModuleType
@@ -29,6 +29,7 @@ from . import (
     product,
     r_drop,
     rows,
+    soft_cross_entropy,
     tanh_dropout,
 )
 from .attention import AttentionStepCache, AttentionStepGradients
@@ -159,6 +160,16 @@ class RDrop(Protocol):
                         losses: Array) -> None: ...
 
 
+class SoftCrossEntropy(Protocol):
+    """The same with teachers' distributions beside the targets: Kim & Rush 2016; see ops/soft_cross_entropy.py.
+
+    teachers: the logits (n, V) of each, which are overwritten.
+    """
+
+    def soft_cross_entropy_in_place(self, z: Array, teachers: Sequence[Array], targets: Array, weight: float,
+                                    label_smoothing: float, losses: Array) -> None: ...
+
+
 class Embedding(Protocol):
     """The rows (..., E) of W (V, E) at ids (...), and dW (V, E), which is added to, if given; see ops/embedding.py.
 
@@ -265,6 +276,7 @@ class Kernels(NamedTuple):
     local: LocalAttention
     layer_norm_gates: LayerNormGates
     r_drop: RDrop
+    soft_cross_entropy: SoftCrossEntropy
     lstm_steps: LSTMSteps | None = None
     branches: Branches | None = None
     decoder_step: DecoderStep | None = None
@@ -281,4 +293,4 @@ def _backend(*parts: Any) -> Kernels:
 
 PLAIN = Kernels(product=product, lstm_gates=lstm_gates, attention=attention, tanh_dropout=tanh_dropout,
                 cross_entropy=cross_entropy, embedding=embedding, dropout=dropout, rows=rows, local=local,
-                layer_norm_gates=layer_norm_gates, r_drop=r_drop)
+                layer_norm_gates=layer_norm_gates, r_drop=r_drop, soft_cross_entropy=soft_cross_entropy)

@@ -79,10 +79,7 @@ class Ensemble:
         self.models = list(models)
         if not self.models:
             raise InputError("an ensemble needs at least one model")
-        told = [sizes for model in self.models if (sizes := vocabulary_sizes(model))]
-        for side, found in zip(("source", "target"), zip(*told, strict=True), strict=False):
-            if len(set(found)) > 1:
-                raise _different(side, found)
+        check_vocabulary_sizes(self.models)
 
     @property
     def params(self) -> Weights:
@@ -123,6 +120,14 @@ def vocabulary_sizes(model: Any) -> tuple[int, int] | None:
     return None if config is None else (config.src_vocab_size, config.tgt_vocab_size)
 
 
+def check_vocabulary_sizes(models: Sequence[Any], who: str = "the models of an ensemble") -> None:
+    """InputError if the vocabularies, source or target, of models that tell differ in size."""
+    told = [sizes for model in models if (sizes := vocabulary_sizes(model))]
+    for side, found in zip(("source", "target"), zip(*told, strict=True), strict=False):
+        if len(set(found)) > 1:
+            raise _different(side, found, who)
+
+
 def longest_source(model: Any) -> int | None:
     """Tokens that a source may have, of an ensemble for every model in it; None: any number."""
     if isinstance(model, Ensemble):
@@ -139,5 +144,5 @@ def attends(model: Any) -> bool:
     return config is None or config.attends
 
 
-def _different(side: str, sizes: Sequence[int]) -> InputError:
-    return InputError(f"the models of an ensemble must share the {side} vocabulary: theirs have {list(sizes)} words")
+def _different(side: str, sizes: Sequence[int], who: str = "the models of an ensemble") -> InputError:
+    return InputError(f"{who} must share the {side} vocabulary: theirs have {list(sizes)} words")

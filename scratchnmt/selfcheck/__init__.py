@@ -1,9 +1,9 @@
 """Every operation and layer with example arguments, and the whole model, to be checked numerically.
 
-Five lists, CASES, LAYERS, SEQUENTIAL, MODELS and RISKS, together EVERY, walked by the command `scratchnmt gradcheck`
-and by the tests, so that an operation or a configuration is checked by being listed.  Ops and layers are checked
-element by element; their `arguments(sizes, rng)` make arguments for any sizes of their letters.  A model is checked
-tensor by tensor.
+Six lists, CASES, LAYERS, SEQUENTIAL, MODELS, RISKS and TEACHERS, together EVERY, walked by the command `scratchnmt
+gradcheck` and by the tests, so that an operation or a configuration is checked by being listed.  Ops and layers are
+checked element by element; their `arguments(sizes, rng)` make arguments for any sizes of their letters.  A model is
+checked tensor by tensor.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ..errors import InputError, did_you_mean
 from ..gradcheck import Report
 from .case import SIZES, Case, Sizes, placed
-from .models import LAYERS, MODELS, RISKS, ModelCase, RiskCase, check_model, example_batch
+from .models import LAYERS, MODELS, RISKS, TEACHERS, ModelCase, RiskCase, TeacherCase, check_model, example_batch
 from .ops import CASES
 from .sequential import SEQUENTIAL
 
-__all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "RISKS", "SEQUENTIAL", "SIZES", "Case", "ModelCase", "RiskCase", "Row",
-           "Sizes", "check_model", "choose", "example_batch", "placed", "rows"]
+__all__ = ["CASES", "EVERY", "LAYERS", "MODELS", "RISKS", "SEQUENTIAL", "SIZES", "TEACHERS", "Case", "ModelCase",
+           "RiskCase", "Row", "Sizes", "TeacherCase", "check_model", "choose", "example_batch", "placed", "rows"]
 
-EVERY: tuple[Case | ModelCase | RiskCase, ...] = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS, *RISKS)
+AnyCase: TypeAlias = Case | ModelCase | RiskCase | TeacherCase
+EVERY: tuple[AnyCase, ...] = (*CASES, *LAYERS, *SEQUENTIAL, *MODELS, *RISKS, *TEACHERS)
 _SYNONYMS = {"bidirectional": "two directions", "unidirectional": "one direction", "r-drop": "r_drop"}
 
 
@@ -35,7 +36,7 @@ class Row(NamedTuple):
     seconds: float
 
 
-def choose(names: Sequence[str] = ()) -> list[Case | ModelCase | RiskCase]:
+def choose(names: Sequence[str] = ()) -> list[AnyCase]:
     """The ops, layers and models that `names` choose, in the order of the lists; all, if none is given.
 
     A name chooses every line that holds all of its words, in any order; "_" and "," part words as blanks
@@ -55,7 +56,7 @@ def rows(names: Sequence[str] = (), *, device: str = "cpu", dtype: str = "float6
         yield Row(case.name, report, time.perf_counter() - start)
 
 
-def _matches(name: str, every: Sequence[Case | ModelCase | RiskCase]) -> set[str]:
+def _matches(name: str, every: Sequence[AnyCase]) -> set[str]:
     words = [part for word in _words(name) for part in _SYNONYMS.get(word, word).split()]
     matching = {case.name for case in every if words and all(word in case.name for word in words)}
     if not matching:

@@ -22,7 +22,7 @@ from ..gradcheck import Report, check_directional
 from ..models.config import NMTConfig
 from ..models.decoder import decoder_backward, decoder_forward
 from ..models.encoder import encoder_backward, encoder_forward
-from ..models.nmt import NMT
+from ..models.nmt import NMT, Teachers
 from ..ops.cross_entropy import PAD
 from ..ops.expected_risk import expected_risk_backward, expected_risk_forward
 from .case import SIZES, Case, Sizes, cases, lengths, prefix_mask
@@ -86,17 +86,32 @@ class RiskCase(NamedTuple):
         return check_directional(lambda params: run(params)[1], grads, model.params, method="complex", seed=seed)
 
 
+class TeacherCase(NamedTuple):
+    """The whole model in one configuration, which learns from two others, one of them with two layers."""
+
+    name: str  # "nmt, two teachers"
+    choices: dict[str, Any]
+
+    def report(self, device: str = "cpu", dtype: str = "float64", seed: int = 0) -> Report:
+        """The gradient of its loss by every weight, in float64 whatever the dtype."""
+        src, src_lengths, tgt = example_batch(np.array([3, 5, 1, 4]), np.array([4, 2, 5, 1]), seed)
+        configurations: tuple[dict[str, Any], ...] = ({}, {"layers": 2, "feed": "context"})
+        teachers = [ModelCase("", choices).model(device, seed + 1) for choices in configurations]
+        return check_model(ModelCase(*self).model(device, seed), to_device(src, device), src_lengths,
+                           to_device(tgt, device), dropout_seed=seed, teachers=Teachers(teachers, 0.6), seed=seed)
+
+
 def check_model(model: NMT, src: Array, src_lengths: Array, tgt: Array, *, dropout_seed: int | None = None,
-                check: Callable = check_directional, **options: Any) -> Report:
+                check: Callable = check_directional, teachers: Teachers | None = None, **options: Any) -> Report:
     """`check_directional` of any model's loss on one batch, at its own weights, in float64.
 
     check: what to do it by instead, such as `assert_directional`.  dropout_seed draws the same dropout masks
-    for every evaluation; None: no dropout.
+    for every evaluation; None: no dropout.  teachers: those of NMT.forward.
     """
     def run(params):
         rng = None if dropout_seed is None else array_module(src).random.default_rng(dropout_seed)
         other = model.with_params(params)
-        return other, *other.forward(src, src_lengths, tgt, rng=rng)
+        return other, *other.forward(src, src_lengths, tgt, rng=rng, teachers=teachers)
 
     def grads(params):
         other, _, cache = run(params)
@@ -165,6 +180,12 @@ MODELS: tuple[ModelCase, ...] = (
 RISKS: tuple[RiskCase, ...] = (
     RiskCase("nmt, expected risk", {}),
     RiskCase("nmt, expected risk, tied embeddings, dropout", {"tie_embeddings": True, "dropout": 0.2}),
+)
+
+TEACHERS: tuple[TeacherCase, ...] = (
+    TeacherCase("nmt, two teachers, dropout", {"dropout": 0.2}),
+    TeacherCase("nmt, two teachers, tied embeddings, label smoothing", {
+        "tie_embeddings": True, "label_smoothing": 0.1}),
 )
 
 

@@ -22,6 +22,7 @@ from ..ops import (
     lstm_gates,
     multi_head,
     r_drop,
+    soft_cross_entropy,
     tanh_dropout,
 )
 from .case import Case, Draw, cases, ids, lengths, mask, normal, paired_targets, prefix_mask, scaled_mask, targets
@@ -51,6 +52,12 @@ def _dropout_forward(x: Array, rate: float, mask: Array | None = None, seed: int
     """By a mask, or by a generator that is the same each time."""
     rng = array_module(x).random.default_rng(seed) if mask is None else None
     return dropout.dropout_forward(x, rate, rng=rng, mask=mask)
+
+
+def _taught_forward(x: Array, W: Array, targets: Array, teacher_x: Array, teacher_W: Array, **options: Any):
+    """linear_cross_entropy with teachers, each in a part of two arrays."""
+    teachers = [linear_cross_entropy.Teacher(*each) for each in zip(teacher_x, teacher_W, strict=True)]
+    return linear_cross_entropy.linear_cross_entropy_forward(x, W, targets, teachers=teachers, **options)
 
 
 def _local(*names_and_shapes: str, **fixed: Any) -> Draw:
@@ -103,6 +110,19 @@ CASES: tuple[Case, ...] = (
         "r_drop, label smoothing, in chunks": ("N H V", normal(
             "x 2N H", "W H V", targets=paired_targets, r_drop=0.7, label_smoothing=0.1, chunk_bytes=128)),
     }),
+    *cases("linear_cross_entropy", _taught_forward, linear_cross_entropy.linear_cross_entropy_backward, {
+        "two teachers, label smoothing, in chunks": ("N H V A", normal(
+            "x N H", "W H V", "teacher_x 2 N A", "teacher_W 2 A V", targets=targets, teacher_weight=0.7,
+            label_smoothing=0.1, chunk_bytes=256)),
+    }, wrt=("x", "W")),
+    *cases("soft_cross_entropy", soft_cross_entropy.soft_cross_entropy_forward,
+           soft_cross_entropy.soft_cross_entropy_backward, {
+        "a teacher": ("N V", normal("logits N V", "teacher_logits 1 N V", targets=targets, weight=0.7)),
+        "two teachers, label smoothing": ("N V", normal(
+            "logits N V", "teacher_logits 2 N V", targets=targets, weight=0.5, label_smoothing=0.1)),
+        "two teachers and no reference": ("N V", normal(
+            "logits N V", "teacher_logits 2 N V", targets=targets, weight=1.0)),
+    }, wrt=("logits",)),
     *cases("r_drop", r_drop.r_drop_forward, r_drop.r_drop_backward, {
         "": ("N V", normal("logits 2N V", targets=paired_targets, alpha=0.7)),
         "label smoothing": ("N V", normal("logits 2N V", targets=paired_targets, alpha=3.0, label_smoothing=0.1)),

@@ -15,6 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from .. import optim
+from ..arrays import to_device
 from ..data.corpus import Corpus, Epoch, LeftOut, Sentences
 from ..data.distillation import Distillation
 from ..data.encode import encode_parallel
@@ -23,6 +24,7 @@ from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
 from ..models.config import NMTConfig
+from ..models.nmt import NMT, Teachers
 from ..parallel.workers import MOST
 from .minimum_risk import MinimumRisk
 from .step import Recipe
@@ -33,14 +35,15 @@ _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "lin
             "risk_candidates": ("with-reference", "samples")}
 # what a run had that does not tell, as it was no option yet
 EARLIER = {"tokenize": "13a", "subword_sampling": 0.0, "distill_weight": 0.5, "minimum_risk": "none",
-           "risk_samples": 20, "risk_alpha": 0.005, "risk_candidates": "with-reference"}
-REFERENCES, TEACHERS = "the validation references", "the teacher's text"
+           "teacher_weight": 0.5, "risk_samples": 20, "risk_alpha": 0.005, "risk_candidates": "with-reference"}
+REFERENCES, TEACHERS_TEXT, TEACHER = "the validation references", "the teacher's text", "teacher"
+NOT_YET: dict[str, Any] = {**EARLIER, TEACHERS_TEXT: "none", TEACHER: "none"}  # among what a state tells as fixed
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
     "learning_rate": (False, 0, False, inf), "momentum": (False, 0, True, 1), "warmup": (True, 0, True, inf),
     "halve_after": (True, 1, True, inf), "clip": (False, 0, True, inf), "batch_size": (True, 1, True, inf),
     "pool": (True, 1, True, inf), "subword_sampling": (False, 0, True, 10), "distill_weight": (False, 0, False, 1),
-    "accumulate": (True, 1, True, 2**16), "workers": (True, 1, True, MOST),
+    "teacher_weight": (False, 0, False, inf), "accumulate": (True, 1, True, 2**16), "workers": (True, 1, True, MOST),
     "valid_every": (True, 0, True, inf), "valid_batch_size": (True, 1, True, inf),
     "patience": (True, 0, True, inf), "trials": (True, 1, True, inf), "lr_decay": (False, 0, False, 1),
     "average": (False, 0, True, 1), "max_epochs": (True, 1, True, inf), "max_steps": (True, 1, True, inf),
@@ -64,7 +67,7 @@ _WITH_ITS_WEIGHTS = "start another run, to which --init-from {folder} gives the 
 _ANEW = "start another run"
 
 _OF_THE_LOSS = ("dropout embed_dropout word_dropout recurrent_dropout label_smoothing r_drop minimum_risk risk_samples "
-                "risk_alpha risk_candidates")
+                "risk_alpha risk_candidates teacher teacher_weight")
 _OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_OF_THE_LOSS.split()}
                                 - {"src_vocab_size", "tgt_vocab_size", "init"}))
 FIXED = (
@@ -124,6 +127,7 @@ class TrainingOptions:
     subword_sampling: float = 0.0  # alpha (see data/subword_sampling.py); 0: every epoch has the best segmentation
     # share of the sentences that have the teacher's translation, if there are some; of several teachers a list
     distill_weight: float | list[float] = 0.5
+    teacher_weight: float = 0.5  # share of the teachers in the loss, if there are some
     valid_every: int = 0  # steps between validations; 0: one at the end of each epoch
     valid_batch_size: int = 128
     metric: str = "ppl"  # or "bleu", of equal ones perplexity: what decides which validation is the best
@@ -156,6 +160,8 @@ class TrainingOptions:
             value = getattr(self, name)
             for one in value if name == "distill_weight" and isinstance(value, list) else [value]:
                 self._check_range(name, one)
+        if self.teacher_weight > 1:
+            raise InputError(f"teacher_weight is {self.teacher_weight}, expected a number above 0 and up to 1")
         if isinstance(weights := self.distill_weight, list) and not 0 < fsum(weights) <= 1:
             raise InputError(f"distill_weight is {shown(weights)}, expected a weight for each text of a teacher, with "
                              "a sum of at most 1: the references have the rest")
@@ -211,6 +217,7 @@ class TrainingData:
     left_out: LeftOut = LeftOut(0, 0)  # of the training pairs
     origin: dict[str, Any] = field(default_factory=dict)  # where the text came from: noted in config.json
     distilled: tuple[Corpus, ...] = ()  # the training sources as teachers translate them (see data/distillation.py)
+    teachers: tuple[NMT, ...] = ()  # whose distributions are learned from (see ops/soft_cross_entropy.py)
 
     @classmethod
     def from_text(cls, train: tuple[Lines, Lines], valid: tuple[Lines, Lines], src_vocab: Vocabulary,
@@ -244,6 +251,14 @@ def check_distilled(texts: int, options: TrainingOptions) -> None:
                          f"there are {texts}")
 
 
+def fingerprint(teachers: Sequence[NMT]) -> str:
+    """What tells one set of teachers from another: of the names and the numbers of all weights."""
+    checksum = 0
+    for model in teachers:
+        checksum = crc32(to_device(model.params.flat, "cpu").data, crc32(" ".join(model.params).encode(), checksum))
+    return f"{len(teachers)} with checksum {checksum:08x}" if teachers else "none"
+
+
 _ORDER, _DROPOUT, _SUBWORDS, _TEACHER, _DRAWS = range(1, 6)  # which stream of random numbers
 _FIXED = tuple(option.name for option in fields(TrainingOptions) if not may_change(option.name))
 
@@ -257,13 +272,15 @@ class Plan:
     def __init__(self, data: TrainingData, options: TrainingOptions, longest: int | None = None):
         self.options = options
         self.corpus, self.valid, self.tgt_vocab = data.train, data.valid, data.tgt_vocab
+        self.teachers = Teachers(data.teachers, options.teacher_weight) if data.teachers else None
         self.sampler = self._sampler(data, longest) if options.subword_sampling else None
         self.distillation = self._distillation(data)
         self._epochs: dict[int, Epoch] = {}  # the last two
         references = "\n".join(data.valid_references).encode("utf-8", "surrogatepass")
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint(),
                       REFERENCES: f"{len(data.valid_references)} lines with checksum {crc32(references):08x}",
-                      TEACHERS: "; ".join(text.fingerprint() for text in data.distilled) or "none"}
+                      TEACHERS_TEXT: "; ".join(text.fingerprint() for text in data.distilled) or "none",
+                      TEACHER: fingerprint(data.teachers)}
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
         check_tokenizer(self.tokenize)
         self.epoch_steps = len(self.batches(0))  # by tokens, later epochs have about as many as the first
@@ -291,8 +308,9 @@ class Plan:
     def _sampler(self, data: TrainingData, longest: int | None) -> Sampler:
         """What draws the segmentations of all epochs."""
         most = inf if data.train.max_length is None else data.train.max_length
+        known = [longest, *(teacher.config.longest for teacher in data.teachers)]
         return Sampler(data.train, (data.src_vocab, data.tgt_vocab), self.options.subword_sampling,
-                       limits=(most if longest is None else min(most, longest), most))
+                       limits=(min([most, *(one for one in known if one is not None)]), most))
 
     def _distillation(self, data: TrainingData) -> Distillation | None:
         return Distillation(data.train, data.distilled, self.options.distill_weights) if data.distilled else None
@@ -308,7 +326,7 @@ class Plan:
             alpha=options.risk_alpha, with_reference=options.risk_candidates == "with-reference",
             generator=partial(generator, stream=_DRAWS, xp=np))
         return Recipe(clip=options.clip, seed=options.seed, graphs=options.graphs, stop=options.on_nonfinite == "stop",
-                      generator=generator, risk=risk)
+                      generator=generator, risk=risk, teachers=self.teachers)
 
     def fixed(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, by name."""

@@ -18,6 +18,7 @@ from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
 from ..parallel.watchdog import remove_marks
 from ..parallel.workers import check_workers, in_workers
+from ..search.model import check_vocabulary_sizes
 from .loop import Trainer
 from .plan import TrainingData, TrainingOptions, check_distilled
 from .progress import Progress
@@ -51,8 +52,11 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     check_distilled(len(data.distilled), options)
     if options.minimum_risk != "none":
         _check_minimum_risk(model, data, options)
-    if model.config.longest is not None:
-        check_longest(np.array([data.train.longest_source()]), model.config.longest)
+    if data.teachers:
+        _check_teachers(model, data)
+    for one in (model, *data.teachers):
+        if one.config.longest is not None:
+            check_longest(np.array([data.train.longest_source()]), one.config.longest)
     with ExitStack() as stack:
         if isinstance(out_dir, RunFolder):
             folder = out_dir
@@ -64,13 +68,21 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
 
 def _check_minimum_risk(model: NMT, data: TrainingData, options: TrainingOptions) -> None:
     """InputError for what would have no part in it, or change what it measures by."""
-    if options.subword_sampling or data.distilled:
+    if options.subword_sampling or data.distilled or data.teachers:
         raise InputError(f"minimum_risk {options.minimum_risk!r} measures by the references: train without "
                          "subword_sampling and without a teacher")
     for name in ("label_smoothing", "r_drop"):
         if value := getattr(model.config, name):
             raise InputError(f"{name} of the model is {value}, expected 0: minimum_risk {options.minimum_risk!r} "
                              "trains without the cross-entropy that it is of")
+
+
+def _check_teachers(model: NMT, data: TrainingData) -> None:
+    """InputError if the model cannot learn from them."""
+    check_vocabulary_sizes([model, *data.teachers], "a model and its teachers")
+    if model.config.r_drop:
+        raise InputError(f"r_drop of the model is {model.config.r_drop}, expected 0: the loss with teachers is of one "
+                         "pass")
 
 
 def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFolder, progress: Progress | None,

@@ -14,7 +14,7 @@ from ..arrays import Array, array_module
 from ..errors import InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import EARLIER, REFERENCES, TEACHERS, Plan, TrainingData, TrainingOptions, why_not
+from .plan import NOT_YET, REFERENCES, Plan, TrainingData, TrainingOptions, why_not
 from .progress import duration
 
 _LATER = {"skipped", "skipped_in_a_row", "left_out", "processes"}  # fields that the first versions did not have
@@ -232,7 +232,7 @@ def check_saved(folder: RunFolder, data: TrainingData, options: TrainingOptions)
 def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan, name: str = STATE) -> None:
     """InputError if a state is of other data or options than the plan's."""
     before, now = info.get("fixed"), plan.fixed()
-    earlier = EARLIER | {TEACHERS: "none", REFERENCES: now[REFERENCES]}  # of a state that does not tell
+    earlier = NOT_YET | {REFERENCES: now[REFERENCES]}  # of a state that does not tell
     with _told_of(folder / name):
         if not isinstance(before, dict) or now.keys() - (earlier | before).keys():
             raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")

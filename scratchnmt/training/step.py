@@ -18,7 +18,7 @@ import numpy as np
 from .. import optim
 from ..arrays import Array
 from ..data.batches import Batch
-from ..models.nmt import NMT
+from ..models.nmt import NMT, Teachers
 from ..ops.plain import PLAIN
 from ..parallel.ranks import Ranks
 from ..parameters import Parameters
@@ -60,6 +60,7 @@ class Recipe(NamedTuple):
     generator: Callable[[int, int], Any]  # step and part from 0 -> the generator of its dropout masks
     stop: bool = True  # at a step that is not finite
     risk: MinimumRisk | None = None  # what is made small instead of the cross-entropy
+    teachers: Teachers | None = None  # who have a share in the cross-entropy
 
 
 class Steps(Protocol):
@@ -157,7 +158,8 @@ class StepAtOnce(Steps):
         rng, risk = self.recipe.generator(place.step - 1, part), self.recipe.risk
         if risk:
             return risk.gradient(self.model, batch, place.step - 1, part, rng, self.grads)
-        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads)
+        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, self.grads,
+                                         self.recipe.teachers)
         self.model.backward(cache, out=self.grads)
         return loss
 

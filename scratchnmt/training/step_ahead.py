@@ -55,9 +55,12 @@ class StepAhead(Steps):
         self.xp = array_module(model.params.flat)
         self.grads = model.params.like()
         self.sum: Parameters | None = None  # of the gradients of several parts, once there were some
-        recordable = model.recordable and (self.ranks.size == 1 or self.ranks.cards.recordable)
+        models = [model, *(recipe.teachers.models if recipe.teachers else ())]
+        recordable = (all(one.recordable for one in models)
+                      and (self.ranks.size == 1 or self.ranks.cards.recordable))
         self.graphs = Graphs(recipe.graphs if recordable else 0)
-        model.warm_up()
+        for one in models:
+            one.warm_up()
         self.there: dict[Bucket | None, Array] = {}  # where on the GPU a bucket's batch lies
         self.loss_norm = self.xp.zeros(2, "float64")  # loss, norm of the gradient
         self.stopped = self.xp.zeros(1, "float64")  # with `stop`, not finite from the first such step on
@@ -184,7 +187,8 @@ class StepAhead(Steps):
         from ..kernels.dropout import Masks
 
         masks = Masks(self.recipe.seed, there["step"].view("uint64"))
-        loss, cache = self.model.forward_inputs(inputs.read_inputs(there, bucket), masks, out=self.grads)
+        loss, cache = self.model.forward_inputs(inputs.read_inputs(there, bucket), masks, self.grads,
+                                                self.recipe.teachers)
         self.model.backward(cache, out=self.grads)
         return loss
 

@@ -18,7 +18,8 @@ from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.kernels import product
 from scratchnmt.kernels.graph import Graphs
 from scratchnmt.models.inputs import Bucket, fields, fill, read_inputs, views
-from scratchnmt.training import NotFiniteError
+from scratchnmt.models.nmt import Teachers
+from scratchnmt.training import NotFiniteError, train
 from scratchnmt.training.loop import Trainer
 from scratchnmt.training.step import Part, Place
 from scratchnmt.training.step_ahead import AHEAD
@@ -77,6 +78,32 @@ def test_recorded_or_not_the_bits_are_the_same(tmp_path, machine, choices):
         launches.append(machine.launches - before)
     assert found[0] == found[1] == found[2]
     assert launches[0] > launches[1] > launches[2] == 0
+
+
+def test_with_teachers_recorded_or_not_the_bits_are_the_same(tmp_path, machine):
+    teachers = tuple(model(device="cuda", seed=seed, layers=seed) for seed in (1, 2))
+    data, found, launches = replace(tiny_run.data(), teachers=teachers), [], []
+    for graphs in (64, 0):
+        before, progress = machine.launches, Losses()
+        train(model(**FUSED), data, options(graphs=graphs), tmp_path / str(graphs), progress=progress)
+        found.append((essence(tmp_path / str(graphs)), progress.nats_of_steps))
+        launches.append(machine.launches - before)
+    assert found[0] == found[1] and launches[0] > launches[1] == 0
+
+
+def test_teachers_of_a_batch_in_a_bucket_are_those_of_the_batch(rng, cupy):
+    on_cpu, on_device = ([model(**EXACT, seed=seed, device=device) for seed in (1, 2, 3)] for device in ("cpu", "cuda"))
+    batch = make_batch(*([rng.integers(4, 12, n).tolist() for n in lengths] for lengths in ((3, 5, 1), (4, 1, 6))))
+    loss, cache = on_cpu[0].forward(batch.src, batch.src_lengths, batch.tgt, teachers=Teachers(on_cpu[1:], 0.7))
+    bucket = Bucket.of(batch.src, batch.tgt)
+    host = np.zeros(sum(map(math.prod, fields(bucket).values())), "int64")
+    fill(views(host, fields(bucket)), bucket, (12, 12), *batch[:3])
+    inputs = read_inputs(views(cupy.asarray(host), fields(bucket)), bucket)
+    device_loss, device_cache = on_device[0].forward_inputs(inputs, teachers=Teachers(on_device[1:], 0.7))
+    found = on_device[0].backward(device_cache)
+    np.testing.assert_allclose(float(device_loss), loss, rtol=1e-13)
+    for name, gradient in on_cpu[0].backward(cache).items():
+        np.testing.assert_allclose(found[name].get(), gradient, rtol=1e-11, atol=1e-12, err_msg=name)
 
 
 def test_a_killed_run_that_is_resumed_ends_in_the_same_bits(tmp_path, machine):

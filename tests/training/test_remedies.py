@@ -325,7 +325,7 @@ def a_joint_vocabulary_that_is_given(box):
     return err
 
 
-@tries("--init-from {} is the folder of the new run itself: choose another --out")
+@tries("{} {} is the folder of the new run itself: choose another --out")
 def a_run_that_begins_with_itself(box):
     box.works(*box.new())
     err = box.fails(*box.new("--init-from", box.here / "run", "--overwrite"))

@@ -1,0 +1,117 @@
+"""Cross-entropy with soft targets: what teachers say of a word, beside the word of the reference.
+
+Word-level knowledge distillation (Kim & Rush 2016, "Sequence-Level Knowledge Distillation", EMNLP, 3.1; soft targets
+are those of Hinton, Vinyals & Dean 2015).  A teacher has read the same words as the model, and has logits, too; of M
+teachers the mean of their probabilities is learned from, as an ensemble searches by it (search/model.py).  Row by row:
+
+    (1)  q = 1/M sum over m of  softmax(teacher_logits[m])
+    (2)  wanted = (1 - W) ((1 - s) onehot(target) + s / V) + W q
+    (3)  log_p = logits - log sum exp(logits)
+    (4)  loss = - sum over rows of  sum_k wanted[k] log_p[k]
+
+W is the weight of the teachers, s the label smoothing of the reference, as in cross_entropy.  Written apart, a row of
+(4) is (1 - W) times its cross-entropy with the reference and W times that with the teachers.  The second is
+KL(q || p), but for the entropy of q, in which no weight of the model stands.
+
+The gradient.  As d log_p[k] / dlogits[m] = 1[k = m] - p[m], and as `wanted` sums to one like any distribution,
+
+    (5)  dlogits[m] = - sum_k wanted[k] (1[k = m] - p[m]) = p[m] - wanted[m]
+
+Teachers are given, and have no gradient.
+
+logits (N, V), teacher_logits (M, N, V), targets (N,).  Rows whose target is PAD are left out.  `linear_cross_entropy`
+does this in chunks of rows, so that no distribution, the teachers' included, is ever held whole.
+Next: linear_cross_entropy.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..arrays import Array, array_module, check_shapes, to_device_of
+from .cross_entropy import PAD, by_blocks, check_targets
+
+
+class SoftCrossEntropyCache(NamedTuple):
+    p: Array  # (N, V) softmax of the logits
+    wanted: Array  # (N, V)
+    targets: Array  # (N,)
+
+
+class SoftCrossEntropyGradients(NamedTuple):
+    dlogits: Array  # (N, V), zero rows at padding
+
+
+def soft_cross_entropy_forward(logits: Array, teacher_logits: Array, targets: Array, *, weight: float,
+                               label_smoothing: float = 0.0) -> tuple[Array, SoftCrossEntropyCache]:
+    """loss, cache from logits (N, V), teacher_logits (M, N, V) and targets (N,); 0 <= weight <= 1, not checked.
+
+    Raises ValueError if a shape does not fit, IndexError if a target is outside the vocabulary.
+    """
+    xp = array_module(logits)
+    sizes = check_shapes("soft_cross_entropy", logits=("N V", logits), teacher_logits=("M N V", teacher_logits),
+                         targets=("N", targets))
+    check_targets("soft_cross_entropy", targets, sizes["V"])
+    targets = to_device_of(targets, logits)
+    q = xp.exp(_log_softmax(teacher_logits)).mean(axis=0)  # (1)
+    wanted = weight * q + (1 - weight) * label_smoothing / sizes["V"]  # (2)
+    wanted[xp.arange(sizes["N"]), targets] += (1 - weight) * (1 - label_smoothing)
+    log_p = _log_softmax(logits)  # (3)
+    loss = -xp.where(targets != PAD, (wanted * log_p).sum(axis=1), 0).sum()  # (4)
+    return loss, SoftCrossEntropyCache(p=xp.exp(log_p), wanted=wanted, targets=targets)
+
+
+def soft_cross_entropy_backward(dloss: Array, cache: SoftCrossEntropyCache) -> SoftCrossEntropyGradients:
+    """dlogits = dloss (p - wanted distribution), from the scalar dloss."""
+    p, wanted, targets = cache
+    # in the forward pass this was (3), (4): - sum wanted log_p
+    dlogits = dloss * (p - wanted)  # (5)
+    return SoftCrossEntropyGradients(array_module(p).where((targets != PAD)[:, None], dlogits, 0))
+
+
+def soft_cross_entropy_in_place(z: Array, teachers: Sequence[Array], targets: Array, weight: float,
+                                label_smoothing: float, losses: Array) -> None:
+    """Forward and backward at once: fill losses (n,) with the summands of (4), replace the logits z (n, V) by (5).
+
+    teachers: the logits (n, V) of each, which are overwritten.  Rows whose target is PAD get zeros.  Targets (n,) must
+    be below V, on z's device: nobody looks.
+    """
+    by_blocks(lambda rows: _in_place(z[rows], [theirs[rows] for theirs in teachers], targets[rows], weight,
+                                     label_smoothing, losses[rows]), z)
+
+
+def _in_place(z: Array, teachers: Sequence[Array], targets: Array, weight: float, smoothing: float,
+              losses: Array) -> None:
+    xp = array_module(z)
+    V = z.shape[1]
+    index, is_word = xp.arange(len(z)), (targets != PAD).astype(z.real.dtype)
+    for theirs in teachers:
+        _exp(theirs)
+        theirs *= weight / len(teachers) / theirs.sum(axis=1, keepdims=True)
+    wanted = teachers[0]
+    for theirs in teachers[1:]:
+        wanted += theirs  # (1)
+    if smoothing:
+        wanted += (1 - weight) * smoothing / V
+    wanted[index, targets] += (1 - weight) * (1 - smoothing)  # (2)
+    z -= z.real.max(axis=1, keepdims=True)
+    dot = (wanted * z).sum(axis=1)
+    xp.exp(z, out=z)
+    total = z.sum(axis=1)
+    losses[...] = (xp.log(total) - dot) * is_word  # (3), (4)
+    z /= total[:, None]
+    z -= wanted
+    z *= is_word[:, None]  # (5)
+
+
+def _exp(x: Array) -> None:
+    """In place, of rows whose largest number becomes 1."""
+    x -= x.real.max(axis=1, keepdims=True)
+    array_module(x).exp(x, out=x)
+
+
+def _log_softmax(x: Array) -> Array:
+    """Of the last axis."""
+    shifted = x - x.real.max(axis=-1, keepdims=True)
+    return shifted - array_module(x).log(array_module(x).exp(shifted).sum(axis=-1, keepdims=True))
