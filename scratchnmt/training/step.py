@@ -158,8 +158,8 @@ class StepAtOnce(Steps):
         rng, risk = self.recipe.generator(place.step - 1, part), self.recipe.risk
         if risk:
             return risk.gradient(self.model, batch, place.step - 1, part, rng, self.grads)
-        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, self.grads,
-                                         self.recipe.teachers)
+        loss, cache = self.model.forward(batch.src, batch.src_lengths, batch.tgt, rng, out=self.grads,
+                                         teachers=self.recipe.teachers)
         self.model.backward(cache, out=self.grads)
         return loss
 
