@@ -187,8 +187,8 @@ class StepAhead(Steps):
         from ..kernels.dropout import Masks
 
         masks = Masks(self.recipe.seed, there["step"].view("uint64"))
-        loss, cache = self.model.forward_inputs(inputs.read_inputs(there, bucket), masks, self.grads,
-                                                self.recipe.teachers)
+        loss, cache = self.model.forward_inputs(inputs.read_inputs(there, bucket), masks, out=self.grads,
+                                                teachers=self.recipe.teachers)
         self.model.backward(cache, out=self.grads)
         return loss
 
