@@ -2,7 +2,7 @@
 
 import json
 import math
-from pathlib import Path
+import os
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_what_failed_is_shown_first():
 def test_the_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "report.json"
     records.write(path, [1])
-    monkeypatch.setattr(Path, "replace", lambda partial, path: None)  # killed before the last step
+    monkeypatch.setattr(os, "replace", lambda new, path: None)  # killed before the last step
     with pytest.raises(TypeError):
         records.write(path, [{"not": object()}])
     records.write(path, [2])
