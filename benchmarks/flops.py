@@ -27,8 +27,9 @@ def linear(x: Array, W: Array, **_: Any) -> Count:
     return forward, 2 * forward
 
 
-def linear_cross_entropy(x: Array, W: Array, targets: Array, **_: Any) -> Count:
-    return 3 * 2 * int((targets != PAD).sum()) * W.size, 0  # forward makes the gradients too
+def linear_cross_entropy(x: Array, W: Array, targets: Array, teacher_W: Array | None = None, **_: Any) -> Count:
+    of_teachers = 0 if teacher_W is None else teacher_W.size  # their logits
+    return 2 * int((targets != PAD).sum()) * (3 * W.size + of_teachers), 0  # forward makes the gradients too
 
 
 def linear_cross_entropy_rows(x: Array, W: Array, **_: Any) -> Count:
