@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import tiny_run
-from tiny_run import At, essence, files, kill, metrics, run
+from tiny_run import At, by_parts_and_by_workers, essence, files, kill, metrics, run
 
 from scratchnmt import NMT
 from scratchnmt.cli import main
@@ -185,9 +185,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_its_log_says_risk(tmp_path):
 
 def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path):
     pytest.importorskip("threadpoolctl")
-    run(tmp_path / "parts", **RISK, accumulate=2)
-    run(tmp_path / "workers", **RISK, workers=2)
-    assert essence(tmp_path / "parts") == essence(tmp_path / "workers")
+    parts, workers = by_parts_and_by_workers(run, tmp_path, **RISK)
+    assert parts == workers
 
 
 def test_a_model_with_label_smoothing_is_refused(tmp_path):

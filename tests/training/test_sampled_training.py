@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import tiny_run
-from tiny_run import At, essence, kill, metrics
+from tiny_run import At, by_parts_and_by_workers, essence, kill, killed_and_resumed, metrics
 
 from scratchnmt.data.subword_sampling import Sampled
 from scratchnmt.data.toy import toy_corpus
@@ -44,19 +44,15 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("killed", [3, 7, 17])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, whole, killed):
-    with pytest.raises(tiny_run.Killed):
-        run(tmp_path, at=killed, save_every=2, max_epochs=3)
-    run(tmp_path, resume=True, save_every=2, max_epochs=3)
-    assert essence(tmp_path) == whole
+    assert killed_and_resumed(run, tmp_path, killed, max_epochs=3) == whole
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("batch_by", ["sentences", "tokens"])
 def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, batch_by):
     size = {"batch_by": batch_by, "batch_size": 16 if batch_by == "sentences" else 300}
-    run(tmp_path / "parts", accumulate=2, **size)
-    run(tmp_path / "workers", workers=2, **size)
-    assert essence(tmp_path / "parts") == essence(tmp_path / "workers")
+    parts, workers = by_parts_and_by_workers(run, tmp_path, **size)
+    assert parts == workers
 
 
 def test_batches_are_laid_out_by_the_lengths_of_their_epoch():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny_run
-from tiny_run import At, essence, kill
+from tiny_run import At, by_parts_and_by_workers, essence, kill, killed_and_resumed
 
 from scratchnmt.cli import main
 from scratchnmt.errors import InputError
@@ -67,17 +67,13 @@ def test_the_loss_is_that_of_the_ensembles_distributions(weight):
 
 @pytest.mark.parametrize("killed", [3, 10])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, whole, killed):
-    with pytest.raises(tiny_run.Killed):
-        run(tmp_path, at=killed, save_every=2)
-    run(tmp_path, resume=True, save_every=2)
-    assert essence(tmp_path) == whole
+    assert killed_and_resumed(run, tmp_path, killed) == whole
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, whole):
-    run(tmp_path / "parts", accumulate=2)
-    run(tmp_path / "workers", workers=2)
-    assert essence(tmp_path / "parts") == essence(tmp_path / "workers") != whole
+    parts, workers = by_parts_and_by_workers(run, tmp_path)
+    assert parts == workers != whole
 
 
 @pytest.mark.parametrize("changes, message", [

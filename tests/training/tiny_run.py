@@ -1,5 +1,6 @@
 """A task that a tiny model learns in seconds (reverse the words), and ways to interrupt its training."""
 
+import contextlib
 import io
 import json
 import os
@@ -84,6 +85,22 @@ def run(folder, *, progress=None, resume=False, overwrite=False, choices=(), **c
     progress = progress or At(-1, kill)
     return train(model(**dict(choices)), data(), options(**changes), folder, resume=resume, overwrite=overwrite,
                  progress=progress)
+
+
+def killed_and_resumed(run, folder, at, **options):
+    """The essence of a run(folder, at=, resume=, ...) that is killed after a step and goes on from its last save."""
+    with contextlib.suppress(Killed):
+        run(folder, at=at, save_every=2, **options)
+        raise AssertionError("it was not killed")
+    run(folder, resume=True, save_every=2, **options)
+    return essence(folder)
+
+
+def by_parts_and_by_workers(run, folder, **options):
+    """The essences of the same run by one process in two parts, and by two workers."""
+    run(folder / "parts", accumulate=2, **options)
+    run(folder / "workers", workers=2, **options)
+    return essence(folder / "parts"), essence(folder / "workers")
 
 
 def metrics(folder):
