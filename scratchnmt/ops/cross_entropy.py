@@ -50,8 +50,7 @@ def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: flo
     sizes = check_shapes("cross_entropy", logits=("N V", logits), targets=("N", targets))
     check_targets("cross_entropy", targets, sizes["V"])
     targets = to_device_of(targets, logits)
-    shifted = logits - logits.real.max(axis=1, keepdims=True)  # (1)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))
+    log_p = log_softmax(logits)  # (1)
     s = label_smoothing  # (2)
     per_row = (1 - s) * log_p[xp.arange(sizes["N"]), targets] + s * log_p.mean(axis=1)
     loss = -xp.where(targets != PAD, per_row, 0).sum()
@@ -67,6 +66,13 @@ def cross_entropy_backward(dloss: Array, cache: CrossEntropyCache) -> CrossEntro
     dlogits = p - s / V
     dlogits[xp.arange(N), targets] -= 1 - s
     return CrossEntropyGradients(xp.where((targets != PAD)[:, None], dloss * dlogits, 0))
+
+
+def log_softmax(x: Array) -> Array:
+    """log of exp(x) / sum exp(x), over the last axis; from x minus its maximum, so that exp cannot overflow."""
+    xp = array_module(x)
+    shifted = x - x.real.max(axis=-1, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, losses: Array) -> None:

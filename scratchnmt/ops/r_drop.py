@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from ..arrays import Array, array_module, check_shapes, to_device_of
 from ..errors import ArgumentError
-from .cross_entropy import PAD, by_blocks, check_targets
+from .cross_entropy import PAD, by_blocks, check_targets, log_softmax
 
 
 class RDropCache(NamedTuple):
@@ -70,8 +70,7 @@ def r_drop_forward(logits: Array, targets: Array, *, alpha: float, label_smoothi
     check_targets("r_drop", targets, sizes["V"])
     check_pairs("r_drop", targets)
     targets = to_device_of(targets, logits)
-    shifted = logits - logits.real.max(axis=1, keepdims=True)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=1, keepdims=True))  # (1)
+    log_p = log_softmax(logits)  # (1)
     s = label_smoothing
     ce = -(1 - s) * log_p[xp.arange(sizes["N"]), targets] - s * log_p.mean(axis=1)  # (2)
     d = log_p - _partners(log_p)  # (3)

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..arrays import Array, array_module, check_shapes, to_device_of
-from .cross_entropy import PAD, by_blocks, check_targets
+from .cross_entropy import PAD, by_blocks, check_targets, log_softmax
 
 
 class SoftCrossEntropyCache(NamedTuple):
@@ -54,10 +54,10 @@ def soft_cross_entropy_forward(logits: Array, teacher_logits: Array, targets: Ar
                          targets=("N", targets))
     check_targets("soft_cross_entropy", targets, sizes["V"])
     targets = to_device_of(targets, logits)
-    q = xp.exp(_log_softmax(teacher_logits)).mean(axis=0)  # (1)
+    q = xp.exp(log_softmax(teacher_logits)).mean(axis=0)  # (1)
     wanted = weight * q + (1 - weight) * label_smoothing / sizes["V"]  # (2)
     wanted[xp.arange(sizes["N"]), targets] += (1 - weight) * (1 - label_smoothing)
-    log_p = _log_softmax(logits)  # (3)
+    log_p = log_softmax(logits)  # (3)
     loss = -xp.where(targets != PAD, (wanted * log_p).sum(axis=1), 0).sum()  # (4)
     return loss, SoftCrossEntropyCache(p=xp.exp(log_p), wanted=wanted, targets=targets)
 
@@ -109,9 +109,3 @@ def _exp(x: Array) -> None:
     """In place, of rows whose largest number becomes 1."""
     x -= x.real.max(axis=1, keepdims=True)
     array_module(x).exp(x, out=x)
-
-
-def _log_softmax(x: Array) -> Array:
-    """Of the last axis."""
-    shifted = x - x.real.max(axis=-1, keepdims=True)
-    return shifted - array_module(x).log(array_module(x).exp(shifted).sum(axis=-1, keepdims=True))
