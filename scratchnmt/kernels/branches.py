@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import require
-from ..ops.branches import at_once
+from ..ops.branches import in_turn
 from ..ops.plain import Beside
 
 # Streams for branches, as many as a step has open at once; 0: none, and directions together.  No card has run it yet.
@@ -46,7 +46,7 @@ def branch() -> Iterator[Beside]:
     """See ops/branches.py; at once where the current stream may not branch, or has no further stream for it."""
     cupy = sys.modules.get("cupy") if _free else None  # the kernels' text runs on a CPU, too, without CuPy or a card
     if cupy is None or not (free := _free.get((main := cupy.cuda.get_current_stream()).ptr)):
-        yield at_once
+        yield in_turn
         return
     side, held = free.pop(), []
 

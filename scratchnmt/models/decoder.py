@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Array, array_module
-from ..ops.branches import at_once
+from ..ops.branches import in_turn
 from ..ops.decoder_step import DecoderLSTMCache
 from ..ops.lstm_gates import LSTMGatesCache
 from ..ops.packing import Packing, Step, packed, steps, steps_back
@@ -231,23 +231,23 @@ def _layers_forward(rows: DecoderRows, step: Step, kernels: Kernels) -> None:
                 kernels.rows.multiply(below, layer.mask[now], out=layer.x[now])
             rows.cell.inputs(layer.x[now], layer.Wx, layer.b, z, kernels)
         layer.recurrent.forward(layer.h[before], layer.r[before])
-        if (fused := rows.cell.at_once(kernels)) is not None:
-            _step_at_once(fused, layer, rows.reads[l], step, kernels)
+        if (at_once := rows.cell.at_once(kernels)) is not None:
+            _step_at_once(at_once, layer, rows.reads[l], step, kernels)
             continue
         for columns, W, into in rows.reads[l]:
             product(columns[before], W, out=z[:, into], add=True)  # (2)
         rows.cell.step(layer, step, kernels)  # (3)
 
 
-def _step_at_once(fused: DecoderStep, layer: LayerRows, reads: Reads, step: Step, kernels: Kernels) -> None:
+def _step_at_once(at_once: DecoderStep, layer: LayerRows, reads: Reads, step: Step, kernels: Kernels) -> None:
     """(2), (3) of one layer of LSTMs, of whose products the last one ends in the gates."""
     now, before, after = step
     *others, (x, W, _) = reads
     z, (c,) = layer.z[now], layer.carried
     for columns, W_of_it, into in others:
         kernels.product.product(columns[before], W_of_it, out=z[:, into], add=True)  # (2)
-    fused.decoder_lstm_forward(z, x[before], W, c[before], h=layer.h[after], c=c[after], tanh_c=layer.kept[now],
-                               overwrite=True)  # (2), (3)
+    at_once.decoder_lstm_forward(z, x[before], W, c[before], h=layer.h[after], c=c[after], tanh_c=layer.kept[now],
+                                 overwrite=True)  # (2), (3)
 
 
 class DecoderGradientRows(NamedTuple):
@@ -262,7 +262,7 @@ class DecoderGradientRows(NamedTuple):
 
 
 def decoder_backward(do: Array, cache: DecoderCache, params: Mapping[str, Array], config: NMTConfig,
-                     grads: Mapping[str, Array], beside: Beside = at_once) -> tuple[Array, Array, list[State]]:
+                     grads: Mapping[str, Array], beside: Beside = in_turn) -> tuple[Array, Array, list[State]]:
     """dembedded (T, B, E), dh_enc (S, B, M), [those of each layer's first states]; weights' gradients go into `grads`.
 
     do (N, H) is the gradient of the packed outputs.  dembedded and the gradients of most weights are left to `beside`
@@ -309,8 +309,8 @@ def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, 
     transposed_product, of_input = kernels.product.transposed_product, rows.columns.of_input
     for l in reversed(range(len(rows.layers))):
         layer, dz = rows.layers[l], drows.z[l][now]
-        if (fused := rows.cell.at_once(kernels)) is not None:
-            _step_backward_at_once(fused, layer, drows.reads[l], step, dz, drows.h[l], drows.carried[l], kernels)
+        if (at_once := rows.cell.at_once(kernels)) is not None:
+            _step_backward_at_once(at_once, layer, drows.reads[l], step, dz, drows.h[l], drows.carried[l], kernels)
         else:
             # in the forward pass this was (3) h, c = lstm_gates(z, c_prev)
             rows.cell.step_backward(layer, step, dz, drows.h[l], drows.carried[l], kernels)
@@ -325,7 +325,7 @@ def _layers_backward(rows: DecoderRows, drows: DecoderGradientRows, step: Step, 
             transposed_product(dz[:, of_input], layer.Wx, out=drows.h[l - 1][after], add=True)
 
 
-def _step_backward_at_once(fused: DecoderStep, layer: LayerRows, dreads: Reads, step: Step, dz: Array, dh: Array,
+def _step_backward_at_once(at_once: DecoderStep, layer: LayerRows, dreads: Reads, step: Step, dz: Array, dh: Array,
                            dcarried: list[Array], kernels: Kernels) -> None:
     """(3), (2) of one layer of LSTMs: one launch makes dz and reads it."""
     now, before, after = step
@@ -333,7 +333,7 @@ def _step_backward_at_once(fused: DecoderStep, layer: LayerRows, dreads: Reads, 
     (c,) = layer.carried
     cache = DecoderLSTMCache(LSTMGatesCache(layer.z[now], c[before], layer.kept[now]), W)
     # in the forward pass this was (2), what ended in (3)
-    dcarried[0] = fused.decoder_lstm_backward(dh[after], dcarried[0], cache, dz=dz, dx=dx[before]).dc_prev
+    dcarried[0] = at_once.decoder_lstm_backward(dh[after], dcarried[0], cache, dz=dz, dx=dx[before]).dc_prev
     for dcolumns, W_of_it, into in others:
         kernels.product.transposed_product(dz[:, into], W_of_it, out=dcolumns[before], add=True)
 

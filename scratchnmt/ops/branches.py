@@ -21,7 +21,7 @@ from .plain import Beside, Kernels
 
 def branch(kernels: Kernels) -> AbstractContextManager[Beside]:
     """What takes work that may be done beside what is done inside the `with`, and is done at its end."""
-    return nullcontext(at_once) if kernels.branches is None else kernels.branches.branch()
+    return nullcontext(in_turn) if kernels.branches is None else kernels.branches.branch()
 
 
 def directions(D: int, kernels: Kernels) -> list[slice]:
@@ -29,6 +29,6 @@ def directions(D: int, kernels: Kernels) -> list[slice]:
     return [slice(None)] if kernels.branches is None else kernels.branches.directions(D)
 
 
-def at_once(work: Any, *arguments: Any) -> None:
+def in_turn(work: Any, *arguments: Any) -> None:
     """As if there were no branch."""
     work(*arguments)
