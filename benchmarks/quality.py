@@ -260,16 +260,16 @@ def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:
     tests = sorted({name for row in found for name in row["tests"]})
     yield from (f"| {title} | differs by | seeds | perplexity | BLEU |" + "".join(f" {name} |" for name in tests),
                 "|" + "---|" * (5 + len(tests)))
-    for name, changed in RECIPES.items():
-        own = [row for row in found if row["recipe"] == name]
-        alone = [row for row in own if isinstance(row["seed"], int)]
-        for label, some in (name, alone), *((f"{name}, together", [row]) for row in own if row not in alone):
-            if some:
-                cells = [label, f"`{changed}`" if changed else "", ", ".join(str(row["seed"]) for row in some),
-                         spread([row["perplexity"] for row in some]), spread([row["bleu"] for row in some]),
-                         *(of_test(test, some) for test in tests)]
-                yield "| " + " | ".join(cells) + " |"
-    if missing := [name for name in RECIPES if not any(row["recipe"] == name for row in found)]:
+    lines: dict[tuple[str, str], list[dict[str, Any]]] = {}  # the runs of a recipe are one, each ensemble is one
+    for row in found:
+        lines.setdefault((row["recipe"], row["seed"] if isinstance(row["seed"], str) else ""), []).append(row)
+    order = list(RECIPES)
+    for (name, ensemble), own in sorted(lines.items(), key=lambda line: (order.index(line[0][0]), line[0][1])):
+        cells = [f"{name}, together" if ensemble else name, f"`{RECIPES[name]}`" if RECIPES[name] else "",
+                 ", ".join(str(row["seed"]) for row in own), spread([row["perplexity"] for row in own]),
+                 spread([row["bleu"] for row in own]), *(of_test(test, own) for test in tests)]
+        yield "| " + " | ".join(cells) + " |"
+    if missing := [name for name in RECIPES if name not in {recipe for recipe, _ in lines}]:
         told = (f"{name} (`{RECIPES[name]}`)" if RECIPES[name] else name for name in missing)
         yield from ("", f"Not run: {', '.join(told)}.")
     yield from (f"\nBLEU: `{text}`" for text in sorted(signatures(found)))

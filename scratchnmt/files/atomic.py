@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -20,6 +21,7 @@ from typing import NamedTuple, TypeAlias
 from ..errors import WriteError
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
+_OPEN = re.compile(r"/dev/(fd/)?[^/]+|/proc/.+/fd/[^/]+")
 _MOST_LINKS = 40  # one after the other, as Linux has it
 _NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
 _NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or a file system that flushes none
@@ -68,8 +70,7 @@ def _is_open(path: Path) -> bool:
     """Whether an absolute path is, or a link to, one of the names that a process's open files have, such as
     /dev/stdout and /dev/fd/1: that may be a file, in the middle of which the process writes."""
     for _ in range(_MOST_LINKS):
-        top = path.parts[1:2]
-        if top in (("dev",), ("proc",)) and (path.parent.name in ("dev", "fd")):
+        if _OPEN.fullmatch(str(path)):
             return True
         if not os.path.islink(path):
             break

@@ -82,6 +82,7 @@ def fused(matmul: str = "float32", lstm_steps: LSTMSteps | None = None, decoder_
     from . import branches
     from .product import Products
 
+    # what PLAIN does without, such as decoder_step, is only there if it is asked for
     modules = {name: KERNELS[name] for name in PLAIN._fields if name in KERNELS and getattr(PLAIN, name) is not None}
     return PLAIN._replace(product=Products(matmul), lstm_steps=lstm_steps, decoder_step=decoder_step, branches=branches,
                           **modules)

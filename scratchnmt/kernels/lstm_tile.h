@@ -1,6 +1,6 @@
-// What lstm_step.cu, lstm_persistent.cu and decoder_step.cu share: a block's part of one step, for ROWS sentences at a time.
-// Of an LSTM it has UNITS hidden units, and all four of their gates, so that the product's results need no other block.
-
+// What lstm_step.cu, lstm_persistent.cu and decoder_step.cu share: a block's part of one step, for ROWS sentences at a
+// time.  Of an LSTM it has UNITS hidden units, and all four of their gates, so that the product's results need no other
+// block.
 
 const int UNITS = 8;  // four gates of as many units are 32 columns of Wh: one for each lane of a warp
 const int ROWS = 8;  // so many sentences share what is read of Wh

@@ -157,9 +157,8 @@ class TrainingOptions:
         for name, allowed in _CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         for name in _RANGES:
-            value = getattr(self, name)
-            for one in value if name == "distill_weight" and isinstance(value, list) else [value]:
-                self._check_range(name, one)
+            for value in self.distill_weights if name == "distill_weight" else [getattr(self, name)]:
+                self._check_range(name, value)
         if self.teacher_weight > 1:
             raise InputError(f"teacher_weight is {self.teacher_weight}, expected a number above 0 and up to 1")
         if isinstance(weights := self.distill_weight, list) and not 0 < fsum(weights) <= 1:
