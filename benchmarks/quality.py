@@ -49,7 +49,10 @@ RECIPES = {  # what differs; --init-from names another recipe, whose run of the 
     "heads-4": "--attention multi-head --heads 4",
     "pool-1": "--pool 1",
     "pool-1-size-384": "--pool 1 --embed-size 384 --hidden-size 384",
+    "pool-1-size-384-heads-4": "--pool 1 --embed-size 384 --hidden-size 384 --attention multi-head --heads 4",
     "pool-1-size-512-heads-4": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4",
+    "pool-1-size-512-heads-4-dropout": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4 "
+                                       "--dropout 0.5 --embed-dropout 0.4",
     "minimum-risk": "--init-from base --minimum-risk bleu --risk-samples 5 --label-smoothing 0 --learning-rate 0.0002 "
                     "--warmup 50 --max-epochs 1",
 }
