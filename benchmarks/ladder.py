@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -63,6 +64,7 @@ class Version(NamedTuple):
     name: str
     kernels: Callable[[str], Kernels]  # of the precision of products
     recorded: bool = False  # on a GPU as one graph
+    most_units: float = math.inf  # of a larger layer it is the version before
 
 
 VERSIONS = (
@@ -71,6 +73,7 @@ VERSIONS = (
     Version("v2 recorded", lambda matmul: fused(matmul), recorded=True),
     Version("v3 product and gates", lambda matmul: fused(matmul, KERNELS["lstm_step"]), recorded=True),
     Version("v4 persistent", lambda matmul: fused(matmul, KERNELS["lstm_persistent"]), recorded=True),
+    Version("v5 clusters", lambda matmul: fused(matmul, KERNELS["lstm_cluster"]), recorded=True, most_units=256),
 )
 
 
@@ -100,6 +103,11 @@ def smaller(size: Size) -> Size:
     return size._replace(T=min(size.T, 6), B=size.B // 6 + 1, H=size.H // 16 + 3)
 
 
+def versions(size: Size) -> list[Version]:
+    """Those that can have so many units, in their order."""
+    return [version for version in VERSIONS if version.most_units >= size.H]
+
+
 def checked(size: Size, options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a size; InputError if a version is not v0 by them, else a table of the errors."""
     args = arguments(size)
@@ -107,7 +115,7 @@ def checked(size: Size, options: argparse.Namespace) -> dict[str, Any]:
     wrt = [name for name in args if name != "lengths"]
     print(f"\n{size.name}: {size}")
     table = []
-    for version in VERSIONS[1:]:
+    for version in versions(size)[1:]:
         if version.name.startswith("v2"):  # the same launches as v1
             continue
         report = check_variant((stack(PLAIN), stack_backward), (stack(kernels(version, options)), stack_backward), here,
@@ -127,7 +135,7 @@ def kernels(version: Version, options: argparse.Namespace) -> Kernels:
 def timed(size: Size, args: dict[str, Any], options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
     """Rows of all versions; of what the driver does not record, launch by launch."""
     calls = {}
-    for version in VERSIONS:
+    for version in versions(size):
         way = ops.Op(version.name, stack(kernels(version, options)), stack_backward)
         parts = {}
         if version.recorded:

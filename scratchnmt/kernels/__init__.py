@@ -46,16 +46,17 @@ class _Modules(Mapping[str, ModuleType]):
         return len(self.names)
 
 
-KERNELS = _Modules("lstm_gates", "layer_norm_gates", "lstm_step", "lstm_persistent", "decoder_step", "attention",
-                   "tanh_dropout", "cross_entropy", "embedding", "dropout", "optim")
+KERNELS = _Modules("lstm_gates", "layer_norm_gates", "lstm_step", "lstm_persistent", "lstm_cluster", "decoder_step",
+                   "attention", "tanh_dropout", "cross_entropy", "embedding", "dropout", "optim")
 
 
 def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels:
     """The operations of a model on `device`, "cpu" or a GPU.
 
     kernels: "plain" array code, or "fused" for a GPU, products by cuBLAS included; "persistent": the same with all
-    steps of an encoder's LSTM in one launch, where that fits on the GPU, and the products of a decoder's step in one
-    launch each with what is pointwise beside them.  None: fused on a GPU.
+    steps of an encoder's LSTM in one launch, by clusters of blocks or by all blocks together, where one of these fits
+    on the GPU, and the products of a decoder's step in one launch each with what is pointwise beside them.  None:
+    fused on a GPU.
     matmul: "float32", or "tf32": fused products of float32 read only ten bits of their factors' fractions, on the
     matrix units of a card (compute capability 8.0 or later).  Raises InputError for what does not go together.
     """
@@ -69,14 +70,15 @@ def choose(kernels: str | None, matmul: str, device: str, dtype: str) -> Kernels
         raise InputError(f'matmul "tf32" is of kernels "fused" in float32 alone, not of {kernels} in {dtype}')
     if kernels == "plain":
         return PLAIN
-    return fused(matmul, *((KERNELS["lstm_persistent"], KERNELS["decoder_step"]) if kernels == "persistent" else ()))
+    return fused(matmul, *((KERNELS["lstm_cluster"], KERNELS["decoder_step"]) if kernels == "persistent" else ()))
 
 
 def fused(matmul: str = "float32", lstm_steps: LSTMSteps | None = None, decoder_step: DecoderStep | None = None
           ) -> Kernels:
     """The kernels here, with products by cuBLAS; what has no kernel here is array code.
 
-    lstm_steps: who makes the steps of an LSTM, of the modules lstm_step and lstm_persistent; None: ops/lstm.py.
+    lstm_steps: who makes the steps of an LSTM, of the modules lstm_step, lstm_persistent and lstm_cluster; None:
+    ops/lstm.py.
     decoder_step: the module of that name; None: models/decoder.py has its step made of parts.
     """
     from . import branches

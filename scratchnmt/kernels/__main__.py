@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..streams import run_command
 from . import KERNELS
-from .launch import source
+from .launch import HEAD, source
 
 # operations that are a kernel and products of matrices, which are cuBLAS': the kernel, and what to say of the whole
 PARTS = {
@@ -26,7 +26,7 @@ lstm_cell: z = x Wx + h_prev Wh + b are two products by cuBLAS, which adds the s
 the rest of the cell is lstm_gates, one launch for all rows of a step and both directions."""),
 }
 _NUMBERS = re.compile(r"\((\d+)\)")
-_FUNCTION = r"^(?:template <typename T>\n)?__global__ void (?:__launch_bounds__\(\w+\) )?{}\(.*?^}}$"
+_FUNCTION = HEAD + ".*?^}}$"
 
 
 class Excerpt(NamedTuple):

@@ -14,6 +14,15 @@ struct Rows {
     __device__ T* row(long long d, long long n) const { return data + d * outer + n * step; }
 };
 
+#ifdef __CUDACC_RTC__
+// The shared memory whose size is told at the launch.
+template <typename T>
+__device__ T* dynamic_shared() {
+    extern __shared__ __align__(16) unsigned char bytes[];
+    return reinterpret_cast<T*>(bytes);
+}
+#endif
+
 template <typename T>
 __device__ T real_part(T x) { return x; }
 

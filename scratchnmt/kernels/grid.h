@@ -16,13 +16,6 @@ __device__ void add_and_tell(unsigned* place, unsigned x) {
 }
 
 __device__ void let_others_run() { __nanosleep(20); }
-
-// The shared memory whose size is told at the launch.
-template <typename T>
-__device__ T* dynamic_shared() {
-    extern __shared__ __align__(16) unsigned char bytes[];
-    return reinterpret_cast<T*>(bytes);
-}
 #endif
 
 // The barrier: nobody goes on before each of `blocks` blocks has come here for the `times`-th time.  counter: 0 before

@@ -24,8 +24,8 @@ from ..errors import ArgumentError, require
 OPTIONS = ("-std=c++17",)
 C_TYPES = {"float32": "float", "float64": "double"}
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
-KERNEL = re.compile(r"^template <typename T>\n__global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(",
-                    re.MULTILINE)  # its name
+HEAD = r"^template <typename T>\n__global__ void (?:__\w+__\(\w+\) )*{}\("  # how the kernel of a name begins
+KERNEL = re.compile(HEAD.format(r"(\w+)"), re.MULTILINE)  # its name
 
 
 @lru_cache
@@ -93,6 +93,7 @@ class LaunchConfig(NamedTuple):
     block: tuple[int, ...]
     shared: int = 0  # bytes of shared memory for each block beside what the kernel declares
     cooperative: bool = False  # all blocks are on the card at once, and may wait for each other (grid.h)
+    cluster: int = 1  # so many blocks reach into each other's shared memory (cluster.h): what the kernel's text says
 
 
 def per_unit(shape: tuple[int, ...], most: int = 256) -> LaunchConfig:
@@ -119,6 +120,8 @@ def resident_blocks(file: str, name: str, dtype: Any, config: LaunchConfig) -> i
     From then on the kernel may be launched with as much shared memory as the config says.  0: not even one fits.
     """
     cuda = require("cupy", "cuda12").cuda
+    if config.cluster > 1 and int(cuda.Device().compute_capability) < 90:
+        return 0
     limits, compiled = cuda.Device().attributes, kernel(file, name, dtype_name(dtype))
     if config.shared + compiled.shared_size_bytes > limits["MaxSharedMemoryPerBlockOptin"]:
         return 0

@@ -34,7 +34,7 @@ def lstm_steps_forward(z: Array, Wh: Array, h: Array, r: Array, c: Array, tanh_c
         return lstm_step.lstm_steps_forward(z, Wh, h, r, c, tanh_c, recurrent, packing)
     recurrent.forward(h[:, :B], r[:, :B])
     Wh, m, masked = weights_and_mask(Wh, recurrent, tanh_c)
-    starts, arrived = _starts(packing, z), array_module(z).zeros(D, "uint32")
+    starts, arrived = starts_of(packing, z), array_module(z).zeros(D, "uint32")
     launch("lstm_persistent", "lstm_persistent_forward", dtype, config(D, H, dtype), z, Wh, m, h, r, c, tanh_c, starts,
            arrived, np.int32(B), np.int32(len(packing.counts)), np.int32(H), masked)
 
@@ -47,7 +47,7 @@ def lstm_steps_backward(dh: Array, dc: Array, gates: Array, c: Array, tanh_c: Ar
     if not fits("lstm_persistent_backward", dtype_name(dtype), D, H, device_of(dh)):
         return lstm_step.lstm_steps_backward(dh, dc, gates, c, tanh_c, Wh, recurrent, packing, dz)
     Wh, m, masked = weights_and_mask(Wh, recurrent, tanh_c)
-    starts, arrived = _starts(packing, dh), array_module(dh).zeros(D, "uint32")
+    starts, arrived = starts_of(packing, dh), array_module(dh).zeros(D, "uint32")
     launch("lstm_persistent", "lstm_persistent_backward", dtype, config(D, H, dtype), Wh, m, dh, dc, gates, c, tanh_c,
            dz, starts, arrived, np.int32(B), np.int32(len(packing.counts)), np.int32(H), masked)
 
@@ -72,7 +72,7 @@ def fits(name: str, dtype: str, D: int, H: int, device: str) -> bool:
     return blocks <= most
 
 
-def _starts(packing: Packing, like: Array) -> Array:
+def starts_of(packing: Packing, like: Array) -> Array:
     """(steps + 1,) where each step's rows begin, on the device of `like`."""
     if packing.starts is not None:
         return packing.starts

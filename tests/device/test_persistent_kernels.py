@@ -8,7 +8,7 @@ from test_recorded_steps import FUSED, trainer
 from training.tiny_run import essence, model, run
 
 from scratchnmt.errors import InputError
-from scratchnmt.kernels import choose
+from scratchnmt.kernels import choose, lstm_cluster
 from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels import lstm_persistent as persistent
 from scratchnmt.models.nmt import NMT
@@ -18,7 +18,8 @@ PERSISTENT = FUSED | {"kernels": "persistent"}
 
 @pytest.fixture(autouse=True)
 def asked_anew(cupy):
-    persistent.fits.cache_clear()
+    for module in persistent, lstm_cluster:
+        module.fits.cache_clear()
 
 
 def test_the_same_losses_as_on_a_cpu(tmp_path, shim):
@@ -26,8 +27,18 @@ def test_the_same_losses_as_on_a_cpu(tmp_path, shim):
     expected = trained(tmp_path / "cpu", "cpu", **changes)
     shim.launched.clear()
     np.testing.assert_allclose(trained(tmp_path / "cuda", "cuda", "persistent", **changes), expected, rtol=1e-10)
-    assert {"lstm_persistent_forward", "lstm_persistent_backward", "lstm_step_forward", "decoder_lstm_backward",
+    assert {"lstm_cluster_forward", "lstm_cluster_backward", "lstm_step_forward", "decoder_lstm_backward",
             "combine_forward", "combine_backward"} <= {*shim.launched}
+
+
+def test_a_card_without_clusters_has_all_blocks_wait_for_each_other(monkeypatch, tmp_path, shim):
+    monkeypatch.setattr(launcher, "resident_blocks", lambda *what: 1 << 20 if what[-1].cooperative else 0)
+    changes = {"max_steps": 2, "valid_every": 2}
+    expected = trained(tmp_path / "cpu", "cpu", **changes)
+    shim.launched.clear()
+    np.testing.assert_allclose(trained(tmp_path / "cuda", "cuda", "persistent", **changes), expected, rtol=1e-10)
+    assert {"lstm_persistent_forward", "lstm_persistent_backward"} <= {*shim.launched}
+    assert "lstm_cluster_forward" not in shim.launched
 
 
 @pytest.mark.slow
@@ -60,7 +71,8 @@ def test_an_encoder_that_does_not_fit_goes_on_by_steps(monkeypatch, shim, rng, c
     with pytest.warns(RuntimeWarning, match="of which cuda:0 holds 1 at once: its steps go on one launch each"):
         loss, _ = model(**EXACT, device="cuda", kernels="persistent").forward(src, [4, 2, 3], tgt)
     np.testing.assert_allclose([float(loss), losses[1]], losses[0], rtol=1e-13)
-    assert "lstm_step_forward" in shim.launched and "lstm_persistent_forward" not in shim.launched
+    launched = {*shim.launched}
+    assert "lstm_step_forward" in launched and not {"lstm_persistent_forward", "lstm_cluster_forward"} & launched
 
 
 def test_what_a_model_says_of_it(cupy):

@@ -10,7 +10,7 @@ from shim import Shim
 from scratchnmt.arrays import device_module
 from scratchnmt.errors import InputError
 from scratchnmt.kernels import launch as launcher
-from scratchnmt.kernels import lstm_persistent
+from scratchnmt.kernels import lstm_cluster, lstm_persistent
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,8 @@ def on_cpu(compiled, monkeypatch):
     monkeypatch.setattr(launcher, "kernel", compiled.kernel)
     monkeypatch.setattr(launcher, "address", compiled.address)
     monkeypatch.setattr(launcher, "resident_blocks", compiled.resident_blocks)
-    lstm_persistent.fits.cache_clear()
+    for module in lstm_persistent, lstm_cluster:
+        module.fits.cache_clear()
     monkeypatch.setattr(compiled, "backwards", False)
     monkeypatch.setattr(np, "empty", poisoned)
     compiled.launched.clear()

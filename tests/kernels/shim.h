@@ -9,7 +9,9 @@
 // Blocks run one after the other.  In a cooperative launch, where they may wait for each other (kernels/grid.h), each
 // is a thread of the system with shared memory and fibers of its own, and one runs at a time, until it pauses to wait
 // for others: so the first block runs ahead, or backwards the last one.  If all wait and none of them has told the
-// others anything, launch says so.  What nobody can see here stands in docs/kernel-ladder.md.
+// others anything, launch says so.  The blocks of a cluster (kernels/cluster.h) run together like this, one cluster after
+// the other; launch says so if one reaches into the memory of a block that has not begun, or has ended.  What nobody
+// can see here stands in docs/kernel-ladder.md.
 
 #include <algorithm>
 #include <cmath>
@@ -28,6 +30,7 @@
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
 #define __shared__ static thread_local
 
 using std::exp, std::fabs, std::fmax, std::fmin, std::isfinite, std::log, std::min, std::pow, std::sqrt, std::tanh;
@@ -40,7 +43,7 @@ static dim3 blockDim, gridDim;
 namespace shim {
 
 enum class State { runs, waits_for_warp, waits_for_block, waits_for_grid, ended };
-enum Outcome { DONE, LEFT_BEHIND, WAITS_FOR_BLOCKS };
+enum Outcome { DONE, LEFT_BEHIND, WAITS_FOR_BLOCKS, NOBODY_THERE };
 
 const std::size_t STACK = 64 << 10;
 
@@ -67,6 +70,9 @@ struct Turns {
     unsigned now = 0;  // whose turn it is, of these
     unsigned told = 0, told_before = 0;  // how often blocks have told others something: now, and when the turn began
     unsigned idle = 0;  // turns in a row in which none did
+    std::vector<char*> shared;  // of each block its dynamic shared memory, from its beginning to its end
+    unsigned arrivals = 0;  // at the barriers of the cluster
+    bool nobody_there = false;  // a block has reached into memory that is not there
 
     bool stuck() const { return idle > blocks.size(); }
 
@@ -148,27 +154,30 @@ inline void run_warp(unsigned first, bool backwards) {
 }
 
 // Threads that wait for other blocks look again once those have run; false if there are none.
-inline bool others_have_run(unsigned b) {
+inline bool others_have_run(unsigned turn) {
     bool any = false;
     for (unsigned t = 0; t < count; t++) any = any || threads[t].state == State::waits_for_grid;
     if (!any || !turns) return false;
     turns->pass(false);
-    if (!turns->wait(b)) return false;
+    if (!turns->wait(turn)) return false;
     for (unsigned t = 0; t < count; t++)
         if (threads[t].state == State::waits_for_grid) threads[t].state = State::runs;
     return true;
 }
 
-// Run block b, whose dynamic shared memory begins as numbers that show: every bit is set, which is NaN.
-inline Outcome run_block(unsigned b, unsigned shared, bool backwards) {
+// Run block b, whose dynamic shared memory begins as numbers that show: every bit is set, which is NaN.  turn: its
+// number among the blocks that run together, if any do.
+inline Outcome run_block(unsigned b, unsigned turn, unsigned shared, bool backwards) {
     blockIdx = {b % gridDim.x, b / gridDim.x % gridDim.y, b / gridDim.x / gridDim.y};
     dynamic.resize(shared / sizeof(double) + 2);
     std::memset(dynamic.data(), 255, dynamic.size() * sizeof(double));
+    if (turns) turns->shared[turn] = reinterpret_cast<char*>(dynamic.data());
     const unsigned warps = (count + 31) / 32;
     for (unsigned t = 0; t < count; t++) threads[t].state = State::runs, threads[t].shuffles = 0;
     do {
         for (unsigned k = 0; k < warps; k++) run_warp(32 * at(k, warps, backwards), backwards);
-    } while (open(0, count, State::waits_for_block) || others_have_run(b));
+    } while (open(0, count, State::waits_for_block) || others_have_run(turn));
+    if (turns) turns->shared[turn] = nullptr;
     Outcome outcome = DONE;
     for (unsigned t = 0; t < count; t++) {
         if (threads[t].state == State::ended) continue;
@@ -179,44 +188,51 @@ inline Outcome run_block(unsigned b, unsigned shared, bool backwards) {
     return outcome;
 }
 
-// All blocks side by side, each a thread of the system.
-inline Outcome run_together(unsigned blocks, unsigned shared, bool backwards) {
+// So many blocks from the first one side by side, each a thread of the system.
+inline Outcome run_together(unsigned first, unsigned blocks, unsigned shared, bool backwards) {
     Turns these;
     turns = &these;
+    these.shared.resize(blocks);
     for (unsigned k = 0; k < blocks; k++) these.blocks.push_back(at(k, blocks, backwards));
     std::vector<Outcome> outcomes(blocks, WAITS_FOR_BLOCKS);
     std::vector<std::thread> running;
     for (unsigned b = 0; b < blocks; b++)
         running.emplace_back([&, b] {
             if (!these.wait(b)) return;
-            outcomes[b] = run_block(b, shared, backwards);
+            outcomes[b] = run_block(first + b, b, shared, backwards);
             these.pass(true);
         });
     for (std::thread& thread : running) thread.join();
     turns = nullptr;
     for (Outcome outcome : outcomes)
         if (outcome == LEFT_BEHIND) return outcome;
+    if (these.nobody_there) return NOBODY_THERE;
     return *std::max_element(outcomes.begin(), outcomes.end());
 }
 
 // Launch as cuLaunchKernel or cuLaunchCooperativeKernel does: arguments[k] points to the value of the k-th parameter.
 template <typename... P, std::size_t... I>
 Outcome launch(void (*kernel)(P...), std::index_sequence<I...>, const unsigned* sizes, void** arguments,
-               bool cooperative, bool backwards) {
+               bool cooperative, unsigned cluster, bool backwards) {
     gridDim = {sizes[0], sizes[1], sizes[2]};
     blockDim = {sizes[3], sizes[4], sizes[5]};
     count = blockDim.x * blockDim.y * blockDim.z;
     body = [&] { kernel(*static_cast<P*>(arguments[I])...); };
     const unsigned blocks = gridDim.x * gridDim.y * gridDim.z, shared = sizes[6];
-    if (cooperative) return run_together(blocks, shared, backwards);
-    for (unsigned k = 0; k < blocks; k++)
-        if (Outcome outcome = run_block(at(k, blocks, backwards), shared, backwards)) return outcome;
+    if (cooperative) return run_together(0, blocks, shared, backwards);
+    for (unsigned k = 0; k < blocks / cluster; k++) {
+        const unsigned b = at(k, blocks / cluster, backwards) * cluster;
+        const Outcome outcome = cluster > 1 ? run_together(b, cluster, shared, backwards)
+                                            : run_block(b, 0, shared, backwards);
+        if (outcome) return outcome;
+    }
     return DONE;
 }
 
 template <typename... P>
-Outcome launch(void (*kernel)(P...), const unsigned* sizes, void** arguments, bool cooperative, bool backwards) {
-    return launch(kernel, std::index_sequence_for<P...>(), sizes, arguments, cooperative, backwards);
+Outcome launch(void (*kernel)(P...), const unsigned* sizes, void** arguments, bool cooperative, unsigned cluster,
+               bool backwards) {
+    return launch(kernel, std::index_sequence_for<P...>(), sizes, arguments, cooperative, cluster, backwards);
 }
 
 }  // namespace shim
@@ -250,3 +266,25 @@ inline void add_and_tell(unsigned* place, unsigned x) {
 
 template <typename T>
 T* dynamic_shared() { return reinterpret_cast<T*>(shim::dynamic.data()); }
+
+// The words of kernels/cluster.h.
+template <typename T>
+T* of_block(T* mine, unsigned block) {
+    char* theirs = shim::turns->shared[block];
+    if (!theirs) {
+        shim::turns->nobody_there = true;
+        return mine;
+    }
+    return reinterpret_cast<T*>(theirs + (reinterpret_cast<char*>(mine) - reinterpret_cast<char*>(shim::dynamic.data())));
+}
+
+inline void wait_for_cluster() {
+    __syncthreads();
+    shim::Turns& all = *shim::turns;
+    if (shim::current == 0) {
+        const unsigned blocks = all.shared.size(), wanted = (all.arrivals / blocks + 1) * blocks;
+        add_and_tell(&all.arrivals, 1);
+        while (all.arrivals < wanted) let_others_run();
+    }
+    __syncthreads();
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from scratchnmt.kernels import launch as launcher
 
 C_TYPES = {**launcher.C_TYPES, "complex128": "std::complex<double>"}
 OUTCOMES = {1: "some threads wait at a barrier that others do not reach",
-            2: "some blocks wait for others, which have ended, wait too or do not run beside them"}
+            2: "some blocks wait for others, which have ended, wait too or do not run beside them",
+            3: "a block reaches into the shared memory of one that has not begun, or has ended"}
+CLUSTER = r"\n__global__ void __cluster_dims__\((\w+)\) .*?{name}\("
 
 
 class Shim:
@@ -58,10 +61,11 @@ class Shim:
         source, library = self.folder / f"{file}.cpp", self.folder / f"{file}.so"
         if library.exists():  # another process has compiled it
             return ctypes.CDLL(str(library))
+        found = {name: re.search(CLUSTER.format(name=name), text) for name in launcher.KERNEL.findall(text)}
         entries = [f'extern "C" int {name}_{dtype}(const unsigned* sizes, void** arguments, bool cooperative, '
                    f"bool backwards) {{ return shim::launch({name}<{c_type}>, sizes, arguments, cooperative, "
-                   "backwards); }"
-                   for name in launcher.KERNEL.findall(text) for dtype, c_type in C_TYPES.items()]
+                   f"{cluster[1] if cluster else 1}, backwards); }}"
+                   for name, cluster in found.items() for dtype, c_type in C_TYPES.items()]
         source.write_text("\n".join(['#include "shim.h"', text, *entries]), encoding="utf-8")
         # no fortified longjmp, which some systems make the default: it takes a change of stacks for a mistake
         done = subprocess.run(["g++", "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",

@@ -9,12 +9,12 @@ import nvrtc
 import pytest
 
 from scratchnmt.errors import InputError
-from scratchnmt.kernels import KERNELS
+from scratchnmt.kernels import KERNELS, lstm_cluster, lstm_persistent
 from scratchnmt.kernels import launch as launcher
-from scratchnmt.kernels.lstm_persistent import config
 from scratchnmt.kernels.lstm_step import THREADS
 
 CARDS = ("sm_75", "sm_80", "sm_90")
+CLUSTERS = CARDS[2:]
 # CUDA C++ Programming Guide, "Compute Capabilities": of a multiprocessor, and of that what one block may have at most
 REGISTERS = 65536
 ALL_SHARED = {"sm_80": 164 << 10, "sm_90": 228 << 10}
@@ -34,8 +34,8 @@ def expressions(file, *c_types):
     return [f"{name}<{c_type}>" for name in launcher.names(file) for c_type in c_types]
 
 
-@by_kernel
-@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("file, card", [(file, card) for file in KERNELS for card in CARDS
+                                        if file != "lstm_cluster" or card in CLUSTERS])
 def test_every_kernel_of_every_type_for_every_card(file, card, nvidia):
     options = [*launcher.OPTIONS, f"--gpu-architecture={card}"]
     code = nvidia.compile(launcher.source(file), expressions(file, *launcher.C_TYPES.values()), options)
@@ -53,12 +53,27 @@ def test_what_an_lstm_layer_takes_of_a_card(file, card, nvidia):
         assert len(found) == len(launcher.names(file))
         for name, takes in found.items():
             assert takes.stack == 0 and takes.registers * THREADS <= REGISTERS, name
-            for H in 256, 512, 768:
-                shared = takes.shared + (config(1, H, dtype).shared if file == "lstm_persistent" else 0)
+            asked = {H: lstm_persistent.config(1, H, dtype).shared if file == "lstm_persistent" else 0
+                     for H in (256, 512, 768)}
+            for H in asked:
+                shared = takes.shared + asked[H]
                 assert shared <= SHARED[card] or (H, dtype, card) == (768, "float64", "sm_80"), (name, H)
             if dtype == "float32":
-                shared = takes.shared + (config(1, 512, dtype).shared if file == "lstm_persistent" else 0)
+                shared = takes.shared + asked[512]
                 assert 2 * takes.registers * THREADS <= REGISTERS and 2 * (shared + 1024) <= ALL_SHARED[card], name
+
+
+@pytest.mark.parametrize("card", CLUSTERS)
+def test_what_a_cluster_takes_of_a_card(card, nvidia):
+    """No register goes to memory; the largest layer finds room in float32, and half of it in float64."""
+    options = [*launcher.OPTIONS, f"--gpu-architecture={card}"]
+    for (dtype, c_type), H in zip(launcher.C_TYPES.items(), (256, 128), strict=True):
+        found = nvrtc.resources(nvidia.compile(launcher.source("lstm_cluster"), expressions("lstm_cluster", c_type),
+                                               options))
+        for name in launcher.names("lstm_cluster"):
+            takes, = (takes for mangled, takes in found.items() if name in mangled)
+            assert takes.stack == 0 and takes.registers * THREADS <= REGISTERS, name
+            assert takes.shared + lstm_cluster.config(name, 2, 64, H, dtype).shared <= SHARED[card], name
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -81,6 +96,15 @@ def test_what_blocks_tell_each_other_is_read_anew(nvidia):
     assert "ld.global.nc" not in text
 
 
+def test_a_cluster_is_in_the_kernel_and_its_barrier_releases_and_acquires(nvidia):
+    options = [*launcher.OPTIONS, "--gpu-architecture=compute_90"]
+    text = nvidia.compile(launcher.source("lstm_cluster"), expressions("lstm_cluster", "float"), options,
+                          kind="PTX").decode()
+    assert len(re.findall(rf"\.reqnctapercluster {lstm_cluster.BLOCKS}\b", text)) == 2
+    arrive, wait = (text.count(f"barrier.cluster.{word}") for word in ("arrive.release;", "wait.acquire;"))
+    assert arrive == wait == 4 and "mapa.u64" in text and "ld.global.nc" not in text
+
+
 def test_spilled_registers_are_seen(nvidia):
     text = launcher.source("lstm_step").replace("__launch_bounds__(THREADS)", "__launch_bounds__(THREADS, 8)")
     code = nvidia.compile(text, expressions("lstm_step", "double"), [*launcher.OPTIONS, "--gpu-architecture=sm_80"])
@@ -90,7 +114,7 @@ def test_spilled_registers_are_seen(nvidia):
 @pytest.mark.parametrize("file", sorted({*KERNELS} - {"optim"}))
 def test_a_kernel_for_float_computes_in_float(file, nvidia):
     """No constant such as 0.5 makes it compute in double, at a small part of the speed; optim does on purpose."""
-    options = [*launcher.OPTIONS, "--gpu-architecture=compute_80"]
+    options = [*launcher.OPTIONS, f"--gpu-architecture=compute_{90 if file == 'lstm_cluster' else 80}"]
     text = nvidia.compile(launcher.source(file), expressions(file, "float"), options, kind="PTX").decode()
     assert not re.findall(r"^.*\.f64.*$", text, re.MULTILINE)
 

@@ -1,5 +1,7 @@
 """An LSTM layer with a launch for each step, and with one for all steps, on the CPU: against array code, by complex
-step through the kernels' own text, for every pattern of lengths; and what happens without the barrier."""
+step through the kernels' own text, for every pattern of lengths; and what happens without its barriers."""
+
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from scratchnmt.selfcheck import CASES, SIZES
 PLAIN = lstm_forward, lstm_backward
 SEQUENCES = [case for case in CASES if case.forward is lstm_forward]
 by_case = pytest.mark.parametrize("case", SEQUENCES, ids=lambda case: case.name)
-by_version = pytest.mark.parametrize("version", ["lstm_step", "lstm_persistent"])
+by_version = pytest.mark.parametrize("version", ["lstm_step", "lstm_persistent", "lstm_cluster"])
 by_order = pytest.mark.parametrize("backwards", [False, True], ids=["first block first", "last block first"])
 LARGE = dict(T=5, B=19, I=3, H=35)  # five blocks, the last one not full; three tiles of sentences
 
@@ -88,7 +90,7 @@ def test_what_every_operation_promises(case, version, on_cpu, rng, gradcheck):
 
 def test_how_many_launches(on_cpu, rng):
     args = SEQUENCES[0].arguments(SIZES, rng)
-    for version, launches in ("lstm_step", SIZES["T"]), ("lstm_persistent", 1):
+    for version, launches in ("lstm_step", SIZES["T"]), ("lstm_persistent", 1), ("lstm_cluster", 1):
         forward, backward = layer(version)
         on_cpu.launched.clear()
         ys, cache = forward(**args)
@@ -110,17 +112,29 @@ def test_arrays_of_several_dtypes(version, on_cpu, rng):
         backward(ys[0], ys[1], ys[2].astype("float32"), cache)
 
 
-@pytest.fixture(scope="module", params=[
-    ("gridDim.x, t + 1);", "0, t + 1);"), ("gridDim.x, t + 1);", "gridDim.x, t);"),
-    ("gridDim.x, steps - t);", "0, steps - t);"),
-], ids=["forward, none waits", "forward, a step early", "backward, none waits"])
+class Sabotage(NamedTuple):
+    version: str
+    forward: bool
+    right: str
+    wrong: str
+
+
+SABOTAGES = {
+    "forward, none waits": Sabotage("lstm_persistent", True, "gridDim.x, t + 1);", "0, t + 1);"),
+    "forward, a step early": Sabotage("lstm_persistent", True, "gridDim.x, t + 1);", "gridDim.x, t);"),
+    "backward, none waits": Sabotage("lstm_persistent", False, "gridDim.x, steps - t);", "0, steps - t);"),
+    "forward, one place for h": Sabotage("lstm_cluster", True, "(t + 1) % 2 * H + j", "t % 2 * H + j"),
+    "backward, the other place": Sabotage("lstm_cluster", False, "(t % 2 * BLOCKS + b", "((t + 1) % 2 * BLOCKS + b"),
+}
+
+
+@pytest.fixture(scope="module", params=SABOTAGES.values(), ids=SABOTAGES)
 def sabotaged(request, tmp_path_factory):
-    """A Shim of the persistent kernels with another barrier, and whether it is forward's."""
-    right, wrong = request.param
-    text = launcher.source("lstm_persistent")
+    """A Shim of kernels with another barrier."""
+    version, _, right, wrong = request.param
+    text = launcher.source(version)
     assert text.count(right) == 1
-    broken = Shim(tmp_path_factory.mktemp("sabotaged"), text=lambda file: text.replace(right, wrong))
-    return broken, "steps - t" not in right
+    return request.param, Shim(tmp_path_factory.mktemp("sabotaged"), text=lambda file: text.replace(right, wrong))
 
 
 @by_order
@@ -129,9 +143,9 @@ def test_without_the_barrier_the_numbers_are_wrong(backwards, sabotaged, on_cpu,
     ys, cache = lstm_forward(**args)
     dys = [rng.standard_normal(y.shape) for y in ys]
     expected = lstm_backward(*dys, cache)
-    broken, of_forward = sabotaged
+    (version, of_forward, *_), broken = sabotaged
     broken.backwards = backwards
-    forward, backward = layer("lstm_persistent")
+    forward, backward = layer(version)
     if of_forward:
         monkeypatch.setattr(launcher, "kernel", broken.kernel)
     found, cache = forward(**args)
@@ -141,6 +155,22 @@ def test_without_the_barrier_the_numbers_are_wrong(backwards, sabotaged, on_cpu,
         assert not error(found[0], ys[0]) < 1e-2
     else:
         assert error(found[0], ys[0]) < 1e-12 and not error(backward(*dys, cache).dx, expected.dx) < 1e-2
+
+
+@pytest.mark.parametrize("left, way", [(0, "forward"), (1, "forward"), (2, "backward"), (3, "backward")])
+def test_a_cluster_without_one_of_its_barriers_reaches_into_nothing(left, way, on_cpu, rng, monkeypatch, tmp_path):
+    """A block writes to one that has not begun, or has ended: the barriers before and in the loop of each kernel."""
+    parts = launcher.source("lstm_cluster").split("    wait_for_cluster();\n")
+    assert len(parts) == 5
+    text = "".join(part + "    wait_for_cluster();\n" * (k != left) for k, part in enumerate(parts[:-1])) + parts[-1]
+    broken = Shim(tmp_path, text=lambda file: text)
+    args = tame(SEQUENCES[2].arguments(LARGE, rng))
+    forward, backward = layer("lstm_cluster")
+    ys, cache = forward(**args)
+    monkeypatch.setattr(launcher, "kernel", broken.kernel)
+    for broken.backwards in False, True:
+        with pytest.raises(RuntimeError, match=f"cluster_{way}: a block reaches into the shared memory of one that"):
+            forward(**args) if way == "forward" else backward(*ys, cache)
 
 
 def test_a_layer_too_large_for_the_card_takes_a_launch_for_each_step(on_cpu, rng, monkeypatch):

@@ -7,7 +7,7 @@ from shim import Shim
 from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels.launch import LaunchConfig, launch
 
-TEXT = launcher.read("device.h") + launcher.read("grid.h") + """
+TEXT = launcher.read("device.h") + launcher.read("grid.h") + launcher.read("cluster.h") + """
 template <typename T>
 __global__ void sums(Rows<const T> x, Rows<T> y, int size) {
     T sum = T(0);
@@ -49,6 +49,20 @@ __global__ void add_the_next(Rows<T> y, Rows<unsigned> counter, int times, bool 
         __syncthreads();
     }
     y.row(0, times)[blockIdx.x] = mine;
+}
+
+// Each block of a cluster tells the next one its number, as often as it is told, and adds what it hears to its own.
+template <typename T>
+__global__ void __cluster_dims__(4) hand_on(Rows<T> y, int times, bool begins, bool ends) {
+    T* heard = dynamic_shared<T>();
+    T mine = T(blockIdx.x + 1);
+    if (begins) wait_for_cluster();
+    for (int k = 0; k < times; k++) {
+        if (threadIdx.x == 0) *of_block(heard + k % 2, (blockIdx.x % 4 + 1) % 4) = mine;
+        if (k + 1 < times || ends) wait_for_cluster();
+        mine += heard[k % 2];
+    }
+    if (threadIdx.x == 0) y.data[blockIdx.x] = mine;
 }
 
 template <typename T>
@@ -147,6 +161,32 @@ def test_a_barrier_across_the_grid_needs_a_cooperative_launch():
 def test_threads_left_behind_in_a_cooperative_launch():
     with pytest.raises(RuntimeError, match="left_behind: some threads wait at a barrier that others do not reach"):
         launch("small", "left_behind", "float64", LaunchConfig((2, 1), (32,), 0, True), np.zeros(32))
+
+
+def handed_on(begins=True, ends=True, dtype="float64"):
+    y = np.zeros(8, dtype)
+    launch("small", "hand_on", dtype, LaunchConfig((8, 1), (64,), 2 * y.itemsize, cluster=4), y, np.int32(3),
+           np.bool_(begins), np.bool_(ends))
+    return y
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_blocks_of_a_cluster_write_into_each_others_memory(dtype, backwards, small):
+    small.backwards = backwards
+    expected = np.arange(1.0, 9).reshape(2, 4)
+    for _ in range(3):
+        expected = expected + np.roll(expected, 1, axis=1)
+    np.testing.assert_array_equal(handed_on(dtype=dtype), expected.ravel())
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("left", ["begins", "ends"])
+def test_the_memory_of_a_block_that_has_not_begun_or_has_ended(left, backwards, small):
+    small.backwards = backwards
+    with pytest.raises(RuntimeError, match="hand_on: a block reaches into the shared memory of one that has not begun"):
+        handed_on(**{left: False})
+    handed_on()
 
 
 def test_shared_memory_begins_as_numbers_that_show():
