@@ -167,6 +167,14 @@ def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
             group.addoption(name, dest=_dest(name), **settings)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The command line has been read: a conftest that is found only now may add options of our names, too."""
+    actions = getattr(getattr(session.config._parser, "optparser", None), "_option_string_actions", {})
+    for name in OPTIONS:
+        actions.pop(name, None)  # of argparse, where pytest 9 looks whether a name is taken
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--gradcheck": dict(choices=("full", "directional", "off"), default="full",
                         help="full: every element (default); directional: assert_gradients takes a few random "

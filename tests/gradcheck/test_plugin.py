@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_a_project_keeps_its_own_options_and_fixtures(run, pytester, options, th
     pytester.makeconftest(OWN)
     run(f"def test_own(rng, gradcheck):\n    assert rng == 7 and gradcheck == ({theirs}, 'theirs')", *options
         ).assert_outcomes(passed=1)
+
+
+def test_a_project_keeps_its_own_options_also_of_a_conftest_that_is_found_late(run, pytester):
+    folder = pytester.mkdir("package").joinpath("tests")  # pytest looks for a first conftest in no folder below this
+    folder.mkdir()
+    (folder / "conftest.py").write_text(dedent(OWN), encoding="utf-8")
+    (folder / "test_own.py").write_text("def test_own(gradcheck):\n    assert gradcheck == (False, 'theirs')\n")
+    for options in (), ("--fixtures",):
+        assert run("", *options).ret == pytest.ExitCode.OK
 
 
 def test_the_names_rng_and_xp_are_free(pytester):
