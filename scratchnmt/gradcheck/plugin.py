@@ -141,6 +141,8 @@ def _verdict(record: dict[str, Any]) -> str:
 _OF_GRADIENTS = ("gradients", "layer", "loss", "jvp", "hessian_vector")  # that take the options of check_gradients
 _RECORDER = pytest.StashKey[Recorder]()
 _RNG_SEED = pytest.StashKey[list[int]]()
+_APART = pytest.StashKey[bool]()  # whether --gradcheck-json and its FILE are two words
+_JSON = "--gradcheck-json"
 
 
 def seed_option(text: str) -> int:
@@ -156,7 +158,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+                                  ) -> Iterator[None]:
     """Our options are added after those of the project, which may have options of the same names: they are its own."""
     yield
     taken = {name for group in [parser._anonymous, *parser._groups] for option in group.options
@@ -165,6 +168,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser) -> Iterator[None]:
     for name, settings in OPTIONS.items():
         if name not in taken:
             group.addoption(name, dest=_dest(name), **settings)
+    early_config.stash[_APART] = _JSON in args and _JSON not in taken
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -181,9 +185,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
                              "directions instead, for a quick look; off: skip what checks a gradient"),
     "--gradcheck-seed": dict(type=seed_option, default=0, metavar="N",
                              help="another seed for the fixture gradcheck_rng and for the checks (default 0)"),
-    "--gradcheck-json": dict(metavar="FILE",
-                             help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
-                                  "{test, check, ok, error} of a check that raised")}
+    _JSON: dict(metavar="FILE", help="write every report into FILE, a JSON list of {test, check, ok, margin, ...}, or "
+                                     "{test, check, ok, error} of a check that raised")}
 
 
 def _dest(name: str) -> str:
@@ -198,9 +201,12 @@ def _option(config: pytest.Config, name: str) -> Any:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
     config.addinivalue_line("markers", "gradcheck(**options): for the fixture gradcheck, such as allow={'writes dy'}")
-    path = _option(config, "--gradcheck-json")
+    path = _option(config, _JSON)
     config.stash[_RECORDER] = Recorder(in_full=path is not None)
     if not hasattr(config, "workerinput"):  # the workers of pytest-xdist send their reports here
+        if config.stash.get(_APART, False):
+            raise pytest.UsageError(f"write {_JSON}=FILE, with a =: pytest looks for settings and conftest files where "
+                                    "a FILE that stands apart is, as it would for tests, once there is one")
         target = None if path is None else config.invocation_params.dir / path
         check_writable(target)
         config.pluginmanager.register(Collector(target), "gradcheck-collector")

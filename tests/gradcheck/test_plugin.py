@@ -289,6 +289,15 @@ def test_options_that_cannot_be_are_refused_before_any_test(run, options, senten
     result.stderr.fnmatch_lines([sentence])
 
 
+@pytest.mark.parametrize("where", ["command line", "settings"])
+def test_reports_in_a_file_that_pytest_would_take_for_tests_are_refused(run, pytester, where):
+    apart = "--gradcheck-json report.json"
+    pytester.makeini("[pytest]\naddopts = " + apart * (where == "settings"))
+    result = run(RIGHT, *apart.split() * (where == "command line"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR and not (pytester.path / "report.json").exists()
+    result.stderr.fnmatch_lines(["ERROR: write --gradcheck-json=FILE, *"])
+
+
 # the file of reports
 
 def test_the_file_of_reports_keeps_its_mode_and_a_link_to_it_stays_one(tmp_path):
