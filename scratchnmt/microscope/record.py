@@ -33,7 +33,7 @@ from ..parameters import Parameters
 ROOT = Path(__file__).parents[1]  # the package
 # the arguments that an operation writes; of all others, those that can be given by keyword alone
 WRITTEN = {"lstm_gates_forward": ("z", "h", "c", "tanh_c"), "cross_entropy_in_place": ("z", "losses"),
-           "r_drop_in_place": ("z", "losses"), "soft_cross_entropy_in_place": ("z", "teachers", "losses"),
+           "r_drop_in_place": ("z", "losses"), "soft_cross_entropy_in_place": ("z", "teacher_logits", "losses"),
            "put": ("out",), "add": ("out",), "add_rows": ("out",),
            "dropout_forward": (), "embedding_forward": ()}
 ADDING = ("add", "add_rows", "embedding_backward")

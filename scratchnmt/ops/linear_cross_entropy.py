@@ -90,11 +90,12 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         check_shapes("linear_cross_entropy", x=("N H", x), W=("H V", W), **{
             f"teachers[{k}].x": ("N G", teacher.x), f"teachers[{k}].W": ("G V", teacher.W)})
     if not all_rows:
-        teachers = [Teacher(kernels.rows.take(theirs.x, rows), theirs.W) for theirs in teachers]
+        teachers = [Teacher(kernels.rows.take(teacher.x, rows), teacher.W) for teacher in teachers]
     x_rows = x if all_rows else kernels.rows.take(x, rows)
-    losses, dx_rows, dW = _by_chunks(x_rows, W, to_device_of(targets, x), gradients, dW,
-                                     chunk_bytes or CHUNK_BYTES[xp is np], kernels, label_smoothing, r_drop,
-                                     teachers, teacher_weight)
+    terms = _Loss(targets=to_device_of(targets, x), label_smoothing=label_smoothing, r_drop=r_drop, teachers=teachers,
+                  teacher_weight=teacher_weight)
+    losses, dx_rows, dW = _by_chunks(x_rows, W, terms, chunk_bytes or CHUNK_BYTES[xp is np], kernels,
+                                     gradients=gradients, dW=dW)
     loss = kernels.rows.sum_rows(losses)
     if dx_rows is None:
         return loss, None
@@ -103,6 +104,11 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
         dx = xp.zeros(x.shape, dx_rows.dtype)
         kernels.rows.put(dx, rows, dx_rows)
     return loss, LinearCrossEntropyCache(dx, dW)
+
+
+def linear_cross_entropy_backward(dloss: Array, cache: LinearCrossEntropyCache) -> LinearCrossEntropyGradients:
+    """The gradients of x and W from the scalar dloss."""
+    return LinearCrossEntropyGradients(dx=cache.dx * dloss, dW=cache.dW * dloss)
 
 
 def linear_cross_entropy_rows_forward(x: Array, W: Array, targets: Array, *, chunk_bytes: int | None = None,
@@ -115,7 +121,7 @@ def linear_cross_entropy_rows_forward(x: Array, W: Array, targets: Array, *, chu
     check_shapes("linear_cross_entropy_rows", x=("N H", x), W=("H V", W), targets=("N", targets))
     check_targets("linear_cross_entropy_rows", targets, W.shape[1])
     targets, chunk_bytes = to_device_of(targets, x), chunk_bytes or CHUNK_BYTES[xp is np]
-    losses, _, _ = _by_chunks(x, W, targets, False, None, chunk_bytes, kernels)  # (1), (2)
+    losses, _, _ = _by_chunks(x, W, _Loss(targets), chunk_bytes, kernels, gradients=False)  # (1), (2)
     return losses, LinearCrossEntropyRowsCache(x=x, W=W, targets=targets, chunk_bytes=chunk_bytes, kernels=kernels)
 
 
@@ -123,18 +129,28 @@ def linear_cross_entropy_rows_backward(dlosses: Array, cache: LinearCrossEntropy
                                        dW: Array | None = None) -> LinearCrossEntropyGradients:
     """The gradients of x and W from dlosses (N,); dW (H, V) may be a buffer, which is filled."""
     # in the forward pass this was (1), (2): the same again, each row of its gradient by its dloss
-    _, dx, dW = _by_chunks(cache.x, cache.W, cache.targets, True, dW, cache.chunk_bytes, cache.kernels, dlosses=dlosses)
+    _, dx, dW = _by_chunks(cache.x, cache.W, _Loss(cache.targets), cache.chunk_bytes, cache.kernels, dW=dW,
+                           dlosses=dlosses)
     return LinearCrossEntropyGradients(dx, dW)
 
 
-def _by_chunks(x: Array, W: Array, targets: Array, gradients: bool, dW: Array | None, chunk_bytes: int,
-               kernels: Kernels, label_smoothing: float = 0.0, r_drop: float = 0.0, teachers: Sequence[Teacher] = (),
-               teacher_weight: float = 0.0, dlosses: Array | None = None
-               ) -> tuple[Array, Array | None, Array | None]:
+class _Loss(NamedTuple):
+    """Which loss (2) is: cross-entropy; with r_drop that of R-Drop; with teachers that of soft targets."""
+
+    targets: Array  # (N,)
+    label_smoothing: float = 0.0
+    r_drop: float = 0.0  # alpha; 0: none
+    teachers: Sequence[Teacher] = ()
+    teacher_weight: float = 0.0
+
+
+def _by_chunks(x: Array, W: Array, loss: _Loss, chunk_bytes: int, kernels: Kernels, *, gradients: bool = True,
+               dW: Array | None = None, dlosses: Array | None = None) -> tuple[Array, Array | None, Array | None]:
     """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another.
 
-    dlosses (N,): the gradient of each loss, where it is not 1.
+    dW (H, V) may be a buffer, which is filled.  dlosses (N,): the gradient of each loss, where it is not 1.
     """
+    targets, label_smoothing, r_drop, teachers, teacher_weight = loss
     product = kernels.product.product
     N, V = len(targets), W.shape[1]
     dtype = np.result_type(x, W)
@@ -145,13 +161,13 @@ def _by_chunks(x: Array, W: Array, targets: Array, gradients: bool, dW: Array | 
     most = max(1, chunk_bytes // (V * dtype.itemsize * (1 + len(teachers))))
     parts = list(_even_slices(N, most, 2 if r_drop else 1))
     logits = np.empty_like(x, dtype, shape=(parts[0].stop, V))
-    theirs = [np.empty_like(teacher.x, shape=logits.shape) for teacher in teachers]
+    teacher_buffers = [np.empty_like(teacher.x, shape=logits.shape) for teacher in teachers]
     for part in parts:
         z = product(x[part], W, out=logits[: part.stop - part.start])  # (1)
         if teachers:
-            taught = tuple(product(teacher.x[part], teacher.W, out=out[: len(z)])
-                           for teacher, out in zip(teachers, theirs, strict=True))
-            kernels.soft_cross_entropy.soft_cross_entropy_in_place(z, taught, targets[part], teacher_weight,
+            teacher_logits = tuple(product(teacher.x[part], teacher.W, out=out[: len(z)])
+                                   for teacher, out in zip(teachers, teacher_buffers, strict=True))
+            kernels.soft_cross_entropy.soft_cross_entropy_in_place(z, teacher_logits, targets[part], teacher_weight,
                                                                    label_smoothing, losses[part])  # (2)
         elif r_drop:
             kernels.r_drop.r_drop_in_place(z, targets[part], r_drop, label_smoothing, losses[part])  # (2)
@@ -163,11 +179,6 @@ def _by_chunks(x: Array, W: Array, targets: Array, gradients: bool, dW: Array | 
             product(z, W.T, out=dx[part])
             _add_product(dW, x[part], z, first=part.start == 0, kernels=kernels)
     return losses, dx, dW
-
-
-def linear_cross_entropy_backward(dloss: Array, cache: LinearCrossEntropyCache) -> LinearCrossEntropyGradients:
-    """The gradients of x and W from the scalar dloss."""
-    return LinearCrossEntropyGradients(dx=cache.dx * dloss, dW=cache.dW * dloss)
 
 
 def _add_product(dW: Array, x: Array, dlogits: Array, first: bool, kernels: Kernels) -> None:

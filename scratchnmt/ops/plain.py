@@ -163,10 +163,10 @@ class RDrop(Protocol):
 class SoftCrossEntropy(Protocol):
     """The same with teachers' distributions beside the targets: Kim & Rush 2016; see ops/soft_cross_entropy.py.
 
-    teachers: the logits (n, V) of each, which are overwritten.
+    teacher_logits: an array (n, V) for each teacher, which is overwritten.
     """
 
-    def soft_cross_entropy_in_place(self, z: Array, teachers: Sequence[Array], targets: Array, weight: float,
+    def soft_cross_entropy_in_place(self, z: Array, teacher_logits: Sequence[Array], targets: Array, weight: float,
                                     label_smoothing: float, losses: Array) -> None: ...
 
 

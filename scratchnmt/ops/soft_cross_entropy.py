@@ -1,17 +1,17 @@
-"""Cross-entropy with soft targets: what teachers say of a word, beside the word of the reference.
+"""Cross-entropy with soft targets: the teachers' distributions of a word, beside the word of the reference.
 
 Word-level knowledge distillation (Kim & Rush 2016, "Sequence-Level Knowledge Distillation", EMNLP, 3.1; soft targets
-are those of Hinton, Vinyals & Dean 2015).  A teacher has read the same words as the model, and has logits, too; of M
-teachers the mean of their probabilities is learned from, as an ensemble searches by it (search/model.py).  Row by row:
+are those of Hinton, Vinyals & Dean 2015).  A teacher has read the same words as the model, and gives logits of its
+own.  With M teachers the soft target is the mean of their probabilities, as in an ensemble (search/model.py).  By row:
 
-    (1)  q = 1/M sum over m of  softmax(teacher_logits[m])
-    (2)  wanted = (1 - W) ((1 - s) onehot(target) + s / V) + W q
+    (1)  q = mean over the M teachers of  softmax(their logits)
+    (2)  wanted = (1 - w) ((1 - s) onehot(target) + s / V) + w q
     (3)  log_p = logits - log sum exp(logits)
     (4)  loss = - sum over rows of  sum_k wanted[k] log_p[k]
 
-W is the weight of the teachers, s the label smoothing of the reference, as in cross_entropy.  Written apart, a row of
-(4) is (1 - W) times its cross-entropy with the reference and W times that with the teachers.  The second is
-KL(q || p), but for the entropy of q, in which no weight of the model stands.
+w is the weight of the teachers, s the label smoothing of the reference, as in cross_entropy.  The loss (4) of a row is
+(1 - w) times its cross-entropy with the reference plus w times its cross-entropy with the teachers.  The second is
+KL(q || p) plus the entropy of q, which is constant: no weight of the model is in it.
 
 The gradient.  As d log_p[k] / dlogits[m] = 1[k = m] - p[m], and as `wanted` sums to one like any distribution,
 
@@ -20,7 +20,7 @@ The gradient.  As d log_p[k] / dlogits[m] = 1[k = m] - p[m], and as `wanted` sum
 Teachers are given, and have no gradient.
 
 logits (N, V), teacher_logits (M, N, V), targets (N,).  Rows whose target is PAD are left out.  `linear_cross_entropy`
-does this in chunks of rows, so that no distribution, the teachers' included, is ever held whole.
+does this in chunks of rows, so that (N, V) is never in memory, neither the model's nor a teacher's.
 Next: linear_cross_entropy.py.
 """
 
@@ -70,28 +70,28 @@ def soft_cross_entropy_backward(dloss: Array, cache: SoftCrossEntropyCache) -> S
     return SoftCrossEntropyGradients(array_module(p).where((targets != PAD)[:, None], dlogits, 0))
 
 
-def soft_cross_entropy_in_place(z: Array, teachers: Sequence[Array], targets: Array, weight: float,
+def soft_cross_entropy_in_place(z: Array, teacher_logits: Sequence[Array], targets: Array, weight: float,
                                 label_smoothing: float, losses: Array) -> None:
     """Forward and backward at once: fill losses (n,) with the summands of (4), replace the logits z (n, V) by (5).
 
-    teachers: the logits (n, V) of each, which are overwritten.  Rows whose target is PAD get zeros.  Targets (n,) must
-    be below V, on z's device: nobody looks.
+    teacher_logits: an array (n, V) for each teacher, which is overwritten.  Rows whose target is PAD get zeros.
+    Targets (n,) must be below V, on z's device: nobody looks.
     """
-    by_blocks(lambda rows: _in_place(z[rows], [theirs[rows] for theirs in teachers], targets[rows], weight,
+    by_blocks(lambda rows: _in_place(z[rows], [each[rows] for each in teacher_logits], targets[rows], weight,
                                      label_smoothing, losses[rows]), z)
 
 
-def _in_place(z: Array, teachers: Sequence[Array], targets: Array, weight: float, smoothing: float,
+def _in_place(z: Array, teacher_logits: Sequence[Array], targets: Array, weight: float, smoothing: float,
               losses: Array) -> None:
     xp = array_module(z)
     V = z.shape[1]
     index, is_word = xp.arange(len(z)), (targets != PAD).astype(z.real.dtype)
-    for theirs in teachers:
-        _exp(theirs)
-        theirs *= weight / len(teachers) / theirs.sum(axis=1, keepdims=True)
-    wanted = teachers[0]
-    for theirs in teachers[1:]:
-        wanted += theirs  # (1)
+    for each in teacher_logits:
+        _exp(each)
+        each *= weight / len(teacher_logits) / each.sum(axis=1, keepdims=True)
+    wanted = teacher_logits[0]  # no copy: w q is added up in the first teacher's array
+    for each in teacher_logits[1:]:
+        wanted += each  # (1)
     if smoothing:
         wanted += (1 - weight) * smoothing / V
     wanted[index, targets] += (1 - weight) * (1 - smoothing)  # (2)
@@ -106,6 +106,6 @@ def _in_place(z: Array, teachers: Sequence[Array], targets: Array, weight: float
 
 
 def _exp(x: Array) -> None:
-    """In place, of rows whose largest number becomes 1."""
+    """exp(x - max x), row by row, in place."""
     x -= x.real.max(axis=1, keepdims=True)
     array_module(x).exp(x, out=x)
