@@ -102,18 +102,21 @@ MODEL = {
                       {"choices": tuple(READOUTS)}),
     "max_source": Option(128, "maximum source length in tokens (--score location)"),
     "reverse_source": Option(False, "reverse the source (with --one-direction; Sutskever et al. 2014)"),
-    "dropout": Option(0.2, "dropout rate, on the attentional output and between layers. NMT(...) in Python has 0, so "
-                      "that its loss is a function of the weights alone; training on real text wants some"),
-    "embed_dropout": Option(0.0, "dropout rate on the embeddings"),
-    "word_dropout": Option(0.0, "rate at which whole words are dropped, on either side: their embedding becomes zero"),
-    "recurrent_dropout": Option(0.0, "dropout rate on the state that the next step reads, with one mask for all steps "
-                                "of a sentence (Gal & Ghahramani 2016)"),
+    "dropout": Option(0.2, "dropout rate, from 0 to below 1, on the attentional output and between layers. NMT(...) in "
+                      "Python has 0, so that its loss is a function of the weights alone; training on real text "
+                      "needs some"),
+    "embed_dropout": Option(0.0, "dropout rate on the embeddings, from 0 to below 1"),
+    "word_dropout": Option(0.0, "rate, from 0 to below 1, at which whole words are dropped, on either side: their "
+                           "embedding becomes zero"),
+    "recurrent_dropout": Option(0.0, "dropout rate, from 0 to below 1, on the state that the next step reads, with one "
+                                "mask for all steps of a sentence (Gal & Ghahramani 2016)"),
     "tie_embeddings": Option(False, "share target embeddings and output weights (needs --embed-size equal to "
                              "--hidden-size)"),
-    "label_smoothing": Option(0.0, "label smoothing: probability mass spread evenly over the vocabulary"),
-    "r_drop": Option(0.0, "alpha of R-Drop (Liang et al. 2021): each sentence passes twice, with two draws of dropout; "
-                     "the loss is the mean of both plus alpha / 2 times the symmetric KL divergence of the two "
-                     "(the paper translates with 5); a step takes nearly twice as long; 0: one pass"),
+    "label_smoothing": Option(0.0, "label smoothing: probability mass, from 0 to below 1, spread evenly over the "
+                              "vocabulary"),
+    "r_drop": Option(0.0, "alpha of R-Drop, 0 or more (Liang et al. 2021): each sentence passes twice, with two draws "
+                     "of dropout; the loss is the mean of both plus alpha / 2 times the symmetric KL divergence of the "
+                     "two (the paper translates with 5); a step takes nearly twice as long; 0: one pass"),
     "init": Option("uniform", "weight initialization: uniform in (-0.1, 0.1), Glorot uniform, or Glorot with "
                    "orthogonal recurrent matrices", {"choices": tuple(INITIALIZERS)}),
     "dtype": Option("float32", "floating-point type of the weights", {"choices": ("float32", "float64")}),
@@ -125,9 +128,10 @@ TRAINING = {
                       f"records its steps, which compute padding, {GPU_POOL} unless given"),
     "subword_sampling": _training("subword_sampling", "subword regularization (Kudo 2018): in each epoch both "
                                   "sides of each training sentence are cut into subwords anew, at random, by the "
-                                  "unigram model's probabilities to the power ALPHA, such as 0.2; 0: no sampling",
+                                  "unigram model's probabilities to the power ALPHA, below 10, such as 0.2; 0: no "
+                                  "sampling",
                                   metavar="ALPHA"),
-    "distill_weight": _training("distill_weight", "share, between 0 and 1, of the training sentences that have the "
+    "distill_weight": _training("distill_weight", "share, above 0 and below 1, of the training sentences that have the "
                                 "teacher's translation in an epoch (--distill), of several teachers one share each; "
                                 "for a teacher's alone, give its text as --train-tgt",
                                 nargs="+", action=OneOrSeveral, metavar="W"),
@@ -137,11 +141,11 @@ TRAINING = {
                             "gradient accumulation: parts into which each process splits its batch, to save memory"),
     "optimizer": _training("optimizer", "optimizer", choices=("adam", "sgd")),
     "learning_rate": _training("learning_rate", "learning rate; the highest one of the schedule"),
-    "momentum": _training("momentum", "momentum (--optimizer sgd)"),
+    "momentum": _training("momentum", "momentum, from 0 to below 1 (--optimizer sgd)"),
     "schedule": _training("schedule", "learning-rate schedule: luong halves the rate every epoch after --halve-after, "
                           "linear and cosine decay it to zero at the last step",
                           choices=("constant", "luong", "linear", "cosine")),
-    "warmup": _training("warmup", "steps of linear warm-up"),
+    "warmup": _training("warmup", "steps of linear warm-up; 0: none"),
     "halve_after": _training("halve_after", "epochs at the full rate (--schedule luong)"),
     "clip": _training("clip",
                       "gradient clipping: maximum global norm of the gradient, averaged over sentences; 0: none"),
@@ -150,13 +154,13 @@ TRAINING = {
                               "or 1 - chrF of a sentence, takes the place of the cross-entropy; a step takes some "
                               "25 times as long, with --risk-samples 5 some 9 times",
                               choices=("none", "bleu", "chrf")),
-    "risk_samples": _training("risk_samples", "translations drawn of each sentence (--minimum-risk)"),
+    "risk_samples": _training("risk_samples", "translations drawn of each sentence, at least 2 (--minimum-risk)"),
     "risk_alpha": _training("risk_alpha", "sharpness alpha of the distribution over them, above 0; if it is small all "
                             "count almost alike"),
     "risk_candidates": _training("risk_candidates", "whether the reference is one of them",
                                  choices=("with-reference", "samples")),
     "average": _training("average", "decay of an exponential moving average of the weights, updated every 10 steps, "
-                         "such as 0.99; the average is what is validated and saved; 0: no averaging"),
+                         "such as 0.99, below 1; the average is what is validated and saved; 0: no averaging"),
     "seed": _training("seed", "random seed, of initialization, batch order and dropout"),
 }
 STOPPING = {
@@ -170,7 +174,7 @@ STOPPING = {
     "tokenize": _training("tokenize", TOKENIZE, choices=TOKENIZERS),
     "patience": _training("patience", "validations without improvement before the learning rate is decayed and the "
                           "best state is loaded again; 0: never"),
-    "lr_decay": _training("lr_decay", "factor by which the learning rate is then multiplied"),
+    "lr_decay": _training("lr_decay", "factor, above 0 and below 1, by which the learning rate is then multiplied"),
     "trials": _training("trials", "early stopping: training stops when --patience has run out this many times"),
     "on_nonfinite": _training("on_nonfinite", "at a non-finite loss or gradient: stop training, or skip the step",
                               choices=("stop", "skip")),

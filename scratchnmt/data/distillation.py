@@ -1,4 +1,4 @@
-"""Distillation at sequence level beside references: a sentence has several translations, and an epoch has one of them.
+"""Sequence-level distillation, references included: of the translations of a sentence each epoch has one.
 
 A student learns from its teachers' translations (Kim & Rush 2016, "Sequence-Level Knowledge Distillation", 3.2), and
 here from the references, too.  In each epoch a sentence has the translation of teacher k with probability
@@ -19,8 +19,9 @@ from .subword_sampling import nth_random
 class Distillation:
     """A corpus and its sources as teachers translate them; `epoch` gives the text of an epoch.
 
-    teachers: each made of the same source text; a pair that one lacks, because its translation was blank or too long,
-    keeps its reference.  weights: one for each, of a sum of at most 1.  Raises InputError if a teacher's is damaged.
+    teachers: each a corpus of the same source text; a pair that one lacks, because its translation was blank or too
+    long, keeps its reference.  weights: one for each teacher, with a sum of at most 1.
+    Raises InputError if a teacher's is damaged.
     """
 
     def __init__(self, corpus: Corpus, teachers: Sequence[Corpus], weights: Sequence[float]):

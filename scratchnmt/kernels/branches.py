@@ -66,7 +66,7 @@ def branch() -> Iterator[Beside]:
 
 
 def directions(D: int) -> list[slice]:
-    """Each by itself, in a branch or not: a product has other bits than the same product as one of a stack."""
+    """Each by itself, in a branch or not: a product and the same one in a batched product may differ in bits."""
     return [slice(d, d + 1) for d in range(D)] if BRANCHES else [slice(None)]
 
 

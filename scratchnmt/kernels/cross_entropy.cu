@@ -48,7 +48,7 @@ __global__ void cross_entropy_in_place(Rows<T> logits, Rows<const long long> tar
     const Real<T> peak = block_max(largest);
     total = block_sum(total * exp(T(largest - peak)));
     sum = block_sum(sum);
-    // (2) loss = - (1 - s) log_p[target] - s mean(log_p), and its gradient p - wanted distribution
+    // (2) loss = - (1 - s) log_p[target] - s mean(log_p), and its gradient p - target distribution
     const Real<T> s = smoothing, everywhere = s / Real<T>(V);
     if (threadIdx.x == 0)
         losses.data[blockIdx.x] = log(total) - (Real<T>(1) - s) * (wanted - peak) - (everywhere * sum - s * peak);

@@ -13,7 +13,7 @@ TWINS = {"cross_entropy_in_place": plain.cross_entropy_forward}
 
 
 def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, losses: Array) -> None:
-    """Fill losses (n,) and replace the logits z (n, V) by p - wanted distribution.
+    """Fill losses (n,) and replace the logits z (n, V) by p - target distribution.
 
     Rows whose target is PAD get zeros, so they need not be taken out first, which would make the host
     wait for their number.  Targets (n,) must be below V: nobody looks.

@@ -9,8 +9,8 @@
 // x (N, K), W (K, 4H) or (K, H), z, gates (N, 4H), p, mask, o, slope, h, c (N, H), dc (B, H), any rows of larger arrays.
 //
 // Forward, a product ends in what is pointwise: (1), (2) are the kernel of lstm_step.cu, (3), (4) the first one here.
-// Back, the pointwise part comes first and its result is what the product reads: each block computes it anew where it
-// reads, which takes no other block's word, and the first block of each tile of rows writes it down.
+// Backward, the pointwise part comes first and the product reads its result.  Each block computes for itself what it
+// reads, so that it waits for no other block; the first block of each tile of rows writes it to memory.
 //
 // Versions of a step: docs/kernel-ladder.md.  Not run on a card yet.
 

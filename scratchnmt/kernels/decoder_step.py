@@ -48,7 +48,7 @@ def decoder_lstm_backward(dh: Array, dc: Array, cache: DecoderLSTMCache, *, dz: 
 
 def combine_forward(x: Array, W: Array, mask: Array | None = None, *, p: Array | None = None, o: Array | None = None,
                     slope: Array | None = None) -> tuple[Array, CombineCache]:
-    """o (N, H), cache; p is what other products have come to, if any; o and slope may be buffers to be filled."""
+    """o (N, H), cache from x (N, K), W (K, H); p (N, H): the sum of other products, if any; o, slope may be buffers."""
     optional = {name: ("N H", array) for name, array in (("mask", mask), ("p", p)) if array is not None}
     sizes = check_shapes("combine", x=("N K", x), W=("K H", W), **optional)
     N, H, K = (sizes[letter] for letter in "NHK")

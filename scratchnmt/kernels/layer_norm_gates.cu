@@ -2,7 +2,7 @@
 //
 //     (1)  N(v) = (v - mean v) / sqrt(mean (v - mean v)^2 + EPS)       over the units of one row
 //     (2)  u, v = N(x Wx), N(h_prev Wh)
-//     (3)  a = b + g_u u + g_v v                  the four pre-activations, on which padding is shut
+//     (3)  a = b + g_u u + g_v v                  the four pre-activations; b of padding closes its gates
 //     (4)  c from a and c_prev, as in lstm_gates
 //     (5)  n = N(c),  h = o tanh(g_c n + b_c)
 //

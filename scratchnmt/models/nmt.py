@@ -66,13 +66,13 @@ class SentenceLossesCache(NamedTuple):
 
 
 class Teachers(NamedTuple):
-    """Models that another one learns from: at each word their mean distribution has a share in what is wanted.
+    """Models that another one learns from: at each word their mean distribution is a part of the target distribution.
 
     They have its vocabularies and its device (see ops/soft_cross_entropy.py).
     """
 
     models: Sequence[NMT]
-    weight: float  # W, above 0 and at most 1
+    weight: float  # w, above 0 and at most 1
 
 
 class NMT:

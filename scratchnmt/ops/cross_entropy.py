@@ -58,7 +58,7 @@ def cross_entropy_forward(logits: Array, targets: Array, *, label_smoothing: flo
 
 
 def cross_entropy_backward(dloss: Array, cache: CrossEntropyCache) -> CrossEntropyGradients:
-    """dlogits = dloss (p - wanted distribution), from the scalar dloss."""
+    """dlogits (N, V) = dloss (p - target distribution), from the scalar dloss."""
     p, targets, s = cache
     xp = array_module(p)
     N, V = p.shape
@@ -76,7 +76,7 @@ def log_softmax(x: Array) -> Array:
 
 
 def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, losses: Array) -> None:
-    """Forward and backward at once: fill losses (n,), replace the logits z (n, V) by p - wanted distribution.
+    """Forward and backward at once: fill losses (n,), replace the logits z (n, V) by p - target distribution.
 
     Rows whose target is PAD get zeros.  Targets (n,) must be below V, on z's device: nobody looks.
     """
@@ -85,7 +85,7 @@ def cross_entropy_in_place(z: Array, targets: Array, label_smoothing: float, los
 
 def by_blocks(work: Callable[[slice], None], z: Array, multiple_of: int = 1) -> None:
     """Call work(rows) for all rows of z (n, V): on a CPU in blocks that fit a core's cache, on as many cores as there
-    are; each has a multiple of so many rows, as n must be."""
+    are.  The number of rows of each block is a multiple of `multiple_of`, as n must be."""
     n, V = z.shape
     if array_module(z) is not np:  # a GPU takes all rows at once, and its current device belongs to this thread
         work(slice(n))

@@ -1,4 +1,4 @@
-"""A decoder's step around its attention: two products, each with the pointwise operation that it is for.
+"""A decoder's step without its attention: two products, each with the pointwise operation that follows it.
 
     (1)  z' = z + x W                       x = [h_prev; o_prev] with input feeding
     (2)  h, c = lstm_gates(z', c_prev)
@@ -7,7 +7,7 @@
 
 This is the definition of what a kernel can do in one launch (kernels/decoder_step.py); models/decoder.py and
 models/readout.py compute the same from parts.  (1), (2): the LSTM of Hochreiter & Schmidhuber 1997, what is known
-before the loop being in z; (3), (4): Luong, Pham & Manning 2015, equation 5.
+before the loop is in z; (3), (4): Luong, Pham & Manning 2015, equation 5.
 
 x (N, K), W (K, 4H) or (K, H), z (N, 4H), p, mask, o, slope, h, c, c_prev (N, H).  The gradients of W are left to one
 product after the loop over steps, dW = x^T dz and x^T dp.
@@ -47,7 +47,7 @@ class CombineGradients(NamedTuple):
 def decoder_lstm_forward(z: Array, x: Array, W: Array, c_prev: Array, *, h: Array | None = None,
                          c: Array | None = None, tanh_c: Array | None = None, overwrite: bool = False
                          ) -> tuple[tuple[Array, Array], DecoderLSTMCache]:
-    """(h, c), cache; h, c and tanh_c may be buffers to be filled.
+    """(h, c), cache from z (N, 4H), x (N, K), W (K, 4H), c_prev (N, H); h, c and tanh_c may be buffers to be filled.
 
     With overwrite=True the activations of the gates take the place of z.  Shapes are NumPy's to check: ValueError if
     they do not fit.
@@ -59,9 +59,9 @@ def decoder_lstm_forward(z: Array, x: Array, W: Array, c_prev: Array, *, h: Arra
 
 def decoder_lstm_backward(dh: Array, dc: Array, cache: DecoderLSTMCache, *, dz: Array | None = None,
                           dx: Array | None = None) -> DecoderLSTMGradients:
-    """Gradients of z, x and c_prev from dh (N, H) and dc (B, H), whose rows behind the first N pass as they are.
+    """Gradients of z, x and c_prev from dh (N, H) and dc (B, H).
 
-    dz may be a buffer to be filled; dx is added to, if given.
+    dc_prev has the rows of dc behind the first N unchanged.  dz may be a buffer to be filled; dx is added to, if given.
     """
     N, dc_prev = len(dh), dc.copy()
     # in the forward pass this was (2) h, c = lstm_gates(z', c_prev)
@@ -73,7 +73,7 @@ def decoder_lstm_backward(dh: Array, dc: Array, cache: DecoderLSTMCache, *, dz: 
 
 def combine_forward(x: Array, W: Array, mask: Array | None = None, *, p: Array | None = None, o: Array | None = None,
                     slope: Array | None = None) -> tuple[Array, CombineCache]:
-    """o (N, H), cache; p is what other products have come to, if any; o and slope may be buffers to be filled."""
+    """o (N, H), cache from x (N, K), W (K, H); p (N, H): the sum of other products, if any; o, slope may be buffers."""
     whole = product(x, W) if p is None else p + product(x, W)  # (3)
     o, cache = tanh_dropout_forward(whole, mask, o=o, slope=slope)  # (4)
     return o, CombineCache(cache.slope, W)

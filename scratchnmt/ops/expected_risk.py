@@ -4,13 +4,13 @@
     (2)  risk = sum over y of  Q(y) Delta(y)
 
 These are (13) and (12) of Shen et al. (2016, ACL, "Minimum Risk Training for Neural Machine Translation").  Delta(y)
-is how bad a translation is, such as 1 - BLEU: a number, of which nothing is asked, least of all a derivative.  A small
+is how bad a translation is, such as 1 - BLEU: a given number, which needs no derivative.  A small
 alpha makes Q flat; with alpha = 1, and all sentences that there are as candidates, Q is P, and (2) the risk itself.
 
     (3)  drisk / dlog P(y) = alpha Q(y) (Delta(y) - risk)
 
-by (5) of activations.py, as Q is the softmax of alpha log P.  What is worse than the mean becomes less probable, what
-is better more; over the candidates of a sentence (3) adds up to zero.
+by (5) of activations.py, as Q is the softmax of alpha log P.  Candidates that are worse than the risk become less
+probable, better ones more; over the candidates of a sentence (3) adds up to zero.
 
 B sentences of up to K candidates: log_p, risks and mask (B, K), mask True where there is one; the result (B,).
 Next: training/minimum_risk.py, which draws the candidates.
@@ -36,7 +36,7 @@ class ExpectedRiskGradients(NamedTuple):
 
 
 def expected_risk_forward(log_p: Array, risks: Array, mask: Array, alpha: float) -> tuple[Array, ExpectedRiskCache]:
-    """risk (B,), cache from log P(y) and Delta(y) of each candidate; alpha > 0, which is not checked.
+    """risk (B,), cache from log_p = log P(y) and risks = Delta(y), (B, K); alpha > 0, which is not checked.
 
     Raises ValueError if a shape does not fit.
     """
@@ -48,6 +48,6 @@ def expected_risk_forward(log_p: Array, risks: Array, mask: Array, alpha: float)
 
 
 def expected_risk_backward(drisk: Array, cache: ExpectedRiskCache) -> ExpectedRiskGradients:
-    """dlog_p from drisk (B,); the risks of the candidates are given, and have no gradient."""
+    """dlog_p (B, K) from drisk (B,); the risks of the candidates are given, and have no gradient."""
     Q, risks, risk, alpha = cache
     return ExpectedRiskGradients(dlog_p=drisk[:, None] * alpha * Q * (risks - risk[:, None]))  # (3)

@@ -2,7 +2,7 @@
 
     (1)  N(v) = (v - mean v) / sqrt(mean (v - mean v)^2 + EPS)       over the units of one row
     (2)  u, v = N(x Wx), N(h_prev Wh)
-    (3)  a = b + g_u u + g_v v                  the four pre-activations, on which padding is shut
+    (3)  a = b + g_u u + g_v v                  the four pre-activations; b of padding closes its gates
     (4)  c from a and c_prev, as in lstm_gates
     (5)  n = N(c),  h = o tanh(g_c n + b_c)
 
@@ -58,7 +58,10 @@ class _Kept(NamedTuple):
 def layer_norm_gates_forward(z: Array, c_prev: Array, g: Array, b_c: Array, *, h: Array | None = None,
                              c: Array | None = None, kept: Array | None = None, overwrite: bool = False
                              ) -> tuple[tuple[Array, Array], LayerNormGatesCache]:
-    """(h, c), cache.  h, c and kept may be given as buffers; with overwrite=True z is written to."""
+    """(h, c), cache from z (..., 12H), c_prev (..., H), g (..., 9H) and b_c (..., H).
+
+    h, c and kept may be given as buffers; with overwrite=True u, v and the gates take the place of z.
+    """
     H = c_prev.shape[-1]
     z = z if overwrite else z.copy()
     kept = np.empty_like(z, shape=(*z.shape[:-1], 3 * H + 3)) if kept is None else kept
@@ -90,7 +93,7 @@ def layer_norm_gates_backward(dh: Array, dc: Array, cache: LayerNormGatesCache, 
     gates, o = z[..., 8 * H :], z[..., 11 * H :]
     # in the forward pass this was (5) n = N(c),  h = o tanh(g_c n + b_c)
     dc = dc + _normalize_backward(g[..., 8 * H :] * _slope(dh, o, tanh_n), n, scales[..., 2:])
-    # in the forward pass this was (4), whose own h nobody reads
+    # in the forward pass this was (4) c from a and c_prev; h is that of (5), so the h of lstm_gates gets no gradient
     dc_prev = lstm_gates_backward(np.zeros_like(dc), dc, LSTMGatesCache(gates, c_prev, tanh_c), dz=da,
                                   dc_prev=dc_prev).dc_prev
     da[..., 3 * H :] = dh * tanh_n * o * (1 - o)
@@ -102,7 +105,10 @@ def layer_norm_gates_backward(dh: Array, dc: Array, cache: LayerNormGatesCache, 
 
 
 def layer_norm_gains(dh: Array, dz: Array, z: Array, kept: Array) -> LayerNormGains:
-    """The gradients of the gains and the biases from all rows, which stand along the last axis but one."""
+    """The gradients of the gains and the biases: sums over all rows, which stand along the last axis but one.
+
+    dh (..., N, H), dz and z (..., N, 12H), kept (..., N, 3H + 3), as the loop over steps has left them.
+    """
     H = dh.shape[-1]
     _, n, tanh_n, _ = _Kept.of(kept)
     da, dn = dz[..., 8 * H :], _slope(dh, z[..., 11 * H :], tanh_n)
@@ -116,7 +122,7 @@ def _sums(*parts: Array) -> Array:
 
 
 def _slope(dh: Array, o: Array, tanh_n: Array) -> Array:
-    """What reaches g_c n + b_c through (5)."""
+    """The gradient of g_c n + b_c in (5), from dh."""
     return dh * o * (1 - tanh_n * tanh_n)
 
 
@@ -128,6 +134,6 @@ def _normalize(v: Array, out: Array, scale: Array) -> None:
 
 
 def _normalize_backward(dn: Array, n: Array, scale: Array) -> Array:
-    """dv.  The mean and the factor know every v: what dn has of 1 and of n itself is taken away."""
+    """dv from dn.  Mean and factor depend on every v: so the parts of dn along 1 and along n are taken away."""
     # in the forward pass this was (1) n = (v - mean v) scale
     return scale * (dn - dn.mean(axis=-1, keepdims=True) - n * (dn * n).mean(axis=-1, keepdims=True))

@@ -35,7 +35,7 @@ from .cross_entropy import PAD, by_blocks, check_targets, log_softmax
 
 class SoftCrossEntropyCache(NamedTuple):
     p: Array  # (N, V) softmax of the logits
-    wanted: Array  # (N, V)
+    wanted: Array  # (N, V) the target distribution, (2)
     targets: Array  # (N,)
 
 
@@ -63,7 +63,7 @@ def soft_cross_entropy_forward(logits: Array, teacher_logits: Array, targets: Ar
 
 
 def soft_cross_entropy_backward(dloss: Array, cache: SoftCrossEntropyCache) -> SoftCrossEntropyGradients:
-    """dlogits = dloss (p - wanted distribution), from the scalar dloss."""
+    """dlogits (N, V) = dloss (p - target distribution), from the scalar dloss."""
     p, wanted, targets = cache
     # in the forward pass this was (3), (4): - sum wanted log_p
     dlogits = dloss * (p - wanted)  # (5)

@@ -47,9 +47,9 @@ class MinimumRisk(NamedTuple):
     def gradient(self, model: NMT, batch: Batch, step: int, part: int, masks: object, out: Parameters) -> float:
         """The risk of a batch, summed over its sentences, whose gradient is then in `out`; masks: rng of dropout.
 
-        As many sentences are at hand at a time as have about a batch of translations, so that they need no more memory
-        than a batch does; but all translations of a sentence are.  NaN, and such a gradient, if the model's logits are
-        not finite.
+        The batch is computed in groups of sentences, each with about as many candidates as the batch has sentences, so
+        that memory is that of a batch; all candidates of a sentence are in one group.  NaN, and such a gradient, if
+        the model's logits are not finite.
         """
         own, draws, risk = model.params.like(), self.generator(step, part), 0.0
         sources = [batch.src[:n, b].tolist() for b, n in enumerate(batch.src_lengths)]
