@@ -92,9 +92,9 @@ def linear_cross_entropy_forward(x: Array, W: Array, targets: Array, *, label_sm
     if not all_rows:
         teachers = [Teacher(kernels.rows.take(teacher.x, rows), teacher.W) for teacher in teachers]
     x_rows = x if all_rows else kernels.rows.take(x, rows)
-    terms = _Loss(targets=to_device_of(targets, x), label_smoothing=label_smoothing, r_drop=r_drop, teachers=teachers,
-                  teacher_weight=teacher_weight)
-    losses, dx_rows, dW = _by_chunks(x_rows, W, terms, chunk_bytes or CHUNK_BYTES[xp is np], kernels,
+    objective = _Objective(targets=to_device_of(targets, x), label_smoothing=label_smoothing, r_drop=r_drop,
+                           teachers=teachers, teacher_weight=teacher_weight)
+    losses, dx_rows, dW = _by_chunks(x_rows, W, objective, chunk_bytes or CHUNK_BYTES[xp is np], kernels,
                                      gradients=gradients, dW=dW)
     loss = kernels.rows.sum_rows(losses)
     if dx_rows is None:
@@ -121,7 +121,7 @@ def linear_cross_entropy_rows_forward(x: Array, W: Array, targets: Array, *, chu
     check_shapes("linear_cross_entropy_rows", x=("N H", x), W=("H V", W), targets=("N", targets))
     check_targets("linear_cross_entropy_rows", targets, W.shape[1])
     targets, chunk_bytes = to_device_of(targets, x), chunk_bytes or CHUNK_BYTES[xp is np]
-    losses, _, _ = _by_chunks(x, W, _Loss(targets), chunk_bytes, kernels, gradients=False)  # (1), (2)
+    losses, _, _ = _by_chunks(x, W, _Objective(targets), chunk_bytes, kernels, gradients=False)  # (1), (2)
     return losses, LinearCrossEntropyRowsCache(x=x, W=W, targets=targets, chunk_bytes=chunk_bytes, kernels=kernels)
 
 
@@ -129,12 +129,12 @@ def linear_cross_entropy_rows_backward(dlosses: Array, cache: LinearCrossEntropy
                                        dW: Array | None = None) -> LinearCrossEntropyGradients:
     """The gradients of x and W from dlosses (N,); dW (H, V) may be a buffer, which is filled."""
     # in the forward pass this was (1), (2): the same again, each row of its gradient by its dloss
-    _, dx, dW = _by_chunks(cache.x, cache.W, _Loss(cache.targets), cache.chunk_bytes, cache.kernels, dW=dW,
+    _, dx, dW = _by_chunks(cache.x, cache.W, _Objective(cache.targets), cache.chunk_bytes, cache.kernels, dW=dW,
                            dlosses=dlosses)
     return LinearCrossEntropyGradients(dx, dW)
 
 
-class _Loss(NamedTuple):
+class _Objective(NamedTuple):
     """Which loss (2) is: cross-entropy; with r_drop that of R-Drop; with teachers that of soft targets."""
 
     targets: Array  # (N,)
@@ -144,13 +144,13 @@ class _Loss(NamedTuple):
     teacher_weight: float = 0.0
 
 
-def _by_chunks(x: Array, W: Array, loss: _Loss, chunk_bytes: int, kernels: Kernels, *, gradients: bool = True,
+def _by_chunks(x: Array, W: Array, objective: _Objective, chunk_bytes: int, kernels: Kernels, *, gradients: bool = True,
                dW: Array | None = None, dlosses: Array | None = None) -> tuple[Array, Array | None, Array | None]:
     """The losses (N,) and, if wanted, dx (N, H) and dW (H, V), from one chunk of logits after another.
 
     dW (H, V) may be a buffer, which is filled.  dlosses (N,): the gradient of each loss, where it is not 1.
     """
-    targets, label_smoothing, r_drop, teachers, teacher_weight = loss
+    targets, label_smoothing, r_drop, teachers, teacher_weight = objective
     product = kernels.product.product
     N, V = len(targets), W.shape[1]
     dtype = np.result_type(x, W)
@@ -176,6 +176,7 @@ def _by_chunks(x: Array, W: Array, loss: _Loss, chunk_bytes: int, kernels: Kerne
         if dlosses is not None:
             kernels.rows.multiply(z, dlosses[part, None], out=z)
         if dx is not None:
+            # in the forward pass this was (1) logits = x W; z is the gradient of the logits by now
             product(z, W.T, out=dx[part])
             _add_product(dW, x[part], z, first=part.start == 0, kernels=kernels)
     return losses, dx, dW
