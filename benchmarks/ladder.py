@@ -1,8 +1,8 @@
 """An LSTM layer in versions that build on each other, from array code to one launch for all steps.
 
-Each version is held to v0, results and gradients, before any is timed.  Without a GPU the kernels' own text is compiled
-for the CPU (tests/kernels/shim.h) and run at sizes that are cut to what that can do: it says whether they are right and
-nothing about their time.  docs/kernel-ladder.md has a section on each version.
+Each version is held to v0, results and gradients, before any is timed.  Without a GPU the kernels' own source is
+compiled for the CPU (tests/kernels/shim.h) and run at sizes that are cut to what that can do: it says whether they are
+right and nothing about their time.  docs/kernel-ladder.md has a section on each version.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def forget(stream: Any) -> None:
 @contextmanager
 def branch() -> Iterator[Beside]:
     """See ops/branches.py; at once where the current stream may not branch, or has no further stream for it."""
-    cupy = sys.modules.get("cupy") if _free else None  # the kernels' text runs on a CPU, too, without CuPy or a card
+    cupy = sys.modules.get("cupy") if _free else None  # the kernels' source runs on a CPU, too, without CuPy or a card
     if cupy is None or not (free := _free.get((main := cupy.cuda.get_current_stream()).ptr)):
         yield in_turn
         return

@@ -1,6 +1,6 @@
 """From a `.cu` file to a kernel that runs: its text, CuPy's compiler, how many threads, and how arrays are handed over.
 
-A kernel's text goes to the compiler (NVRTC, at run time) with its headers written into it, so that it needs no
+A kernel's source goes to the compiler (NVRTC, at run time) with its headers written into it, so that it needs no
 folder of includes, and includes nothing of the C++ library, which NVRTC does not have.  A kernel is a
 template over its type of numbers: `lstm_gates_forward<float>` is compiled when it is first launched.
 
@@ -93,7 +93,7 @@ class LaunchConfig(NamedTuple):
     block: tuple[int, ...]
     shared: int = 0  # bytes of shared memory for each block beside what the kernel declares
     cooperative: bool = False  # all blocks are on the card at once, and may wait for each other (grid.h)
-    cluster: int = 1  # so many blocks reach into each other's shared memory (cluster.h): what the kernel's text says
+    cluster: int = 1  # so many blocks reach into each other's shared memory (cluster.h): what the kernel's source says
 
 
 def per_unit(shape: tuple[int, ...], most: int = 256) -> LaunchConfig:

@@ -36,7 +36,7 @@ from ..ops.linear_cross_entropy import (
     linear_cross_entropy_rows_backward,
     linear_cross_entropy_rows_forward,
 )
-from ..ops.lstm import shut
+from ..ops.lstm import padding_bias
 from ..ops.packing import pack, place
 from ..ops.plain import PLAIN
 from ..parameters import Parameters
@@ -139,7 +139,7 @@ class NMT:
     def warm_up(self) -> None:
         """Make what is kept for good before the first recording, whose memory is for what is made on the way."""
         flat = self.params.flat
-        shut(array_module(flat), device_of(flat), self.config.encoder_size, flat.dtype)
+        padding_bias(array_module(flat), device_of(flat), self.config.encoder_size, flat.dtype)
 
     def with_params(self, params: Mapping[str, Array]) -> NMT:
         """The same model over other weights (not copied), of any dtype; complex ones, to check it, run plain."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..arrays import Array, array_module, check_shapes, device_of, to_device
 from .layer_norm_gates import LayerNormGatesCache
-from .lstm import ALL, shut
+from .lstm import ALL, padding_bias
 from .packing import Packing, packed, steps, steps_back
 from .plain import PLAIN, Kernels
 from .recurrent_dropout import RecurrentMask
@@ -77,8 +77,8 @@ def layer_norm_lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: A
     product(x_rows, Wx, out=z[..., : 4 * H])  # (1)
     put(z, (..., slice(8 * H, None)), b[:, None, : 4 * H])
     if packing.padding_mask is not None:
-        closed = shut(xp, device_of(z), H, z.real.dtype)
-        kernels.rows.add(z[..., 8 * H :], kernels.rows.multiply(packing.padding_mask, closed))
+        bias = padding_bias(xp, device_of(z), H, z.real.dtype)
+        kernels.rows.add(z[..., 8 * H :], kernels.rows.multiply(packing.padding_mask, bias))
     h, c = (xp.empty((D, B + N, H), dtype) for _ in range(2))
     kept = xp.empty((D, N, 3 * H + 3), dtype)
     for states, start in ((h, h0), (c, c0)):

@@ -42,7 +42,7 @@ from .plain import PLAIN, Kernels
 from .recurrent_dropout import RecurrentMask
 
 ALL = slice(None)
-SHUT = 1e4  # added to pre-activations, which are far smaller: then sigmoid is 0 or 1 to the last digit
+CLOSING = 1e4  # added to pre-activations, which are far smaller: then sigmoid is 0 or 1 to the last digit
 
 
 class LSTMCellCache(NamedTuple):
@@ -141,8 +141,8 @@ def lstm_forward(x: Array, lengths: Array | Packing, Wx: Array, Wh: Array, b: Ar
     z = product(x_rows, Wx, out=xp.empty((D, N, 4 * H), dtype))  # (1)
     add(z, b[:, None])
     if packing.padding_mask is not None:
-        closed = shut(xp, device_of(z), H, z.real.dtype)
-        add(z, kernels.rows.multiply(packing.padding_mask, closed))
+        bias = padding_bias(xp, device_of(z), H, z.real.dtype)
+        add(z, kernels.rows.multiply(packing.padding_mask, bias))
     h, c = (xp.empty((D, B + N, H), dtype) for _ in range(2))
     tanh_c = xp.empty((D, N, H), dtype)
     for states, start in ((h, h0), (c, c0)):
@@ -224,6 +224,6 @@ def steps_backward(dh: Array, dr: Array, dc: Array, dz: Array, cache: LSTMCache)
 
 
 @lru_cache
-def shut(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> Array:
+def padding_bias(xp: ModuleType, device: str, H: int, dtype: np.dtype) -> Array:
     """What is added to the pre-activations of padding, (4H,); made once for each device and kept."""
-    return xp.asarray(np.repeat(np.array([-SHUT, SHUT, 0, -SHUT], dtype), H))
+    return xp.asarray(np.repeat(np.array([-CLOSING, CLOSING, 0, -CLOSING], dtype), H))
