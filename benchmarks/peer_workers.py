@@ -9,6 +9,7 @@ import numpy as np
 
 import scratchnmt
 from scratchnmt.data.batches import Batch
+from scratchnmt.models.config import DROPOUTS
 from scratchnmt.models.nmt import NMT
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.search import Hypothesis
@@ -27,7 +28,7 @@ class Contestant(WorkersContestant):
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         """What other workers add up in a first step, without dropout."""
-        others = WorkersContestant(_copy(self.model, dropout=0.0, embed_dropout=0.0, word_dropout=0.0), self.team.size)
+        others = WorkersContestant(_copy(self.model, **dict.fromkeys(DROPOUTS, 0.0)), self.team.size)
         others._take(batch)
         loss = others.steps.results(wait=True)[-1].nats
         grads = {name: np.array(gradient) for name, gradient in others.steps.gradients.total.items()}

@@ -42,6 +42,7 @@ RECIPES = {  # what differs; --init-from names another recipe, whose run of the 
     "base": "",
     "word-dropout": "--word-dropout 0.1",
     "recurrent-dropout": "--recurrent-dropout 0.2",
+    "encoder-dropout": "--encoder-dropout 0.3",
     "layer-norm": "--cell layer-norm-lstm",
     "r-drop-1": "--r-drop 1",
     "r-drop-5": "--r-drop 5",
@@ -50,6 +51,7 @@ RECIPES = {  # what differs; --init-from names another recipe, whose run of the 
     "pool-1": "--pool 1",
     "pool-1-size-384": "--pool 1 --embed-size 384 --hidden-size 384",
     "pool-1-size-384-heads-4": "--pool 1 --embed-size 384 --hidden-size 384 --attention multi-head --heads 4",
+    "pool-1-size-384-encoder-dropout": "--pool 1 --embed-size 384 --hidden-size 384 --encoder-dropout 0.3",
     "pool-1-size-512-heads-4": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4",
     "pool-1-size-512-heads-4-dropout": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4 "
                                        "--dropout 0.5 --embed-dropout 0.4",
@@ -273,8 +275,7 @@ def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:
                  spread([row["bleu"] for row in own]), *(of_test(test, own) for test in tests)]
         yield "| " + " | ".join(cells) + " |"
     if missing := [name for name in RECIPES if name not in {recipe for recipe, _ in lines}]:
-        told = (f"{name} (`{RECIPES[name]}`)" if RECIPES[name] else name for name in missing)
-        yield from ("", f"Not run: {', '.join(told)}.")
+        yield from ("", f"Not run: {', '.join(missing)}.")
     yield from (f"\nBLEU: `{text}`" for text in sorted(signatures(found)))
     yield ""
 

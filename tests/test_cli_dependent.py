@@ -46,6 +46,8 @@ def refused(result, *parts):
     *((["--vocab", vocab, "--subword-sampling", 0.2],
        "--subword-sampling draws by the probabilities of a unigram model: choose --vocab unigram")
       for vocab in ("word", "bpe")),
+    (["--encoder-dropout", 0.1, "--score", "none", "--feed", "none"],
+     "--encoder-dropout is on what the attention reads, and --score none has none"),
     (["--graphs", 8], "--graphs is for fused kernels on a GPU"),
     *((["--minimum-risk", "bleu", "--device", device, "--graphs", 8], sentence) for device, sentence in (
         ("cuda", "--graphs records steps, which --minimum-risk cannot"), ("cpu", "--graphs "))),
@@ -75,7 +77,8 @@ def test_train(call, tmp_path, options, sentence):
     {"max_source": 50, "score": "location"}, {"halve_after": 3, "schedule": "luong"}, {"trials": 2},
     {"lr_decay": 0.7, "patience": 3}, {"readout": "state", "feed": "context"},
     {"readout": "state", "feed": "none", "score": "none"}, {"readout": "state", "feed": "none", "init_from": "run"},
-    {"r_drop": 1.0}, {"r_drop": 1.0, "dropout": 0.0, "word_dropout": 0.1}, {"r_drop": 0.0, "dropout": 0.0},
+    {"encoder_dropout": 0.1}, {"encoder_dropout": 0.1, "score": "none", "init_from": "run"},
+    {"r_drop": 1.0}, {"r_drop": 1.0, "dropout": 0.0, "encoder_dropout": 0.1}, {"r_drop": 0.0, "dropout": 0.0},
     {"r_drop": 1.0, "dropout": 0.0, "init_from": "run"},  # it may have another
     {"min_count": 5, "vocab": "word"}, {"subword_sampling": 0.2}, {"subword_sampling": 0.0, "vocab": "word"},
     {"subword_sampling": 0.2, "init_from": "run"}, {"subword_sampling": 0.2, "src_vocab": "s", "tgt_vocab": "t"},

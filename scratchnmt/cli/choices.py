@@ -110,6 +110,8 @@ MODEL = {
                            "embedding becomes zero"),
     "recurrent_dropout": Option(0.0, "dropout rate, from 0 to below 1, on the state that the next step reads, with one "
                                 "mask for all steps of a sentence (Gal & Ghahramani 2016)"),
+    "encoder_dropout": Option(0.0, "dropout rate, from 0 to below 1, on the encoder's states, as the attention reads "
+                              "them"),
     "tie_embeddings": Option(False, "share target embeddings and output weights (needs --embed-size equal to "
                              "--hidden-size)"),
     "label_smoothing": Option(0.0, "label smoothing: probability mass, from 0 to below 1, spread evenly over the "

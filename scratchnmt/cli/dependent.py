@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import InputError
-from ..models.config import NO_ATTENTION
+from ..models.config import DROPOUTS, NO_ATTENTION
 
 Values = Mapping[str, Any]
 
@@ -27,7 +27,6 @@ class Dependent(NamedTuple):
 
 _LEARNED = "vocab vocab_size min_count normalization character_coverage user_symbol"
 _NEW = "is for a new model: --init-from has its own"
-_DROPOUTS = ("dropout", "embed_dropout", "word_dropout", "recurrent_dropout")
 _GIVEN = "is for a vocabulary that is learned: both are given by --src-vocab and --tgt-vocab"
 TRAIN = (
     Dependent(f"src_vocab tgt_vocab {_LEARNED} joint_vocab init src_embeddings tgt_embeddings",
@@ -51,10 +50,12 @@ TRAIN = (
               "draws by the probabilities of a unigram model: choose --vocab unigram"),
     Dependent("max_source", lambda v: v["score"] == "location", "is for --score location"),
     Dependent("query", lambda v: v["score"] != NO_ATTENTION, "is for a model with attention, not for --score none"),
+    Dependent("encoder_dropout", lambda v: v["score"] != NO_ATTENTION or v["init_from"],
+              "is on what the attention reads, and --score none has none"),
     Dependent("readout", lambda v: v["feed"] in ("output", "context") or v["score"] == NO_ATTENTION or v["init_from"],
               "state does not read the attention, and nor does --feed start or none: choose --feed context, or "
               "--score none"),
-    Dependent("r_drop", lambda v: any(v[rate] for rate in _DROPOUTS) or v["init_from"],
+    Dependent("r_drop", lambda v: any(v[rate] for rate in DROPOUTS) or v["init_from"],
               "needs dropout, without which both passes are the same: choose a --dropout above 0"),
     Dependent("r_drop", lambda v: not v["teacher"], "is of two passes, and the loss with --teacher of one"),
     Dependent("label_smoothing", lambda v: not v["teacher"] or v["teacher_weight"] < 1,

@@ -100,6 +100,9 @@ def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
     if dropout and config.r_drop:
         raise InputError("microscope: with dropout a model of R-Drop goes through each sentence twice, and one pass is "
                          "taken apart here: leave the seed out")
+    if dropout and config.encoder_dropout:
+        raise InputError("microscope: encoder_dropout is not taken apart here: leave the seed out, which goes without "
+                         "dropout")
     table = _Table(config, dropout)
     return [*table.encoder(), *table.first_states(), *table.attention(), *table.decoder(), *table.readout()]
 

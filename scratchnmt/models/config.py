@@ -30,7 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {  # the models of papers and courses, as f
 }
 # fields that change no operation of a pass: sizes, rates and loss of training, where the weights start
 FREE = ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "dropout", "embed_dropout", "word_dropout",
-        "recurrent_dropout", "label_smoothing", "r_drop", "init", "max_source", "window", "heads")
+        "recurrent_dropout", "encoder_dropout", "label_smoothing", "r_drop", "init", "max_source", "window", "heads")
+DROPOUTS = ("dropout", "embed_dropout", "word_dropout", "recurrent_dropout", "encoder_dropout")
 OLD_PRESETS = {"seed": "context-feeding"}  # names of the first versions
 
 
@@ -58,7 +59,8 @@ class NMTConfig:
     - dropout: on the attentional output and between layers.  embed_dropout: on both embeddings, number by number.
       word_dropout: on both embeddings, a whole word at once (Sennrich, Haddow & Birch 2016, WMT, section 2.4).
       recurrent_dropout: on what a step reads of the state before, with one mask for all steps of a sentence
-      (Gal & Ghahramani 2016).
+      (Gal & Ghahramani 2016).  encoder_dropout: on the encoder's states, as the attention reads them (Caglayan et al.
+      2017, LIUM-CVC, whose configuration calls it ctx_dropout).
     - r_drop: alpha of R-Drop (Liang et al. 2021; see ops/r_drop.py): where masks of dropout are drawn, each sentence
       passes twice, and the divergence of the two predictions is a part of the loss.  0: one pass.
     """
@@ -87,6 +89,7 @@ class NMTConfig:
     cell: str = "lstm"
     heads: int = 4
     r_drop: float = 0.0
+    encoder_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("src_vocab_size", "tgt_vocab_size", "embed_size", "hidden_size", "layers", "max_source",
@@ -96,7 +99,7 @@ class NMTConfig:
                 raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
             if value > (most := _MOST.get(name, value)):
                 raise InputError(f"{name} is {value}, expected at most {most}")
-        for name in ("dropout", "embed_dropout", "word_dropout", "recurrent_dropout", "label_smoothing"):
+        for name in (*DROPOUTS, "label_smoothing"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")
@@ -118,6 +121,8 @@ class NMTConfig:
         for name, without in (("feed", {"output", "start", "none"}), ("attention", {"global"}), ("query", {"state"})):
             if (value := getattr(self, name)) not in without and not self.attends:
                 raise InputError(f"{name} {shown(value)} needs attention: choose another score than 'none'")
+        if self.encoder_dropout and not self.attends:
+            raise InputError("encoder_dropout needs attention: score 'none' does not read the encoder's states")
         if self.attention == "multi-head" and self.score != "general":
             raise InputError(f"score {shown(self.score)} is not for attention 'multi-head', which has a score of its "
                              "own: leave it out, or choose attention 'global'")
@@ -164,7 +169,7 @@ class NMTConfig:
     @cached_property
     def drops(self) -> bool:
         """Whether there is any dropout."""
-        return any((self.dropout, self.embed_dropout, self.word_dropout, self.recurrent_dropout))
+        return any(getattr(self, name) for name in DROPOUTS)
 
     @cached_property
     def passes(self) -> int:

@@ -1,7 +1,7 @@
 """The encoder: a stack of recurrent layers over the source, and the decoder's first states made from its last ones.
 
     (1)  y_l, h_last_l, c_last_l = lstm(dropout(y_{l-1}), m_l)      y_0 = the embedded source, without dropout
-    (2)  h_enc = y_L                                                (S, B, M)
+    (2)  h_enc = dropout(y_L)                                       (S, B, M), by a rate of its own
     (3)  h0_l = [h_last_l] Wh_init_l,   c0_l = [c_last_l] Wc_init_l   all directions side by side; no bias
 
 The states are those of the cell, see cells.py: h and c of an LSTM.  m_l is the mask of ops/recurrent_dropout.py.
@@ -34,6 +34,7 @@ class EncoderLayerCache(NamedTuple):
 class EncoderCache(NamedTuple):
     cell: Cell
     layers: list[EncoderLayerCache]
+    dropout: DropoutCache | None  # of h_enc; None where there is none
     shape: tuple[int, int]  # D, G: directions and units of each
     kernels: Kernels
 
@@ -57,13 +58,19 @@ def encoder_forward(params: Mapping[str, Array], config: NMTConfig, embedded: Ar
         for name, state in zip(cell.states, last, strict=True):
             first += (product(state, params[f"{init}.W{name}"]),)  # (3)
         states.append(first)
-    return (y, states), EncoderCache(cell, caches, (D, G), kernels)
+    h_enc, dropout = y, None
+    if rng is not None and config.encoder_dropout:
+        h_enc, dropout = kernels.dropout.dropout_forward(y, config.encoder_dropout, rng=rng)  # (2)
+    return (h_enc, states), EncoderCache(cell, caches, dropout, (D, G), kernels)
 
 
 def encoder_backward(dh_enc: Array, dstates: list[State], cache: EncoderCache, params: Mapping[str, Array],
                      grads: Mapping[str, Array]) -> Array:
     """The gradient of the embedded source (S, B, E); the weights' gradients are written into `grads`."""
     dy, product, put = dh_enc, cache.kernels.product.product, cache.kernels.rows.put
+    if cache.dropout is not None:
+        # in the forward pass this was (2) h_enc = dropout(y)
+        dy = cache.kernels.dropout.dropout_backward(dh_enc, cache.dropout).dx
     for l, layer in reversed(list(enumerate(cache.layers))):
         encoder, init, dlast = layer_name("encoder", l), layer_name("init", l), []
         for name, last, dstate in zip(cache.cell.states, layer.last, dstates[l], strict=True):

@@ -155,6 +155,8 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, words dropped", {"word_dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, recurrent dropout", {"recurrent_dropout": 0.3}),
+    ModelCase("nmt, dropout of the encoder's states, two layers, dropout", {
+        "encoder_dropout": 0.3, "layers": 2, "dropout": 0.2}),
     ModelCase("nmt, recurrent dropout, two layers, dropout, context fed", {
         "recurrent_dropout": 0.3, "layers": 2, "dropout": 0.2, "feed": "context"}),
     ModelCase("nmt, two layers, one direction, concat, context", {
@@ -276,6 +278,7 @@ LAYERS: tuple[Case, ...] = (
         "two directions": {},
         "two directions, two layers, dropout": {"layers": 2, "dropout": 0.3},
         "recurrent dropout": {"recurrent_dropout": 0.3},
+        "dropout of its states": {"encoder_dropout": 0.3},
     }),
     *_layers("decoder", "T S B E H", _decoder, {
         "score general, feeding output": {},

@@ -23,7 +23,7 @@ from ..data.subword_sampling import Sampler
 from ..data.vocab import Vocabulary
 from ..errors import InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
-from ..models.config import NMTConfig
+from ..models.config import DROPOUTS, NMTConfig
 from ..models.nmt import NMT, Teachers
 from ..parallel.workers import MOST
 from .minimum_risk import MinimumRisk
@@ -66,8 +66,8 @@ class Fixed(NamedTuple):
 _WITH_ITS_WEIGHTS = "start another run, to which --init-from {folder} gives the weights of this one"
 _ANEW = "start another run"
 
-_OF_THE_LOSS = ("dropout embed_dropout word_dropout recurrent_dropout label_smoothing r_drop minimum_risk risk_samples "
-                "risk_alpha risk_candidates teacher teacher_weight")
+_OF_THE_LOSS = (f"{' '.join(DROPOUTS)} label_smoothing r_drop minimum_risk risk_samples risk_alpha risk_candidates "
+                "teacher teacher_weight")
 _OF_THE_MODEL = " ".join(sorted({*NMTConfig.__dataclass_fields__, "dtype"} - {*_OF_THE_LOSS.split()}
                                 - {"src_vocab_size", "tgt_vocab_size", "init"}))
 FIXED = (

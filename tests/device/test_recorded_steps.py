@@ -33,7 +33,7 @@ CONFIGURATIONS = {
     "multi-head": {"attention": "multi-head", "heads": 2},
     "the previous state asks": {"query": "previous", "feed": "context"},
     "location": {"score": "location"},
-    "recurrent dropout": {"recurrent_dropout": 0.2},
+    "recurrent dropout": {"recurrent_dropout": 0.2, "encoder_dropout": 0.2},
     "layer-norm-lstm": {"cell": "layer-norm-lstm", "recurrent_dropout": 0.2},
     "R-Drop": {"r_drop": 0.7, "dropout": 0.2},
     "no attention": {"score": "none", "feed": "start", "readout": "state"},

@@ -12,7 +12,7 @@ from scratchnmt.ops import product
 @pytest.mark.parametrize("choices", [
     {}, {"score": "dot", "bidirectional": False, "feed": "context"},
     {"score": "concat", "layers": 2, "feed": "none"},
-    {"label_smoothing": 0.1, "tie_embeddings": True, "layers": 2}, {"recurrent_dropout": 0.3},
+    {"label_smoothing": 0.1, "tie_embeddings": True, "layers": 2}, {"recurrent_dropout": 0.3, "encoder_dropout": 0.3},
     {"cell": "layer-norm-lstm", "layers": 2}, {"attention": "multi-head", "heads": 3},
     {"r_drop": 0.7, "dropout": 0.3},
 ], ids=str)

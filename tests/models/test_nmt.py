@@ -107,7 +107,7 @@ def test_nll_is_without_dropout_and_smoothing(case, rng):
     model = case.model()
     without = NMT(11, 12, model.config.embed_size, 4, dtype="float64",
                   **{**case.choices, "dropout": 0.0, "embed_dropout": 0.0, "word_dropout": 0.0,
-                     "recurrent_dropout": 0.0, "label_smoothing": 0.0, "r_drop": 0.0})
+                     "recurrent_dropout": 0.0, "encoder_dropout": 0.0, "label_smoothing": 0.0, "r_drop": 0.0})
     nll = model.nll(*batch())
     assert isinstance(nll, float)
     assert nll == without.with_params(model.params).forward(*batch(), rng=rng)[0]
@@ -120,7 +120,7 @@ def test_weights_of_zero_choose_every_word_with_equal_probability():
 
 
 @pytest.mark.parametrize("choice", [dict(dropout=0.5), dict(embed_dropout=0.5), dict(dropout=0.5, layers=2),
-                                    dict(word_dropout=0.5), dict(recurrent_dropout=0.5),
+                                    dict(word_dropout=0.5), dict(recurrent_dropout=0.5), dict(encoder_dropout=0.5),
                                     dict(recurrent_dropout=0.5, layers=2)])
 def test_dropout_is_drawn_from_the_generator_that_is_given(choice):
     model = NMT(11, 12, 5, 4, dtype="float64", **choice)
@@ -141,6 +141,18 @@ def test_dropout_falls_on_the_embeddings_between_layers_and_on_the_output(rng):
             assert all((mask is not None) == (where in on) for mask in masks)
         assert cache.encoder.layers[0].dropout is None and cache.decoder.rows.layers[0].mask is None
         assert (cache.decoder.rows.readout_rows.slope == 0).any() == ("output" in on)
+
+
+def test_encoder_dropout_falls_on_what_the_attention_reads_and_not_on_the_first_states(rng):
+    model = NMT(11, 12, 5, 40, dtype="float64", encoder_dropout=0.3)
+    _, cache = model.forward(*batch(), rng=rng)
+    _, without = model.forward(*batch())
+    read, whole = cache.decoder.attention.values, without.decoder.attention.values
+    mask = cache.encoder.dropout.mask.transpose(1, 0, 2)[cache.decoder.packing.order]
+    np.testing.assert_array_equal(read, whole * mask)
+    assert 0.2 < (mask == 0).mean() < 0.4 and without.encoder.dropout is None
+    first = slice(cache.decoder.packing.sentences)
+    np.testing.assert_array_equal(cache.decoder.rows.layers[0].h[first], without.decoder.rows.layers[0].h[first])
 
 
 @pytest.mark.parametrize("embed_dropout", [0.0, 0.25])
