@@ -37,6 +37,7 @@ _CHOICES = {"optimizer": ("adam", "sgd"), "schedule": ("constant", "luong", "lin
 EARLIER = {"tokenize": "13a", "subword_sampling": 0.0, "distill_weight": 0.5, "minimum_risk": "none",
            "teacher_weight": 0.5, "risk_samples": 20, "risk_alpha": 0.005, "risk_candidates": "with-reference"}
 REFERENCES, TEACHERS_TEXT, TEACHER = "the validation references", "the teacher's text", "teacher"
+TEXTS = "; "  # between the fingerprints of several texts of teachers
 NOT_YET: dict[str, Any] = {**EARLIER, TEACHERS_TEXT: "none", TEACHER: "none"}  # among what a state tells as fixed
 # name -> (whether whole numbers only, smallest, whether the smallest itself is allowed, largest)
 _RANGES = {
@@ -278,7 +279,7 @@ class Plan:
         references = "\n".join(data.valid_references).encode("utf-8", "surrogatepass")
         self.texts = {"the training text": data.train.fingerprint(), "the validation text": data.valid.fingerprint(),
                       REFERENCES: f"{len(data.valid_references)} lines with checksum {crc32(references):08x}",
-                      TEACHERS_TEXT: "; ".join(text.fingerprint() for text in data.distilled) or "none",
+                      TEACHERS_TEXT: TEXTS.join(text.fingerprint() for text in data.distilled) or "none",
                       TEACHER: fingerprint(data.teachers)}
         self.tokenize = tokenizer_for(data.valid_references, options.tokenize)
         check_tokenizer(self.tokenize)

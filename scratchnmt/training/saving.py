@@ -14,7 +14,7 @@ from ..arrays import Array, array_module
 from ..errors import InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
-from .plan import NOT_YET, REFERENCES, Plan, TrainingData, TrainingOptions, why_not
+from .plan import NOT_YET, REFERENCES, TEACHERS_TEXT, TEXTS, Plan, TrainingData, TrainingOptions, why_not
 from .progress import duration
 
 _LATER = {"skipped", "skipped_in_a_row", "left_out", "processes"}  # fields that the first versions did not have
@@ -223,20 +223,26 @@ class Saving:
 
 
 def check_saved(folder: RunFolder, data: TrainingData, options: TrainingOptions) -> None:
-    """InputError if what is saved in a folder, if anything, is damaged or of other data or options."""
+    """InputError if what is saved in a folder, if anything, is damaged or of other data or options.
+
+    Of several texts of teachers the data may lack the last ones, which are still to be read.
+    """
     if folder.has(STATE):
         plan = Plan(data, options)
-        folder.read_state(STATE, None, lambda info: _check_fixed(info, folder, plan))
+        folder.read_state(STATE, None, lambda info: _check_fixed(info, folder, plan, texts=len(data.distilled)))
 
 
-def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan, name: str = STATE) -> None:
-    """InputError if a state is of other data or options than the plan's."""
+def _check_fixed(info: dict[str, Any], folder: RunFolder, plan: Plan, name: str = STATE,
+                 texts: int | None = None) -> None:
+    """InputError if a state is of other data or options than the plan's; texts: of teachers, if not all are there."""
     before, now = info.get("fixed"), plan.fixed()
     earlier = NOT_YET | {REFERENCES: now[REFERENCES]}  # of a state that does not tell
     with _told_of(folder / name):
         if not isinstance(before, dict) or now.keys() - (earlier | before).keys():
             raise InputError(f"fixed is {shown(before)}, expected an object with {', '.join(now)}")
     before = earlier | before
+    if texts is not None:
+        before[TEACHERS_TEXT] = TEXTS.join(str(before[TEACHERS_TEXT]).split(TEXTS)[:texts]) or NOT_YET[TEACHERS_TEXT]
     for what, value in now.items():
         if before[what] not in (value, plan.first_texts(what) or value):
             raise InputError(f"cannot go on with {folder}: {what} was {printable(str(before[what]))}, is now {value}: "

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -169,6 +171,18 @@ def test_two_on_the_command_line(call, tmp_path):
     assert status == 2 and "--distill-weight is [0.3, 0.3], but the run in run was started with [0.3, 0.2]" in err
     (tmp_path / "run" / "corpus-teacher-2" / "ids.bin").unlink()
     assert call("--distill", "teacher.txt", "moved.txt", "--max-steps", 5, resume=True)[0] == 0
+
+
+@pytest.mark.parametrize("gone", ["corpus", "corpus-teacher", "corpus-teacher-2"])
+def test_a_resumed_run_makes_each_corpus_anew(gone, call, tmp_path):
+    """One after the other: what is compared does not need those that are still to be read."""
+    (tmp_path / "second.txt").write_text("b a\n" * 40)
+    assert call("--distill", "teacher.txt", "second.txt", "--distill-weight", 0.3, 0.2)[0] == 0
+    shutil.rmtree(tmp_path / "run" / gone)
+    assert call("--max-steps", 3, resume=True) == (0, ANY)
+    for name in "train.src", "train.tgt", "teacher.txt", "second.txt":  # copied, they have another time
+        os.utime(tmp_path / name, (0, 0))
+    assert call("--max-steps", 4, resume=True) == (0, ANY)
 
 
 def test_a_teachers_text_that_is_damaged_is_made_anew(call, tmp_path):
