@@ -79,8 +79,9 @@ def test_whatever_is_drawn_costs_what_its_size_allows(name, tmp_path):
 def test_containers_through_the_memo_and_keys_that_are_no_words(tmp_path):
     colliding = [large(n * (2**61 - 1)) for n in range(1, 40_000)]
     same = [word("x" * 500_000) + b"q\x00", word("x" * 500_000) + b"q\x01", *[b"h\x00", b"h\x01"] * 100_000]
+    names = word("m" * 500_000) + b"q\x00" + word("Vocab") + b"q\x01" + b"h\x00h\x01\x93" * 100_000  # STACK_GLOBAL
     bounded(read_state_dict, *pickled(
-        tmp_path, b"}" + DOUBLED + tensor() + b"s", dictionary([(key, b"N") for key in colliding]),
+        tmp_path, names, b"}" + DOUBLED + tensor() + b"s", dictionary([(key, b"N") for key in colliding]),
         dictionary([(word("a"), DOUBLED)]), b"}" + word("state_dict") + DOUBLED + b"s",
         dictionary([(key, b"N") for key in same]), b"(" + word("storage") + DOUBLED * 4 + b"tQ",
         b"ctorch._utils\n_rebuild_tensor_v2\n(" + DOUBLED * 5 + b"tR", DOUBLED + DOUBLED + b"R",

@@ -147,10 +147,10 @@ class _Machine:
                 items = [pop(), pop()][::-1] if name == "SETITEM" else self.pop_to_mark()
                 _set(_of_kind(dict, self.top()), items)
             case "GLOBAL":  # the argument is "module name"
-                push(self.allowed(argument.replace(" ", ".")))
+                push(self.allowed(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
                 attribute, module = _of_kind(str, pop()), _of_kind(str, pop())
-                push(self.allowed(f"{module}.{attribute}"))
+                push(self.allowed(module, attribute))
             case "REDUCE" | "NEWOBJ":
                 arguments = _of_kind(tuple, pop())
                 push(_made(pop(), arguments))
@@ -185,9 +185,10 @@ class _Machine:
         del self.stack[start:]
         return items
 
-    def allowed(self, name: str) -> Any:
-        if name.rpartition(".")[2] in _CLASSES:
+    def allowed(self, module: str, attribute: str) -> Any:
+        if attribute in _CLASSES:  # of a module whose name may be long, and is not copied each time
             return _CLASS
+        name = f"{module}.{attribute}"
         if name == "torch.BFloat16Storage":
             raise InputError(f"{self.path} holds numbers of bfloat16, which NumPy does not have: "
                              f"{ANEW.format(self.path, 'float')}")

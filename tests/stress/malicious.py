@@ -120,6 +120,8 @@ def content(rng: random.Random) -> bytes:
         lambda: b"(" * rng.choice([10, 300_000]),
         lambda: b")" + b"\x85" * rng.choice([10, 300_000]),
         lambda: b"]q\x00" + b"h\x00a" * rng.choice([1, 100_000]),
+        lambda: (word("m" * 200_000) + b"q\x00" + word(rng.choice(["Vocab", "m"])) + b"q\x01"
+                 + b"h\x00h\x01\x93" * rng.choice([1, 40_000])),
         lambda: b"".join(rng.choice(_ANY)(rng) for _ in range(rng.choice([10, 3000]))),
     ])()
 
