@@ -174,8 +174,11 @@ def test_archives_that_unpack_to_more_than_they_are(tmp_path):
         for n in range(3)]}, "build_config": {"input_shape": [None, 10**7]}}
     many = {**told, "config": {"name": "s", "layers": [
         {"class_name": "Dropout", "config": {"name": f"d{n}", "rate": 0}} for n in range(30_000)]}}
+    axes = {**told, "build_config": {"input_shape": [1] * 100_000}, "config": {"name": "s", "layers": [
+        {"class_name": "Dense", "config": {"name": f"d{n}", "units": 1}} for n in range(900)]}}
     for name, content, weights, kind in (
             ("message", endless, b"", zipfile.ZIP_DEFLATED), ("stored", endless, b"", zipfile.ZIP_STORED),
+            ("axes", axes, b"", zipfile.ZIP_STORED),
             ("zeros", told, bytes(300_000_000), zipfile.ZIP_DEFLATED), ("wide", wide, b"", zipfile.ZIP_STORED),
             ("many", many, b"", zipfile.ZIP_STORED), ("text", "y" * 1000, b"", zipfile.ZIP_STORED)):
         data = malicious.zipped({"config.json": json.dumps(content).encode(), "model.weights.h5": weights}, kind)
@@ -203,7 +206,9 @@ def test_networks_of_our_own_that_tell_of_more_than_they_hold(tmp_path):
     dense = {"kind": "Dense", "name": "d", "units": 10**7}
     for name, changes in (("wide", {"layers": [dense]}), ("none", {"layers": None}), ("endless", {"layers": [[]]}),
                           ("numbers", {"layers": [{**dense, "units": "1"}]}), ("missing", {}),
-                          ("many", {"layers": [{**dense, "name": f"d{n}"} for n in range(5000)]})):
+                          ("many", {"layers": [{**dense, "name": f"d{n}"} for n in range(5000)]}),
+                          ("axes", {"input_shape": [1] * 100_000, "layers": [{**dense, "name": f"d{n}"}
+                                                                             for n in range(900)]})):
         write_tensors(tmp_path / name, {"d.W": np.zeros(3, "float32")}, {"sequential": {**about, **changes}})
         bounded(load_model, tmp_path / name)
 

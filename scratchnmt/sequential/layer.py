@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model import Sequential
 
 
+MOST_AXES = 31  # of an example: NumPy 1 has 32, and one is the batch's
 Shape = tuple[int | None, ...]
 Weights = Mapping[str, Array]
 
@@ -258,6 +259,8 @@ def whole_shape(given: Any) -> Shape | None:
         return None
     if isinstance(given, (str, bytes, Integral)) or not hasattr(given, "__iter__"):
         raise InputError(f"input_shape is {shown(given)}, expected sizes without the batch, such as (50, 27) or (4,)")
+    if len(given := tuple(given)) > MOST_AXES:
+        raise InputError(f"input_shape has {len(given):,} sizes, expected at most {MOST_AXES}")
     return tuple(None if n is None else whole_number("input_shape: a size", n) for n in given)
 
 
