@@ -87,7 +87,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self.path, self.resume, self.overwrite = Path(path), resume, overwrite
         self._known: dict[str, Any] | None = None
         self._place: os.stat_result | None = None  # while it is locked
-        self._lock = ExitStack()
+        self._lock, self._open = ExitStack(), False
 
     def __str__(self) -> str:
         return str(self.path)
@@ -108,10 +108,17 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             stack.enter_context(FolderLock(self.path))
             self._check()
             self._place, self._lock = os.stat(self.path), stack.pop_all()
+        self._open = True
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._open = False
         self._lock.close()
+
+    def check_open(self) -> None:
+        """InputError outside of `with`, where nobody is kept out and what is there was not looked at."""
+        if not self._open:
+            raise InputError(f"the RunFolder of {self} is not open: give the path, or train inside its `with`")
 
     def _check_place(self) -> None:
         """WriteError if another folder has taken the place of the one that is locked: it may be another run's."""

@@ -104,6 +104,8 @@ class Trainer:
         """Where the run is; InputError if it is of another model, data or options."""
         if run.config != self.model.config:
             raise InputError(f"cannot resume {self.folder}: its {CONFIG} describes another model")
+        if run.dtype != (dtype := str(self.model.params.flat.dtype)):  # else weights that config.json does not fit
+            raise InputError(f"cannot resume {self.folder}: its weights are {run.dtype}, the model's {dtype}")
         for side in ("src", "tgt"):
             theirs, ours = (getattr(one, f"{side}_vocab") for one in (run, self.data))
             if theirs.digest() != ours.digest():

@@ -20,7 +20,7 @@ from scratchnmt import checkpoint
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
-from scratchnmt.files.run_folder import LOCK, FolderLock
+from scratchnmt.files.run_folder import BEST_STATE, LOCK, MODEL, STATE, FolderLock
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
@@ -204,6 +204,26 @@ def test_an_open_folder_is_trained_in_once_it_is_given(tmp_path):
         with pytest.raises(InputError, match="in use"):
             run(tmp_path, resume=True)
     run(tmp_path, resume=True, max_steps=3)
+
+
+def test_a_folder_that_is_not_open_is_refused(tmp_path):
+    """Nobody has looked what is there, and nobody is kept out: the run that is there would be gone."""
+    with run_folder.RunFolder(tmp_path) as folder:
+        run(folder, max_steps=2)
+    before = (tmp_path / MODEL).read_bytes()
+    for one in folder, run_folder.RunFolder(tmp_path):
+        with pytest.raises(InputError, match="is not open: give the path"):
+            run(one, max_steps=1)
+    assert (tmp_path / MODEL).read_bytes() == before
+
+
+def test_a_run_that_saved_no_state_goes_on_in_its_dtype_alone(tmp_path):
+    """Else it ends with weights that its config.json does not fit, and nobody can load."""
+    run(tmp_path, max_steps=2)
+    for name in STATE, BEST_STATE, MODEL:
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match="its weights are float32, the model's float64"):
+        train(tiny_run.model(dtype="float64"), tiny_run.data(), tiny_run.options(max_steps=2), tmp_path, resume=True)
 
 
 # a state that is no good
