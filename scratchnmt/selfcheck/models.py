@@ -155,7 +155,7 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, two layers, dropout", {"layers": 2, "dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, words dropped", {"word_dropout": 0.3, "embed_dropout": 0.2}),
     ModelCase("nmt, recurrent dropout", {"recurrent_dropout": 0.3}),
-    ModelCase("nmt, dropout of the encoder's states, two layers, dropout", {
+    ModelCase("nmt, dropout of h_enc, two layers, dropout", {
         "encoder_dropout": 0.3, "layers": 2, "dropout": 0.2}),
     ModelCase("nmt, recurrent dropout, two layers, dropout, context fed", {
         "recurrent_dropout": 0.3, "layers": 2, "dropout": 0.2, "feed": "context"}),
