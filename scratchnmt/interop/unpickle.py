@@ -139,12 +139,12 @@ class _Machine:
             case "TUPLE":
                 push(tuple(self.pop_to_mark()))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                push(tuple([pop() for _ in range(int(name[-1]))][::-1]))
+                push(tuple(self.pop_last(int(name[-1]))))
             case "APPEND" | "APPENDS":
                 items = [pop()] if name == "APPEND" else self.pop_to_mark()
                 _of_kind(list, self.top()).extend(items)
             case "SETITEM" | "SETITEMS":
-                items = [pop(), pop()][::-1] if name == "SETITEM" else self.pop_to_mark()
+                items = self.pop_last(2) if name == "SETITEM" else self.pop_to_mark()
                 _set(_of_kind(dict, self.top()), items)
             case "GLOBAL":  # the argument is "module name"
                 push(self.allowed(*argument.split(" ", 1)))
@@ -180,7 +180,12 @@ class _Machine:
     def pop_to_mark(self) -> list[Any]:
         if not self.marks:
             raise ValueError("a step of its pickle lacks a mark")
-        start = self.marks.pop()
+        return self.pop_last(len(self.stack) - self.marks.pop())
+
+    def pop_last(self, count: int) -> list[Any]:
+        start = len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
+            raise ValueError("a step of its pickle lacks a value")
         items = self.stack[start:]
         del self.stack[start:]
         return items

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import pickletools
 import random
 import resource
 import sys
@@ -19,7 +20,7 @@ import time
 import timeit
 from collections import Counter
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +36,16 @@ SECONDS, MEGABYTES = 1.0, 200  # and as much again for each of so many bytes of 
 EACH = 1_000_000
 
 
-@cache
-def slowness() -> float:
-    """How many times as long as a core that adds up a million numbers in 60 ms this one takes, at least 1.
+def within(allowed: float, seconds: float) -> bool:
+    """Whether `seconds` of this core are at most `allowed`, which are of one that goes through 30,000 steps of a pickle
+    in 10 ms.
 
-    SECONDS are for such a core; there are some of a third of its speed.
+    The core is measured at once, since what else runs slows it down for a while, and only where it matters.
     """
-    return max(1.0, min(timeit.repeat("for k in range(10**6): n += k", "n = 0", number=1, repeat=5)) / 0.06)
+    if seconds <= allowed:
+        return True
+    steps = b")" + b"\x85" * 30_000 + b"."
+    return seconds <= allowed * min(timeit.repeat(lambda: list(pickletools.genops(steps)), number=1, repeat=5)) / 0.01
 
 
 class Case(NamedTuple):
@@ -86,7 +90,7 @@ def main(files: int, seed: int, keep: Path | None) -> int:
             kinds[name.partition(":")[0]] += 1
             share = 1 + len(drawn) / EACH
             if (ended not in (NAMES[REFUSED], NAMES[UNCHANGED], NAMES[NOT_SEALED])
-                    or seconds > SECONDS * share * slowness() or memory - base > MEGABYTES * share):
+                    or not within(SECONDS * share, seconds) or memory - base > MEGABYTES * share):
                 print(f"{name}, {number}: {ended}, {seconds:.1f} s, {memory - base:.0f} MB", flush=True)
                 counts["WRONG"] += 1
                 if keep:
