@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from scratchnmt.arrays import Array
+from scratchnmt.arrays import Array, array_module
 from scratchnmt.errors import InputError
 from scratchnmt.gradcheck import check_variant
 from scratchnmt.kernels import KERNELS, fused
@@ -30,9 +30,9 @@ from scratchnmt.ops.lstm import LSTMCache, lstm_backward, lstm_forward
 from scratchnmt.ops.plain import PLAIN, Kernels
 from scratchnmt.selfcheck.case import Case, placed
 
-from . import limits, measure, ops, rows
+from . import limits, measure, ops, peers, rows
 
-PEERS: list[str] = []
+PEERS, KNOWN_PEERS = ["torch"], ["torch", "flashrnn"]
 SHIM = Path(__file__).parents[1] / "tests" / "kernels" / "shim.py"
 WEIGHTS = ("Wx", "Wh", "b")
 
@@ -52,10 +52,16 @@ class Size(NamedTuple):
         return f"T={self.T} B={self.B} H={self.H} layers={self.layers} D={self.D}"
 
 
-SIZES = (Size("ours", 25, 64, 256, D=2, random_lengths=True),
-         Size("ours, large", 25, 128, 512, D=2, random_lengths=True),
-         Size("FlashRNN (Pöppel et al. 2025)", 1024, 16, 768),
-         Size("Appleyard et al. 2016", 100, 64, 512, layers=4))
+FLASHRNN = "FlashRNN (Pöppel et al. 2025)"
+SIZES = {
+    "ours": (Size("ours", 25, 64, 256, D=2, random_lengths=True),
+             Size("ours, large", 25, 128, 512, D=2, random_lengths=True)),
+    "flashrnn": (Size(FLASHRNN, 1024, 16, 768),),
+    "flashrnn-batches": tuple(Size(FLASHRNN, 1024, B, 768) for B in (2, 4, 8, 32, 64, 128, 256)),
+    "appleyard": (Size("Appleyard et al. 2016", 100, 64, 512, layers=4),),
+    "deepbench": tuple(Size("DeepBench (Baidu Research 2016)", T, B, H) for H, B, T in ops.DEEPBENCH),
+}
+DEFAULT = ["ours", "flashrnn", "appleyard"]
 
 
 class Version(NamedTuple):
@@ -78,23 +84,29 @@ VERSIONS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", type=lambda text: text.split(","), default=DEFAULT, metavar="NAME,...",
+                        help=f"of {', '.join(SIZES)} (default {','.join(DEFAULT)})")
     parser.add_argument("--rounds", type=int, default=15, help="(default 15)")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="(default float32)")
 
 
 def run(options: argparse.Namespace) -> int:
+    for option, given, known in (("--sizes", options.sizes, list(SIZES)), ("--peers", options.peers, KNOWN_PEERS)):
+        if wrong := [name for name in given if name not in known]:
+            raise InputError(f"{option} has {wrong[0]!r}, expected some of {', '.join(known)}")
+    sizes = [size for name in options.sizes for size in SIZES[name]]
     print(measure.machine(options.threads, options.device))
     if options.device == "cpu":
         with kernels_on_cpu():
-            for size in SIZES:
-                checked(smaller(size), options)
+            for size in sizes:
+                with_peers(smaller(size), checked(smaller(size), options), options)
         print("\nNo times: kernels are timed on a GPU, with --device cuda.")
         return 0
     bounds = limits.measure(options.device)
     print(bounds)
-    for size in SIZES:
+    for size in sizes:
         args = checked(size, options)
-        rows.save(timed(size, args, options, bounds), options, bounds)
+        rows.save(timed(size, args, with_peers(size, args, options), options, bounds), options, bounds)
     return 0
 
 
@@ -132,31 +144,60 @@ def kernels(version: Version, options: argparse.Namespace) -> Kernels:
     return made if options.device != "cpu" else made._replace(product=product)  # for which cuBLAS needs a GPU
 
 
-def timed(size: Size, args: dict[str, Any], options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
-    """Rows of all versions; of what the driver does not record, launch by launch."""
-    calls = {}
-    for version in versions(size):
-        way = ops.Op(version.name, stack(kernels(version, options)), stack_backward)
-        parts = {}
-        if version.recorded:
-            # `recordable` lays the rows out beforehand for the one forward that it knows by itself
-            parts = ops.parts(ops.recordable(way, Case("lstm", lstm_forward, lstm_backward, "", arguments)), [args])
-        if not parts:
-            print(f"{version.name}: launch by launch")
-            parts = ops.parts(way, [args])
-        calls.update({(version.name, part): call for part, call in parts.items()})
-    times = measure.alternate(calls, options.rounds, warmup=2, device=options.device, calls=8)
+def with_peers(size: Size, args: dict[str, Any], options: argparse.Namespace) -> list[tuple[Any, dict[str, Callable]]]:
+    """The peers that compute the same, and their calls: of sentences that are all T long, which is what they know."""
+    if not options.peers:
+        return []
+    peers.peer("torch")  # InputError where it is not installed
+    from . import ladder_peers
+
+    args = {**args, "lengths": np.full(size.B, size.T)}
+    y, caches = stack(PLAIN)(**args)
+    dy = array_module(y).asarray(np.random.default_rng(1).standard_normal(y.shape).astype(options.dtype))
+    return ladder_peers.checked(options.peers, args, y, dy, stack_backward(dy, caches)["dx"], options.device)
+
+
+def timed(size: Size, args: dict[str, Any], others: list[tuple[Any, dict[str, Callable]]],
+          options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
+    """Rows of all versions and of the others; of what the driver does not record, launch by launch."""
+    calls = {version.name: passes(version, args, options) for version in versions(size)}
+    kinds = dict.fromkeys(calls, (options.device, options.dtype, options.matmul))
+    calls |= {peer.name: own for peer, own in others}
+    kinds |= {peer.name: (options.device, *peer.computes_in) for peer, _ in others}
+    times = measure.alternate(by_part(calls), options.rounds, warmup=2, device=options.device, calls=8)
+    numpy = f"{VERSIONS[0].name}, NumPy"  # apart, since the GPU would idle beside it
+    on_cpu = ops.parts(ops.Op(numpy, stack(PLAIN), stack_backward), [placed(arguments(size), "cpu", options.dtype)])
+    times |= measure.alternate(by_part({numpy: on_cpu}), min(3, options.rounds), warmup=1)
+    kinds[numpy] = ("cpu", options.dtype, "float32")
     tokens = int(np.sum(args["lengths"]))
     forward = 2 * tokens * sum(W.size for name, W in args.items() if name.startswith("W"))
     flop = {"forward": forward, "backward": 2 * forward, "both": 3 * forward}
-    measured = [rows.row(seconds, command="ladder", what=f"LSTM, {part}", contestant=name, sizes=str(size),
-                         device=measure.device_name(options.device), dtype=options.dtype, flop=flop[part],
-                         limits=bounds if options.dtype == "float32" else None, matmul=options.matmul)
-                for (name, part), seconds in times.items()]
+    measured = []
+    for (name, part), seconds in times.items():
+        device, dtype, matmul = kinds[name]
+        measured.append(rows.row(seconds, command="ladder", what=f"LSTM, {part}", contestant=name, sizes=str(size),
+                                 device=measure.device_name(device), dtype=dtype, flop=flop[part], matmul=matmul,
+                                 limits=bounds if (device, dtype) == (options.device, "float32") else None))
     measure.print_table(["", "part", "ms", "us a step", "share"], [
         [row.contestant, row.what, f"{row.ms:.4g}", f"{1e3 * row.ms / (size.T * size.layers):.4g}",
          f"{100 * row.share:.0f} % of {row.bound}" if row.bound else "-"] for row in measured])
     return measured
+
+
+def passes(version: Version, args: dict[str, Any], options: argparse.Namespace) -> dict[str, Callable]:
+    """The calls to time, recorded if the version is and the driver lets them be."""
+    way = ops.Op(version.name, stack(kernels(version, options)), stack_backward)
+    if version.recorded:
+        # `recordable` lays the rows out beforehand for the one forward that it knows by itself
+        case = Case("lstm", lstm_forward, lstm_backward, "", arguments)
+        if recorded := ops.parts(ops.recordable(way, case), [args]):
+            return recorded
+    print(f"{version.name}: launch by launch")
+    return ops.parts(way, [args])
+
+
+def by_part(calls: dict[str, dict[str, Callable]]) -> dict[tuple[str, str], Callable]:
+    return {(name, part): call for name, own in calls.items() for part, call in own.items()}
 
 
 def arguments(size: Size) -> dict[str, Any]:

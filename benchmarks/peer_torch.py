@@ -30,7 +30,7 @@ class Contestant:
 
     name = "PyTorch"
     version = torch.__version__
-    network, compiled, fused = TorchNMT, False, None
+    network, compiled = TorchNMT, None  # a mode of torch.compile
 
     def __init__(self, model: NMT, threads: int, clip: float = 5.0) -> None:
         torch.set_num_threads(threads)
@@ -42,8 +42,12 @@ class Contestant:
         copy_weights(model.params, self.model)
         self.params, self.clip = model.params, clip
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = matmul(model) == "tf32"
-        self.forward = torch.compile(self.model) if self.compiled else self.model
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=self.fused)
+        self.forward = torch.compile(self.model, mode=self.compiled) if self.compiled else self.model
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, **self.adam())
+
+    def adam(self) -> dict[str, bool]:
+        """How Adam is asked for, beside its rate."""
+        return {}
 
     def loss_and_gradients(self, batch: Batch) -> tuple[float, Mapping[str, np.ndarray]]:
         dropouts = [module for module in self.model.modules() if isinstance(module, torch.nn.Dropout)]

@@ -18,6 +18,19 @@ from scratchnmt.errors import InputError
 from . import peer_torch, torch_search
 from .peer_torch import TorchNMT
 
+PAD = 0
+
+
+def cell_step(gates: Tensor, inputs: Tensor, W: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """h and c (..., B, H) of gates + inputs W (..., B, 4H), by the one kernel of nn.LSTMCell on a GPU."""
+    if gates.is_cuda:
+        h, c, _ = torch.ops.aten._thnn_fused_lstm_cell(gates.flatten(0, -2), (inputs @ W).flatten(0, -2),
+                                                       c.flatten(0, -2))
+        return h.view(*gates.shape[:-1], -1), c.view(*gates.shape[:-1], -1)
+    i, f, g, o = (gates + inputs @ W).chunk(4, dim=-1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
 
 class PackedNMT(TorchNMT):
     """The same model on sentences in order of their target's length, longest first: a step has the rows still open."""
@@ -36,15 +49,14 @@ class PackedNMT(TorchNMT):
         for t, (gates, n) in enumerate(zip(gates_of_words, open_rows, strict=True)):
             if n < len(h):
                 enc, keys, mask, output, h, c = (rows[:n] for rows in (enc, keys, mask, output, h, c))
-            i, f, g, o = torch.addmm(gates, torch.cat([output, h], dim=1), W).chunk(4, dim=1)
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            h = torch.sigmoid(o) * torch.tanh(c)
+            h, c = cell_step(gates, torch.cat([output, h], dim=1), W, c)
             context, _ = self.attend(h, enc, keys, mask, t)
             output = self.dropout(torch.tanh(self.combined_output_projection(torch.cat([context, h], dim=1))))
             outputs.append(output)
         logits = self.target_vocab_projection(torch.cat(outputs))
         expected = torch.cat([ids[:n] for ids, n in zip(tgt[1:].unbind(0), open_rows, strict=True)])
-        return F.cross_entropy(logits, expected, reduction="sum", label_smoothing=self.label_smoothing)
+        return F.cross_entropy(logits, expected, ignore_index=PAD, reduction="sum",
+                               label_smoothing=self.label_smoothing)
 
     def attend(self, h: Tensor, enc: Tensor, keys: Tensor, mask: Tensor | None, t: int):
         """Several rows of h for each of enc, side by side, in a search: enc is not copied for each."""
@@ -58,8 +70,10 @@ class PackedNMT(TorchNMT):
 
 class Contestant(peer_torch.Contestant):
     name = "PyTorch at its best"
-    network, fused = PackedNMT, True
-    epochs = None  # its batches are ours
+    network, epochs = PackedNMT, None  # its batches are ours
+
+    def adam(self) -> dict[str, bool]:
+        return {"fused": True}
 
     def step(self, batch: Batch, sentences: float | None = None) -> Tensor:
         """The loss, divided by so many sentences (default: those of the batch)."""

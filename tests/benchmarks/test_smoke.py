@@ -54,10 +54,11 @@ def test_step(call, lengths):
 
 def test_step_beside_pytorch(call):
     pytest.importorskip("torch")
-    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers", "workers,torch,torch-best")
+    status, (out, _), found = call("step", "--size", "60,8,4,5", "--rounds", 2, "--peers",
+                                   "workers,torch,torch-best,torch-graph")
     assert status == 0 and "loss and gradients agree with PyTorch at its best" in out
     assert [row["contestant"] for row in found] == ["scratchnmt", "scratchnmt, 2 workers", "PyTorch",
-                                                    "PyTorch at its best"]
+                                                    "PyTorch at its best", "PyTorch, a graph"]
     assert out.count("times as fast as the best of the others, PyTorch") == 2
 
 
@@ -125,10 +126,44 @@ def test_a_sweep(call):
 def test_the_ladder_on_a_cpu(call, monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("no g++ to run the kernels on the CPU")
-    monkeypatch.setattr(ladder, "SIZES", [ladder.Size("ours", 25, 4, 16, layers=2, D=2, random_lengths=True)])
-    status, (out, _), found = call("ladder")
+    size = ladder.Size("ours", 25, 4, 16, layers=2, D=2, random_lengths=True)
+    monkeypatch.setattr(ladder, "SIZES", {"ours": [size], "another": []})
+    status, (out, _), found = call("ladder", "--sizes", "ours,another", "--peers", "")
     assert status == 0 and not found and "ours: T=6 B=1 H=4 layers=2 D=2" in out and "No times" in out
     assert re.findall(r"^v\d", out, re.MULTILINE) == ["v1", "v3", "v4", "v5"]
+
+
+@pytest.mark.parametrize(("name", "directions", "told"), [
+    ("torch", 2, "nn.LSTM, float32 agrees"), ("flashrnn", 1, "FlashRNN, vanilla agrees"),
+    ("flashrnn", 2, "FlashRNN has one direction: it is left out")])
+def test_the_ladder_beside_other_libraries(call, monkeypatch, name, directions, told):
+    pytest.importorskip("torch")
+    pytest.importorskip(name)
+    monkeypatch.setattr(ladder, "kernels_on_cpu", contextlib.nullcontext)
+    monkeypatch.setattr(ladder, "VERSIONS", ladder.VERSIONS[:1])
+    monkeypatch.setattr(ladder, "SIZES", {"ours": [ladder.Size("ours", 9, 30, 70, layers=2, D=directions)]})
+    status, (out, _), _ = call("ladder", "--sizes", "ours", "--peers", name)
+    assert status == 0 and told in out
+
+
+def test_a_peer_of_the_ladder_that_computes_something_else_is_left_out(call, monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import ladder_peers
+
+    right = ladder_peers.lstm_of
+    monkeypatch.setattr(ladder_peers, "lstm_of", lambda weights: right({**weights, "b0": weights["b0"] + 0.1}))
+    monkeypatch.setattr(ladder, "kernels_on_cpu", contextlib.nullcontext)
+    monkeypatch.setattr(ladder, "VERSIONS", ladder.VERSIONS[:1])
+    status, (out, _), _ = call("ladder", "--sizes", "appleyard")
+    assert status == 0 and "disagrees by" in out and "it is left out" in out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--sizes", "ours,small"), "--sizes has 'small', expected some of ours, flashrnn"),
+    (("--peers", "jax"), "--peers has 'jax', expected some of torch, flashrnn")])
+def test_the_ladder_names_what_it_does_not_know(call, arguments, message):
+    status, (_, err), _ = call("ladder", *arguments)
+    assert status == 2 and message in err
 
 
 def test_the_ladder_times_nothing_that_is_wrong(call, monkeypatch):
@@ -137,7 +172,7 @@ def test_the_ladder_times_nothing_that_is_wrong(call, monkeypatch):
         lstm_gates_forward=lambda z, c_prev, **out: PLAIN.lstm_gates.lstm_gates_forward(1.001 * z, c_prev, **out),
         lstm_gates_backward=PLAIN.lstm_gates.lstm_gates_backward))
     monkeypatch.setattr(ladder, "VERSIONS", [*ladder.VERSIONS[:1], ladder.Version("v9 wrong", wrong)])
-    status, (_, err), _ = call("ladder")
+    status, (_, err), _ = call("ladder", "--peers", "")
     assert status == 2 and "v9 wrong is not v0 array code; nothing is timed" in err
 
 
