@@ -417,14 +417,14 @@ def test_a_word_of_accents_is_read_in_time(write, tmp_path):
     load = load_vocabulary if "words" in write("") else read_cs224n_vocabularies
     for _ in range(3):  # another process may keep the caches of this core busy for a while
         ended, seconds, _ = cost(lambda: load(tmp_path / "file"))
-        if seconds < 1:
+        if fuzz.within(1, seconds):
             break
-    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and seconds < 1
+    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and fuzz.within(1, seconds)
 
 
 def test_a_line_of_accents_is_encoded_in_time():
     ended, seconds, _ = cost(lambda: WordVocabulary(["a"]).encode("a " + "\u0300\u0316" * 500_000))
-    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and seconds < 1
+    assert ended == fuzz.NAMES[fuzz.NOT_SEALED] and fuzz.within(1, seconds)
 
 
 def test_long_lines_are_split_into_the_words_of_short_ones():

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Literal
 from ..errors import InputError, printable
 from .atomic import AnyPath
 
+ZIP = b"PK\x03\x04"  # what an archive begins with
 CHECKSUM = "sha256"  # the entry of our own JSON
 _DEEPEST = 50  # levels of JSON
 TENSOR_HEADER = 1 << 26  # bytes of the header of a safetensors file; more is nothing that is written here
@@ -110,14 +111,6 @@ class Archive:
             raise InputError(f"{self.path}: {printable(name)} has more than {limit:,} bytes, which is more than is "
                              "ever written there")
         return self.content.read(info)
-
-
-def is_archive(file: BinaryIO) -> bool:
-    """Whether an open file ends as a zip archive does, also as one that cannot be read."""
-    try:
-        return zipfile.is_zipfile(file)
-    except zipfile.BadZipFile:
-        return True
 
 
 @contextmanager

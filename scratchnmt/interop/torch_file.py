@@ -26,10 +26,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ..errors import InputError, printable, require
-from ..files.reading import Archive, archive, check_tensor_header, opened
+from ..files.reading import ZIP, Archive, archive, check_tensor_header, opened
 from .unpickle import ANEW, LIMIT, REMEDY, Namespace, Storage, TensorView, unpickle
 
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_PICKLE = b"\x80"
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_VIEWS = 4  # numbers of all tensors for each that is stored: tied weights are several views of one storage
 _CONVERT = ("where it was written, safetensors.torch.save_file(model.state_dict(), 'weights.safetensors') "
@@ -56,7 +56,7 @@ def read_state_dict(path: str | os.PathLike) -> StateDict:
     with opened(path) as file:
         start = file.read(9)
         file.seek(0)
-        if start.startswith(_ZIP):
+        if start.startswith(ZIP):
             return StateDict(*_from_zip(file, str(path)))
         if start.startswith(_PICKLE):
             return StateDict(*_from_stream(file, str(path)))

@@ -17,7 +17,7 @@ import numpy as np
 from ..arrays import array_module
 from ..errors import InputError, look_up, printable, require, shown
 from ..files.atomic import write_atomically
-from ..files.reading import archive, is_archive, opened
+from ..files.reading import ZIP, archive, opened
 from ..files.tensors import read_tensors, write_tensors
 from . import keras_files
 from .keras_files import HDF5, KINDS, MOST_LAYERS, WEIGHTS, described, few
@@ -72,9 +72,10 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
         saved = "a SavedModel of TensorFlow" if (Path(path) / "saved_model.pb").exists() else "a folder"
         raise InputError(f"{path} is {saved}, expected a file: of Keras, NAME.keras or NAME.h5")
     with opened(path) as file:
-        if file.read(len(HDF5)) == HDF5:
+        start = file.read(len(HDF5))
+        if start == HDF5:
             return keras_files.read_h5(HDF5 + file.read(), path, device)
-        if is_archive(file):
+        if start.startswith(ZIP):
             with archive(file, path) as parts:
                 return keras_files.read_archive(parts, device)
     tensors, about = _ours(path)
@@ -104,9 +105,10 @@ def load_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.load_weights."""
     model.params  # noqa: B018  its own error, if the network does not know what comes in
     with opened(path) as file:
-        if file.read(len(HDF5)) == HDF5:
+        start = file.read(len(HDF5))
+        if start == HDF5:
             return keras_files.read_weights(model, HDF5 + file.read(), path)
-        if is_archive(file):
+        if start.startswith(ZIP):
             with archive(file, path) as parts:
                 return keras_files.read_weights(model, parts.read(WEIGHTS), path)
     _take(model, _ours(path)[0], path)

@@ -1,5 +1,7 @@
 """One sentence for each thing that does not fit, before anything is trained."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -212,3 +214,15 @@ def test_weights_are_not_shared_between_networks():
         Sequential([shared])
     with pytest.raises(InputError, match="part of another layer or network"):
         TimeDistributed(shared)
+
+
+def test_weights_whose_bytes_look_like_the_end_of_an_archive_are_those_of_a_network(tmp_path):
+    model = Sequential([Dense(40, use_bias=False, input_shape=(3,))])
+    W = np.ones((3, 40), "float32")
+    W.view(np.uint8).ravel()[-40:-36] = list(b"PK\x05\x06")  # with as many zeros behind it as an end of an archive has
+    W.view(np.uint8).ravel()[-36:] = 0
+    model.set_weights([W])
+    model.save(tmp_path / "f")
+    assert zipfile.is_zipfile(tmp_path / "f")
+    assert np.array_equal(load_model(tmp_path / "f").get_weights()[0], W)
+    model.load_weights(tmp_path / "f")
