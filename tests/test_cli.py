@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import but
+from command_line import but, heed_signals
 
 from scratchnmt.cli import choices, demo, main
 from scratchnmt.cli.prepare import prepare
@@ -307,7 +307,7 @@ def test_a_loss_that_overflows_names_the_step_and_keeps_the_last_good_state(call
 def test_ctrl_c_saves_and_says_how_to_go_on(call, data, tmp_path, signals):
     out = tmp_path / "run"
     process = command("train", *data, "--out", out, *TINY, "--max-epochs", "none", "--patience", 0,
-                      "--log-every", 2, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+                      "--log-every", 2, preexec_fn=heed_signals)
     for line in process.stderr:
         if "step 4: loss" in line:
             break
@@ -325,7 +325,7 @@ def test_a_terminal_that_is_closed_saves_too(call, data, tmp_path):
     pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
 
     def take_terminal():
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        heed_signals()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     out, (ours, theirs) = tmp_path / "run", pty.openpty()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from command_line import heed_signals
 from fake_model import FakeModel
 
 from scratchnmt import translate
@@ -336,7 +337,8 @@ def test_translate_names_the_lines_it_kept_before_one_that_cannot_be_read(call, 
 def command(*arguments):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-m", "scratchnmt", *map(str, arguments)], env=environment,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                            preexec_fn=heed_signals)
 
 
 @pytest.mark.parametrize("number, told", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by SIGTERM"),

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny_run
-from command_line import but
+from command_line import but, heed_signals
 from mpi_run import finished, needs_mpi
 from tiny_run import essence, metrics, press_ctrl_c, run
 
@@ -126,17 +126,29 @@ def arguments(tmp_path_factory):
 ENDLESS = ["--max-steps=1000000", "--max-epochs=1000000", "--valid-every=1000000", "--patience=0", "--workers=3"]
 
 
-def begun(arguments, out, *more):
-    """A training that has saved, and the processes of its workers."""
-    process = subprocess.Popen([sys.executable, "-m", "scratchnmt", *but(arguments, *ENDLESS, *more), "--out", str(out),
-                                "--save-every=5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (out / STATE).exists() or state(out)[1]["state"]["step"] < 10:
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True,
-                              check=True).stdout.split()
-    return process, [int(pid) for pid in children]
+@pytest.fixture
+def begun(arguments, tmp_path):
+    """begun() -> a training that has saved, and the processes of its workers; none is left if a test fails."""
+    processes = []
+
+    def begin():
+        command = [sys.executable, "-m", "scratchnmt", *but(arguments, *ENDLESS), "--out", str(tmp_path / "run"),
+                   "--save-every=5"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=heed_signals)
+        processes.append(process)
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "run" / STATE).exists() or state(tmp_path / "run")[1]["state"]["step"] < 10:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.1)
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True,
+                                  check=True).stdout.split()
+        return process, [int(pid) for pid in children]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def gone(pids):
@@ -154,8 +166,8 @@ needs_ps = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /
 @needs_ps
 @pytest.mark.parametrize("number, words", [(signal.SIGKILL, "died"), pytest.param(
     signal.SIGSTOP, "hung for 6 seconds and was", marks=pytest.mark.slow)])
-def test_a_worker_that_dies_or_is_stopped_takes_all_down(arguments, tmp_path, number, words):
-    process, pids = begun(arguments, tmp_path / "run")
+def test_a_worker_that_dies_or_is_stopped_takes_all_down(begun, tmp_path, number, words):
+    process, pids = begun()
     assert len(pids) == 2
     os.kill(pids[0], number)
     _, error = process.communicate(timeout=30)
@@ -205,8 +217,8 @@ def test_a_second_ctrl_c_tells_how_to_go_on_where_something_was_saved(step, told
 @needs_ps
 @pytest.mark.parametrize("number, whom", [(signal.SIGINT, "all"), (signal.SIGTERM, "first"),
                                           (signal.SIGHUP, "another")])
-def test_a_signal_saves_once(arguments, tmp_path, number, whom):
-    process, pids = begun(arguments, tmp_path / "run")
+def test_a_signal_saves_once(begun, tmp_path, number, whom):
+    process, pids = begun()
     for pid in {"first": [process.pid], "all": [process.pid, *pids], "another": pids[1:]}[whom]:
         os.kill(pid, number)
     out, error = process.communicate(timeout=30)
@@ -216,8 +228,8 @@ def test_a_signal_saves_once(arguments, tmp_path, number, whom):
 
 
 @needs_ps
-def test_nothing_is_left_after_the_first_one_is_killed(arguments, tmp_path):
-    process, pids = begun(arguments, tmp_path / "run")
+def test_nothing_is_left_after_the_first_one_is_killed(begun, tmp_path):
+    process, pids = begun()
     process.kill()
     _, error = process.communicate(timeout=30)
     assert re.search(rf"worker 1 of 3 \(process {process.pid}\) died; training stopped; the last save is intact; "
