@@ -545,6 +545,20 @@ def test_the_demo_overwrites_nothing_but_itself(call, tiny_demo, trained, tmp_pa
     assert (tmp_path / "train.en").read_text() == "mine\n"
 
 
+def test_a_demo_that_is_refused_leaves_the_text_of_the_one_in_the_folder(call, tiny_demo, tmp_path):
+    out = tmp_path / "demo"
+    assert call("demo", "--out", out)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with RunFolder(out, overwrite=True):
+        refused(call("demo", "--out", out, "--seed", 1), "in use by another run")
+        assert {name: (out / name).read_bytes() for name in before} == before
+
+
+def test_a_demo_that_was_killed_before_its_first_file_can_be_run_again(call, tiny_demo, tmp_path):
+    (tmp_path / ".lock").write_text("12\n")
+    assert call("demo", "--out", tmp_path)[0] == 0
+
+
 def test_a_run_that_took_the_demos_folder_over_is_safe(call, tiny_demo, data, tmp_path):
     out = tmp_path / "demo"
     assert call("demo", "--out", out)[0] == 0

@@ -57,12 +57,11 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.out)
     _check_folder(folder)
     corpus = toy_corpus(seed=args.seed, **_SIZES)
-    files = write_corpus(folder, corpus)
-
-    _head("Sentences that a small grammar makes, for example")
-    print(f"  {corpus.train.src[0]}\n  {corpus.train.tgt[0]}\n")
     choices = {**CHOICES, "seed": args.seed}
-    with RunFolder(folder, overwrite=True) as opened:
+    with RunFolder(folder, overwrite=True) as opened:  # before a file is written: another demo may be in it
+        files = write_corpus(folder, corpus)
+        _head("Sentences that a small grammar makes, for example")
+        print(f"  {corpus.train.src[0]}\n  {corpus.train.tgt[0]}\n")
         ready = prepare(opened, {**files, **choices})
         print(describe(ready))
         _head("Training, about a minute")
@@ -88,11 +87,11 @@ def _head(text: str) -> None:
 
 def _check_folder(folder: Path) -> None:
     """InputError unless the folder is new, empty or the work of an earlier demo."""
-    from ..files.run_folder import CONFIG, RunFolder
+    from ..files.run_folder import CONFIG, LOCK, RunFolder
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder to write the demo to")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or not {path.name for path in folder.iterdir()} - {LOCK}:  # one that was killed left it
         return
     mark = folder / _MARK
     ours = mark.is_file() and mark.read_bytes().startswith(_MARK_TEXT.encode())

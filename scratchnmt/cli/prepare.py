@@ -291,9 +291,17 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str]
 
     def encoded(name: str, paths: tuple[TextPath, TextPath], check: Callable[[Corpus, LeftOut], None]
                 ) -> tuple[Corpus, LeftOut]:
-        return ranks.in_turn(
-            lambda: open_or_build(folder / name, *paths, src_vocab, tgt_vocab, max_length=max_length,
-                                  may_build=ranks.first, check=check, say=lambda line: print(line, file=sys.stderr)))
+        def checked(corpus: Corpus, left_out: LeftOut) -> None:
+            check(corpus, left_out)
+            folder.check_place()  # reading it may have taken long
+
+        def opened() -> tuple[Corpus, LeftOut]:
+            folder.check_place()
+            return open_or_build(folder / name, *paths, src_vocab, tgt_vocab, max_length=max_length,
+                                 may_build=ranks.first, check=checked, say=lambda line: print(line, file=sys.stderr))
+
+        made: tuple[Corpus, LeftOut] = ranks.in_turn(opened)
+        return made
 
     def and_distilled(data: TrainingData, name: str, path: str) -> TrainingData:
         text, _ = encoded(name, (files["train_src"], path), lambda text, _: check(data.with_distilled(text)))

@@ -8,6 +8,7 @@ as systems exchange no two folders in one step.  Of several writers at once the 
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ AnyPath: TypeAlias = "str | os.PathLike[str]"
 _OPEN = re.compile(r"/dev/(fd/)?[^/]+|/proc/.+/fd/[^/]+")
 _MOST_LINKS = 40  # one after the other, as Linux has it
 _NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
+_THERE = (errno.ENOTEMPTY, errno.EEXIST)  # a folder that is not empty is where another one was to go
 _NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or a file system that flushes none
 
 
@@ -124,16 +126,10 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path
         new.mkdir(0o700 if access else 0o777, parents=True)
         yield new
         _give(new, access)
-        if not overwrite or not folder.exists():
-            os.replace(new, folder)
+        if overwrite:
+            _take_place(new, folder)
         else:
-            with _beside(folder) as old:
-                os.replace(folder, old)
-                try:
-                    os.replace(new, folder)
-                except OSError:
-                    os.replace(old, folder)
-                    raise
+            os.replace(new, folder)
         _keep_name(folder)
 
 
@@ -147,7 +143,11 @@ def remove_folder(folder: AnyPath) -> None:
 def remove_temporaries(path: AnyPath) -> None:
     """Remove what killed writers of `path`, a short plain name, have left; nobody may be writing it."""
     path = Path(path)
-    for left in path.parent.glob(f".{path.name}.*tmp"):
+    name = path.name
+    if path.is_symlink():  # they lie beside what it leads to
+        path = Path(os.path.realpath(path))
+        name = glob.escape(path.name[:_NAME])
+    for left in path.parent.glob(f".{name}.*tmp"):
         _remove(left)
 
 
@@ -211,6 +211,24 @@ def _move(new: Path, path: Path) -> None:
     """A file, as a whole, to its place."""
     flush_to_disk(new)
     os.replace(new, path)
+
+
+def _take_place(new: Path, folder: Path) -> None:
+    """A folder to its place, whatever is there; after an error or Ctrl-C the one that was there is there again."""
+    while True:
+        with _beside(folder) as old:
+            try:
+                with suppress(FileNotFoundError):  # there is none, or another writer is about to put his there
+                    os.replace(folder, old)
+                os.replace(new, folder)
+                return
+            except BaseException as error:
+                if isinstance(error, OSError) and error.errno in _THERE:  # another writer was faster
+                    continue
+                if not folder.exists():
+                    with suppress(FileNotFoundError):
+                        os.replace(old, folder)
+                raise
 
 
 def _keep_name(path: Path) -> None:

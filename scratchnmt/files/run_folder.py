@@ -22,8 +22,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -59,6 +60,7 @@ _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind i
 RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
 COVERAGE = "coverage"  # among the data of config.json: of the training text by the vocabularies
+_MOST_TIMES = 100  # that a folder vanishes while its lock is taken
 _CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
 
 
@@ -87,7 +89,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self.path, self.resume, self.overwrite = Path(path), resume, overwrite
         self._known: dict[str, Any] | None = None
         self._place: os.stat_result | None = None  # while it is locked
-        self._lock, self._open = ExitStack(), False
+        self._lock, self._opened_by = ExitStack(), 0  # the number of a process, while it is open
+        self._in_use = threading.Lock()  # by a run
 
     def __str__(self) -> str:
         return str(self.path)
@@ -108,17 +111,39 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             stack.enter_context(FolderLock(self.path))
             self._check()
             self._place, self._lock = os.stat(self.path), stack.pop_all()
-        self._open = True
+        self._opened_by = os.getpid()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._open = False
+        self._opened_by = 0
         self._lock.close()
 
-    def check_open(self) -> None:
-        """InputError outside of `with`, where nobody is kept out and what is there was not looked at."""
-        if not self._open:
+    @contextmanager
+    def one_run(self) -> Iterator[None]:
+        """Inside `with`, within that of the folder, a run is in it, and no other one.
+
+        InputError if the folder is not open, where nobody is kept out and what is there was not looked at; if another
+        process has opened it, of which this is a fork; if a run is in it, or was and is not to be replaced.
+        """
+        if not self._opened_by:
             raise InputError(f"the RunFolder of {self} is not open: give the path, or train inside its `with`")
+        if self._opened_by != os.getpid():
+            raise InputError(f"the RunFolder of {self} was opened by another process ({self._opened_by}), whose run "
+                             "may be in it: open it in this one, and not there")
+        if not self._in_use.acquire(blocking=False):
+            raise _in_use(self, " of this process")
+        try:
+            self.check_place()
+            self._check()
+            yield
+        finally:
+            self._in_use.release()
+
+    def check_place(self) -> None:
+        """WriteError if the folder that is locked was moved: another one, or none, would be written to."""
+        self._check_place()
+        if not self._is_in_place():
+            raise WriteError(f"{self} cannot be written: the run's folder was moved or removed")
 
     def _check_place(self) -> None:
         """WriteError if another folder has taken the place of the one that is locked: it may be another run's."""
@@ -155,6 +180,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def sweep(self) -> None:
         """Remove what killed writers have left; nobody may be writing."""
+        self._check_place()
         for name in (*RUN_FILES, CORPUS, f"{TEACHER}*"):
             remove_temporaries(self / name)
         remove_temporaries(self / CHECKPOINTS / "step-*")
@@ -186,7 +212,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             new._write(content, src_vocab, tgt_vocab)
             new.save_weights(model.params)
             names = [name for name in RUN_FILES if new.has(name)]
-            self._check_place()
             self._clear(names)
             for name in names:
                 with replace_file(self / name) as place:
@@ -212,6 +237,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def _clear(self, but: Collection[str] = ()) -> None:
         """Remove a run's files."""
+        self._check_place()
         try:
             for name in RUN_FILES:
                 if name not in but:
@@ -223,6 +249,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def _write(self, content: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> None:
         """The vocabularies, then config.json."""
+        self._check_place()
         src_vocab.save(self / content["vocabularies"]["src"])
         tgt_vocab.save(self / content["vocabularies"]["tgt"])
         self._write_config(content)
@@ -292,6 +319,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def forget_models(self, after: int) -> None:
         """Remove the models of later steps than `after`, to which a run that went back may never come again."""
+        self._check_place()
         for folder in self.checkpoints():
             if _step(folder) > after:
                 remove_folder(folder)
@@ -323,6 +351,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def keep_best_state(self) -> None:
         """The state that was saved last is that of the best validation."""
+        self._check_place()
         copy_file(self / STATE, self / BEST_STATE)
 
     def _read_tensors(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
@@ -369,6 +398,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return read
 
     def _write_config(self, content: dict[str, Any]) -> None:
+        self._check_place()
         write_atomically(self / CONFIG, bytes_with_checksum(content))
         self._known = content
 
@@ -446,8 +476,6 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def __enter__(self) -> FolderLock:
         try:
-            self.made = not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
             self.file = self._locked()
         except OSError as error:
             path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
@@ -471,11 +499,20 @@ class FolderLock(AbstractContextManager["FolderLock"]):
             file.close()
 
     def _locked(self) -> TextIO:
-        """The file, locked; tried again if the one that was opened has been removed by its last holder."""
+        """The file, locked; tried again if its last holder has removed the one that was opened, or the folder."""
+        vanished = 0
         while True:
+            self.made |= not self.folder.exists()
+            self.folder.mkdir(parents=True, exist_ok=True)
             # its content stays until it is ours
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            file = open(os.open(self.folder / LOCK, flags, 0o666), "r+", encoding="ascii", errors="replace")  # noqa: SIM115
+            try:
+                handle = os.open(self.folder / LOCK, flags, 0o666)
+            except FileNotFoundError:
+                if (vanished := vanished + 1) > _MOST_TIMES:  # it cannot be written at all
+                    raise
+                continue
+            file = open(handle, "r+", encoding="ascii", errors="replace")  # noqa: SIM115
             try:
                 _lock(file)
             except BlockingIOError as error:
@@ -494,13 +531,17 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     def _taken(self, file: TextIO) -> InputError:
         with file:
             pid = self._noted(file)
-        who = "" if not pid.isdecimal() else " of this process" if pid == str(os.getpid()) else f" (process {pid})"
-        return InputError(f"{self.folder} is in use by another run{who}: wait until it ends, or choose another folder")
+        return _in_use(self.folder, "" if not pid.isdecimal() else " of this process" if pid == str(os.getpid())
+                       else f" (process {pid})")
 
     def _noted(self, file: TextIO) -> str:
         """The number of the process that has the lock or had it, if it is one of ours."""
         file.seek(0)
         return file.read(100).strip("\0 \n")
+
+
+def _in_use(folder: object, whose: str) -> InputError:
+    return InputError(f"{folder} is in use by another run{whose}: wait until it ends, or choose another folder")
 
 
 def _lock(file: TextIO) -> None:

@@ -9,6 +9,7 @@ one does.  Each has a thread that looks after the one before it, lest anybody wa
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import signal
@@ -29,7 +30,17 @@ from .ranks import sendable
 from .watchdog import LOOK, Pulse, Waits, how_it_ended
 
 _BEGUN = 0  # the place on the board of whether there is something to go on with; behind it one for each process
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _WORKS, _WAITS, _ENDED = range(3)  # what a process does, or that it was ended as it hung
+
+
+def _continued_at_the_end_of_its_parent() -> Callable[[], Any]:
+    """What a fork calls so that it goes on when the first process is no more, and ends, even if it was stopped."""
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError, TypeError):  # not Linux
+        return lambda: None
+    return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGCONT))
 
 
 class _Raised:
@@ -164,6 +175,7 @@ class Team(Waits):
 
     def fork(self, work: Callable[[Team], Any]) -> None:
         """Start the others, which do the work and end; MachineError if the system allows no more processes."""
+        not_left_stopped = _continued_at_the_end_of_its_parent()
         for rank in range(1, self.size):
             try:
                 with warnings.catch_warnings():
@@ -173,6 +185,7 @@ class Team(Waits):
                     pid = os.fork()
                 if not pid:
                     self.rank = rank
+                    not_left_stopped()
                     self._be_forked(work)
             except OSError as error:
                 self.end()
@@ -248,11 +261,17 @@ class Team(Waits):
 
     def _look(self, other: int, pulse: Pulse) -> None:
         """End what hangs, but not the first one: whoever stops that wants all to stop, and they wait for it."""
+        watched = {other: pulse} if other else {}
         while not self.over.wait(LOOK):
-            if other and not pulse.is_gone(self.board[1 + other] == _WAITS) and pulse.hangs:
-                self.board[1 + other] = _ENDED
-                os.kill(pulse.pid, signal.SIGKILL)
-                other = 0
+            for rank, pulse in list(watched.items()):
+                gone = pulse.is_gone(self.board[1 + rank] == _WAITS)
+                if not gone and pulse.hangs:
+                    self.board[1 + rank] = _ENDED
+                    os.kill(pulse.pid, signal.SIGKILL)
+                    gone = True
+                if gone:  # and looks after nobody any more
+                    del watched[rank]
+                    watched |= {before: Pulse(self.pids[before]) for before in range(1, rank) if before not in watched}
             if self.rank and os.getppid() != self.pids[0]:
                 self._end_without_first()
 

@@ -393,6 +393,7 @@ class Trainer:
         from ..plots import learning_curves
 
         try:
+            self.folder.check_place()
             learning_curves(self.folder / METRICS, self.folder / CURVES)
         except InputError as error:  # a picture is not worth a failure after hours of training
             self.progress.say(f"no learning curves drawn: {error}")

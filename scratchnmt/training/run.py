@@ -60,10 +60,10 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
     with ExitStack() as stack:
         if isinstance(out_dir, RunFolder):
             folder = out_dir
-            ranks.on_first(folder.check_open)
         else:
             folder = RunFolder(out_dir, resume=resume, overwrite=overwrite)
             ranks.on_first(lambda: stack.enter_context(folder))
+        ranks.on_first(lambda: stack.enter_context(folder.one_run()))
         return _run(model, data, options, folder, progress, ranks)
 
 

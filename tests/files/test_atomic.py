@@ -342,3 +342,47 @@ def test_a_killed_save_of_tensors_leaves_nothing_that_is_not_removed(tmp_path):
     assert names(tmp_path)
     remove_temporaries(tmp_path / "t")
     assert names(tmp_path) == []
+
+
+def test_of_several_writers_of_a_folder_at_once_the_last_one_wins(tmp_path):
+    """One that another is faster than, between its two renamings, goes on."""
+    folder, moved, replace = tmp_path / "corpus", [], os.replace
+
+    def slow(source, target):
+        replace(source, target)
+        if Path(source) == folder and not moved:  # taken away: now another writer puts his there
+            moved.append(target)
+            with replace_folder(folder, overwrite=True) as new:
+                (new / "a").write_text("second")
+
+    with replace_folder(folder, overwrite=True) as new:
+        (new / "a").write_text("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", slow)
+        with replace_folder(folder, overwrite=True) as new:
+            (new / "a").write_text("third")
+    assert moved and (folder / "a").read_text() == "third" and os.listdir(tmp_path) == ["corpus"]
+
+
+def test_ctrl_c_between_two_renamings_leaves_the_folder_that_was_there(tmp_path, monkeypatch):
+    def interrupted(source, target):
+        replace(source, target)
+        if Path(source) == tmp_path / "corpus":
+            raise KeyboardInterrupt
+
+    replace = os.replace
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/a").write_text("first")
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), replace_folder(tmp_path / "corpus", overwrite=True) as new:
+        (new / "a").write_text("second")
+    assert (tmp_path / "corpus/a").read_text() == "first" and os.listdir(tmp_path) == ["corpus"]
+
+
+def test_temporaries_beside_what_a_link_leads_to_are_removed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "disk/of[1].run")
+    for name in (".of[1].run.12-ab.tmp", ".of1.run.12-ab.tmp", "of[1].run"):
+        (tmp_path / "disk" / name).write_text("")
+    remove_temporaries(tmp_path / "state")
+    assert sorted(os.listdir(tmp_path / "disk")) == [".of1.run.12-ab.tmp", "of[1].run"]

@@ -263,6 +263,16 @@ def test_an_error_of_one_rank_ends_all_and_is_said_once(tmp_path, who, name):
 
 
 @needs_mpi
+def test_how_to_go_on_is_said_once_of_a_worker_that_is_gone(tmp_path):
+    """Its own sentence ends with that."""
+    pytest.importorskip("mpi4py")
+    fall = FALL.replace('MemoryError("no room")', 'WorkerError("worker 2 of 2 died; go on")')
+    _, _, error = finished(tmp_path, 2, tmp_path, "one",
+                           program=["-c", f"from scratchnmt.errors import WorkerError{fall}"])
+    assert "rank 1 of 2: worker 2 of 2 died; go on\n" in error
+
+
+@needs_mpi
 def test_a_mistake_of_ours_keeps_its_traceback(tmp_path):
     pytest.importorskip("mpi4py")
     fall = FALL.replace('MemoryError("no room")', "KeyError(3)")

@@ -157,6 +157,20 @@ def test_one_that_is_stopped_is_ended(monkeypatch, by):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_one_that_is_stopped_is_ended_also_if_who_looks_after_it_is_no_more(monkeypatch, number):
+    monkeypatch.setattr(watchdog, "PATIENCE", 1.5)
+
+    def work(ranks):
+        if ranks.rank:
+            os.kill(os.getpid(), number if ranks.rank == 3 else signal.SIGSTOP)
+        ranks.wait()
+
+    with pytest.raises(WorkerError, match=r"worker 2 of 4 .* hung for 1.5 seconds and was ended; stopped$"):
+        in_workers(work, 4, stopped="stopped")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
 def test_one_that_is_slow_or_waits_is_left_alone(monkeypatch):
     monkeypatch.setattr(watchdog, "PATIENCE", 1.0)
 
@@ -186,18 +200,25 @@ def work(ranks):
         time.sleep(60)
     while sys.argv[1] == "computes":
         pass
+    if sys.argv[1] == "is stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
     ranks.wait()
 above = Ranks(watchdog=Waits()) if sys.argv[2] == "watched" else None
 in_workers(work, 3, stopped="it stopped", ranks=above)
 """
 
 
-@pytest.mark.parametrize("what, who", [("computes", "alone"), ("waits", "alone"), ("waits", "watched")])
+STOPPED = pytest.param("is stopped", "alone", marks=pytest.mark.skipif(sys.platform != "linux", reason="no prctl"))
+
+
+@pytest.mark.parametrize("what, who", [("computes", "alone"), ("waits", "alone"), ("waits", "watched"), STOPPED])
 def test_none_is_left_when_the_first_one_is_killed(what, who):
     """Who is watched has somebody else to say that it died."""
     process = subprocess.Popen([sys.executable, "-c", FIRST_DIES, what, who], stdout=subprocess.PIPE, text=True,
                                stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
     pids = [int(pid) for pid in process.stdout.readline().split()]
+    if what == "is stopped":
+        time.sleep(0.5)
     process.kill()
     _, errors = process.communicate(timeout=10)  # at the end of the others, who have the same pipe
     assert errors.strip() == f"worker 1 of 3 (process {pids[0]}) died; it stopped" * (who == "alone")

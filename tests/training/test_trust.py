@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny_run
-from tiny_run import PER_EPOCH, At, Killed, essence, kill, metrics, model, press_ctrl_c, run
+from tiny_run import PER_EPOCH, At, Killed, data, essence, files, kill, metrics, model, options, press_ctrl_c, run
 
 from scratchnmt import checkpoint
+from scratchnmt.cli import prepare
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
@@ -70,9 +71,9 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path):
             sys.stdin.read()
     """)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"in\n"
-    for options in (dict(resume=True), dict(overwrite=True)):
+    for how in (dict(resume=True), dict(overwrite=True)):
         with pytest.raises(InputError, match=rf"in use by another run \(process {holder.pid}\): wait"):
-            run(tmp_path, **options)
+            run(tmp_path, **how)
     holder.kill()  # SIGKILL: nobody had time to give the lock back
     holder.wait()
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != LOCK} == {
@@ -204,6 +205,91 @@ def test_an_open_folder_is_trained_in_once_it_is_given(tmp_path):
         with pytest.raises(InputError, match="in use"):
             run(tmp_path, resume=True)
     run(tmp_path, resume=True, max_steps=3)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_whose_folder_is_moved_before_its_first_step_touches_no_other(tmp_path, monkeypatch, resume):
+    """Learning the vocabularies takes long; by then another run may be in its place."""
+    def moved(self):
+        begin(self)  # what is here now is whole, and half of a file is being written
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        shutil.copytree(tmp_path / "other", tmp_path / "run")
+
+    begin = Trainer._make_progress
+    run(tmp_path / "other", max_steps=2)
+    (tmp_path / "other/.training-state.safetensors.1-2.tmp").write_text("half")
+    if resume:
+        run(tmp_path / "run", max_steps=2)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()}
+    monkeypatch.setattr(Trainer, "_make_progress", moved)
+    with pytest.raises(WriteError, match="the run's folder was moved, and this is another one"):
+        train(model(), data(), options(max_steps=4), tmp_path / "run", resume=resume)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_training_text_is_not_written_into_a_folder_that_took_the_place_of_the_runs(tmp_path, monkeypatch):
+    def moved(*args, **choices):
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        if other.exists():
+            other.rename(tmp_path / "run")
+        return build(*args, **choices)
+
+    build, other = prepare.build_vocabularies, tmp_path / "other"
+    (other / "corpus").mkdir(parents=True)
+    monkeypatch.setattr(prepare, "build_vocabularies", moved)
+    text = (option.removeprefix("--").partition("=") for option in files(tmp_path, 9))
+    given = {"vocab": "word", "embed_size": 4, "hidden_size": 4,
+             **{name.replace("-", "_"): path for name, _, path in text}}
+    for told in ("and this is another one", "was moved or removed"):
+        with pytest.raises(WriteError, match=told), run_folder.RunFolder(tmp_path / "run") as folder:
+            prepare.prepare(folder, given)
+        if (tmp_path / "run").exists():
+            assert os.listdir(tmp_path / "run") == ["corpus"] and not os.listdir(tmp_path / "run/corpus")
+            shutil.rmtree(tmp_path / "run")
+        shutil.rmtree(tmp_path / "elsewhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_open_folder_is_for_one_run(tmp_path):
+    def second():
+        with pytest.raises(InputError, match="in use by another run of this process"):
+            run(folder, max_steps=1)
+        if hasattr(os, "fork"):
+            if not (child := os.fork()):
+                try:
+                    run(folder, max_steps=1)
+                except InputError as error:
+                    os._exit("was opened by another process" in str(error))
+                finally:
+                    os._exit(2)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        tried.append(1)
+
+    tried = []
+    with run_folder.RunFolder(tmp_path) as folder:
+        run(folder, max_steps=3, progress=At(2, second))
+        before = (tmp_path / STATE).read_bytes()
+        with pytest.raises(InputError, match="holds a run already"):
+            run(folder, max_steps=1)
+    assert tried and (tmp_path / STATE).read_bytes() == before
+    with run_folder.RunFolder(tmp_path, resume=True) as folder:
+        for steps in (4, 5):
+            assert run(folder, max_steps=steps).step == steps
+
+
+def test_a_folder_that_another_run_takes_away_as_it_ends_is_made_again(tmp_path, monkeypatch):
+    """It had made it, and written nothing there."""
+    def removed(path, *args):
+        if not tried and str(path).endswith(LOCK):
+            tried.append(1)
+            (tmp_path / "run").rmdir()
+        return opened(path, *args)
+
+    opened, tried = os.open, []
+    monkeypatch.setattr(os, "open", removed)
+    with FolderLock(tmp_path / "run"):
+        assert tried and (tmp_path / "run" / LOCK).exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_is_not_open_is_refused(tmp_path):
