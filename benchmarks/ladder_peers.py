@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from scratchnmt.arrays import Array, to_device
 from scratchnmt.errors import InputError
 
+from .ladder import WEIGHTS
+from .lstm_peers.torch import copy_layer
+from .torch_capture import capture
+
 AGREEMENT = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}  # of the norm of y and of dx
-WARMUP = 3
 
 
 def dtype_of(precision: str) -> torch.dtype:
@@ -57,15 +60,10 @@ def torch_peers(weights: Mapping[str, np.ndarray], device: str) -> Iterator[Peer
 def lstm_of(weights: Mapping[str, np.ndarray]) -> nn.LSTM:
     """From Wx0 (D, I, 4H), Wh0 (D, H, 4H), b0 (D, 4H), Wx1, ..."""
     (D, I, _), H = weights["Wx0"].shape, weights["Wh0"].shape[1]
-    layers = len(weights) // 3
+    layers = len(weights) // len(WEIGHTS)
     network = nn.LSTM(I, H, layers, bidirectional=D == 2)
-    with torch.no_grad():
-        for layer in range(layers):
-            for d, suffix in enumerate(["", "_reverse"][:D]):
-                for theirs, ours in (("weight_ih", "Wx"), ("weight_hh", "Wh"), ("bias_ih", "b")):
-                    value = torch.from_numpy(np.ascontiguousarray(weights[f"{ours}{layer}"][d].T))
-                    getattr(network, f"{theirs}_l{layer}{suffix}").copy_(value)
-                getattr(network, f"bias_hh_l{layer}{suffix}").zero_()
+    for layer in range(layers):
+        copy_layer(network, layer, *(weights[f"{name}{layer}"] for name in WEIGHTS))
     return network
 
 
@@ -91,8 +89,8 @@ def flash_layers(weights: Mapping[str, Tensor], backend: str, precision: str, x:
     from flashrnn import flashrnn
 
     H, y = weights["Wh0"].shape[1], x.transpose(0, 1)
-    for layer in range(len(weights) // 3):
-        Wx, Wh, b = (weights[f"{name}{layer}"][0] for name in ("Wx", "Wh", "b"))
+    for layer in range(len(weights) // len(WEIGHTS)):
+        Wx, Wh, b = (weights[f"{name}{layer}"][0] for name in WEIGHTS)
         gates = (y @ Wx).unflatten(2, (4, 1, H))  # (B, T, gates, heads, H): one head has a whole matrix Wh
         R = Wh.unflatten(1, (4, H)).permute(1, 2, 0).unsqueeze(1)  # (gates, heads, to, from)
         states, _ = flashrnn(gates, R, b.view(4, 1, H), function="lstm", backend=backend, dtype=precision)
@@ -137,22 +135,3 @@ def passes(peer: Peer, x: Tensor, dy: Tensor) -> dict[str, Callable[[], Tensor]]
         return {"forward": once, "backward": capture(lambda: back(y))[0], "both": both}
     y = forward()
     return {"forward": forward, "backward": lambda: back(y), "both": lambda: back(forward())}
-
-
-def capture(call: Callable[[], Tensor]) -> tuple[Callable[[], Tensor], Tensor]:
-    """A call that replays this one as a CUDA graph, and the tensor that it writes each time."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(WARMUP):
-            call()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return result
-
-    return replay, result

@@ -13,12 +13,11 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from scratchnmt.data.batches import Batch
+from scratchnmt.data.vocab import PAD
 from scratchnmt.errors import InputError
 
 from . import peer_torch, torch_search
 from .peer_torch import TorchNMT
-
-PAD = 0
 
 
 def cell_step(gates: Tensor, inputs: Tensor, W: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +26,8 @@ def cell_step(gates: Tensor, inputs: Tensor, W: Tensor, c: Tensor) -> tuple[Tens
         h, c, _ = torch.ops.aten._thnn_fused_lstm_cell(gates.flatten(0, -2), (inputs @ W).flatten(0, -2),
                                                        c.flatten(0, -2))
         return h.view(*gates.shape[:-1], -1), c.view(*gates.shape[:-1], -1)
-    i, f, g, o = (gates + inputs @ W).chunk(4, dim=-1)
+    add_product = torch.addmm if W.ndim == 2 else torch.baddbmm
+    i, f, g, o = add_product(gates, inputs, W).chunk(4, dim=-1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(c), c
 

@@ -8,18 +8,19 @@ the same step runs uncaptured.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from scratchnmt.data.batches import Batch
+from scratchnmt.data.vocab import PAD
 from scratchnmt.errors import InputError
 
 from . import peer_torch
-from .peer_torch_best import PAD, PackedNMT, cell_step
-
-WARMUP = 3  # steps on a stream of their own before a capture, as PyTorch's notes on CUDA graphs ask for
+from .peer_torch_best import PackedNMT, cell_step
+from .torch_capture import capture
 
 
 class PaddedNMT(PackedNMT):
@@ -58,7 +59,8 @@ class Contestant(peer_torch.Contestant):
 
     def __init__(self, *args, **options) -> None:
         super().__init__(*args, **options)
-        self.captured: dict[tuple, tuple[Callable[[], None], tuple[Tensor, ...], Tensor]] = {}
+        # by the sizes of a batch: a replay, and the inputs that it reads
+        self.captured: dict[tuple, tuple[Callable[[], Tensor], tuple[Tensor, ...]]] = {}
 
     def adam(self) -> dict[str, bool]:
         return {"fused": True, "capturable": self.captures}
@@ -74,12 +76,11 @@ class Contestant(peer_torch.Contestant):
             return self.step_of(*inputs)
         shape = tuple(ids.shape for ids in inputs)
         if shape not in self.captured:
-            self.captured[shape] = self.capture(inputs)
-        replay, fixed, loss = self.captured[shape]
+            self.captured[shape] = capture(partial(self.step_of, *inputs))[0], inputs
+        replay, fixed = self.captured[shape]
         for place, ids in zip(fixed, inputs, strict=True):
             place.copy_(ids)
-        replay()
-        return loss
+        return replay()
 
     def step_of(self, src: Tensor, tgt: Tensor) -> Tensor:
         self.optimizer.zero_grad()
@@ -88,19 +89,6 @@ class Contestant(peer_torch.Contestant):
         clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
         return loss.detach()
-
-    def capture(self, fixed: tuple[Tensor, ...]):
-        """replay(), the inputs that it reads, the loss that it writes."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARMUP):
-                self.step_of(*fixed)
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            loss = self.step_of(*fixed)
-        return graph.replay, fixed, loss
 
     def step_loss(self, batch: Batch) -> float:
         return self.step(batch).item()

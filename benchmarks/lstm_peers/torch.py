@@ -22,6 +22,15 @@ def lstm(args: Mapping[str, Any], options: argparse.Namespace) -> Iterator[tuple
         yield "PyTorch, LSTMCells", *_cells(args, options)
 
 
+@torch.no_grad()
+def copy_layer(network: torch.nn.LSTM, layer: int, Wx: np.ndarray, Wh: np.ndarray, b: np.ndarray) -> None:
+    """Into a layer of nn.LSTM, whose second bias is zero then: Wx (D, I, 4H), Wh (D, H, 4H), b (D, 4H)."""
+    for d, suffix in enumerate(["", "_reverse"][:len(Wx)]):
+        for name, ours in (("weight_ih", Wx), ("weight_hh", Wh), ("bias_ih", b)):
+            getattr(network, f"{name}_l{layer}{suffix}").copy_(torch.from_numpy(np.ascontiguousarray(ours[d].T)))
+        getattr(network, f"bias_hh_l{layer}{suffix}").zero_()
+
+
 def _cells(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Callable, Callable]:
     """One direction, a cell a step, its states kept where a sentence has ended."""
     (I, H), made = (args["Wx"].shape[1], args["Wh"].shape[1]), {}
@@ -67,12 +76,7 @@ def _packed(args: Mapping[str, Any], options: argparse.Namespace) -> tuple[Calla
     def module(dtype: str) -> torch.nn.LSTM:
         if dtype not in made:
             made[dtype] = torch.nn.LSTM(I, H, bidirectional=D == 2).to(getattr(torch, dtype)).to(options.device)
-            with torch.no_grad():
-                for d, suffix in enumerate(["", "_reverse"][:D]):
-                    for theirs, ours in (("weight_ih", "Wx"), ("weight_hh", "Wh"), ("bias_ih", "b")):
-                        value = torch.from_numpy(np.ascontiguousarray(args[ours][d].T))
-                        getattr(made[dtype], f"{theirs}_l0{suffix}").copy_(value)
-                    getattr(made[dtype], f"bias_hh_l0{suffix}").zero_()
+            copy_layer(made[dtype], 0, args["Wx"], args["Wh"], args["b"])
         return made[dtype]
 
     def forward(x, lengths, **_):

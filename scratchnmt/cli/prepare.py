@@ -300,8 +300,7 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str]
             return open_or_build(folder / name, *paths, src_vocab, tgt_vocab, max_length=max_length,
                                  may_build=ranks.first, check=checked, say=lambda line: print(line, file=sys.stderr))
 
-        made: tuple[Corpus, LeftOut] = ranks.in_turn(opened)
-        return made
+        return ranks.in_turn(opened)
 
     def and_distilled(data: TrainingData, name: str, path: str) -> TrainingData:
         text, _ = encoded(name, (files["train_src"], path), lambda text, _: check(data.with_distilled(text)))

@@ -141,14 +141,14 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def check_place(self) -> None:
         """WriteError if the folder that is locked was moved: another one, or none, would be written to."""
-        self._check_place()
         if not self._is_in_place():
-            raise WriteError(f"{self} cannot be written: the run's folder was moved or removed")
+            what = "moved, and this is another one" if os.path.exists(self.path) else "moved or removed"
+            raise WriteError(f"{self} cannot be written: the run's folder was {what}")
 
     def _check_place(self) -> None:
         """WriteError if another folder has taken the place of the one that is locked: it may be another run's."""
-        if not self._is_in_place() and os.path.exists(self.path):  # else whoever writes says so
-            raise WriteError(f"{self} cannot be written: the run's folder was moved, and this is another one")
+        if os.path.exists(self.path):  # else whoever writes says so
+            self.check_place()
 
     def _is_in_place(self) -> bool:
         """Whether the folder that is locked, if any is, is still to be found under its name."""

@@ -139,7 +139,8 @@ def begun(arguments, tmp_path):
         processes.append(process)
         deadline = time.monotonic() + 30
         while not (tmp_path / "run" / STATE).exists() or state(tmp_path / "run")[1]["state"]["step"] < 10:
-            assert time.monotonic() < deadline and process.poll() is None
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True,
                                   check=True).stdout.split()
