@@ -56,6 +56,7 @@ CONFIG_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
 ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
+MOST_PARTS = 1000  # attributes that one list is laid out in
 DEEPEST = 50  # groups in one another on the way to a weight
 FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
@@ -71,7 +72,7 @@ def read_archive(parts: Archive, device: str) -> Sequential:
         build = (content.get("build_config") or {}).get("input_shape")
         model = _network(content, build, device)
     with hdf5(parts.read(WEIGHTS), parts.path) as (file, _):
-        model.set_weights(_taken(file, _layered(file, model), model))
+        _fill(model, _taken(file, _layered(file, model), model))
         with described(parts.path):
             if _compiled(model, content.get("compile_config"), "optimizer", parts.path):
                 _take_state(model, _listed_state(file), file, parts.path)
@@ -91,7 +92,7 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
             told = parse_json(attributes.text(content, "model_config"), path)
             config = told["config"]
             model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
-        model.set_weights(_taken(content, _named_weights(content, attributes), model))
+        _fill(model, _taken(content, _named_weights(content, attributes), model))
         with described(path):
             training = None
             if "training_config" in content.attrs:
@@ -108,7 +109,7 @@ def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> Non
     with hdf5(data, path) as (content, attributes):
         named = "model_weights" in content or any(name.startswith("layer_names") for name in content.attrs)
         arrays = _named_weights(content, attributes) if named else _layered(content, model)
-        model.set_weights(_taken(content, arrays, model))
+        _fill(model, _taken(content, arrays, model))
 
 
 # what is written
@@ -440,7 +441,7 @@ def described(path: str | os.PathLike) -> Iterator[None]:
     """InputError, naming the file, for whatever its description of a network cannot be made into."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, InputError):
             raise _of(path, error) from error
         raise InputError(f"{path} is damaged: its description of the layers cannot be used "
@@ -510,6 +511,12 @@ def _taken(file: Any, arrays: Iterator[Any], model: Sequential) -> list[np.ndarr
     return _numbers(file, taken, "f")
 
 
+def _fill(model: Sequential, weights: list[np.ndarray]) -> None:
+    """Put all weights into a network, of which none are drawn before."""
+    model.to_fill()
+    model.set_weights(weights)
+
+
 def _numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
     """Read arrays that lie in the file, unpacked."""
     for array in arrays:
@@ -547,7 +554,11 @@ class _Attributes:
         """
         size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
         numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
-        parts = [name] if name in group.attrs else list(islice(numbered, most + 1))
+        # each but the last is half full at least: the library looks through all of them for each
+        most_parts = min(most, MOST_PARTS, 1 + 2 * len(self.data) // ATTRIBUTE)
+        parts = [name] if name in group.attrs else list(islice(numbered, most_parts + 1))
+        if len(parts) > most_parts:
+            raise InputError(f"it is damaged: its {name} are in more parts than Keras makes of them")
         if (many := sum(map(size, parts))) > most:
             raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
         names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]

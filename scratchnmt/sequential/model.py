@@ -133,13 +133,21 @@ class Sequential(Trained):
     def params(self) -> Parameters:
         """The weights, "lstm.Wx", "dense.W" ..., made when they are first asked for."""
         if self._params is None:
+            drawn, rng = self.to_fill(), np.random.default_rng(self.seed)
+            for layer, weights in zip(self.inner, self.views(drawn), strict=True):
+                start(layer, weights, rng)
+        return self.to_fill()
+
+    def to_fill(self) -> Parameters:
+        """The weights, zeros if they are not made yet: for whoever has all of them, as a file does.
+
+        To draw them takes longer than to read them, by far if they are wide and orthogonal.
+        """
+        if self._params is None:
             if self.output_shape is None:
                 raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
                                  "without the batch, or begin with Input(shape=...)")
             self._params = Parameters(self.shapes, self.dtype, device_module(self.device))
-            rng = np.random.default_rng(self.seed)
-            for layer, weights in zip(self.inner, self.views(self._params), strict=True):
-                start(layer, weights, rng)
         return self._params
 
     def weights_of(self, layer: Layer) -> Weights:
@@ -201,7 +209,7 @@ class Sequential(Trained):
     def _start_optimizer(self) -> None:
         self.optimizer = self.chosen_optimizer.of(self.params)
         assert self.output_shape is not None  # or there would be no weights
-        if K := self.output_shape[-1]:
+        if self.output_shape and (K := self.output_shape[-1]):
             for doubt in losses.doubts(self.loss, _last_activation(self.inner), K):
                 warnings.warn(doubt, stacklevel=3)
 

@@ -152,7 +152,7 @@ def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: Path_) -> 
                              f"expected {expected.get(name, 'nothing of this name')}")
         if (kind := tensors[name].dtype).kind != "f":
             raise InputError(f"{path} does not fit the network: {name} is of {kind}, expected floating-point numbers")
-    for name, array in model.params.items():
+    for name, array in model.to_fill().items():
         array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
 
 
