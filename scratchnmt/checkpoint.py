@@ -65,7 +65,7 @@ def load_model(folder: AnyPath, device: str = "cpu", *, dtype: str | None = None
     opened = RunFolder(folder)
     run = opened.read()
     tensors = opened.read_weights(run)
-    model = NMT(**run.config.to_dict(), dtype=dtype or run.dtype, device=device, **computing)
+    model = NMT(**run.config.to_dict(), dtype=dtype or run.dtype, device=device, seed=None, **computing)
     for name, tensor in tensors.items():
         model.params[name][...] = to_device(tensor, device)
     return LoadedModel(model, run.src_vocab, run.tgt_vocab)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
 _SHOWN = 100  # characters of a value in it
+END = 1 << 63  # above all whole numbers that are taken; Python does not print what is made of much larger ones
 # halves of characters, of which byte NN of a name is \udcNN (PEP 383), and what a terminal obeys but \t and \n
 _NOT_WRITTEN = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Thing = TypeVar("Thing")
@@ -98,9 +99,10 @@ def look_up(what: str, name: object, known: Mapping[str, Thing]) -> Thing:
 
 
 def whole_number(what: str, value: object, least: int = 1) -> int:
-    """The value, a whole number of at least `least`; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise InputError(f"{what} is {shown(value)}, expected a whole number of at least {least}")
+    """The value, a whole number of at least `least` and below 2^63; InputError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < END:
+        below = " and below 2^63" if isinstance(value, Integral) and int(value) >= END else ""
+        raise InputError(f"{what} is {shown(value)}, expected a whole number of at least {least}{below}")
     return int(value)
 
 

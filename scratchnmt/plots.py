@@ -8,19 +8,20 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from math import exp, isnan, nan
+from math import exp, inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .data.text import decode_lines
-from .errors import ArgumentError, InputError, require
+from .errors import END, ArgumentError, InputError, require
 from .files.atomic import replace_file
 from .files.reading import read_limited
 
 _DOTS_PER_INCH = 150
 _COLUMNS = ("epoch", "seconds", "train_loss", "valid_ppl", "valid_bleu")
+_LINEAR = ("epoch", "seconds", "valid_bleu")  # along whose axes ticks are equally far apart
 _METRICS_LIMIT = 1 << 27  # bytes: some hundred thousand validations
 _SERIES = {"font.family": ["DejaVu Sans"], "font.size": 9}
 _SHADES = ((0.7, "██"), (0.4, "▓▓"), (0.2, "▒▒"), (0.07, "░░"))  # least weight for each
@@ -144,7 +145,11 @@ def _read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
             record = json.loads(line)
             if record["train_loss"] is None:  # all steps were skipped
                 record["train_loss"] = nan
-            records.append({name: float(record[name]) for name in _COLUMNS})
+            numbers = {name: float(record[name]) for name in _COLUMNS}
+            for name in _LINEAR:
+                if END <= abs(numbers[name]) < inf:  # the library that draws fails at what it makes of these
+                    raise ValueError(f"its {name} is {numbers[name]}")
+            records.append(numbers)
         except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             raise InputError(f"{path}, line {number}, is not the record of a validation: {error}") from error
     if not records:

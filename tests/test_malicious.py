@@ -25,13 +25,21 @@ from stress import malicious
 from stress.malicious import KINDS, dictionary, large, number, tensor, word
 from test_stress import fuzz  # the script
 
+from scratchnmt import NMT
+from scratchnmt.checkpoint import load_model as load_nmt
+from scratchnmt.checkpoint import save_model
+from scratchnmt.data.corpus import BLOCK, BLOCKS, HEADER, IDS, INDEX, ROW, Corpus, block_crc, header_bytes
 from scratchnmt.data.formats import Column
 from scratchnmt.data.text import Text, read_lines, stream_lines
-from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, split_words
+from scratchnmt.data.vocab import WordVocabulary, load_vocabulary, read_vocabulary, split_words
 from scratchnmt.errors import InputError
+from scratchnmt.files.reading import bytes_with_checksum
+from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.tensors import write_tensors
 from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
-from scratchnmt.sequential import Dense, Sequential, load_model
+from scratchnmt.sequential import LSTM, Dense, Sequential, load_model
 from scratchnmt.sequential.keras_files import _told_lengths
+from scratchnmt.unknown import read_dictionary
 
 
 def cost(work):
@@ -443,6 +451,174 @@ def test_a_message_has_a_bounded_length_and_keeps_its_remedy():
     message = str(InputError("f is " + "y" * 100_000 + ": save it again"))
     assert len(message) <= 2000 and message.startswith("f is yy") and message.endswith("yy: save it again")
     assert str(InputError("short")) == "short"
+
+
+# numbers
+
+
+LONG = 9 * 10**4299  # has as many digits as Python reads and prints; four times as much it does not print
+
+
+def model_folder(path, **changes):
+    """A model that is saved, and then said to be of another config."""
+    vocabulary = WordVocabulary(["a", "b"])
+    save_model(path, NMT(6, 6, 4, 4), vocabulary, vocabulary)
+    config = json.loads((path / "config.json").read_bytes())
+    config["model"] |= changes
+    (path / "config.json").write_bytes(bytes_with_checksum(config))
+    return RunFolder(path)
+
+
+@pytest.mark.parametrize("name", ["embed_size", "hidden_size", "src_vocab_size", "max_source", "heads", "r_drop"])
+def test_a_model_whose_size_is_longer_than_what_python_prints(name, tmp_path):
+    folder = model_folder(tmp_path / "m", **{name: LONG}, dropout=0.1)
+    for read in (lambda: folder.check_room("model.safetensors", folder.read()), lambda: load_nmt(tmp_path / "m")):
+        with pytest.raises(InputError, match=f"config.json is damaged: {name} is 9000"):
+            read()
+
+
+@pytest.mark.parametrize("name", ["pairs", "tokens", "content"])
+def test_a_corpus_whose_size_is_longer_than_what_python_prints(name, tmp_path):
+    told = {"format": "scratchnmt corpus", "version": 1, "pairs": 1, "tokens": 2, "dtype": "<u2", "content": 0,
+            "left_out": [0, 0], "made_of": {}, name: LONG}
+    (tmp_path / "header").write_bytes(bytes_with_checksum(told))
+    with pytest.raises(InputError, match="its sizes are none"):
+        malicious._read_corpus(tmp_path / "header")
+
+
+@pytest.mark.parametrize("layer", [{"kind": "LSTM", "units": LONG}, {"kind": "Dense", "units": LONG},
+                                   {"kind": "Embedding", "input_dim": 2, "output_dim": LONG}])
+def test_a_layer_whose_size_is_longer_than_what_python_prints(layer, tmp_path):
+    about = {"name": "s", "dtype": "float32", "input_shape": [2, 3], "compiled": None,
+             "layers": [{"name": "d", **layer}]}
+    write_tensors(tmp_path / "f", {"d.Wx": np.zeros(3, "float32")}, {"sequential": about})
+    with pytest.raises(InputError, match="expected a whole number of at least 1 and below 2"):
+        load_model(tmp_path / "f")
+
+
+def test_a_network_whose_output_is_one_number_of_no_axis(tmp_path):
+    about = {"name": "s", "dtype": "float32", "input_shape": [], "layers": [
+        {"kind": "Activation", "name": "a", "activation": "linear"}],
+        "compiled": {"optimizer": ["sgd", {}], "loss": "mse", "metrics": [], "state": {}}}
+    write_tensors(tmp_path / "f", {}, {"sequential": about})
+    assert load_model(tmp_path / "f").output_shape == ()
+
+
+@pytest.mark.parametrize("name", ["epoch", "seconds", "valid_bleu"])
+def test_metrics_that_are_larger_than_can_be_drawn(name, tmp_path):
+    pytest.importorskip("matplotlib")
+    right = {"epoch": 1, "seconds": 1, "train_loss": 1, "valid_ppl": 2, "valid_bleu": 3}
+    for value in (1.7e308, -1.7e308, 2.0**63):
+        (tmp_path / "metrics").write_text(f"{json.dumps(right)}\n{json.dumps(right | {name: value})}\n")
+        with pytest.raises(InputError, match=f"line 2, is not the record of a validation: its {name} is"):
+            learning_curves(tmp_path / "metrics")
+
+
+# more than the square of a file's size, or a power of it
+
+
+@pytest.mark.parametrize("read", [read_vocabulary, read_dictionary])
+def test_a_packed_list_of_one_word_again_and_again(read, tmp_path):
+    pack = gzip.compress if read is read_vocabulary else bz2.compress  # of which it is known how they begin
+    (tmp_path / "f").write_bytes(pack(b"a\tb\n" * 1_200_000))
+    base = fuzz.child(lambda: fuzz.REFUSED)[2]
+    ended, _, memory = cost(lambda: read(tmp_path / "f"))
+    assert ended in (fuzz.NAMES[fuzz.REFUSED], fuzz.NAMES[fuzz.NOT_SEALED]) and memory - base < 50
+    if read is read_vocabulary:  # which is no longer than words are
+        with pytest.raises(InputError, match="f has more than 1,048,576 characters"):
+            read(tmp_path / "f")
+
+
+def overlapping_corpus(folder, blocks, change):
+    """An encoded corpus of right checksums, and as many tokens as pairs."""
+    rows, ids = np.zeros(blocks * BLOCK, ROW), np.ones(24 * blocks * BLOCK, "<u2")
+    change(rows, len(ids))
+    crcs = [block_crc(rows[start : start + BLOCK], ids[int(rows["start"][start]) : int(rows["start"][last])
+                                                       + int(rows["src"][last]) + int(rows["tgt"][last])])
+            for start, last in ((n * BLOCK, n * BLOCK + BLOCK - 1) for n in range(blocks))]
+    folder.mkdir()
+    for name, array in ((IDS, ids), (INDEX, rows), (BLOCKS, np.array(crcs, "<u4"))):
+        array.tofile(folder / name)
+    (folder / HEADER).write_bytes(header_bytes({
+        "pairs": len(rows), "tokens": len(ids), "dtype": "<u2", "content": 0, "left_out": [0, 0], "made_of": {}}))
+    return Corpus.open(folder)
+
+
+def whole(rows, tokens):
+    rows["start"], rows["src"], rows["tgt"] = np.arange(len(rows)) * 24, 20, 4
+
+
+def all_the_same(rows, tokens):
+    rows["src"] = tokens - 1
+    rows["tgt"] = 1
+
+
+def behind_the_end(rows, tokens):
+    whole(rows, tokens)
+    rows["src"][-1] = 2**32 - 1
+
+
+def far_away(rows, tokens):
+    rows["start"], rows["src"], rows["tgt"] = 2**63 + 5, 2**32 - 1, 1
+
+
+def one_is_empty(rows, tokens):
+    whole(rows, tokens)
+    rows["src"][7], rows["tgt"][7] = 0, 24
+
+
+def test_a_corpus_whose_pairs_follow_one_another_is_whole(tmp_path):
+    overlapping_corpus(tmp_path / "c", 3, whole).check(range(3))
+
+
+@pytest.mark.parametrize("change", [all_the_same, behind_the_end, far_away, one_is_empty])
+def test_a_corpus_whose_pairs_share_their_tokens_or_have_none(change, tmp_path):
+    corpus = overlapping_corpus(tmp_path / "c", 3, change)
+    with pytest.raises(InputError, match="do not follow one another"):
+        corpus.check(range(3))
+
+
+def test_hdf5_whose_list_of_moments_goes_on_in_thousands_of_attributes(tmp_path):
+    """The library looks through all attributes for each: the square of their number."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    model.compile("adam", loss="mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 3)), epochs=1, verbose=0)
+    model.save(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        group = file["optimizer_weights"]
+        del group.attrs["weight_names"]
+        for n in range(2000):
+            group.attrs.create(f"weight_names{n}", np.array([b"x"]))
+    with pytest.raises(InputError, match="its weight_names are in more parts than Keras makes of them"):
+        load_model(tmp_path / "f.h5")
+
+
+def test_weights_that_a_file_has_are_not_drawn_before(tmp_path, monkeypatch):
+    """An orthogonal matrix of all units takes the cube of their number, and a file has the square."""
+    pytest.importorskip("h5py")
+    model = Sequential([LSTM(3, input_shape=(2, 2))])
+    names = ("f", "f.keras", "f.h5")
+    for name in names:
+        model.save(tmp_path / name)
+    vocabulary = WordVocabulary(["a", "b"])
+    nmt = NMT(6, 6, 4, 4, init="orthogonal")
+    save_model(tmp_path / "m", nmt, vocabulary, vocabulary)
+    for module in ("models.initialization", "sequential.recurrent"):
+        monkeypatch.setattr(f"scratchnmt.{module}.orthonormal", lambda *_: pytest.fail("drawn"))
+    for name in names:
+        for loaded, right in zip(load_model(tmp_path / name).get_weights(), model.get_weights(), strict=True):
+            assert np.array_equal(loaded, right)
+    assert np.array_equal(load_nmt(tmp_path / "m").model.params.flat, nmt.params.flat)
+
+
+def test_a_refused_file_leaves_a_network_the_weights_that_it_would_have_drawn():
+    """Not zeros, which the file would have filled."""
+    new, right = (Sequential([Dense(3, input_shape=(2,))], seed=4) for _ in range(2))
+    with pytest.raises(InputError, match="set_weights"):
+        new.set_weights([np.ones((2, 3)), np.ones(4)])
+    for kept, drawn in zip(new.get_weights(), right.get_weights(), strict=True):
+        assert np.array_equal(kept, drawn)
 
 
 # nothing waits for a pipe that nobody writes

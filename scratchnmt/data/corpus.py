@@ -21,7 +21,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ..errors import InputError, shown
+from ..errors import END, InputError, shown
 from ..files.reading import CHECKSUM, bytes_with_checksum, checksum_of, read_limited
 from .batches import Batch, epoch_batches, make_batch
 from .coverage import BothSides, read_coverage
@@ -184,10 +184,12 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         if self.crcs is None:
             return
         for number in blocks:
-            if block_crc(*self._block(number)) != int(self.crcs[number]):
+            follows = self._follows(number)
+            if not follows or block_crc(*self._block(number)) != int(self.crcs[number]):
                 Path(self.name, HEADER).unlink(missing_ok=True)  # so that nobody takes it for whole again
-                raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} do "
-                                 "not have their checksum; it is made anew when the run is resumed")
+                what = "do not have their checksum" if follows else "do not follow one another"
+                raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} "
+                                 f"{what}; it is made anew when the run is resumed")
 
     def forget(self) -> None:
         """Give back the memory of what was read through the map; it is read again when it is needed."""
@@ -198,6 +200,19 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     def _pair(self, row: np.void) -> tuple[np.ndarray, np.ndarray]:
         start, middle = int(row["start"]), int(row["start"]) + int(row["src"])
         return self.ids[start:middle], self.ids[middle : middle + int(row["tgt"])]
+
+    def _follows(self, number: int) -> bool:
+        """Whether the pairs of a block lie one behind the other, up to where the next block begins, none of them empty.
+
+        Else all might share their tokens, and be of many times the size of the file.
+        """
+        begin, end = number * BLOCK, (number + 1) * BLOCK
+        rows, start = self.rows[begin:end], int(self.rows["start"][begin])
+        after = int(self.rows["start"][end]) if end < len(self) else len(self.ids)
+        sizes = rows["src"].astype(np.int64) + rows["tgt"]
+        return (start + int(sizes.sum()) == after <= len(self.ids) and (start == 0 or number > 0)
+                and bool(rows["src"].all() and rows["tgt"].all())
+                and np.array_equal(rows["start"].astype(np.int64), _starts(rows, start)))
 
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.rows[number * BLOCK : (number + 1) * BLOCK]
@@ -252,9 +267,9 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path} is damaged: its contents do not have the checksum that it carries")
         if header["dtype"] not in ("<u2", "<u4"):  # others NumPy may take for addresses
             raise InputError(f"{path} is damaged: its ids are {shown(header['dtype'])}")
-        if any(type(header[name]) is not int or header[name] < 0 for name in ("tokens", "pairs", "content")):
+        if any(type(header[name]) is not int or not 0 <= header[name] < END for name in ("tokens", "pairs", "content")):
             raise InputError(f"{path} is damaged: its sizes are none")
-        if not all(type(count) is int and count >= 0 for count in LeftOut(*header["left_out"])):
+        if not all(type(count) is int and 0 <= count < END for count in LeftOut(*header["left_out"])):
             raise InputError(f"{path} is damaged: it left out {shown(header['left_out'])}")
         header["made_of"], read_coverage(header.get("coverage"))  # noqa: B018  KeyError if it is missing
     except InputError:

@@ -43,15 +43,20 @@ def read_lines(path: TextPath, *, blank_ok: bool = False, limit: int | None = No
     Raises InputError, naming the file, if it is missing, a directory, unreadable, damaged, of a format that is not
     read, not UTF-8 (with the line), of more than `limit` characters, or, unless `blank_ok`, without any text.
     """
-    lines, size = [], 0
-    for line in _stream(path):
+    return list(each_line(path, blank_ok=blank_ok, limit=limit))
+
+
+def each_line(path: TextPath, *, blank_ok: bool = False, limit: int | None = None) -> Iterator[str]:
+    """The same one by one, so that not all are in memory: what is packed may be far more than its file."""
+    count, size, blank = 0, 0, True
+    for count, line in enumerate(_stream(path), start=1):  # noqa: B007  how many there were
         size += len(line) + 1
         if limit is not None and size > limit:
             raise InputError(f"{name_of(path)} has more than {limit:,} characters")
-        lines.append(line)
-    if not blank_ok and not any(line.strip() for line in lines):
-        raise _without_text(path, len(lines))
-    return lines
+        blank = blank and not line.strip()
+        yield line
+    if blank and not blank_ok:
+        raise _without_text(path, count)
 
 
 def read_parallel(src_path: TextPath, tgt_path: TextPath) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from ..errors import ArgumentError, InputError, check_choice, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import open_regular, read_limited
-from .text import read_lines
+from .text import each_line
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -29,6 +29,7 @@ NORMALIZATIONS = ("identity", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf")  # S
 VOCABULARY_LIMIT = 1 << 27  # bytes of a file: some million words; a larger one is neither written nor read
 _FORMAT, _VERSION = "scratchnmt words", 1
 _MOST_COMPOSED = 1000  # characters
+_UNPACKED, _TIMES = 1 << 20, 20  # characters that a packed list may have, or as many for each of its bytes
 SPACE = "\u2581"  # as SentencePiece writes it, before a word
 _GOES_ON = "@@"  # as subword-nmt writes at the end of a part that is not the last of a word
 _NEVER_PIECES = "\0\t\r\n\x1f\u2585"  # SentencePiece has uses of its own for them, or leaves out lines with them
@@ -406,14 +407,22 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         except InputError as error:
             raise InputError(f"{error}; a SentencePiece model needs the ids that spm_train gives it with --pad_id=0 "
                              "--bos_id=1 --eos_id=2 --unk_id=3") from error
-    lines = read_lines(path, limit=VOCABULARY_LIMIT)
-    if any(re.match(r"\u2581\S*\t-\d", line) for line in lines):  # a piece and the logarithm of its probability
-        raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
-    words = dict.fromkeys(composed(line.split()[0]) for line in lines if line.strip())
+    words: dict[str, None] = {}
+    for line in each_line(path, limit=_most_characters(path)):
+        if re.match(r"\u2581\S*\t-\d", line):  # a piece and the logarithm of its probability
+            raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
+        if first := line.split(None, 1)[:1]:
+            words[composed(first[0])] = None
     try:
         return WordVocabulary(word for word in words if word not in SPECIALS)
     except ArgumentError as error:
         raise InputError(f"{path} is not a list of words: {error}") from error
+
+
+def _most_characters(path: str | os.PathLike) -> int:
+    """Of a list of words, which may be packed: a file of a few kB may unpack to any length."""
+    size = os.path.getsize(path) if os.path.exists(path) else 0  # the error is the reader's
+    return min(VOCABULARY_LIMIT, max(_UNPACKED, _TIMES * size))
 
 
 def joined_by_end(text: str) -> str:

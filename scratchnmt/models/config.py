@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cached_property, lru_cache
-from math import inf
 from typing import Any
 
-from ..errors import InputError, check_choice, shown, unknown_names
+from ..errors import END, InputError, check_choice, shown, unknown_names
 from .attention import ATTENTIONS, attention_class
 from .attention.scores import SCORES
 from .cells import CELLS, Cell
@@ -97,13 +96,13 @@ class NMTConfig:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected a whole number of at least 1")
-            if value > (most := _MOST.get(name, value)):
-                raise InputError(f"{name} is {value}, expected at most {most}")
+            if value > (most := _MOST.get(name, END - 1)):
+                raise InputError(f"{name} is {shown(value)}, expected at most {most}")
         for name in (*DROPOUTS, "label_smoothing"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")
-        if not isinstance(self.r_drop, (int, float)) or not 0 <= self.r_drop < inf:
+        if not isinstance(self.r_drop, (int, float)) or not 0 <= self.r_drop < END:  # finite, and printable
             raise InputError(f"r_drop is {shown(self.r_drop)}, expected a number of at least 0")
         if self.r_drop and not self.drops:
             raise InputError("r_drop needs dropout: without it both passes are the same; choose a dropout above 0")

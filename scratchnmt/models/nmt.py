@@ -80,13 +80,13 @@ class NMT:
 
     src_vocab_size, tgt_vocab_size, embed_size, hidden_size and the further fields of NMTConfig;
     dtype "float32" or "float64"; device "cpu", "cuda" or "cuda:N"; the same seed gives the same
-    weights whatever the dtype.  kernels "plain" or, on a GPU alone, "fused", the default there, or "persistent", and
-    matmul "float32" or "tf32" are those of `scratchnmt.kernels.choose`.  Raises InputError if a size or a choice
-    is out of range.
+    weights whatever the dtype, None zeros, for whoever fills all of them.  kernels "plain" or, on a GPU alone, "fused",
+    the default there, or "persistent", and matmul "float32" or "tf32" are those of `scratchnmt.kernels.choose`.  Raises
+    InputError if a size or a choice is out of range.
     """
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,
-                 dtype: str = "float32", device: str = "cpu", seed: int = 0, kernels: str | None = None,
+                 dtype: str = "float32", device: str = "cpu", seed: int | None = 0, kernels: str | None = None,
                  matmul: str = "float32", **choices: Any):
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}, expected float32 or float64")
@@ -104,7 +104,8 @@ class NMT:
         except MemoryError as error:
             raise InputError(f"out of memory on {device} for the model's weights ({error}): "
                              "lower hidden_size, embed_size or the vocabularies' sizes") from error
-        initialize(self.params, self.config.init, seed, self.config.recurrent_cell)
+        if seed is not None:
+            initialize(self.params, self.config.init, seed, self.config.recurrent_cell)
 
     @classmethod
     def preset(cls, name: str, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int,

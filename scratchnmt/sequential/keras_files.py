@@ -56,6 +56,7 @@ CONFIG_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
 ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
+MOST_PARTS = 1000  # attributes that one list is laid out in
 DEEPEST = 50  # groups in one another on the way to a weight
 FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
@@ -440,7 +441,7 @@ def described(path: str | os.PathLike) -> Iterator[None]:
     """InputError, naming the file, for whatever its description of a network cannot be made into."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, InputError):
             raise _of(path, error) from error
         raise InputError(f"{path} is damaged: its description of the layers cannot be used "
@@ -547,7 +548,11 @@ class _Attributes:
         """
         size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
         numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
-        parts = [name] if name in group.attrs else list(islice(numbered, most + 1))
+        # each but the last is half full at least: the library looks through all of them for each
+        most_parts = min(most, MOST_PARTS, 1 + 2 * len(self.data) // ATTRIBUTE)
+        parts = [name] if name in group.attrs else list(islice(numbered, most_parts + 1))
+        if len(parts) > most_parts:
+            raise InputError(f"it is damaged: its {name} are in more parts than Keras makes of them")
         if (many := sum(map(size, parts))) > most:
             raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
         names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]

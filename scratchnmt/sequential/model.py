@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,14 +134,27 @@ class Sequential(Trained):
     def params(self) -> Parameters:
         """The weights, "lstm.Wx", "dense.W" ..., made when they are first asked for."""
         if self._params is None:
-            if self.output_shape is None:
-                raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
-                                 "without the batch, or begin with Input(shape=...)")
-            self._params = Parameters(self.shapes, self.dtype, device_module(self.device))
-            rng = np.random.default_rng(self.seed)
-            for layer, weights in zip(self.inner, self.views(self._params), strict=True):
-                start(layer, weights, rng)
+            with self.filling() as drawn:
+                rng = np.random.default_rng(self.seed)
+                for layer, weights in zip(self.inner, self.views(drawn), strict=True):
+                    start(layer, weights, rng)
+        assert self._params is not None
         return self._params
+
+    @contextmanager
+    def filling(self) -> Iterator[Parameters]:
+        """The weights, for whoever puts all of them in, as a file does: if they are not made yet, none are drawn.
+
+        To draw them takes longer than to read them, by far if they are wide and orthogonal.  New ones are kept only if
+        no error is raised.
+        """
+        if self._params is None and self.output_shape is None:
+            raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
+                             "without the batch, or begin with Input(shape=...)")
+        own = self._params
+        params = Parameters(self.shapes, self.dtype, device_module(self.device)) if own is None else own
+        yield params
+        self._params = params
 
     def weights_of(self, layer: Layer) -> Weights:
         """Those of one of its layers, under the names that it knows them by."""
@@ -201,7 +215,7 @@ class Sequential(Trained):
     def _start_optimizer(self) -> None:
         self.optimizer = self.chosen_optimizer.of(self.params)
         assert self.output_shape is not None  # or there would be no weights
-        if K := self.output_shape[-1]:
+        if self.output_shape and (K := self.output_shape[-1]):
             for doubt in losses.doubts(self.loss, _last_activation(self.inner), K):
                 warnings.warn(doubt, stacklevel=3)
 
@@ -351,7 +365,8 @@ class Sequential(Trained):
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Take weights in Keras' order and shapes; InputError, and nothing is changed, if they do not fit."""
-        put_weights("set_weights", weights, self.keras_weights(self.params))
+        with self.filling() as params:
+            put_weights("set_weights", weights, self.keras_weights(params))
 
     def check_weights(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """InputError unless these are the shapes of the weights in Keras' order; no memory is taken."""

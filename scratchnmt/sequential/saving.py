@@ -152,8 +152,9 @@ def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: Path_) -> 
                              f"expected {expected.get(name, 'nothing of this name')}")
         if (kind := tensors[name].dtype).kind != "f":
             raise InputError(f"{path} does not fit the network: {name} is of {kind}, expected floating-point numbers")
-    for name, array in model.params.items():
-        array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
+    with model.filling() as params:
+        for name, array in params.items():
+            array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
 
 
 def _layer(config: Mapping[str, Any]) -> Layer:
