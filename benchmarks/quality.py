@@ -38,7 +38,7 @@ PAPERS = ("BLEU", "BLEU, lower-cased Moses tokens")  # of what `evaluate --paper
 MODEL = "--vocab-size 5000 --tie-embeddings"
 TRAINING = ("--label-smoothing 0.1 --dropout 0.4 --embed-dropout 0.3 --batch-size 64 --pool 100 --learning-rate 0.002 "
             "--schedule linear --warmup 400 --average 0.9 --patience 0 --metric bleu")
-RECIPES = {  # what differs; --init-from names another recipe, whose run of the same seed is meant
+RECIPES = {  # what differs; of other recipes that it names, A+B, the runs of the same epochs and seed are meant
     "base": "",
     "word-dropout": "--word-dropout 0.1",
     "recurrent-dropout": "--recurrent-dropout 0.2",
@@ -52,6 +52,8 @@ RECIPES = {  # what differs; --init-from names another recipe, whose run of the 
     "pool-1-size-384": "--pool 1 --embed-size 384 --hidden-size 384",
     "pool-1-size-384-heads-4": "--pool 1 --embed-size 384 --hidden-size 384 --attention multi-head --heads 4",
     "pool-1-size-384-encoder-dropout": "--pool 1 --embed-size 384 --hidden-size 384 --encoder-dropout 0.3",
+    "pool-1-size-384-distill": "--pool 1 --embed-size 384 --hidden-size 384 "
+                               "--distill pool-1-size-384-heads-4+pool-1-size-384-encoder-dropout --distill-weight 0.5",
     "pool-1-size-512-heads-4": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4",
     "pool-1-size-512-heads-4-dropout": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4 "
                                        "--dropout 0.5 --embed-dropout 0.4",
@@ -80,11 +82,10 @@ class Run(NamedTuple):
         chosen = ({} if "--init-from" in changed else options_of(MODEL)) | options_of(TRAINING) | changed
         return cls(pair, recipe, epochs, seed, " ".join(f"{name} {value}".strip() for name, value in chosen.items()))
 
-    @property
-    def first(self) -> Run | None:
-        """Whose model it goes on from, if it does."""
-        recipe = options_of(self.options).get("--init-from")
-        return recipe and Run.of(self.pair, recipe, self.epochs, self.seed)
+    def of_option(self, name: str) -> list[Run]:
+        """The runs of other recipes, "A+B", that an option names: whose model it goes on from, who its teachers are."""
+        recipes = options_of(self.options).get(name, "").split("+")
+        return [Run.of(self.pair, recipe, self.epochs, self.seed) for recipe in recipes if recipe]
 
     @property
     def members(self) -> list[Run]:
@@ -94,6 +95,11 @@ class Run(NamedTuple):
     def folder(self, out: Path) -> Path:
         return out / f"{self.pair}-{self.recipe}-{self.epochs}-{self.seed}"
 
+    def distilled(self, out: Path) -> Path:
+        """What its teachers make of the training text; of all who have the same teachers."""
+        teachers = "+".join(teacher.recipe for teacher in self.of_option("--distill"))
+        return out / f"{self.pair}-{teachers}-{self.epochs}-{self.seed}.{self.pair.partition('-')[2]}"
+
     def command(self, data: Path, out: Path) -> list[str]:
         """The arguments of `scratchnmt` that begin it, or go on with it; then it refuses another text or recipe."""
         folder = self.folder(out)
@@ -101,8 +107,10 @@ class Run(NamedTuple):
                  for side, path in zip(("src", "tgt"), texts(data, name, self.pair), strict=True)
                  for part in (f"--{which}-{side}", str(path))]
         options = options_of(self.options)
-        if self.first:
-            options["--init-from"] = str(self.first.folder(out))
+        for first in self.of_option("--init-from"):
+            options["--init-from"] = str(first.folder(out))
+        if self.of_option("--distill"):
+            options["--distill"] = str(self.distilled(out))
         options = {"--max-epochs": str(self.epochs), "--seed": str(self.seed), "--out": str(folder)} | options
         return ["train", *files, *(part for option in options.items() for part in option if part),
                 *["--resume"] * (folder / CONFIG).exists()]
@@ -202,9 +210,13 @@ def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dic
     if options.device != "cpu":
         computing += ["--matmul", options.matmul] + (["--kernels", options.kernels] if options.kernels else [])
     for member in one.members:
-        first = member.first
-        if first and not (first.folder(out) / WEIGHTS).exists():  # its row may be from elsewhere
-            scratchnmt_command(*first.command(data, out), *computing)
+        teachers, text = member.of_option("--distill"), member.distilled(out)
+        for other in [*member.of_option("--init-from"), *teachers]:
+            if not (other.folder(out) / WEIGHTS).exists():  # its row may be from elsewhere
+                scratchnmt_command(*other.command(data, out), *computing)
+        if teachers and not text.exists():
+            scratchnmt_command("translate", "--model", *(str(teacher.folder(out)) for teacher in teachers), "--input",
+                               str(texts(data, "train", one.pair)[0]), "--output", str(text), *computing)
         scratchnmt_command(*member.command(data, out), *computing)
 
     def scores(name: str, *more: str) -> dict[str, Any]:

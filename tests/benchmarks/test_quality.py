@@ -174,6 +174,21 @@ def test_what_starts_from_another_recipe_has_its_model(monkeypatch, tmp_path, la
     assert one.folder(tmp_path) == tmp_path / "en-de-tuned-8-1"
 
 
+def test_a_student_learns_from_a_text_of_its_teachers_that_is_made_once(monkeypatch, ladder, tmp_path):
+    monkeypatch.setitem(quality.RECIPES, "student", "--distill base+wide --distill-weight 0.5")
+    monkeypatch.setitem(quality.RECIPES, "wide", "--hidden-size 12 --embed-size 12")
+    status, _, rows = ladder("--recipes", "student", "--seeds", "3", "--epochs", "1")
+    text = tmp_path / "runs/en-de-base+wide-1-3.de"
+    assert status == 0 and list(rows) == [("student", 3)]
+    assert len(text.read_text(encoding="utf-8").splitlines()) == 60
+    config = json.loads((tmp_path / "runs/en-de-student-1-3/config.json").read_text(encoding="utf-8"))
+    assert str(text) in json.dumps(config)
+    monkeypatch.setitem(quality.RECIPES, "other student", "--distill base+wide --distill-weight 0.3")
+    made = text.stat()
+    assert ladder("--recipes", "other student", "--seeds", "3", "--epochs", "1")[0] == 0
+    assert text.stat().st_ino == made.st_ino
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["--recipes", "base,drop"], "no recipe is called 'drop': expected some of base, word-dropout"),
     (["--seeds", "0,x"], "--seeds has 'x', expected whole numbers"),
