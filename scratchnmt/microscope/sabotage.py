@@ -17,7 +17,7 @@ import numpy as np
 from ..models.nmt import NMT
 from ..museum import BUGS, Bug, examine, patched
 from ..museum.patch import line_number, part
-from .quantities import PATHS, weight_without_layer
+from .paths import PATHS, weight_without_layer
 from .record import Call, Hook
 from .trace import Trace, rounded, row_norms
 

@@ -17,7 +17,8 @@ from ..arrays import Array
 from ..models.nmt import NMT
 from ..ops import local
 from ..parameters import Parameters
-from .quantities import Argument, Quantity, Side, name_of, quantities, sizes
+from .paths import name_of
+from .quantities import Argument, Quantity, Side, quantities, sizes
 from .record import Call, GradientPath, Hook, Recorder, Site, elements_of, id_of
 
 _LOSS = GradientPath(Site("", "microscope", 0), "loss", "", "")

@@ -14,7 +14,7 @@ from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.microscope import Batch, Microscope, Trace, sabotage
 from scratchnmt.microscope.page import Page, html
-from scratchnmt.microscope.quantities import line_of_textbook
+from scratchnmt.microscope.paths import line_of_textbook
 from scratchnmt.museum import BUGS
 from scratchnmt.ops.plain import PLAIN
 from scratchnmt.selfcheck.models import MODELS
