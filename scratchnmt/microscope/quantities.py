@@ -100,9 +100,6 @@ def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
     if dropout and config.r_drop:
         raise InputError("microscope: with dropout a model of R-Drop goes through each sentence twice, and one pass is "
                          "taken apart here: leave the seed out")
-    if dropout and config.encoder_dropout:
-        raise InputError("microscope: encoder_dropout is not taken apart here: leave the seed out, which goes without "
-                         "dropout")
     table = _Table(config, dropout)
     return [*table.encoder(), *table.first_states(), *table.attention(), *table.decoder(), *table.readout()]
 
@@ -120,6 +117,7 @@ class _Table:
         self.config, self.L = config, config.layers
         self.dropout = dropout and config.dropout > 0
         self.recurrent_dropout = dropout and config.recurrent_dropout > 0
+        self.encoder_dropout = dropout and config.encoder_dropout > 0 and config.attends
         self.embed_dropout = dropout and config.embed_dropout + config.word_dropout > 0
         self.E, self.H, self.M, self.G = config.embed_size, config.hidden_size, config.memory_size, config.encoder_size
         self.directions = {"fwd": 0, "bwd": 1}
@@ -230,6 +228,11 @@ class _Table:
         """The factor that the recurrence has with recurrent dropout."""
         return f" * mask_h_{kind}{l or ''}[0,{unit}]" if self.recurrent_dropout else ""
 
+    def state_of_source_paths(self, row: str) -> dict[str, str]:
+        """The same on the way to the encoder's own state, through dropout."""
+        dropped = f" * mask_h_enc[s,{row}]" if self.encoder_dropout else ""
+        return {path: formula + dropped for path, formula in self.source_paths(row).items()}
+
     def source_paths(self, row: str) -> dict[str, str]:
         """How attention reads a source word's state, of which `row` is a column of h_enc."""
         if self.several:
@@ -265,8 +268,14 @@ class _Table:
         names = "; ".join(f"h_{kind}{self.last}" for kind in self.directions)
         read = found("contiguous", f"models/attention/{file}.py:__init__", "x", "sorted_sentences")
         back = found("take", "ops/lstm.py:lstm_backward", "x", "rows_by_direction")
-        yield Quantity(id="h_enc", title=f"state of the encoder, [{names}]", group=ATTENTION, axis="s", columns=self.M,
-                       value=Side(read), gradient=Side(back, paths=self.source_paths("j")))
+        common = partial(Quantity, group=ATTENTION, axis="s", columns=self.M)
+        if self.encoder_dropout:
+            back = found("dropout_backward", "models/encoder.py:encoder_backward", "dy", "source_words")
+            made = left("dropout_forward", "models/encoder.py:encoder_forward", "result.1.mask", "source_words",
+                        layer=self.L - 1 if self.dropout else 0)  # after those between the layers
+            yield common(id="mask_h_enc", title="mask of dropout, on the encoder's states", value=Side(made))
+        yield common(id="h_enc", title=f"state of the encoder, [{names}]", value=Side(read),
+                     gradient=Side(back, paths=self.source_paths("j")))
 
     def _keys(self) -> Iterator[Quantity]:
         common = partial(Quantity, group=ATTENTION, axis="s")
@@ -516,7 +525,7 @@ class _LSTM:
         paths = {"recurrence": f"sum k: {self.at('dz', self.next, 'k')} * {self.Wh}[j,k]"
                                f"{self.table.kept(self.kind, self.l)}", "first": self._first("h")}
         if l == table.L - 1:
-            return paths | table.source_paths(row)
+            return paths | table.state_of_source_paths(row)
         mask = f" * mask_enc{l + 1}[s,{row}]" if table.dropout else ""
         return paths | {f"input {kind}": f"sum k: dz_{kind}{l + 1}[s,k] * {layer_name('encoder', l + 1)}.Wx[{d}]"
                                          f"[{row},k]{mask}" for kind, d in table.directions.items()}

@@ -15,13 +15,13 @@ from scratchnmt.selfcheck.models import MODELS, example_batch
 BATCH = Batch(*example_batch(np.array([3, 5, 1, 4]), np.array([4, 2, 5, 1])))
 SENTENCES = range(4)
 EVERY = pytest.mark.parametrize("case", [
-    case for case in MODELS if not {"cell", "r_drop", "encoder_dropout"} & {*case.choices}],
+    case for case in MODELS if not {"cell", "r_drop"} & {*case.choices}],
                                 ids=lambda case: case.name)
 
 
 def seed_of(model):
     config = model.config
-    return 3 if config.dropout or config.embed_dropout or config.recurrent_dropout else None
+    return 3 if config.drops else None
 
 
 @lru_cache(maxsize=1)  # the tests of a configuration follow each other
@@ -117,13 +117,6 @@ def test_of_r_drop_one_pass_is_taken_apart():
     model = NMT(11, 12, 5, 4, dtype="float64", r_drop=1.0, dropout=0.2)
     assert Trace(model, BATCH).loss == model.forward(*BATCH)[0]
     with pytest.raises(InputError, match="goes through each sentence twice, .* leave the seed out"):
-        Trace(model, BATCH, seed=3)
-
-
-def test_dropout_of_the_encoders_states_is_not_taken_apart():
-    model = NMT(11, 12, 5, 4, dtype="float64", encoder_dropout=0.2)
-    assert Trace(model, BATCH).loss == model.forward(*BATCH)[0]
-    with pytest.raises(InputError, match="encoder_dropout is not taken apart here: leave the seed out"):
         Trace(model, BATCH, seed=3)
 
 
