@@ -105,8 +105,9 @@ def under_load(loops: dict[str, Iterator[int]], taken: int, options: argparse.Na
 
 @contextmanager
 def taking(count: int, pin: bool) -> Iterator[None]:
-    """Another program on so many cores."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    """Another program on so many cores, of a session of its own as a browser is: Linux may share out by sessions."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+              for _ in range(count)]
     try:
         if pin:
             cores = sorted(os.sched_getaffinity(0))
