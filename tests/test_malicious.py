@@ -621,6 +621,90 @@ def test_a_refused_file_leaves_a_network_the_weights_that_it_would_have_drawn():
         assert np.array_equal(kept, drawn)
 
 
+def test_a_packed_dictionary_of_many_long_words(tmp_path):
+    words = "".join(f"{'x' * 1000}{n}\tb\n" for n in range(2000))
+    (tmp_path / "f").write_bytes(lzma.compress(words.encode()))
+    with pytest.raises(InputError, match="f has more than 1,048,576 characters"):
+        read_dictionary(tmp_path / "f")
+
+
+def test_packed_text_that_is_wanted_whole(tmp_path):
+    (tmp_path / "f").write_bytes(bz2.compress(b"a\n" * 9_000_000))
+    bounded(read_lines, tmp_path / "f", megabytes=300, seconds=8)
+    with pytest.raises(InputError, match="f has more than 16,777,216 characters"):
+        read_lines(tmp_path / "f")
+    lines = [f"{n} the same words in each line" for n in range(3000)]
+    (tmp_path / "f").write_bytes(gzip.compress("\n".join(lines).encode()))
+    assert read_lines(tmp_path / "f") == lines
+
+
+def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
+    """Each step takes the library as long as reading a kilobyte."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(1, use_bias=False, input_shape=(1,), name=f"d{n}") if n == 0 else
+                        Dense(1, use_bias=False, name=f"d{n}") for n in range(99)])
+    with h5py.File(tmp_path / "f", "w") as file:
+        group = file.create_group("model_weights/l")
+        group["w"], group["i"] = np.ones((1, 1), "f4"), group
+        group.parent.attrs["layer_names"] = np.array([b"l"])
+        group.attrs["weight_names"] = np.array([b"i/" * 49 + b"w"] * 99)
+    with pytest.raises(InputError, match="f: it is damaged: its weight_names are ways through more groups than it"):
+        model.load_weights(tmp_path / "f")
+
+
+@pytest.mark.parametrize("which", ["shuffler", "dropper"])
+def test_a_random_generator_that_would_draw_the_same_for_ever(which, tmp_path):
+    """PCG's numbers are all in its course only if its increment is odd; of one that stays, a shuffle never ends."""
+    from scratchnmt.files.tensors import read_tensors
+
+    Sequential([Dense(1, input_shape=(2,))]).save(tmp_path / "f")
+    tensors, info = read_tensors(tmp_path / "f")
+    state = (1 << 64) - 1
+    increment = state * (1 - 0x2360ED051FC65DA44385DF649FCCF645) % (1 << 128)
+    info["sequential"]["random"][which]["state"] = {"state": state, "inc": increment}
+    write_tensors(tmp_path / "f", tensors, info)
+    with pytest.raises(InputError, match="f is damaged: .*the increment of a random generator is even"):
+        load_model(tmp_path / "f")
+
+
+def test_a_tensor_file_whose_json_is_nested_deeper_than_any(tmp_path, monkeypatch):
+    """Else who goes on with the state of a run, and saves it, fails."""
+    from scratchnmt.files import tensors
+
+    deep = []
+    for _ in range(60):
+        deep = [deep]
+    with monkeypatch.context() as unread:
+        unread.setattr(tensors, "_read_back", lambda path: None)
+        write_tensors(tmp_path / "f", {}, {"deep": deep})
+    with pytest.raises(InputError, match="f was not written by scratchnmt, or is damaged"):
+        tensors.read_tensors(tmp_path / "f")
+
+
+@pytest.mark.parametrize("changes", [
+    {"layers": [{"kind": "Dense", "name": "a\nb", "units": 3}] * 2},
+    {"layers": [{"kind": "Dense", "name": "a.\nb", "units": 3}]},
+    {"layers": [{"kind": "Dense", "name": "a\nb", "units": 3, "use_bias": False}]},
+    {"name": "a\nb", "trainable": 5, "layers": []},
+], ids=["twice", "a dot", "of integers", "network"])
+def test_names_with_line_feeds_do_not_make_lines_of_an_error(changes, tmp_path):
+    about = {"name": "s", "dtype": "float32", "input_shape": [2], "compiled": None}
+    write_tensors(tmp_path / "f", {"a\nb.W": np.ones((2, 3), int)}, {"sequential": about | changes})
+    with pytest.raises(InputError) as error:
+        load_model(tmp_path / "f")
+    assert str(error.value).isprintable() and str(tmp_path / "f") in str(error.value)
+
+
+def test_pieces_with_line_feeds_do_not_make_lines_of_an_error(tmp_path):
+    from scratchnmt.data.vocab import SentencePieceVocabulary
+
+    model = SentencePieceVocabulary.train(["a dog runs", "le chien"] * 5, size=40).to_bytes()
+    (tmp_path / "f").write_bytes(model.replace(b"<pad>", b"<\np >"))
+    with pytest.raises(InputError) as error:
+        load_vocabulary(tmp_path / "f")
+    assert str(error.value).isprintable()
+
+
 # nothing waits for a pipe that nobody writes
 
 

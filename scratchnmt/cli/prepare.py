@@ -25,7 +25,7 @@ from ..data.formats import Column
 from ..data.subword_sampling import check_unigram
 from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
-from ..errors import InputError, shown
+from ..errors import InputError, printable, shown
 from ..files.atomic import AnyPath
 from ..files.run_folder import CONFIG, CORPUS, STATE, Run, RunFolder
 from ..files.run_folder import MODEL as WEIGHTS
@@ -123,7 +123,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
         check_unigram(src_vocab, tgt_vocab)
     config = NMTConfig(src_vocab_size=len(src_vocab), tgt_vocab_size=len(tgt_vocab), **model_choices)
     _check_memory(config, dtype)
-    model = NMT(**config.to_dict(), dtype=dtype, seed=options.seed, **how)
+    model = NMT(**config.to_dict(), dtype=dtype, seed=None if begun else options.seed, **how)
     told = set_first_weights(model, first, src_vocab, tgt_vocab)
     options = replace(options, workers=_workers(config, options, given, ranks))
     if model.kernels is not PLAIN and model.recordable and options.graphs and options.minimum_risk == "none":
@@ -153,7 +153,10 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     folder.check_room(STATE, run)
     _check_memory(run.config, run.dtype)
     given = {**given, **started_from(given)}
-    started_with = TrainingOptions.from_dict(run.training).to_dict()
+    try:
+        started_with = TrainingOptions.from_dict(run.training).to_dict()
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG} is damaged: {error}") from error
     before = {**_SUBWORDS_BEFORE, **defaults(FIRST), **dict.fromkeys(_BY_TEACHERS), **run.data, **run.config.to_dict(),
               **started_with, "dtype": run.dtype}
     for name, value in given.items():
@@ -161,7 +164,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
                  or name in _BY_TEACHERS and len(several(value)) == len(several(run.data.get(name))))
         if not moved and name not in (*CHANGEABLE, *COMPUTING) and before.get(name, value) != value:
             is_flag = isinstance(value, bool)
-            given_as, started = ("given", "out it") if is_flag else (value, f" {before[name]}")
+            given_as, started = ("given", "out it") if is_flag else (value, f" {printable(str(before[name]))}")
             raise InputError(f"{flag(name)} is {given_as}, but the run in {folder} was started with{started}: "
                              f"{why_not(name, folder)}")
     check_dependent(TRAIN, given, ALL_DEFAULTS, before)
@@ -179,7 +182,8 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     how = computing(given, ranks)
-    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=options.seed, **how)
+    seed = None if folder.has(STATE) else options.seed  # what the state has is not drawn before
+    model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=seed, **how)
     teachers = tuple(one.model for one in _teachers(several(told.get(TEACHER)), [folder.path], run.dtype, how))
     if not folder.has(STATE):  # killed before its first save, it begins again
         set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
@@ -196,18 +200,27 @@ def _check_noted(folder: RunFolder, told: Mapping[str, Any]) -> None:
     for name in {*DATA_FILES, *DATA_TABLES, *_BY_TEACHERS, *FIRST, "columns", "max_length"} & told.keys():
         value = told[name]
         texts = several(value) if name in _BY_TEACHERS else [value]
-        right = value is None and name != "columns" or all(isinstance(text, str) and "\0" not in text for text in texts)
+        right = value is None and name != "columns" or all(isinstance(text, str) and is_path(text) for text in texts)
         if name == "max_length":
             right = value is None or type(value) is int and value > 0
         if not right:
             raise InputError(f"{folder / CONFIG} is damaged: {name} is {shown(value)}")
 
 
+def is_path(text: str) -> bool:
+    """Whether the system can be asked for a file of this name."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a character, which JSON can write
+        return False
+
+
 def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
     """The texts that are told of, by the names of DATA_FILES: files of their own, or columns of one for both sides."""
     columns = told.get("columns", DATA["columns"].default).split(",")
     if len(columns) != 2 or not all(columns) or "0" in columns:
-        raise InputError(f"columns is {told['columns']}, expected those of source and target, such as 1,2 or en,de")
+        raise InputError(f"columns is {printable(told['columns'])}, expected those of source and target, such as "
+                         "1,2 or en,de")
     if "-" in (*map(told.get, (*DATA_FILES, *DATA_TABLES)), *distilled_files(told)):
         raise InputError("standard input (-) is read once, and training reads its text more than once: expected files")
     files: dict[str, TextPath] = {}

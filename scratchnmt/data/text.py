@@ -24,6 +24,7 @@ from ..errors import InputError
 from .formats import LOOKED_AT, STANDARD_INPUT, ByteFile, Column, DamagedFileError, check_is_no_table, unpacked
 
 LINE_LIMIT = 1 << 24  # bytes of a line
+_UNPACKED, _TIMES = 1 << 24, 100  # characters of a text that is wanted whole, or as many for each byte of its file
 READ_ERRORS = OSError, EOFError, zlib.error  # of a file that is opened or read, for `unreadable`
 
 TextPath: TypeAlias = "str | os.PathLike[str]"  # "-" is standard input
@@ -41,9 +42,21 @@ def read_lines(path: TextPath, *, blank_ok: bool = False, limit: int | None = No
     """The lines of a text file, without their ends; a byte-order mark at its start is dropped.
 
     Raises InputError, naming the file, if it is missing, a directory, unreadable, damaged, of a format that is not
-    read, not UTF-8 (with the line), of more than `limit` characters, or, unless `blank_ok`, without any text.
+    read, not UTF-8 (with the line), of more than `limit` characters (if it is not told: 16
+    million, or 100 for each byte of a file, which may be packed), or, unless `blank_ok`, without any text.
     """
-    return list(each_line(path, blank_ok=blank_ok, limit=limit))
+    return list(each_line(path, blank_ok=blank_ok, limit=_most_characters(path) if limit is None else limit))
+
+
+def _most_characters(path: TextPath) -> int | None:
+    """Of a text that is wanted whole, which may be packed; of a pipe it is not known how long it is."""
+    try:
+        status = None if path == "-" else os.stat(path)
+    except OSError:
+        return None  # the error is the reader's
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    return max(_UNPACKED, _TIMES * status.st_size)
 
 
 def each_line(path: TextPath, *, blank_ok: bool = False, limit: int | None = None) -> Iterator[str]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from ..errors import ArgumentError, InputError, check_choice, require, shown
+from ..errors import ArgumentError, InputError, check_choice, printable, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import open_regular, read_limited
 from .text import each_line
@@ -137,7 +137,7 @@ class SentencePieceVocabulary:
             raise ArgumentError("not a SentencePiece model, or a damaged one") from error
         if tuple(pieces[: len(SPECIALS)]) != SPECIALS:
             specials = " ".join(pieces[: len(SPECIALS)])
-            raise ArgumentError(f"its first pieces are {specials}, expected {' '.join(SPECIALS)}")
+            raise ArgumentError(f"its first pieces are {printable(specials)}, expected {' '.join(SPECIALS)}")
         self._known = frozenset(" ".join(pieces[len(SPECIALS) :]))
         self._keeps_all = "\t" in self._processor.normalize("a\tb")  # the nmt rules read compatible forms themselves
 
@@ -408,7 +408,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
             raise InputError(f"{error}; a SentencePiece model needs the ids that spm_train gives it with --pad_id=0 "
                              "--bos_id=1 --eos_id=2 --unk_id=3") from error
     words: dict[str, None] = {}
-    for line in each_line(path, limit=_most_characters(path)):
+    for line in each_line(path, limit=most_characters(path)):
         if re.match(r"\u2581\S*\t-\d", line):  # a piece and the logarithm of its probability
             raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
         if first := line.split(None, 1)[:1]:
@@ -419,7 +419,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         raise InputError(f"{path} is not a list of words: {error}") from error
 
 
-def _most_characters(path: str | os.PathLike) -> int:
+def most_characters(path: str | os.PathLike) -> int:
     """Of a list of words, which may be packed: a file of a few kB may unpack to any length."""
     size = os.path.getsize(path) if os.path.exists(path) else 0  # the error is the reader's
     return min(VOCABULARY_LIMIT, max(_UNPACKED, _TIMES * size))

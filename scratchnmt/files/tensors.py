@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Array, to_device
 from ..errors import InputError, WriteError, printable, require, shown
 from .atomic import AnyPath, folder_beside, is_replaced, replace_file
-from .reading import TENSOR_HEADER, check_tensor_header
+from .reading import TENSOR_HEADER, check_tensor_header, parse_json
 
 FORMAT, VERSION = "scratchnmt run", 1
 _LABEL = "scratchnmt"  # the entry in a file's metadata
@@ -102,7 +102,7 @@ def _read_back(path: Path) -> None:
 
 def _read_label(path: AnyPath, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        label: dict[str, Any] = json.loads(metadata[_LABEL])
+        label: dict[str, Any] = parse_json(metadata[_LABEL], path)
         told = label["format"], label["version"], label["sha256"]
         known = told[0] == FORMAT and isinstance(label["info"], dict)
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -88,7 +88,7 @@ def nmt_from_pytorch(state: Mapping[str, Any], model_or_config: NMT | NMTConfig 
     config = model_or_config or _read_config(arrays, choices)
     _check_fit(arrays, config, combined)  # before anything of these sizes is made
     wide = any(array.dtype == np.float64 for array in arrays.values())
-    model = NMT(**config.to_dict(), dtype=dtype or ("float64" if wide else "float32"), device=device)
+    model = NMT(**config.to_dict(), dtype=dtype or ("float64" if wide else "float32"), device=device, seed=None)
     _fill(model.params, arrays, config, combined, _sum_of_biases)
     return model
 

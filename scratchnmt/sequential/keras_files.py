@@ -58,6 +58,7 @@ MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
 MOST_PARTS = 1000  # attributes that one list is laid out in
 DEEPEST = 50  # groups in one another on the way to a weight
+STEP = 32  # bytes of a file for each step on the ways that its names are; a group or an array takes ten times as many
 FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
 
@@ -302,7 +303,7 @@ def _check_choices(what: Any, config: Mapping[str, Any], known: Sequence[str] = 
     for name, value in config.items():
         idle = value in AS_HERE[name] if name in AS_HERE else not value
         if name not in known and name not in IDLE and not idle:
-            raise InputError(f"{what} has {name}={shown(value)}, which there is not here")
+            raise InputError(f"{printable(str(what))} has {printable(name)}={shown(value)}, which there is not here")
 
 
 def _function(told: Any) -> Any:
@@ -531,7 +532,7 @@ class _Attributes:
     """
 
     def __init__(self, data: bytes):
-        self.data, self.left = data, len(data)
+        self.data, self.left, self.steps = data, len(data), len(data) // STEP
         self.checked: set[str] = set()
 
     def text(self, group: Any, name: str) -> bytes:
@@ -556,7 +557,11 @@ class _Attributes:
         if (many := sum(map(size, parts))) > most:
             raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
         names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]
-        return [one.decode() if isinstance(one, bytes) else str(one) for one in names]
+        told = [one.decode() if isinstance(one, bytes) else str(one) for one in names]
+        self.steps -= sum(1 + one.count("/") for one in told)
+        if self.steps < 0:  # a group can be in itself, and a way through it is as long as its name
+            raise InputError(f"it is damaged: its {name} are ways through more groups than it can hold")
+        return told
 
     def _read(self, group: Any, part: str, name: str) -> Any:
         """An attribute of text, one of those of a name; an empty one may be of anything."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Array, array_module, device_of, to_device
-from ..errors import InputError, did_you_mean, encodable, look_up, printable, shown, whole_number
+from ..errors import InputError, did_you_mean, encodable, listed, look_up, printable, shown, whole_number
 from ..parameters import Parameters
 
 if TYPE_CHECKING:
@@ -238,9 +238,9 @@ def named(layers: list[Layer]) -> None:
     told = [layer.name for layer in layers if layer.name is not None]
     taken = set(told)
     if len(taken) < len(told):
-        raise InputError(f"two layers have the same name: {', '.join(told)}")
+        raise InputError(f"two layers have the same name: {listed(told)}")
     if any(not name or "." in name or "/" in name for name in taken):
-        raise InputError(f"a layer's name is empty, or has a . or a / in it: {', '.join(sorted(taken))}")
+        raise InputError(f"a layer's name is empty, or has a . or a / in it: {listed(sorted(taken))}")
     for layer in layers:
         if layer.name is None:
             base = snake_case(layer.kind)

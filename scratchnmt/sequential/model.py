@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import optim
 from ..arrays import Array, device_module, to_device
-from ..errors import InputError, look_up, whole_number
+from ..errors import ArgumentError, InputError, look_up, printable, whole_number
 from ..parameters import Parameters
 from . import fitting, losses
 from .callbacks import Callbacks, History
@@ -72,7 +72,7 @@ class Sequential(Trained):
             self.add(layer)
 
     def __repr__(self) -> str:
-        return f'"{self.name}" (Sequential)'
+        return f'"{printable(str(self.name))}" (Sequential)'
 
     @property
     def full_kind(self) -> str:
@@ -351,7 +351,13 @@ class Sequential(Trained):
                 for name, one in (("shuffler", self.shuffler), ("dropper", self.dropper))}
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; dropout on a GPU, or from one, with other numbers than would have come."""
+        """Go on from there; dropout on a GPU, or from one, with other numbers than would have come.
+
+        ValueError for what no generator has come to.
+        """
+        for one in (state["shuffler"], state["dropper"]):
+            if one is not None and one["state"]["inc"] % 2 == 0:  # PCG's is odd: else it can stay in one place for ever
+                raise ArgumentError("the increment of a random generator is even")
         self.shuffler.bit_generator.state = state["shuffler"]
         if isinstance(self.dropper, np.random.Generator) and state["dropper"] is not None:
             self.dropper.bit_generator.state = state["dropper"]

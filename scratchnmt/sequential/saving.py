@@ -151,7 +151,8 @@ def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: Path_) -> 
             raise InputError(f"{path} does not fit the network: {printable(name)} is {stored.get(name, 'missing')}, "
                              f"expected {expected.get(name, 'nothing of this name')}")
         if (kind := tensors[name].dtype).kind != "f":
-            raise InputError(f"{path} does not fit the network: {name} is of {kind}, expected floating-point numbers")
+            raise InputError(f"{path} does not fit the network: {printable(name)} is of {kind}, expected "
+                             "floating-point numbers")
     with model.filling() as params:
         for name, array in params.items():
             array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))

@@ -199,3 +199,18 @@ def test_every_option_of_train_is_known_here():
     options = {action.dest for action in parser._actions} - {"help", "out", "resume", "overwrite"}
     fixed = {name for row in FIXED for name in row.options.split()}
     assert options == {*fixed, *CHANGEABLE, *COMPUTING} and set(DATA_FILES) <= fixed and not fixed & {*CHANGEABLE}
+
+
+@pytest.mark.parametrize(("part", "name", "value"), [
+    ("training", "batch_size", 0), ("training", "x\ny", 1), ("data", "train_src", "\ud801"),
+    ("data", "init_from", "\ud801")])
+def test_a_config_that_tells_what_cannot_be_is_named(part, name, value, run, call):
+    config = json.loads((run / "config.json").read_text())
+    config[part][name] = value
+    (run / "config.json").write_bytes(bytes_with_checksum(config))
+    assert f"{run / 'config.json'} is damaged: " in refused(call, run)
+
+
+def test_weights_that_a_run_has_are_not_drawn_before(run, main, monkeypatch):
+    monkeypatch.setattr("scratchnmt.models.nmt.initialize", lambda *_: pytest.fail("drawn"))
+    assert main("train", "--out", run, "--resume") == 0
