@@ -155,7 +155,10 @@ def _standard_streams() -> Iterator[None]:
 
 
 def quoted(path: str) -> str:
-    """A path as one types it in a shell; bytes that are no UTF-8 make it $'...', which POSIX has had since 2024."""
+    """A path as one types it in a shell, after an option; bytes that are no UTF-8 make it $'...', which POSIX has had
+    since 2024."""
+    if path.startswith(("-", "~")):  # which would be another option, or a home folder
+        path = f"./{path}"
     if encodable(path) == path:
         return shlex.quote(path)
     escaped = path.replace("\\", r"\\").replace("'", r"\'")

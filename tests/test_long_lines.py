@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import heed_signals
@@ -392,3 +393,16 @@ def test_evaluate_and_score_keep_what_they_have(call, runs, tmp_path, monkeypatc
         status, _, err = call(name, "--model", runs / "any", "--src", runs / "src", tgt, runs / "tgt", out, path)
         assert status == 130 and f"interrupted; the first 2 lines are in {path}.partial" in err
         assert (tmp_path / f"{name}.partial").read_text().count("\n") == 2 and not path.exists()
+
+
+@pytest.mark.parametrize("name, taken", [("o" * 250, None), ("é" * 127, None), ("out", "out.partial")])
+def test_what_is_done_is_kept_where_no_file_can_have_the_usual_name(tmp_path, name, taken):
+    def lines():
+        yield "first"
+        raise InputError("bad")
+
+    if taken:
+        (tmp_path / taken).mkdir()
+    with pytest.raises(InputError, match="^bad; the first line is in .*partial$") as told:
+        write_lines(str(tmp_path / name), lines())
+    assert Path(str(told.value).partition("is in ")[2]).read_text() == "first\n"

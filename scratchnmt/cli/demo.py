@@ -28,6 +28,7 @@ example:
 CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
             "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "pool": 100,
             "max_epochs": 7, "patience": 0, "log_every": 1_000_000}
+_PICTURES = "attention.png", "microscope.html"
 _SIZES = {"train": 10_000, "valid": 300, "test": 500}
 _BUGS = "all"  # of the museum, on the page
 _MARK, _MARK_TEXT = "README.txt", "Everything in this folder was written by `scratchnmt demo`"
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     translator = Translator.load(folder)
     _score(translator, corpus)
-    _show_translations(translator, corpus, folder)
+    _show_translations(translator, corpus, folder, result.curves)
     right = _check_gradients(translator, corpus)
     _look_inside(translator, corpus, folder)
     _say_next(out, {**files, **choices})
@@ -91,7 +92,8 @@ def _check_folder(folder: Path) -> None:
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder to write the demo to")
-    if not folder.exists() or not {path.name for path in folder.iterdir()} - {LOCK}:  # one that was killed left it
+    left = LOCK, f".{_MARK}."  # by one that was killed
+    if not folder.exists() or all(path.name.startswith(left) for path in folder.iterdir()):
         return
     mark = folder / _MARK
     ours = mark.is_file() and mark.read_bytes().startswith(_MARK_TEXT.encode())
@@ -107,12 +109,14 @@ def _check_folder(folder: Path) -> None:
 
 def write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
     """Write the sentences; the paths that `scratchnmt train` asks for."""
-    from ..files.atomic import write_atomically
+    from ..files.atomic import remove_temporaries, write_atomically
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"{folder} cannot be written: {error.strerror}") from error
+    for name in (_MARK, *(f"{split}.*" for split in corpus._fields), *_PICTURES):
+        remove_temporaries(folder / name)
     write_atomically(folder / _MARK, f"{_MARK_TEXT}, which will overwrite it.\n".encode())
     for split, lines in corpus._asdict().items():
         for language, side in (("en", lines.src), ("fr", lines.tgt)):
@@ -133,7 +137,7 @@ def _score(translator: Translator, corpus: ToyCorpus) -> None:
           f"{exact} of {len(src)} translations are exactly the reference")
 
 
-def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) -> None:
+def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path, curves: Path | None) -> None:
     from ..plots import attention_map, attention_text
 
     _head("Where each French word looked (darker is more)")
@@ -144,8 +148,8 @@ def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path) 
         print(f"\n{corpus.test.src[i]}\n{attended.text}   ({verdict})\n")
         print(attention_text(*attended[1:]))
         if number == 0:
-            attention_map(*attended[1:], folder / "attention.png")
-    print(encodable(f"\npictures: {folder / 'attention.png'} (the first of these), {folder / 'learning-curves.png'}"))
+            attention_map(*attended[1:], folder / _PICTURES[0])
+    print(encodable(f"\npictures: {folder / _PICTURES[0]} (the first of these)" + f", {curves}" * bool(curves)))
 
 
 def _example_sentences(sentences: list[str]) -> list[int]:
@@ -182,7 +186,7 @@ def _look_inside(translator: Translator, corpus: ToyCorpus, folder: Path) -> Non
     pair = corpus.test.src[shown], corpus.test.tgt[shown]
     microscope = Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, [pair], title=folder.name,
                             bugs=_BUGS)
-    page = folder / "microscope.html"
+    page = folder / _PICTURES[1]
     microscope.save(page)
     print(encodable(f"{page}: open it in a browser.  Every number of this step, its gradient, where that comes from,\n"
                     "and what happens to it under real bugs.  Of your own sentence: scratchnmt microscope --help"))

@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import TOLD, InputError, sentence
 from ..files.atomic import replace_file
+
+_NAME = 50  # characters of a long name that another one repeats
 
 
 def check_output(path: str | None) -> None:
@@ -38,7 +40,7 @@ def write_lines(path: str | None, lines: Iterable[str]) -> None:
     """Write lines as they come, to standard output if there is no path.
 
     The file appears when all are there.  After an error or an interruption, of which a signal to end is one, those so
-    far are in `path`.partial, and what is raised says how many.
+    far are in `path`.partial, and what is raised says how many, and where.
     """
     if path is None:
         with _telling() as kept:
@@ -46,12 +48,12 @@ def write_lines(path: str | None, lines: Iterable[str]) -> None:
                 print(line, flush=True)
                 kept.count += 1
         return
-    partial = f"{os.path.realpath(path) if os.path.islink(path) else path}.partial"
-    with (_telling() as kept, replace_file(path, salvage=lambda new: kept.move(new, partial)) as new,
-          open(new, "wb") as file):
+    file = os.path.realpath(path) if os.path.islink(path) else path
+    with (_telling() as kept, replace_file(path, salvage=lambda new: kept.move(new, file)) as new,
+          open(new, "wb") as output):
         for line in lines:
-            file.write((line + "\n").encode())
-            file.flush()
+            output.write((line + "\n").encode())
+            output.flush()
             kept.count += 1
 
 
@@ -61,14 +63,17 @@ class _Kept:
     def __init__(self) -> None:
         self.count, self.place = 0, ""
 
-    def move(self, path: Path, place: str) -> None:
+    def move(self, path: Path, file: str) -> None:
+        """To `file`.partial; to a name of its own where that is too long for a name, or that of a folder."""
         if not self.count:
             return
-        try:
-            os.replace(path, place)
-            self.place = place
-        except OSError:
-            self.count = 0  # say nothing that is not so
+        folder, name = os.path.split(file)
+        for place in (f"{file}.partial", os.path.join(folder, f"{name[:_NAME]}.{os.getpid()}.partial")):
+            with suppress(OSError):
+                os.replace(path, place)
+                self.place = place
+                return
+        self.count = 0  # say nothing that is not so
 
     def __str__(self) -> str:
         lines = "the first line is" if self.count == 1 else f"the first {self.count:,} lines are"

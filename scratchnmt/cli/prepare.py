@@ -187,8 +187,9 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     teachers = tuple(one.model for one in _teachers(several(told.get(TEACHER)), [folder.path], run.dtype, how))
     if not folder.has(STATE):  # killed before its first save, it begins again
         set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
-    data = _encoded(folder, files, distilled_files(told), valid_lines, run.src_vocab, run.tgt_vocab, max_length, ranks,
-                    lambda data: check_saved(folder, replace(data, teachers=teachers), options))
+    with folder.told_what_is_kept():
+        data = _encoded(folder, files, distilled_files(told), valid_lines, run.src_vocab, run.tgt_vocab, max_length,
+                        ranks, lambda data: check_saved(folder, replace(data, teachers=teachers), options))
     paths = [files[name] for name in DATA_FILES]
     return Prepared(model=model, data=replace(data, origin={**kept, **_places(told)}, teachers=teachers),
                     options=options,
@@ -319,6 +320,7 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str]
         text, _ = encoded(name, (files["train_src"], path), lambda text, _: check(data.with_distilled(text)))
         return data.with_distilled(text)
 
+    ranks.first_writes(folder.sweep)  # what a killed process has left may take the room that is needed
     data = all_data(*encoded(CORPUS, _train_files(files), lambda *made: check(all_data(*made))))
     for number, path in enumerate(distilled):
         data = and_distilled(data, _teacher_folder(number), path)

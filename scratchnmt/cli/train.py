@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import device_of, keep_freed_memory
 from ..errors import encodable, require
-from ..files.run_folder import CURVES, STATE, RunFolder
+from ..files.run_folder import STATE, RunFolder
 from ..metrics import tokenizer_for
 from ..parallel.mpi import processes, together, world
 from ..parallel.ranks import Ranks
@@ -119,7 +119,7 @@ def _workers(ready: Prepared, ranks: Ranks) -> str:
 def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
-    folder, out = result.folder, quoted(str(result.folder))
+    out = quoted(str(result.folder))
     if result.interrupted:
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
@@ -128,7 +128,8 @@ def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
         src, ref = (as_typed(texts[name]) for name in DATA_FILES[2:])
         tokenize = ready.options.tokenize
         chosen = f" --tokenize {tokenize}" if tokenize not in ("auto", "13a") else ""
-        print(f"learning curves: {encodable(str(folder / CURVES))}\n\nnext:\n"
+        curves = f"learning curves: {encodable(str(result.curves))}\n\n" if result.curves else "\n"
+        print(f"{curves}next:\n"
               f"  scratchnmt translate --model {out} --input {src}\n"
               f"  scratchnmt evaluate --model {out} --src {src} --ref {ref}{chosen}")
     return 0

@@ -122,9 +122,12 @@ def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextP
     if folder.exists():
         try:
             header = read_header(folder)
-            if header["made_of"] == made_of:
-                return Corpus.open(folder, max_length), LeftOut(*header["left_out"])
             why = "text, vocabulary or max_length changed"
+            if header["made_of"] == made_of:
+                corpus = Corpus.open(folder, max_length)
+                if read_header(folder) == header:
+                    return corpus, LeftOut(*header["left_out"])
+                why = "another process has replaced it"
         except InputError as error:
             why = str(error)
         if may_build:
@@ -132,8 +135,7 @@ def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextP
     if not may_build:
         raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the "
                          "same text files, and one folder that all of them see")
-    left_out = build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes, check)
-    return Corpus.open(folder, max_length), left_out
+    return build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes, check)
 
 
 def check_place(folder: Path) -> None:
@@ -148,8 +150,11 @@ def check_place(folder: Path) -> None:
 
 def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
           made_of: Any, max_length: int | None = None, processes: int | None = None,
-          check: Callable[[Corpus, LeftOut], None] | None = None) -> LeftOut:
-    """Write the corpus of two text files; errors as `open_or_build`."""
+          check: Callable[[Corpus, LeftOut], None] | None = None) -> tuple[Corpus, LeftOut]:
+    """Write the corpus of two text files; errors as `open_or_build`.
+
+    What is returned is what was written, also if another builder has put his in its place meanwhile.
+    """
     sizes = [os.path.getsize(path) for path in (src_path, tgt_path)]
     if processes is None:
         processes = len(own_cores()) if sum(sizes) > _WORTH_WORKERS else 1
@@ -166,9 +171,11 @@ def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocab
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
                    "left_out": list(left_out), "coverage": writer.coverage, "made_of": made_of}
         write_atomically(new / HEADER, header_bytes(content))  # and the folder's list of files
+        corpus = Corpus.open(new, max_length)  # whose files stay what they are when their folder gets its name
         if check is not None:
-            check(Corpus.open(new), left_out)
-    return left_out
+            check(corpus, left_out)
+    corpus.name = str(folder)
+    return corpus, left_out
 
 
 class _Writer:

@@ -148,7 +148,8 @@ def remove_temporaries(path: AnyPath) -> None:
         path = Path(os.path.realpath(path))
         name = glob.escape(path.name[:_NAME])
     for left in path.parent.glob(f".{name}.*tmp"):
-        _remove(left)
+        with _told(left):
+            _remove(left)
 
 
 def flush_to_disk(path: AnyPath) -> None:

@@ -60,6 +60,7 @@ _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind i
 RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
 COVERAGE = "coverage"  # among the data of config.json: of the training text by the vocabularies
+_HELD: set[tuple[int, int]] = set()  # the locks of this process
 _MOST_TIMES = 100  # that a folder vanishes while its lock is taken
 _CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
 
@@ -108,7 +109,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         if self.resume and not there:
             raise InputError(f"{self} holds no run to resume: {CONFIG} is not there")
         with ExitStack() as stack:
-            stack.enter_context(FolderLock(self.path))
+            with self.told_what_is_kept():
+                stack.enter_context(FolderLock(self.path))
             self._check()
             self._place, self._lock = os.stat(self.path), stack.pop_all()
         self._opened_by = os.getpid()
@@ -181,7 +183,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def sweep(self) -> None:
         """Remove what killed writers have left; nobody may be writing."""
         self._check_place()
-        for name in (*RUN_FILES, CORPUS, f"{TEACHER}*"):
+        links = [path.name for path in self.path.glob(f"{TEACHER}*") if path.is_symlink()]
+        for name in (*RUN_FILES, CORPUS, f"{TEACHER}*", *links):
             remove_temporaries(self / name)
         remove_temporaries(self / CHECKPOINTS / "step-*")
 
@@ -349,6 +352,23 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """What was saved under STATE or BEST_STATE; arguments and errors as of `read_tensors`."""
         return self._read_tensors(name, expected, check)
 
+    @contextmanager
+    def told_what_is_kept(self) -> Iterator[None]:
+        """Inside `with`, before a run goes on, an error of a disk that cannot be written also says from where."""
+        try:
+            yield
+        except WriteError as error:
+            if not self.resume or (step := self._saved_step()) is None:
+                raise
+            raise WriteError(f"{error}; the last good state is kept in {self}, of step {step}; when that is mended, "
+                             "resume it") from error
+
+    def _saved_step(self) -> int | None:
+        """Of the state that is there, if it can be read."""
+        with suppress(InputError, MemoryError, KeyError, TypeError):
+            return int(self.read_state(STATE, None, lambda _: None)[1]["state"]["step"])
+        return None
+
     def keep_best_state(self) -> None:
         """The state that was saved last is that of the best validation."""
         self._check_place()
@@ -471,7 +491,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def __init__(self, folder: AnyPath):
         self.folder = Path(folder)
-        self.made, self.pid = False, os.getpid()
+        self.made, self.pid, self.held = False, os.getpid(), (0, 0)
         self.file: TextIO | None = None  # while it is held
 
     def __enter__(self) -> FolderLock:
@@ -480,6 +500,8 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         except OSError as error:
             path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
             raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+        self.held = _number_of(self.file)
+        _HELD.add(self.held)
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
@@ -489,6 +511,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     def __exit__(self, *_: Any) -> None:
         file, self.file = self.file, None
         assert file is not None, "it was entered"
+        _HELD.discard(self.held)
         with suppress(OSError):
             ours = os.getpid() == self.pid and os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK))
             if ours:  # not a forked child's, nor of a folder that took this one's name
@@ -530,14 +553,22 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def _taken(self, file: TextIO) -> InputError:
         with file:
-            pid = self._noted(file)
-        return _in_use(self.folder, "" if not pid.isdecimal() else " of this process" if pid == str(os.getpid())
-                       else f" (process {pid})")
+            pid, ours = self._noted(file), _number_of(file) in _HELD
+        if pid != str(os.getpid()):
+            return _in_use(self.folder, f" (process {pid})" if pid.isdecimal() else "")
+        # each container counts its processes anew, and many hold one alone
+        return _in_use(self.folder, " of this process" if ours else f" (process {pid} of another container or machine)")
 
     def _noted(self, file: TextIO) -> str:
         """The number of the process that has the lock or had it, if it is one of ours."""
         file.seek(0)
         return file.read(100).strip("\0 \n")
+
+
+def _number_of(file: TextIO) -> tuple[int, int]:
+    """What tells an open file from all others."""
+    about = os.fstat(file.fileno())
+    return about.st_dev, about.st_ino
 
 
 def _in_use(folder: object, whose: str) -> InputError:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,10 +140,11 @@ class Trainer:
                     self.save()
         finally:
             self.progress.close()
+        drawn: list[Path] = []
         if self.state.history:
-            self.ranks.first_writes(self._draw_curves)
+            self.ranks.first_writes(lambda: drawn.extend(self._draw_curves()))
         return TrainingResult(reason=reason, interrupted=interrupted, folder=self.folder.path, step=state.step,
-                              seconds=state.seconds, best=state.best)
+                              seconds=state.seconds, best=state.best, curves=drawn[0] if drawn else None)
 
     @contextmanager
     def _told_what_is_kept(self) -> Iterator[None]:
@@ -368,8 +370,8 @@ class Trainer:
     def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
         self.folder.save_weights(self._validated().params)
-        self.folder.keep_best_state()
         self.saving.best_step = self.state.step
+        self.folder.keep_best_state()
 
     def _keep_model(self) -> None:
         if self.options.keep:
@@ -389,14 +391,17 @@ class Trainer:
         self.progress.say(f"no better validation for {options.patience}: {back}at {state.decay:g} of the rate "
                           f"(trial {state.trials + 1} of {options.trials})")
 
-    def _draw_curves(self) -> None:
+    def _draw_curves(self) -> list[Path]:
+        """The picture, if it could be drawn."""
         from ..plots import learning_curves
 
         try:
             self.folder.check_place()
             learning_curves(self.folder / METRICS, self.folder / CURVES)
+            return [self.folder / CURVES]
         except InputError as error:  # a picture is not worth a failure after hours of training
             self.progress.say(f"no learning curves drawn: {error}")
+            return []
 
     # saving
 

@@ -96,21 +96,25 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFo
         return trainer.run()
     except MemoryError as error:
         kept = trainer.kept() if trainer else "no step was taken"
-        raise _out_of_memory(error, options, trainer.batch if trainer else None, kept) from error
+        raise _out_of_memory(error, options, trainer.batch if trainer else None, kept, folder.resume) from error
     finally:
         if trainer:
             trainer.steps.close()
 
 
-def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | None, kept: str) -> OutOfMemoryError:
+def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | None, kept: str, resumed: bool
+                   ) -> OutOfMemoryError:
     """The sentence for a MemoryError of NumPy or CuPy, whose own words tell how much was asked for.
 
-    batch: the one at hand, None before the first; kept: where the run stands and what of it is saved.
+    batch: the one at hand, None before the first; kept: where the run stands and what of it is saved; resumed: whether
+    it went on, with the sizes that it has.
     """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     asked = f"{str(error).rstrip('.') or 'no size is told'}, in {frames[-1].name}: {frames[-1].line}"
     if any(frame.name == "_validate" for frame in frames):
         remedy = "no pair of the validation fits: resume it where more memory is free, such as --device cpu"
+    elif batch is None and resumed:
+        remedy = "weights, gradients and optimizer do not fit: resume it where more memory is free"
     elif batch is None:
         remedy = "lower hidden_size, embed_size or the vocabularies' sizes: weights, gradients and optimizer do not fit"
     else:

@@ -134,6 +134,7 @@ class TrainingResult:
     step: int
     seconds: float
     best: dict[str, Any] | None  # the record of the best validation
+    curves: Path | None = None  # the picture of the learning curves, if it could be drawn
 
     def __str__(self) -> str:
         lines = [f"stopped at step {self.step} after {duration(self.seconds)}: {self.reason}"]

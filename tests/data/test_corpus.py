@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -16,6 +17,7 @@ from scratchnmt.data.encode import encode_parallel, open_or_build
 from scratchnmt.data.text import Text
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError, WriteError
+from scratchnmt.files import atomic
 
 WORDS = WordVocabulary([f"w{n}" for n in range(50)])
 
@@ -297,3 +299,33 @@ def test_a_damaged_block_is_found_when_an_epoch_comes_to_it(text, tmp_path, monk
     corpus = Corpus.open(tmp_path / "corpus")
     with pytest.raises(InputError, match=r"corpus is damaged: pairs 0 to 1,023|pairs 1,024 to 2,047"):
         list(Epoch(corpus, 64, "sentences", 1, [0]))
+
+
+@pytest.mark.parametrize("when", ["gone", "replaced"])
+def test_a_builder_has_its_own_corpus_whoever_is_faster(text, tmp_path, monkeypatch, when):
+    """At that moment another one has moved this one's folder away, or put a corpus of something else in its place."""
+    def replaced(*arguments):
+        original(*arguments)
+        monkeypatch.undo()
+        shutil.rmtree(tmp_path / "corpus")
+        if when == "replaced":
+            built(tmp_path, text, max_length=5)
+
+    original = atomic._take_place
+    monkeypatch.setattr(atomic, "_take_place", replaced)
+    found, left_out = built(tmp_path, text, max_length=10)
+    expected, _ = encode_parallel(*text[1], WORDS, WORDS, max_length=10)
+    assert list(found) == list(expected) and sum(left_out) > 100
+    assert found.name == str(tmp_path / "corpus")
+
+
+def test_a_corpus_that_is_replaced_while_it_is_opened_is_not_mixed_with_the_other(text, tmp_path, monkeypatch):
+    def opened(folder, *rest):
+        monkeypatch.undo()
+        built(tmp_path, text, max_length=5)
+        return Corpus.open(folder, *rest)
+
+    built(tmp_path, text)
+    monkeypatch.setattr(Corpus, "open", opened)
+    found, _ = built(tmp_path, text, say=lambda _: None)
+    assert list(found) == list(encode_parallel(*text[1], WORDS, WORDS, max_length=10)[0])

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,9 @@ import tiny_run
 from tiny_run import PER_EPOCH, At, Killed, data, essence, files, kill, metrics, model, options, press_ctrl_c, run
 
 from scratchnmt import checkpoint
-from scratchnmt.cli import prepare
+from scratchnmt.cli import demo, main, prepare
+from scratchnmt.cli import train as train_command
+from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
@@ -756,3 +760,109 @@ def test_perplexity_is_the_same_in_float32_and_float64():
     for net in (single, double):
         net.params.flat *= 20  # far from uniform
     assert perplexity(single, [batch]) == pytest.approx(perplexity(double, [batch]), rel=1e-5)
+
+
+# what a reading of the promises has found
+
+def test_another_process_of_the_same_number_is_not_this_one(tmp_path, monkeypatch):
+    """Each container counts its processes anew."""
+    with FolderLock(tmp_path):
+        with pytest.raises(InputError, match="in use by another run of this process: wait"), FolderLock(tmp_path):
+            pass
+        code = (f"import os; os.getpid = lambda: {os.getpid()}\nfrom scratchnmt.files.run_folder import FolderLock\n"
+                f"with FolderLock({str(tmp_path)!r}): pass")
+        error = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert f"in use by another run (process {os.getpid()} of another container or machine): wait" in error
+
+
+def test_the_best_model_is_told_by_its_own_step_where_its_state_cannot_be_kept(tmp_path, monkeypatch):
+    def full(path, to):
+        raise WriteError(f"{to} cannot be written: No space left")
+
+    def fill():
+        monkeypatch.setattr(run_folder, "copy_file", full)
+
+    with pytest.raises(WriteError, match=rf"of step {2 * PER_EPOCH}, the best model is that of step {2 * PER_EPOCH};"):
+        run(tmp_path, max_epochs=3, progress=At(PER_EPOCH + 2, fill))
+    best = checkpoint.load_model(tmp_path).model.params.flat
+    np.testing.assert_array_equal(best, read_tensors(tmp_path / STATE)[0]["params"])
+
+
+def test_a_picture_that_was_not_drawn_is_not_told_of(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    assert run(tmp_path, max_steps=2).curves == tmp_path / "learning-curves.png"
+
+    def full(*_):
+        raise WriteError("learning-curves.png cannot be written: No space left")
+
+    monkeypatch.setattr("scratchnmt.plots.learning_curves", full)
+    result = run(tmp_path, resume=True, max_steps=3)
+    assert result.curves is None
+    ready = SimpleNamespace(data=SimpleNamespace(origin={f"{part}_{side}": "x" for part in ("train", "valid")
+                                                         for side in ("src", "tgt")}), options=options())
+    assert train_command.finish(result, ready) == 0
+    assert "learning curves:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("at", ["lock", "corpus"])
+def test_a_resume_that_cannot_write_before_it_goes_on_tells_what_is_kept(tmp_path, monkeypatch, at):
+    given = [*files(tmp_path, 40), "--vocab=word", "--embed-size=4", "--hidden-size=4", "--workers=1", "--patience=0"]
+    assert main(["train", f"--out={tmp_path}/run", *given, "--max-steps=2"]) == 0
+    if at == "corpus":
+        os.utime(tmp_path / "train.src", (1, 1))  # it has to be made anew
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    else:
+        original = os.open
+
+        def read_only(path, *rest, **more):
+            if str(path).endswith(LOCK):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return original(path, *rest, **more)
+
+        monkeypatch.setattr(os, "open", read_only)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        assert main(["train", f"--out={tmp_path}/run", "--resume", "--max-steps=4"]) == 2
+    assert re.search(rf"cannot be written: .*; the last good state is kept in {tmp_path}/run, of step 2; when that is "
+                     "mended, resume it", errors.getvalue()), errors.getvalue()
+    monkeypatch.undo()
+    assert main(["train", f"--out={tmp_path}/run", "--resume", "--max-steps=4"]) == 0
+
+
+def test_what_a_killed_builder_has_left_takes_no_room_from_the_next(tmp_path, monkeypatch):
+    given = [*files(tmp_path, 40), "--vocab=word", "--embed-size=4", "--hidden-size=4", "--workers=1", "--max-steps=1"]
+    left = tmp_path / "run" / ".corpus.4711-0a0b0c0d.tmp"
+    elsewhere = tmp_path / "disk" / ".texts.4711-0a0b0c0d.tmp"
+    for folder in (left, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "ids.bin").write_bytes(b"many")
+    (tmp_path / "disk" / "texts").mkdir()
+    (tmp_path / "run" / "corpus-teacher").symlink_to(tmp_path / "disk" / "texts")
+
+    def build(*arguments, **options):
+        there.append(left.exists() or elsewhere.exists())
+        return original(*arguments, **options)
+
+    there, original = [], prepare.open_or_build
+    monkeypatch.setattr(prepare, "open_or_build", build)
+    assert main(["train", f"--out={tmp_path}/run", *given]) == 0
+    assert there == [False]
+
+
+def test_memory_that_ends_at_a_resume_is_not_mended_by_sizes_that_cannot_change(tmp_path, monkeypatch):
+    run(tmp_path, max_steps=2)
+    monkeypatch.setattr("scratchnmt.optim.Adam.__init__", lambda *_, **__: np.zeros(1 << 58))
+    with pytest.raises(OutOfMemoryError, match="do not fit: resume it where more memory is free; no step was taken$"):
+        run(tmp_path, resume=True, max_steps=3)
+
+
+def test_what_a_killed_demo_has_left_is_its_own(tmp_path):
+    (tmp_path / ".README.txt.4711-0a0b0c0d.tmp").write_text("")
+    (tmp_path / LOCK).write_text("4711\n")
+    demo._check_folder(tmp_path)
+    (tmp_path / ".train.en.4711-0a0b0c0d.tmp").write_text("half")
+    demo.write_corpus(tmp_path, toy_corpus(train=4, valid=2, test=2))
+    assert sorted(tmp_path.glob(".*.tmp")) == []
+    (tmp_path / "README.txt").write_text("years of work")
+    with pytest.raises(InputError, match="something else than a demo"):
+        demo._check_folder(tmp_path)
