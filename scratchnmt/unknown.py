@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .data.text import each_line
-from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, joiner, most_characters, split_words
+from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, joiner, most_of_words, split_words
 from .errors import ArgumentError, InputError
 from .search import Hypothesis
 from .search.model import attends
@@ -87,7 +87,7 @@ def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
     Raises InputError as `each_line` does, and naming file and line for a line of another form.
     """
     entries: dict[str, str] = {}
-    for number, line in enumerate(each_line(path, limit=most_characters(path)), start=1):
+    for number, line in enumerate(each_line(path, limit=most_of_words(path)), start=1):
         fields = [split_words(field) for field in line.split("\t")]
         if len(fields) != 2 or len(fields[0]) != 1 or not fields[1]:
             raise InputError(f"{path}, line {number}: expected one source word, a tab and its translation, not "

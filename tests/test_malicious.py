@@ -578,6 +578,15 @@ def test_a_corpus_whose_pairs_share_their_tokens_or_have_none(change, tmp_path):
         corpus.check(range(3))
 
 
+@pytest.mark.parametrize("sizes", [(1, 2), (2, 1)])
+def test_a_corpus_with_ids_that_the_vocabulary_does_not_have(sizes, tmp_path):
+    """Its checksums are right: whoever made it has made them, too.  All ids are 1."""
+    overlapping_corpus(tmp_path / "c", 3, whole)
+    Corpus.open(tmp_path / "c", None, (2, 2)).check(range(3))
+    with pytest.raises(InputError, match="pairs 0 to 1,023 have ids that the vocabulary does not have"):
+        Corpus.open(tmp_path / "c", None, sizes).check(range(3))
+
+
 def test_hdf5_whose_list_of_moments_goes_on_in_thousands_of_attributes(tmp_path):
     """The library looks through all attributes for each: the square of their number."""
     h5py = pytest.importorskip("h5py")

@@ -15,8 +15,9 @@ import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
 from zlib import crc32
 
 import numpy as np
@@ -77,8 +78,10 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     """N sentence pairs; a sequence of (source ids, target ids), without <s> and </s>."""
 
     def __init__(self, ids: np.ndarray, index: np.ndarray, crcs: np.ndarray | None = None, content: int | None = None,
-                 name: str = "the corpus", coverage: BothSides | None = None, max_length: int | None = None):
+                 name: str = "the corpus", coverage: BothSides | None = None, max_length: int | None = None,
+                 sizes: tuple[float, float] = (inf, inf)):
         self.ids, self.rows, self.crcs, self.content, self.name = ids, index, crcs, content, name
+        self.sizes = sizes  # of the vocabularies, where the ids are not known to be of them
         self.max_length = max_length  # of a side, in tokens, if that was limited
         self.coverage = coverage  # of the text by the vocabularies; folders of earlier versions do not tell
 
@@ -94,8 +97,9 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         return cls(np.concatenate(pairs) if pairs else np.zeros(0, np.uint32), index)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike, max_length: int | None = None) -> Corpus:
-        """Of a folder, through a memory map; max_length: what it was made with.
+    def open(cls, folder: str | os.PathLike, max_length: int | None = None,
+             sizes: tuple[float, float] = (inf, inf)) -> Corpus:
+        """Of a folder, through a memory map; max_length, sizes (of the vocabularies): what it was made with.
 
         Raises InputError, naming the file, if one is missing, damaged or of another version.
         """
@@ -113,7 +117,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
                 raise InputError(f"{path} {what}: the corpus is damaged")
             arrays[name] = np.memmap(path, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
         return cls(arrays[IDS], arrays[INDEX], arrays[BLOCKS], header["content"], str(folder),
-                   read_coverage(header.get("coverage")), max_length)
+                   read_coverage(header.get("coverage")), max_length, sizes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -180,14 +184,12 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         return f"{len(self)} sentence pairs with checksum {checksum:08x}"
 
     def check(self, blocks: Iterable[int]) -> None:
-        """Read some blocks from the disk; InputError if one does not have its checksum."""
+        """Read some blocks from the disk; InputError if one is damaged."""
         if self.crcs is None:
             return
         for number in blocks:
-            follows = self._follows(number)
-            if not follows or block_crc(*self._block(number)) != int(self.crcs[number]):
+            if what := self._damage(number):
                 Path(self.name, HEADER).unlink(missing_ok=True)  # so that nobody takes it for whole again
-                what = "do not have their checksum" if follows else "do not follow one another"
                 raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} "
                                  f"{what}; it is made anew when the run is resumed")
 
@@ -200,6 +202,17 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
     def _pair(self, row: np.void) -> tuple[np.ndarray, np.ndarray]:
         start, middle = int(row["start"]), int(row["start"]) + int(row["src"])
         return self.ids[start:middle], self.ids[middle : middle + int(row["tgt"])]
+
+    def _damage(self, number: int) -> str:
+        """What is wrong with a block, if anything is; `crcs` are known."""
+        if not self._follows(number):
+            return "do not follow one another"
+        if block_crc(*self._block(number)) != int(cast(np.ndarray, self.crcs)[number]):
+            return "do not have their checksum"
+        sides = self.sides(np.arange(number * BLOCK, min((number + 1) * BLOCK, len(self))))
+        if any(side.ids.max() >= size for side, size in zip(sides, self.sizes, strict=True)):
+            return "have ids that the vocabulary does not have"
+        return ""
 
     def _follows(self, number: int) -> bool:
         """Whether the pairs of a block lie one behind the other, up to where the next block begins, none of them empty.

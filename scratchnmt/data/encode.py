@@ -124,7 +124,7 @@ def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextP
             header = read_header(folder)
             why = "text, vocabulary or max_length changed"
             if header["made_of"] == made_of:
-                corpus = Corpus.open(folder, max_length)
+                corpus = Corpus.open(folder, max_length, (len(src_vocab), len(tgt_vocab)))
                 if read_header(folder) == header:
                     return corpus, LeftOut(*header["left_out"])
                 why = "another process has replaced it"

@@ -24,7 +24,7 @@ from ..errors import InputError
 from .formats import LOOKED_AT, STANDARD_INPUT, ByteFile, Column, DamagedFileError, check_is_no_table, unpacked
 
 LINE_LIMIT = 1 << 24  # bytes of a line
-_UNPACKED, _TIMES = 1 << 24, 100  # characters of a text that is wanted whole, or as many for each byte of its file
+_WHOLE = 1 << 24, 100  # characters of a text that is wanted whole, or as many for each byte of its file
 READ_ERRORS = OSError, EOFError, zlib.error  # of a file that is opened or read, for `unreadable`
 
 TextPath: TypeAlias = "str | os.PathLike[str]"  # "-" is standard input
@@ -42,21 +42,22 @@ def read_lines(path: TextPath, *, blank_ok: bool = False, limit: int | None = No
     """The lines of a text file, without their ends; a byte-order mark at its start is dropped.
 
     Raises InputError, naming the file, if it is missing, a directory, unreadable, damaged, of a format that is not
-    read, not UTF-8 (with the line), of more than `limit` characters (if it is not told: 16
-    million, or 100 for each byte of a file, which may be packed), or, unless `blank_ok`, without any text.
+    read, not UTF-8 (with the line), of more than `limit` characters (left out: 16 million, or 100 for each byte of a
+    file, which may be packed), or, unless `blank_ok`, without any text.
     """
-    return list(each_line(path, blank_ok=blank_ok, limit=_most_characters(path) if limit is None else limit))
+    return list(each_line(path, blank_ok=blank_ok, limit=most_characters(path, *_WHOLE) if limit is None else limit))
 
 
-def _most_characters(path: TextPath) -> int | None:
-    """Of a text that is wanted whole, which may be packed; of a pipe it is not known how long it is."""
+def most_characters(path: TextPath, least: int, times: int) -> int | None:
+    """Of a text that is wanted whole and may be packed: `least`, or `times` for each byte of its file.
+
+    None where that is not known: of a pipe.
+    """
     try:
         status = None if path == "-" else os.stat(path)
     except OSError:
         return None  # the error is the reader's
-    if status is None or not stat.S_ISREG(status.st_mode):
-        return None
-    return max(_UNPACKED, _TIMES * status.st_size)
+    return max(least, times * status.st_size) if status and stat.S_ISREG(status.st_mode) else None
 
 
 def each_line(path: TextPath, *, blank_ok: bool = False, limit: int | None = None) -> Iterator[str]:
@@ -65,7 +66,7 @@ def each_line(path: TextPath, *, blank_ok: bool = False, limit: int | None = Non
     for count, line in enumerate(_stream(path), start=1):  # noqa: B007  how many there were
         size += len(line) + 1
         if limit is not None and size > limit:
-            raise InputError(f"{name_of(path)} has more than {limit:,} characters")
+            raise InputError(f"{name_of(path)} has more than {limit:,} characters; if it is packed, unpack it")
         blank = blank and not line.strip()
         yield line
     if blank and not blank_ok:

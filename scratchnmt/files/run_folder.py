@@ -60,7 +60,6 @@ _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind i
 RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
 COVERAGE = "coverage"  # among the data of config.json: of the training text by the vocabularies
-_HELD: set[tuple[int, int]] = set()  # the locks of this process
 _MOST_TIMES = 100  # that a folder vanishes while its lock is taken
 _CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
 
@@ -491,7 +490,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def __init__(self, folder: AnyPath):
         self.folder = Path(folder)
-        self.made, self.pid, self.held = False, os.getpid(), (0, 0)
+        self.made, self.pid = False, os.getpid()
         self.file: TextIO | None = None  # while it is held
 
     def __enter__(self) -> FolderLock:
@@ -500,8 +499,6 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         except OSError as error:
             path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
             raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
-        self.held = _number_of(self.file)
-        _HELD.add(self.held)
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")
@@ -511,7 +508,6 @@ class FolderLock(AbstractContextManager["FolderLock"]):
     def __exit__(self, *_: Any) -> None:
         file, self.file = self.file, None
         assert file is not None, "it was entered"
-        _HELD.discard(self.held)
         with suppress(OSError):
             ours = os.getpid() == self.pid and os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK))
             if ours:  # not a forked child's, nor of a folder that took this one's name
@@ -553,22 +549,15 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def _taken(self, file: TextIO) -> InputError:
         with file:
-            pid, ours = self._noted(file), _number_of(file) in _HELD
-        if pid != str(os.getpid()):
-            return _in_use(self.folder, f" (process {pid})" if pid.isdecimal() else "")
-        # each container counts its processes anew, and many hold one alone
-        return _in_use(self.folder, " of this process" if ours else f" (process {pid} of another container or machine)")
+            pid = self._noted(file)
+        # it may be another process all the same: each container counts its own anew
+        ours = ", the number of this one" if pid == str(os.getpid()) else ""
+        return _in_use(self.folder, f" (process {pid}{ours})" if pid.isdecimal() else "")
 
     def _noted(self, file: TextIO) -> str:
         """The number of the process that has the lock or had it, if it is one of ours."""
         file.seek(0)
         return file.read(100).strip("\0 \n")
-
-
-def _number_of(file: TextIO) -> tuple[int, int]:
-    """What tells an open file from all others."""
-    about = os.fstat(file.fileno())
-    return about.st_dev, about.st_ino
 
 
 def _in_use(folder: object, whose: str) -> InputError:
