@@ -38,7 +38,7 @@ PAPERS = ("BLEU", "BLEU, lower-cased Moses tokens")  # of what `evaluate --paper
 MODEL = "--vocab-size 5000 --tie-embeddings"
 TRAINING = ("--label-smoothing 0.1 --dropout 0.4 --embed-dropout 0.3 --batch-size 64 --pool 100 --learning-rate 0.002 "
             "--schedule linear --warmup 400 --average 0.9 --patience 0 --metric bleu")
-RECIPES = {  # what differs; of other recipes that it names, A+B, the runs of the same epochs and seed are meant
+RECIPES = {  # what differs; of other recipes that it names, A+B, the runs of the same epochs are meant
     "base": "",
     "word-dropout": "--word-dropout 0.1",
     "recurrent-dropout": "--recurrent-dropout 0.2",
@@ -82,10 +82,20 @@ class Run(NamedTuple):
         chosen = ({} if "--init-from" in changed else options_of(MODEL)) | options_of(TRAINING) | changed
         return cls(pair, recipe, epochs, seed, " ".join(f"{name} {value}".strip() for name, value in chosen.items()))
 
-    def of_option(self, name: str) -> list[Run]:
-        """The runs of other recipes, "A+B", that an option names: whose model it goes on from, who its teachers are."""
-        recipes = options_of(self.options).get(name, "").split("+")
-        return [Run.of(self.pair, recipe, self.epochs, self.seed) for recipe in recipes if recipe]
+    def named_by(self, option: str, seed: int | str) -> list[Run]:
+        """The runs of other recipes, "A+B", that an option names."""
+        recipes = options_of(self.options).get(option, "").split("+")
+        return [Run.of(self.pair, recipe, self.epochs, seed) for recipe in recipes if recipe]
+
+    @property
+    def first(self) -> list[Run]:
+        """Whose model it goes on from, if it does."""
+        return self.named_by("--init-from", self.seed)
+
+    @property
+    def teachers(self) -> list[Run]:
+        """Whose translations it learns from, if it does: the same ones, of seed 0, whatever its own seed."""
+        return self.named_by("--distill", 0)
 
     @property
     def members(self) -> list[Run]:
@@ -97,8 +107,8 @@ class Run(NamedTuple):
 
     def distilled(self, out: Path) -> Path:
         """What its teachers make of the training text; of all who have the same teachers."""
-        teachers = "+".join(teacher.recipe for teacher in self.of_option("--distill"))
-        return out / f"{self.pair}-{teachers}-{self.epochs}-{self.seed}.{self.pair.partition('-')[2]}"
+        recipes = "+".join(teacher.recipe for teacher in self.teachers)
+        return out / f"{self.pair}-{recipes}-{self.epochs}-0.{self.pair.partition('-')[2]}"
 
     def command(self, data: Path, out: Path) -> list[str]:
         """The arguments of `scratchnmt` that begin it, or go on with it; then it refuses another text or recipe."""
@@ -107,9 +117,9 @@ class Run(NamedTuple):
                  for side, path in zip(("src", "tgt"), texts(data, name, self.pair), strict=True)
                  for part in (f"--{which}-{side}", str(path))]
         options = options_of(self.options)
-        for first in self.of_option("--init-from"):
+        for first in self.first:
             options["--init-from"] = str(first.folder(out))
-        if self.of_option("--distill"):
+        if self.teachers:
             options["--distill"] = str(self.distilled(out))
         options = {"--max-epochs": str(self.epochs), "--seed": str(self.seed), "--out": str(folder)} | options
         return ["train", *files, *(part for option in options.items() for part in option if part),
@@ -210,13 +220,13 @@ def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dic
     if options.device != "cpu":
         computing += ["--matmul", options.matmul] + (["--kernels", options.kernels] if options.kernels else [])
     for member in one.members:
-        teachers, text = member.of_option("--distill"), member.distilled(out)
-        for other in [*member.of_option("--init-from"), *teachers]:
+        text = member.distilled(out)
+        for other in [*member.first, *member.teachers]:
             if not (other.folder(out) / WEIGHTS).exists():  # its row may be from elsewhere
                 scratchnmt_command(*other.command(data, out), *computing)
-        if teachers and not text.exists():
-            scratchnmt_command("translate", "--model", *(str(teacher.folder(out)) for teacher in teachers), "--input",
-                               str(texts(data, "train", one.pair)[0]), "--output", str(text), *computing)
+        if member.teachers and not text.exists():
+            scratchnmt_command("translate", "--model", *(str(teacher.folder(out)) for teacher in member.teachers),
+                               "--input", str(texts(data, "train", one.pair)[0]), "--output", str(text), *computing)
         scratchnmt_command(*member.command(data, out), *computing)
 
     def scores(name: str, *more: str) -> dict[str, Any]:

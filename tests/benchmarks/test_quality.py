@@ -178,14 +178,14 @@ def test_a_student_learns_from_a_text_of_its_teachers_that_is_made_once(monkeypa
     monkeypatch.setitem(quality.RECIPES, "student", "--distill base+wide --distill-weight 0.5")
     monkeypatch.setitem(quality.RECIPES, "wide", "--hidden-size 12 --embed-size 12")
     status, _, rows = ladder("--recipes", "student", "--seeds", "3", "--epochs", "1")
-    text = tmp_path / "runs/en-de-base+wide-1-3.de"
+    text = tmp_path / "runs/en-de-base+wide-1-0.de"
     assert status == 0 and list(rows) == [("student", 3)]
     assert len(text.read_text(encoding="utf-8").splitlines()) == 60
     config = json.loads((tmp_path / "runs/en-de-student-1-3/config.json").read_text(encoding="utf-8"))
     assert str(text) in json.dumps(config)
     monkeypatch.setitem(quality.RECIPES, "other student", "--distill base+wide --distill-weight 0.3")
     made = text.stat()
-    assert ladder("--recipes", "other student", "--seeds", "3", "--epochs", "1")[0] == 0
+    assert ladder("--recipes", "other student,student", "--seeds", "4", "--epochs", "1")[0] == 0
     assert text.stat().st_ino == made.st_ino
 
 
