@@ -1,8 +1,9 @@
 """Training and search while another program takes none, one or two of the cores, as a user's browser would.
 
 The other program is a loop in Python for each core, which the system places as it likes, or with --pin on cores of its
-own.  A step is of one batch; training takes batches of Multi30k's lengths; search has a beam of 5.  Everybody takes
-turns in slices of some seconds.  `report` draws the rows.
+own; with --own-session it has a session of its own, as a user's programs have, between which Linux shares out the cores
+(autogroup).  A step is of one batch; training takes batches of Multi30k's lengths; search has a beam of 5.  Everybody
+takes turns in slices of some seconds.  `report` draws the rows.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="8000,256,32,22", metavar="V,H,B,T", help="(default %(default)s)")
     parser.add_argument("--taken", type=int, action="append", metavar="CORES", help="repeatable (default 0, 1 and 2)")
     parser.add_argument("--pin", action="store_true", help="the other program stays on cores of its own")
+    parser.add_argument("--own-session", action="store_true", help="the other program has a session of its own")
     parser.add_argument("--seconds", type=float, default=2, help="of a slice (default 2)")
     parser.add_argument("--rounds", type=int, default=3, help="slices of each (default 3)")
 
@@ -53,11 +55,12 @@ def run(options: argparse.Namespace) -> int:
         "search, sentences": searches(ours, peers, B, T),
     }
     measured = []
+    other = " pinned" * options.pin + " apart" * options.own_session
     for what, loops in work.items():
         rates = {taken: under_load(loops, taken, options) for taken in options.taken or (0, 1, 2)}
         measured += [rows.rates(rate, command="busy", what=what, contestant=name, dtype="float32",
                                 device=measure.device_name("cpu"),
-                                sizes=f"V={V} H={H} B={B} T={T} taken={taken}{' pinned' if options.pin else ''}")
+                                sizes=f"V={V} H={H} B={B} T={T} taken={taken}{other}")
                      for taken, by_name in rates.items() for name, rate in by_name.items()]
         show(what, rates)
     for who in contestants.values():
@@ -93,7 +96,7 @@ def searches(ours: Contestant, peers: list, B: int, T: int) -> dict[str, Iterato
 def under_load(loops: dict[str, Iterator[int]], taken: int, options: argparse.Namespace) -> dict[str, np.ndarray]:
     """Per second, of each slice, while another program takes so many cores; the first turn is a warm-up."""
     rates: dict[str, list[float]] = {name: [] for name in loops}
-    with taking(taken, options.pin):
+    with taking(taken, options.pin, options.own_session):
         for turn in range(options.rounds + 1):
             for name in list(loops)[:: -1 if turn % 2 else 1]:
                 time.sleep(measure.REST)
@@ -104,9 +107,9 @@ def under_load(loops: dict[str, Iterator[int]], taken: int, options: argparse.Na
 
 
 @contextmanager
-def taking(count: int, pin: bool) -> Iterator[None]:
-    """Another program on so many cores, of a session of its own as a browser is: Linux may share out by sessions."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+def taking(count: int, pin: bool, own_session: bool) -> Iterator[None]:
+    """Another program on so many cores."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=own_session)
               for _ in range(count)]
     try:
         if pin:

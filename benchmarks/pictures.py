@@ -171,7 +171,8 @@ def busy(table: Table, paths: Sequence[Path]) -> bool:
     panels: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for key, row in table.items():
         if key.command == "busy":
-            name = key.contestant + (", the other pinned" if key.sizes.endswith("pinned") else "")
+            how = key.sizes.partition("taken=")[2].split()[1:]  # "pinned", "apart"
+            name = ", the other ".join([key.contestant, *how])
             panels[key.what][name].append((sizes(key)["taken"], float(row["tokens_per_s"])))
     if not panels:
         return False

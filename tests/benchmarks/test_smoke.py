@@ -366,7 +366,7 @@ def test_ranks(call, tmp_path):
     assert (tmp_path / "rows" / "ranks.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("pin", [[], ["--pin"]])
+@pytest.mark.parametrize("pin", [[], ["--pin", "--own-session"]])
 def test_busy(call, pin, tmp_path, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
