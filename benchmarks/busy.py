@@ -30,6 +30,7 @@ from .train import slice_rate
 
 PEERS = ["workers", "torch", "torch-best", "torch-ddp"]
 MOST_STEPS, BATCHES = 30, 4  # of a search
+LOOP = "import signal; signal.alarm(3600)\nwhile True: pass"  # if nobody is left to end it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +110,7 @@ def under_load(loops: dict[str, Iterator[int]], taken: int, options: argparse.Na
 @contextmanager
 def taking(count: int, pin: bool, own_session: bool) -> Iterator[None]:
     """Another program on so many cores."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=own_session)
+    others = [subprocess.Popen([sys.executable, "-c", LOOP], start_new_session=own_session)
               for _ in range(count)]
     try:
         if pin:

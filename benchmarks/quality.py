@@ -24,7 +24,6 @@ import scratchnmt
 from scratchnmt.errors import InputError, require
 from scratchnmt.files.atomic import write_atomically
 from scratchnmt.files.run_folder import CONFIG, METRICS
-from scratchnmt.files.run_folder import MODEL as WEIGHTS
 
 from . import measure, rows
 
@@ -89,12 +88,12 @@ class Run(NamedTuple):
 
     @property
     def first(self) -> list[Run]:
-        """Whose model it goes on from, if it does."""
+        """The one whose model it goes on from; none if it does not."""
         return self.named_by("--init-from", self.seed)
 
     @property
     def teachers(self) -> list[Run]:
-        """Whose translations it learns from, if it does: the same ones, of seed 0, whatever its own seed."""
+        """Those whose translations it learns from, of seed 0 whatever its own seed; none if it does not."""
         return self.named_by("--distill", 0)
 
     @property
@@ -220,14 +219,7 @@ def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dic
     if options.device != "cpu":
         computing += ["--matmul", options.matmul] + (["--kernels", options.kernels] if options.kernels else [])
     for member in one.members:
-        text = member.distilled(out)
-        for other in [*member.first, *member.teachers]:
-            if not (other.folder(out) / WEIGHTS).exists():  # its row may be from elsewhere
-                scratchnmt_command(*other.command(data, out), *computing)
-        if member.teachers and not text.exists():
-            scratchnmt_command("translate", "--model", *(str(teacher.folder(out)) for teacher in member.teachers),
-                               "--input", str(texts(data, "train", one.pair)[0]), "--output", str(text), *computing)
-        scratchnmt_command(*member.command(data, out), *computing)
+        train(member, data, out, computing)
 
     def scores(name: str, *more: str) -> dict[str, Any]:
         src, ref = map(str, texts(data, name, one.pair))
@@ -244,6 +236,18 @@ def measured(one: Run, tests: Sequence[str], options: argparse.Namespace) -> dic
                              for score in found["paper"]["this model"]} for name, found in of_tests.items()},
             "device": measure.device_name(options.device), "machine": measure.machine_facts(),
             "date": datetime.date.today().isoformat(), "commit": rows.commit(), "scratchnmt": scratchnmt.__version__}
+
+
+def train(one: Run, data: Path, out: Path, computing: Sequence[str]) -> None:
+    """Train, or go on where it was stopped; first those whose models or translations it needs."""
+    for other in (*one.first, *one.teachers):
+        train(other, data, out, computing)
+    text = one.distilled(out)
+    if one.teachers and not text.exists():
+        models = [str(teacher.folder(out)) for teacher in one.teachers]
+        scratchnmt_command("translate", "--model", *models, "--input", str(texts(data, "train", one.pair)[0]),
+                           "--output", str(text), *computing)
+    scratchnmt_command(*one.command(data, out), *computing)
 
 
 def scratchnmt_command(*arguments: str) -> str:

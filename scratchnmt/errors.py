@@ -128,7 +128,7 @@ def encodable(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text of a file that is not trusted, for one line of a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200]) + "..." * (len(text) > 200)
 
 
 def listed(names: Collection[str], most: int = 20) -> str:

@@ -24,8 +24,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .data.text import each_line
-from .data.vocab import UNK, SentencePieceVocabulary, Vocabulary, joiner, most_of_words, split_words
+from .data.text import each_line, most_characters
+from .data.vocab import UNK, WORDS, SentencePieceVocabulary, Vocabulary, joiner, split_words
 from .errors import ArgumentError, InputError
 from .search import Hypothesis
 from .search.model import attends
@@ -84,10 +84,10 @@ def read_dictionary(path: str | os.PathLike) -> dict[str, str]:
     A translation may be several words.  As in a WordVocabulary, an accent composed with its letter and one that
     follows it are the same; capitals differ from small letters.
 
-    Raises InputError as `each_line` does, and naming file and line for a line of another form.
+    Raises InputError as `read_lines` does, and naming file and line for a line of another form.
     """
     entries: dict[str, str] = {}
-    for number, line in enumerate(each_line(path, limit=most_of_words(path)), start=1):
+    for number, line in enumerate(each_line(path, limit=most_characters(path, *WORDS)), start=1):
         fields = [split_words(field) for field in line.split("\t")]
         if len(fields) != 2 or len(fields[0]) != 1 or not fields[1]:
             raise InputError(f"{path}, line {number}: expected one source word, a tab and its translation, not "

@@ -607,6 +607,7 @@ def test_weights_that_a_file_has_are_not_drawn_before(tmp_path, monkeypatch):
     """An orthogonal matrix of all units takes the cube of their number, and a file has the square."""
     pytest.importorskip("h5py")
     model = Sequential([LSTM(3, input_shape=(2, 2))])
+    model.compile("adam", loss="mse")
     names = ("f", "f.keras", "f.h5")
     for name in names:
         model.save(tmp_path / name)
@@ -618,6 +619,7 @@ def test_weights_that_a_file_has_are_not_drawn_before(tmp_path, monkeypatch):
     for name in names:
         for loaded, right in zip(load_model(tmp_path / name).get_weights(), model.get_weights(), strict=True):
             assert np.array_equal(loaded, right)
+        Sequential([LSTM(3, input_shape=(2, 2))]).load_weights(tmp_path / name)
     assert np.array_equal(load_nmt(tmp_path / "m").model.params.flat, nmt.params.flat)
 
 

@@ -92,8 +92,8 @@ def _check_folder(folder: Path) -> None:
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder to write the demo to")
-    left = LOCK, f".{_MARK}."  # by one that was killed
-    if not folder.exists() or all(path.name.startswith(left) for path in folder.iterdir()):
+    left = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(_MARK)}\..*\.tmp")  # by one that was killed
+    if not folder.exists() or all(left.fullmatch(path.name) for path in folder.iterdir()):
         return
     mark = folder / _MARK
     ours = mark.is_file() and mark.read_bytes().startswith(_MARK_TEXT.encode())

@@ -123,7 +123,7 @@ def _lines(path: str) -> list[str]:
     lines = read_lines(path)
     if len(lines) > SENTENCES:
         raise InputError(f"{path} has more than {SENTENCES} lines, and a page holds no more sentences: "
-                         f"head -n {SENTENCES} {quoted(path)} > few.txt")
+                         f"head -n {SENTENCES} {path if path == '-' else quoted(path)} > few.txt")
     return lines
 
 

@@ -40,7 +40,7 @@ def write_lines(path: str | None, lines: Iterable[str]) -> None:
     """Write lines as they come, to standard output if there is no path.
 
     The file appears when all are there.  After an error or an interruption, of which a signal to end is one, those so
-    far are in `path`.partial, and what is raised says how many, and where.
+    far are in `path`.partial, or beside it where no file can have that name; what is raised says how many, and where.
     """
     if path is None:
         with _telling() as kept:

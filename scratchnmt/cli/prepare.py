@@ -182,10 +182,11 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     how = computing(given, ranks)
-    seed = None if folder.has(STATE) else options.seed  # what the state has is not drawn before
+    saved = folder.has(STATE)
+    seed = None if saved else options.seed  # what the state has is not drawn before
     model = NMT(**run.config.to_dict(), dtype=run.dtype, seed=seed, **how)
     teachers = tuple(one.model for one in _teachers(several(told.get(TEACHER)), [folder.path], run.dtype, how))
-    if not folder.has(STATE):  # killed before its first save, it begins again
+    if not saved:  # killed before its first save, it begins again
         set_first_weights(model, run.data, run.src_vocab, run.tgt_vocab)
     with folder.told_what_is_kept():
         data = _encoded(folder, files, distilled_files(told), valid_lines, run.src_vocab, run.tgt_vocab, max_length,
@@ -320,7 +321,7 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str]
         text, _ = encoded(name, (files["train_src"], path), lambda text, _: check(data.with_distilled(text)))
         return data.with_distilled(text)
 
-    ranks.first_writes(folder.sweep)  # what a killed process has left may take the room that is needed
+    ranks.on_first(folder.sweep)  # what a killed process has left may take the room that is needed
     data = all_data(*encoded(CORPUS, _train_files(files), lambda *made: check(all_data(*made))))
     for number, path in enumerate(distilled):
         data = and_distilled(data, _teacher_folder(number), path)

@@ -38,14 +38,14 @@ class CountedLines(Protocol):
     def __len__(self) -> int: ...
 
 
-def read_lines(path: TextPath, *, blank_ok: bool = False, limit: int | None = None) -> list[str]:
+def read_lines(path: TextPath, *, blank_ok: bool = False) -> list[str]:
     """The lines of a text file, without their ends; a byte-order mark at its start is dropped.
 
     Raises InputError, naming the file, if it is missing, a directory, unreadable, damaged, of a format that is not
-    read, not UTF-8 (with the line), of more than `limit` characters (left out: 16 million, or 100 for each byte of a
-    file, which may be packed), or, unless `blank_ok`, without any text.
+    read, not UTF-8 (with the line), of more than 16 million characters and 100 for each byte of the file,
+    which may be packed (of a pipe: of any length), or, unless `blank_ok`, without any text.
     """
-    return list(each_line(path, blank_ok=blank_ok, limit=most_characters(path, *_WHOLE) if limit is None else limit))
+    return list(each_line(path, blank_ok=blank_ok, limit=most_characters(path, *_WHOLE)))
 
 
 def most_characters(path: TextPath, least: int, times: int) -> int | None:
@@ -61,7 +61,10 @@ def most_characters(path: TextPath, least: int, times: int) -> int | None:
 
 
 def each_line(path: TextPath, *, blank_ok: bool = False, limit: int | None = None) -> Iterator[str]:
-    """The same one by one, so that not all are in memory: what is packed may be far more than its file."""
+    """The lines of a text file one by one, so that not all are in memory: what is packed may be far more than its file.
+
+    Errors as of `read_lines`, of more than `limit` characters if there is one.
+    """
     count, size, blank = 0, 0, True
     for count, line in enumerate(_stream(path), start=1):  # noqa: B007  how many there were
         size += len(line) + 1

@@ -29,7 +29,7 @@ NORMALIZATIONS = ("identity", "nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf")  # S
 VOCABULARY_LIMIT = 1 << 27  # bytes of a file: some million words; a larger one is neither written nor read
 _FORMAT, _VERSION = "scratchnmt words", 1
 _MOST_COMPOSED = 1000  # characters
-_WORDS = 1 << 20, 20  # characters that a packed list may have, or as many for each of its bytes
+WORDS = 1 << 20, 20  # characters that a packed list may have, or as many for each of its bytes
 SPACE = "\u2581"  # as SentencePiece writes it, before a word
 _GOES_ON = "@@"  # as subword-nmt writes at the end of a part that is not the last of a word
 _NEVER_PIECES = "\0\t\r\n\x1f\u2585"  # SentencePiece has uses of its own for them, or leaves out lines with them
@@ -408,7 +408,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
             raise InputError(f"{error}; a SentencePiece model needs the ids that spm_train gives it with --pad_id=0 "
                              "--bos_id=1 --eos_id=2 --unk_id=3") from error
     words: dict[str, None] = {}
-    for line in each_line(path, limit=most_of_words(path)):
+    for line in each_line(path, limit=min(VOCABULARY_LIMIT, most_characters(path, *WORDS) or VOCABULARY_LIMIT)):
         if re.match(r"\u2581\S*\t-\d", line):  # a piece and the logarithm of its probability
             raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
         if first := line.split(None, 1)[:1]:
@@ -417,11 +417,6 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         return WordVocabulary(word for word in words if word not in SPECIALS)
     except ArgumentError as error:
         raise InputError(f"{path} is not a list of words: {error}") from error
-
-
-def most_of_words(path: str | os.PathLike) -> int:
-    """Characters that a list of words may have, which may be packed: a file of a few kB may unpack to any length."""
-    return min(VOCABULARY_LIMIT, most_characters(path, *_WORDS) or VOCABULARY_LIMIT)
 
 
 def joined_by_end(text: str) -> str:

@@ -357,15 +357,17 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         try:
             yield
         except WriteError as error:
-            if not self.resume or (step := self._saved_step()) is None:
+            if not self.resume or not self.keeps(STATE) or (step := self._saved_step()) is None:
                 raise
             raise WriteError(f"{error}; the last good state is kept in {self}, of step {step}; when that is mended, "
                              "resume it") from error
 
     def _saved_step(self) -> int | None:
-        """Of the state that is there, if it can be read."""
-        with suppress(InputError, MemoryError, KeyError, TypeError):
-            return int(self.read_state(STATE, None, lambda _: None)[1]["state"]["step"])
+        """Of the state that is there, if it is whole and of this run."""
+        with suppress(InputError, MemoryError, LookupError, TypeError, ValueError, ArithmeticError):
+            _, info = read_tensors(self / STATE, keep=False)
+            if info.get("config", digest := self.digest()) == digest:
+                return int(info["state"]["step"])
         return None
 
     def keep_best_state(self) -> None:
@@ -551,7 +553,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         with file:
             pid = self._noted(file)
         # it may be another process all the same: each container counts its own anew
-        ours = ", the number of this one" if pid == str(os.getpid()) else ""
+        ours = ", which is this one's number, too" if pid == str(os.getpid()) else ""
         return _in_use(self.folder, f" (process {pid}{ours})" if pid.isdecimal() else "")
 
     def _noted(self, file: TextIO) -> str:

@@ -1,4 +1,4 @@
-"""The ways on which a gradient comes to a quantity: what each is called, and the textbook's line that adds it."""
+"""The ways by which a gradient comes to a quantity: what each is called, and the textbook's line that adds it."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class _Table:
         self.config, self.L = config, config.layers
         self.dropout = dropout and config.dropout > 0
         self.recurrent_dropout = dropout and config.recurrent_dropout > 0
-        self.encoder_dropout = dropout and config.encoder_dropout > 0 and config.attends
+        self.encoder_dropout = dropout and config.encoder_dropout > 0
         self.embed_dropout = dropout and config.embed_dropout + config.word_dropout > 0
         self.E, self.H, self.M, self.G = config.embed_size, config.hidden_size, config.memory_size, config.encoder_size
         self.directions = {"fwd": 0, "bwd": 1}
@@ -228,11 +228,6 @@ class _Table:
         """The factor that the recurrence has with recurrent dropout."""
         return f" * mask_h_{kind}{l or ''}[0,{unit}]" if self.recurrent_dropout else ""
 
-    def state_of_source_paths(self, row: str) -> dict[str, str]:
-        """The same on the way to the encoder's own state, through dropout."""
-        dropped = f" * mask_h_enc[s,{row}]" if self.encoder_dropout else ""
-        return {path: formula + dropped for path, formula in self.source_paths(row).items()}
-
     def source_paths(self, row: str) -> dict[str, str]:
         """How attention reads a source word's state, of which `row` is a column of h_enc."""
         if self.several:
@@ -244,6 +239,11 @@ class _Table:
         elif self.score in ("general", "concat"):
             paths["keys"] = f"sum k: dkeys[s,k] * attention.W[{row}{self._lower},k]"
         return paths
+
+    def state_of_source_paths(self, row: str) -> dict[str, str]:
+        """The same on the way to the encoder's own state, through dropout."""
+        dropped = f" * mask_h_enc[s,{row}]" if self.encoder_dropout else ""
+        return {path: formula + dropped for path, formula in self.source_paths(row).items()}
 
     @property
     def _lower(self) -> str:

@@ -103,7 +103,7 @@ class NMTConfig:
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise InputError(f"{name} is {shown(value)}, expected 0 <= {name} < 1")
         if not isinstance(self.r_drop, (int, float)) or not 0 <= self.r_drop < END:  # finite, and printable
-            raise InputError(f"r_drop is {shown(self.r_drop)}, expected a number of at least 0")
+            raise InputError(f"r_drop is {shown(self.r_drop)}, expected a number of at least 0 and below 2^63")
         if self.r_drop and not self.drops:
             raise InputError("r_drop needs dropout: without it both passes are the same; choose a dropout above 0")
         for name in ("bidirectional", "tie_embeddings", "reverse_source"):

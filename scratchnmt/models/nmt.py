@@ -80,9 +80,9 @@ class NMT:
 
     src_vocab_size, tgt_vocab_size, embed_size, hidden_size and the further fields of NMTConfig;
     dtype "float32" or "float64"; device "cpu", "cuda" or "cuda:N"; the same seed gives the same
-    weights whatever the dtype, None zeros, for whoever fills all of them.  kernels "plain" or, on a GPU alone, "fused",
-    the default there, or "persistent", and matmul "float32" or "tf32" are those of `scratchnmt.kernels.choose`.  Raises
-    InputError if a size or a choice is out of range.
+    weights whatever the dtype; seed None: all weights are zero, and are to be filled.  kernels "plain" or, on a GPU
+    alone, "fused", the default there, or "persistent", and matmul "float32" or "tf32" are those of
+    `scratchnmt.kernels.choose`.  Raises InputError if a size or a choice is out of range.
     """
 
     def __init__(self, src_vocab_size: int, tgt_vocab_size: int, embed_size: int, hidden_size: int, *,

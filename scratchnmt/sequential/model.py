@@ -141,6 +141,12 @@ class Sequential(Trained):
         assert self._params is not None
         return self._params
 
+    def check_shapes_are_known(self) -> None:
+        """InputError if there are no weights yet, and there cannot be any."""
+        if self._params is None and self.output_shape is None:
+            raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
+                             "without the batch, or begin with Input(shape=...)")
+
     @contextmanager
     def filling(self) -> Iterator[Parameters]:
         """The weights, for whoever puts all of them in, as a file does: if they are not made yet, none are drawn.
@@ -148,9 +154,7 @@ class Sequential(Trained):
         To draw them takes longer than to read them, by far if they are wide and orthogonal.  New ones are kept only if
         no error is raised.
         """
-        if self._params is None and self.output_shape is None:
-            raise InputError("the network does not know what comes in: give its first layer input_shape=..., "
-                             "without the batch, or begin with Input(shape=...)")
+        self.check_shapes_are_known()
         own = self._params
         params = Parameters(self.shapes, self.dtype, device_module(self.device)) if own is None else own
         yield params
@@ -353,7 +357,7 @@ class Sequential(Trained):
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there; dropout on a GPU, or from one, with other numbers than would have come.
 
-        ValueError for what no generator has come to.
+        ValueError for a state in which no generator can be, such as one with an even increment.
         """
         for one in (state["shuffler"], state["dropper"]):
             if one is not None and one["state"]["inc"] % 2 == 0:  # PCG's is odd: else it can stay in one place for ever

@@ -59,7 +59,7 @@ def save(model: Sequential, path: Path_) -> None:
 
 def save_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.save_weights."""
-    model.params  # noqa: B018  its own error, if the network does not know what comes in
+    model.check_shapes_are_known()
     writer(path, weights_only=True)(model, path)
 
 

@@ -113,6 +113,8 @@ class Trainer:
                 raise InputError(f"cannot resume {self.folder}: its {run.vocabularies[side][0]} is another vocabulary "
                                  f"than the data's {side}_vocab: give the data that of the run")
         if not self.folder.has(STATE):  # killed before its first save
+            if not self.model.params.flat.any():  # the weights were to come from it
+                raise InputError(f"cannot resume {self.folder}: its {STATE} has vanished")
             return State()
         state = self.saving.load()
         before = self.options_before

@@ -95,7 +95,7 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFo
             remove_marks(folder.path, old=0)
         return trainer.run()
     except MemoryError as error:
-        kept = trainer.kept() if trainer else "no step was taken"
+        kept = trainer.kept() if trainer else "no step was taken" + " since it was resumed" * folder.resume
         raise _out_of_memory(error, options, trainer.batch if trainer else None, kept, folder.resume) from error
     finally:
         if trainer:

@@ -189,6 +189,21 @@ def test_a_student_learns_from_a_text_of_its_teachers_that_is_made_once(monkeypa
     assert text.stat().st_ino == made.st_ino
 
 
+def test_who_is_needed_is_trained_to_its_end_before(monkeypatch, ladder, commands, tmp_path):
+    """Also one that was stopped after its first validation, which has written a model."""
+    monkeypatch.setitem(quality.RECIPES, "tuned", "--init-from base")
+    monkeypatch.setitem(quality.RECIPES, "student", "--distill tuned --distill-weight 0.5")
+    (tmp_path / "runs/en-de-base-8-0").mkdir(parents=True)
+    for name in "config.json", "model.safetensors":
+        (tmp_path / "runs/en-de-base-8-0" / name).touch()
+    assert ladder("--recipes", "student", "--seeds", "0")[0] == 0
+    done = [(command[0], Path(command[command.index("--out" if command[0] == "train" else "--model") + 1]).name)
+            for command in commands.done]
+    assert done == [("train", "en-de-base-8-0"), ("train", "en-de-tuned-8-0"), ("translate", "en-de-tuned-8-0"),
+                    ("train", "en-de-student-8-0"), ("evaluate", "en-de-student-8-0")]
+    assert "--resume" in commands.done[0]
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["--recipes", "base,drop"], "no recipe is called 'drop': expected some of base, word-dropout"),
     (["--seeds", "0,x"], "--seeds has 'x', expected whole numbers"),

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import ladder, limits, measure, rows, workers
+from benchmarks.busy import taking
 from benchmarks.clock import HostClock, Seconds
 from benchmarks.gradients.nets import Net, recall
 from benchmarks.gradients.paths import CUTS, changed
@@ -375,6 +377,18 @@ def test_busy(call, pin, tmp_path, capsys):
     assert status == 0 and "1 cores taken: scratchnmt is " in out and len(found) == 2 * (3 + 3 + 3)
     assert benchmarks.main(["report", str(tmp_path / "rows")]) == 0
     assert (tmp_path / "rows" / "busy.png").stat().st_size > 5000
+    how = " pinned apart" * bool(pin)
+    assert {row["sizes"].partition("taken=")[2] for row in found} == {f"0{how}", f"1{how}"}
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_the_other_program_of_busy_may_have_a_session_of_its_own(own_session, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    with taking(1, False, own_session):
+        assert (os.getsid(started[0].pid) != os.getsid(0)) == own_session
+    assert started[0].poll() is not None
 
 
 def test_the_model_of_a_step_by_many_workers():

@@ -25,7 +25,7 @@ from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
-from scratchnmt.files.run_folder import BEST_STATE, LOCK, MODEL, STATE, FolderLock
+from scratchnmt.files.run_folder import BEST_STATE, LOCK, MODEL, STATE, FolderLock, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
@@ -108,7 +108,7 @@ def test_a_run_whose_folder_was_moved_writes_into_no_other(tmp_path, monkeypatch
 
 def test_a_second_run_of_the_same_process_is_refused_and_the_first_keeps_the_folder(tmp_path):
     def second():
-        with pytest.raises(InputError, match="in use by another run .process .*, the number of this one.: wait"):
+        with pytest.raises(InputError, match="another run .process .*, which is this one's number, too.: wait"):
             run(tmp_path, overwrite=True)
         code = (f"from scratchnmt.files.run_folder import FolderLock\nwith FolderLock({str(tmp_path)!r}): print('in')")
         assert "in use by another run" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
@@ -765,8 +765,8 @@ def test_perplexity_is_the_same_in_float32_and_float64():
 # what a reading of the promises has found
 
 def test_a_lock_tells_the_number_of_its_process_which_another_container_may_have_too(tmp_path):
-    with (FolderLock(tmp_path), pytest.raises(InputError, match=rf"in use by another run \(process {os.getpid()}, the "
-                                              "number of this one"), FolderLock(tmp_path)):
+    with (FolderLock(tmp_path), pytest.raises(InputError, match=rf"in use by another run \(process {os.getpid()}, "
+                                              "which is this one's number, too"), FolderLock(tmp_path)):
         pass
 
 
@@ -824,6 +824,24 @@ def test_a_resume_that_cannot_write_before_it_goes_on_tells_what_is_kept(tmp_pat
     assert main(["train", f"--out={tmp_path}/run", "--resume", "--max-steps=4"]) == 0
 
 
+def test_of_a_run_that_was_moved_not_the_step_of_the_one_in_its_place_is_told(tmp_path):
+    for name in "ab":
+        run(tmp_path / name, max_steps=2)
+    with RunFolder(tmp_path / "a", resume=True) as folder:
+        (tmp_path / "a").rename(tmp_path / "c")
+        (tmp_path / "b").rename(tmp_path / "a")
+        with pytest.raises(WriteError, match="was moved, and this is another one$"), folder.told_what_is_kept():
+            folder.check_place()
+
+
+def test_a_state_that_vanishes_before_it_is_read_does_not_begin_a_run_of_zeros(tmp_path):
+    run(tmp_path, max_steps=2)
+    for name in STATE, MODEL:
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=f"cannot resume .*: its {STATE} has vanished"):
+        run(tmp_path, choices={"seed": None}, resume=True, max_steps=3)
+
+
 def test_what_a_killed_builder_has_left_takes_no_room_from_the_next(tmp_path, monkeypatch):
     given = [*files(tmp_path, 40), "--vocab=word", "--embed-size=4", "--hidden-size=4", "--workers=1", "--max-steps=1"]
     left = tmp_path / "run" / ".corpus.4711-0a0b0c0d.tmp"
@@ -847,7 +865,7 @@ def test_what_a_killed_builder_has_left_takes_no_room_from_the_next(tmp_path, mo
 def test_memory_that_ends_at_a_resume_is_not_mended_by_sizes_that_cannot_change(tmp_path, monkeypatch):
     run(tmp_path, max_steps=2)
     monkeypatch.setattr("scratchnmt.optim.Adam.__init__", lambda *_, **__: np.zeros(1 << 58))
-    with pytest.raises(OutOfMemoryError, match="do not fit: resume it where more memory is free; no step was taken$"):
+    with pytest.raises(OutOfMemoryError, match="resume it where more memory is free; no step was taken since it was resumed$"):
         run(tmp_path, resume=True, max_steps=3)
 
 
