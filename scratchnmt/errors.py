@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 _LONGEST = 2000  # characters of a message
 _SHOWN = 100  # characters of a value in it
-END = 1 << 63  # above all whole numbers that are taken; Python does not print what is made of much larger ones
+END = 1 << 63  # above all whole numbers that are taken: larger ones fit no type of NumPy's, some cannot be printed
 # halves of characters, of which byte NN of a name is \udcNN (PEP 383), and what a terminal obeys but \t and \n
 _NOT_WRITTEN = re.compile("[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]")
 Thing = TypeVar("Thing")

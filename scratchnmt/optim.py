@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, array_module, for_ranges, lazy_zeros_like
-from .errors import InputError, shown
+from .errors import END, InputError, shown
 from .parameters import Parameters
 
 PIECE = 1 << 17  # elements worked on at a time: smaller ones make two threads wait for the interpreter's lock
@@ -331,7 +331,7 @@ def _load(optimizer: Any, state: dict[str, Any], arrays: dict[str, Array]) -> No
     if set(state) != wanted:
         raise InputError(f"the optimizer's state holds {shown(sorted(state))}, expected {sorted(wanted)}")
     step, rate = state["step"], state["learning_rate"]
-    if isinstance(step, bool) or not isinstance(step, Integral) or not 0 <= int(step) < 1 << 63:
+    if isinstance(step, bool) or not isinstance(step, Integral) or not 0 <= int(step) < END:
         raise InputError(f"the optimizer's step is {shown(step)}, expected a whole number of at least 0, below 2^63")
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise InputError(f"the optimizer's learning_rate is {shown(rate)}, expected a number")

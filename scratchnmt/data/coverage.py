@@ -14,6 +14,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from ..errors import END
 from .vocab import Vocabulary
 
 _MOST = {"words": 0.05, "characters": 0.01}  # shares; tokenised text that is like the training text has up to 0.04
@@ -21,7 +22,6 @@ _TIMES = 1.5  # the figures of the training text: where captions were learned, e
 _FEW, _FEW_TOKENS = 2, 10  # unknown ones, if they are not all, and tokens that say nothing: a name in a single line
 _SWAPPED = 1.2  # how much worse than exchanged: what is right is about half as bad
 _LOOK_AT = 1000  # pairs
-_END = 1 << 63  # more than any text has
 
 
 class Coverage(NamedTuple):
@@ -57,7 +57,7 @@ def read_coverage(stored: Any) -> BothSides | None:
     if stored is None:
         return None
     src, tgt = (Coverage(*map(operator.index, side)) for side in stored)
-    if not all(0 <= number < _END for number in (*src, *tgt)):
+    if not all(0 <= number < END for number in (*src, *tgt)):
         raise ValueError("a number of words or tokens is none")
     return src, tgt
 

@@ -21,7 +21,7 @@ from ..data.distillation import Distillation
 from ..data.encode import encode_parallel
 from ..data.subword_sampling import Sampler
 from ..data.vocab import Vocabulary
-from ..errors import InputError, check_choice, shown, unknown_names
+from ..errors import END, InputError, check_choice, shown, unknown_names
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
 from ..models.config import DROPOUTS, NMTConfig
 from ..models.nmt import NMT, Teachers
@@ -53,7 +53,6 @@ _RANGES = {
     "log_every": (True, 1, True, inf), "risk_samples": (True, 2, True, inf), "risk_alpha": (False, 0, False, inf),
     "seed": (True, 0, True, 2**32),
 }
-_END = 2**63  # of whole numbers: larger ones fit no type of NumPy's, and some no float
 
 
 class Fixed(NamedTuple):
@@ -172,8 +171,8 @@ class TrainingOptions:
         whole, low, low_allowed, high = _RANGES[name]
         if value is None and name.startswith("max_"):
             return
-        if isinstance(value, int) and value >= _END:
-            high = min(high, _END)
+        if isinstance(value, int) and value >= END:
+            high = min(high, END)
         kinds = int if whole else (int, float)
         right = isinstance(value, kinds) and not isinstance(value, bool)
         if not right or not low <= value < high or (value == low and not low_allowed):

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import optim
 from ..arrays import Array, array_module
-from ..errors import InputError, encodable, listed, printable, shown
+from ..errors import END, InputError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
 from .plan import NOT_YET, REFERENCES, TEACHERS_TEXT, TEXTS, Plan, TrainingData, TrainingOptions, why_not
@@ -20,7 +20,6 @@ from .progress import duration
 _LATER = {"skipped", "skipped_in_a_row", "left_out", "processes"}  # fields that the first versions did not have
 _EARLIER = "best_score"  # one that they had, which stands in the record of the best validation, too
 _MEASURED = ("epoch", "seconds", "tokens", "valid_ppl", "valid_bleu", "learning_rate")  # by each validation
-_MOST = 1 << 63  # above all whole numbers
 _REMEDIES = {STATE: f"put {BEST_STATE}, if there is one, in its place to go on from the best validation, or begin "
                     "again with overwrite=True",
              BEST_STATE: "remove it, and the run goes on from its last state"}
@@ -113,7 +112,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return abs(value) < _MOST if type(value) is int else isinstance(value, float) and isfinite(value)
+    return abs(value) < END if type(value) is int else isinstance(value, float) and isfinite(value)
 
 
 def _is_record(value: Any) -> bool:
