@@ -640,8 +640,8 @@ def test_a_packed_dictionary_of_many_long_words(tmp_path):
 
 
 def test_packed_text_that_is_wanted_whole(tmp_path):
-    (tmp_path / "f").write_bytes(bz2.compress(b"a\n" * 9_000_000))
-    bounded(read_lines, tmp_path / "f", megabytes=300, seconds=8)
+    (tmp_path / "f").write_bytes(bz2.compress((b"a" * 99 + b"\n") * 200_000))
+    bounded(read_lines, tmp_path / "f")
     with pytest.raises(InputError, match="f has more than 16,777,216 characters"):
         read_lines(tmp_path / "f")
     lines = [f"{n} the same words in each line" for n in range(3000)]
