@@ -50,7 +50,7 @@ def writer(path: Path_, weights_only: bool = False) -> Callable[[Sequential, Pat
 
 def save(model: Sequential, path: Path_) -> None:
     """See Sequential.save."""
-    model.params  # noqa: B018  InputError now if it does not know what comes in
+    model.check_shapes_are_known()
     if (many := len(model.layers)) >= MOST_LAYERS:  # Keras' format has one more, of what comes in
         raise InputError(f"the network has {many:,} layers, and a file is read of fewer than {MOST_LAYERS:,}: "
                          "model.save_weights(...)")
@@ -103,7 +103,7 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
 
 def load_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.load_weights."""
-    model.params  # noqa: B018  its own error, if the network does not know what comes in
+    model.check_shapes_are_known()
     with opened(path) as file:
         start = file.read(len(HDF5))
         if start == HDF5:
