@@ -28,7 +28,7 @@ example:
 CHOICES = {"vocab": "word", "min_count": 1, "embed_size": 128, "hidden_size": 128, "dropout": 0.2,
             "init": "glorot", "learning_rate": 0.004, "schedule": "cosine", "warmup": 100, "pool": 100,
             "max_epochs": 7, "patience": 0, "log_every": 1_000_000}
-_PICTURES = "attention.png", "microscope.html"
+_ATTENTION, _PAGE = "attention.png", "microscope.html"
 _SIZES = {"train": 10_000, "valid": 300, "test": 500}
 _BUGS = "all"  # of the museum, on the page
 _MARK, _MARK_TEXT = "README.txt", "Everything in this folder was written by `scratchnmt demo`"
@@ -115,7 +115,7 @@ def write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"{folder} cannot be written: {error.strerror}") from error
-    for name in (_MARK, *(f"{split}.*" for split in corpus._fields), *_PICTURES):
+    for name in (_MARK, *(f"{split}.*" for split in corpus._fields), _ATTENTION, _PAGE):
         remove_temporaries(folder / name)
     write_atomically(folder / _MARK, f"{_MARK_TEXT}, which will overwrite it.\n".encode())
     for split, lines in corpus._asdict().items():
@@ -148,8 +148,8 @@ def _show_translations(translator: Translator, corpus: ToyCorpus, folder: Path, 
         print(f"\n{corpus.test.src[i]}\n{attended.text}   ({verdict})\n")
         print(attention_text(*attended[1:]))
         if number == 0:
-            attention_map(*attended[1:], folder / _PICTURES[0])
-    print(encodable(f"\npictures: {folder / _PICTURES[0]} (the first of these)" + f", {curves}" * bool(curves)))
+            attention_map(*attended[1:], folder / _ATTENTION)
+    print(encodable(f"\npictures: {folder / _ATTENTION} (the first of these)" + f", {curves}" * bool(curves)))
 
 
 def _example_sentences(sentences: list[str]) -> list[int]:
@@ -186,7 +186,7 @@ def _look_inside(translator: Translator, corpus: ToyCorpus, folder: Path) -> Non
     pair = corpus.test.src[shown], corpus.test.tgt[shown]
     microscope = Microscope(translator.model, translator.src_vocab, translator.tgt_vocab, [pair], title=folder.name,
                             bugs=_BUGS)
-    page = folder / _PICTURES[1]
+    page = folder / _PAGE
     microscope.save(page)
     print(encodable(f"{page}: open it in a browser.  Every number of this step, its gradient, where that comes from,\n"
                     "and what happens to it under real bugs.  Of your own sentence: scratchnmt microscope --help"))

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import TOLD, InputError, sentence
-from ..files.atomic import replace_file
-
-_NAME = 50  # characters of a long name that another one repeats
+from ..files.atomic import NAME, replace_file
 
 
 def check_output(path: str | None) -> None:
@@ -68,7 +66,7 @@ class _Kept:
         if not self.count:
             return
         folder, name = os.path.split(file)
-        for place in (f"{file}.partial", os.path.join(folder, f"{name[:_NAME]}.{os.getpid()}.partial")):
+        for place in (f"{file}.partial", os.path.join(folder, f"{name[:NAME]}.{os.getpid()}.partial")):
             with suppress(OSError):
                 os.replace(path, place)
                 self.place = place

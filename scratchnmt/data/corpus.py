@@ -15,9 +15,8 @@ import json
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 from zlib import crc32
 
 import numpy as np
@@ -79,7 +78,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
 
     def __init__(self, ids: np.ndarray, index: np.ndarray, crcs: np.ndarray | None = None, content: int | None = None,
                  name: str = "the corpus", coverage: BothSides | None = None, max_length: int | None = None,
-                 sizes: tuple[float, float] = (inf, inf)):
+                 sizes: tuple[int, int] | None = None):
         self.ids, self.rows, self.crcs, self.content, self.name = ids, index, crcs, content, name
         self.sizes = sizes  # of the vocabularies, where the ids are not known to be of them
         self.max_length = max_length  # of a side, in tokens, if that was limited
@@ -98,7 +97,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
 
     @classmethod
     def open(cls, folder: str | os.PathLike, max_length: int | None = None,
-             sizes: tuple[float, float] = (inf, inf)) -> Corpus:
+             sizes: tuple[int, int] | None = None) -> Corpus:
         """Of a folder, through a memory map; max_length, sizes (of the vocabularies): what it was made with.
 
         Raises InputError, naming the file, if one is missing, damaged or of another version.
@@ -188,7 +187,7 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         if self.crcs is None:
             return
         for number in blocks:
-            if what := self._damage(number):
+            if what := self._damage(number, int(self.crcs[number])):
                 Path(self.name, HEADER).unlink(missing_ok=True)  # so that nobody takes it for whole again
                 raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} "
                                  f"{what}; it is made anew when the run is resumed")
@@ -203,12 +202,14 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
         start, middle = int(row["start"]), int(row["start"]) + int(row["src"])
         return self.ids[start:middle], self.ids[middle : middle + int(row["tgt"])]
 
-    def _damage(self, number: int) -> str:
-        """What is wrong with a block, if anything is; `crcs` are known."""
+    def _damage(self, number: int, crc: int) -> str:
+        """What is wrong with a block, if anything is."""
         if not self._follows(number):
             return "do not follow one another"
-        if block_crc(*self._block(number)) != int(cast(np.ndarray, self.crcs)[number]):
+        if block_crc(*self._block(number)) != crc:
             return "do not have their checksum"
+        if self.sizes is None:
+            return ""
         sides = self.sides(np.arange(number * BLOCK, min((number + 1) * BLOCK, len(self))))
         if any(side.ids.max() >= size for side, size in zip(sides, self.sizes, strict=True)):
             return "have ids that the vocabulary does not have"

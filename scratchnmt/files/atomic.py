@@ -24,7 +24,7 @@ from ..errors import WriteError
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 _OPEN = re.compile(r"/dev/(fd/)?[^/]+|/proc/.+/fd/[^/]+")
 _MOST_LINKS = 40  # one after the other, as Linux has it
-_NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
+NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
 _THERE = (errno.ENOTEMPTY, errno.EEXIST)  # a folder that is not empty is where another one was to go
 _NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or a file system that flushes none
 
@@ -146,7 +146,7 @@ def remove_temporaries(path: AnyPath) -> None:
     name = path.name
     if path.is_symlink():  # they lie beside what it leads to
         path = Path(os.path.realpath(path))
-        name = glob.escape(path.name[:_NAME])
+        name = glob.escape(path.name[:NAME])
     for left in path.parent.glob(f".{name}.*tmp"):
         with _told(left):
             _remove(left)
@@ -176,7 +176,7 @@ def _told(path: Path) -> Iterator[None]:
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A path in the same folder that nobody else has; what is there at the end is removed."""
-    new = path.with_name(f".{path.name[:_NAME]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    new = path.with_name(f".{path.name[:NAME]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield new
     finally:

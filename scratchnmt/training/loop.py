@@ -58,6 +58,7 @@ class Trainer:
         self.parts = self.ranks.size * options.accumulate
         self.by_risk = options.minimum_risk != "none"  # of whole sentences, and no nats of tokens
         self.batch: Batch | None = None  # the one at hand
+        self.curves: Path | None = None  # the picture, once it is drawn
         self.plan = Plan(data, options, model.config.longest)
         self._check_ranks()
         recipe = self.plan.recipe(array_module(model.params.flat))
@@ -142,11 +143,10 @@ class Trainer:
                     self.save()
         finally:
             self.progress.close()
-        drawn: list[Path] = []
         if self.state.history:
-            self.ranks.first_writes(lambda: drawn.extend(self._draw_curves()))
+            self.ranks.first_writes(self._draw_curves)
         return TrainingResult(reason=reason, interrupted=interrupted, folder=self.folder.path, step=state.step,
-                              seconds=state.seconds, best=state.best, curves=drawn[0] if drawn else None)
+                              seconds=state.seconds, best=state.best, curves=self.curves)
 
     @contextmanager
     def _told_what_is_kept(self) -> Iterator[None]:
@@ -393,17 +393,15 @@ class Trainer:
         self.progress.say(f"no better validation for {options.patience}: {back}at {state.decay:g} of the rate "
                           f"(trial {state.trials + 1} of {options.trials})")
 
-    def _draw_curves(self) -> list[Path]:
-        """The picture, if it could be drawn."""
+    def _draw_curves(self) -> None:
         from ..plots import learning_curves
 
         try:
             self.folder.check_place()
             learning_curves(self.folder / METRICS, self.folder / CURVES)
-            return [self.folder / CURVES]
+            self.curves = self.folder / CURVES
         except InputError as error:  # a picture is not worth a failure after hours of training
             self.progress.say(f"no learning curves drawn: {error}")
-            return []
 
     # saving
 
