@@ -38,7 +38,7 @@ from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.files.tensors import write_tensors
 from scratchnmt.interop import nmt_from_pytorch, read_cs224n_vocabularies, read_state_dict
 from scratchnmt.sequential import LSTM, Dense, Sequential, load_model
-from scratchnmt.sequential.keras_files import _told_lengths
+from scratchnmt.sequential.hdf5 import _told_lengths
 from scratchnmt.unknown import read_dictionary
 
 

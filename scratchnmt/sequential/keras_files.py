@@ -8,9 +8,6 @@
 
 See keras/src/saving/saving_lib.py and keras/src/legacy/saving/legacy_h5_format.py.  What Keras has no place for, where
 our shuffling and dropout stand, is in a part of its own, `scratchnmt.json`, or the attribute `scratchnmt`.
-
-HDF5 can leave numbers out, pack them, or look for them in other files, which Keras does not: what is read is what lies
-in the file, as many bytes as the network's weights have, known before memory is taken.
 """
 
 from __future__ import annotations
@@ -18,22 +15,21 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count, islice, takewhile
-from math import inf, prod
+from itertools import count, islice
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from ..arrays import array_module, to_device
-from ..errors import InputError, listed, look_up, printable, require, shown, whole_number
+from ..errors import InputError, listed, look_up, printable, shown, whole_number
 from ..files.reading import Archive, parse_json
-from . import core, recurrent
+from . import core, hdf5, recurrent
 from .layer import Layer, number, snake_case
 from .losses import LOSSES, METRICS
 from .model import OPTIMIZERS, Sequential
@@ -49,17 +45,10 @@ IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", 
         "fn", "dtype")
 # and what is as here with one of these values
 AS_HERE = {"reduction": ("sum_over_batch_size", "auto"), "axis": (-1,), "threshold": (0.5,), "ignore_class": (None,)}
-HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of a file
 CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
 WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
-CONFIG_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
-ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
-MOST_PARTS = 1000  # attributes that one list is laid out in
-DEEPEST = 50  # groups in one another on the way to a weight
-STEP = 32  # bytes of a file for each step on the ways that its names are; a group or an array takes ten times as many
-FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
 
 # what a file is read for
@@ -68,24 +57,24 @@ def read_archive(parts: Archive, device: str) -> Sequential:
     """The network of an opened NAME.keras."""
     if CONFIG not in parts.names:
         raise InputError(f"{parts.path} is an archive without {CONFIG}: no file of Keras")
-    content = parse_json(parts.read(CONFIG, CONFIG_LIMIT), parts.path)
+    content = parse_json(parts.read(CONFIG, hdf5.TEXT_LIMIT), parts.path)
     with described(parts.path):
         build = (content.get("build_config") or {}).get("input_shape")
         model = _network(content, build, device)
-    with hdf5(parts.read(WEIGHTS), parts.path) as (file, _):
+    with hdf5.opened(parts.read(WEIGHTS), parts.path) as (file, _):
         model.set_weights(_taken(file, _layered(file, model), model))
         with described(parts.path):
             if _compiled(model, content.get("compile_config"), "optimizer", parts.path):
                 _take_state(model, _listed_state(file), file, parts.path)
     if OWN in parts.names:
         with described(parts.path):
-            model.set_random_state(parse_json(parts.read(OWN, CONFIG_LIMIT), parts.path)["random"])
+            model.set_random_state(parse_json(parts.read(OWN, hdf5.TEXT_LIMIT), parts.path)["random"])
     return model
 
 
 def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
     """The network of a NAME.h5."""
-    with hdf5(data, path) as (content, attributes):
+    with hdf5.opened(data, path) as (content, attributes):
         if "model_config" not in content.attrs:
             raise InputError(f"{path} holds weights without the layers: make the network, and then "
                              "model.load_weights(...)")
@@ -107,7 +96,7 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
 
 def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> None:
     """Put the weights of an HDF5 file of Keras into the network."""
-    with hdf5(data, path) as (content, attributes):
+    with hdf5.opened(data, path) as (content, attributes):
         named = "model_weights" in content or any(name.startswith("layer_names") for name in content.attrs)
         arrays = _named_weights(content, attributes) if named else _layered(content, model)
         model.set_weights(_taken(content, arrays, model))
@@ -137,7 +126,7 @@ def weights_bytes(model: Sequential) -> bytes:
             for number, array in enumerate(_state(model)):
                 file[f"optimizer/vars/{number}"] = array
 
-    return _hdf5_bytes(fill)
+    return hdf5.written(fill)
 
 
 def h5_bytes(model: Sequential) -> bytes:
@@ -149,19 +138,19 @@ def h5_bytes(model: Sequential) -> bytes:
         group = file.create_group("model_weights")
         group.attrs["keras_version"], group.attrs["backend"] = WRITTEN_AS, "numpy"
         layers = [layer for layer in model.layers if not isinstance(layer, core.Input)]
-        _set_names(group, "layer_names", [layer.name for layer in layers])
+        hdf5.set_names(group, "layer_names", [layer.name for layer in layers])
         for layer in layers:
             own = layer.keras_weights(model.weights_of(layer))
-            _fill_group(group.create_group(layer.name), {f"{layer.name}/{name}": to_device(array, "cpu")
-                                                         for name, array in own.items()})
-        _fill_group(group.create_group("top_level_model_weights"), {})
+            hdf5.fill_group(group.create_group(layer.name), {f"{layer.name}/{name}": to_device(array, "cpu")
+                                                             for name, array in own.items()})
+        hdf5.fill_group(group.create_group("top_level_model_weights"), {})
         if (training := _compile_config(model, "optimizer_config")) is not None:
             file.attrs["training_config"] = json.dumps(training)
             if model.optimizer is not None:
-                _fill_group(file.create_group("optimizer_weights"),
-                            {f"optimizer/{number}": array for number, array in enumerate(_state(model))})
+                hdf5.fill_group(file.create_group("optimizer_weights"),
+                                {f"optimizer/{number}": array for number, array in enumerate(_state(model))})
 
-    return _hdf5_bytes(fill)
+    return hdf5.written(fill)
 
 
 # layers, as JSON
@@ -361,7 +350,7 @@ def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str |
     if shapes != [(), (), *(place.shape for place in places)]:
         warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
         return
-    step, rate, *kept = _numbers(file, kept_arrays, "iuf")
+    step, rate, *kept = hdf5.numbers(file, kept_arrays, "iuf")
     whole_number("the optimizer's step", int(step), least=0)
     number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
     for place, array in zip(places, kept, strict=True):
@@ -372,70 +361,7 @@ def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str |
                                 **{name: vector.flat for name, vector in vectors.items()}})
 
 
-# HDF5
-
-@contextmanager
-def hdf5(data: bytes, path: str | os.PathLike) -> Iterator[tuple[Any, _Attributes]]:
-    """An opened HDF5 file and its attributes; InputError, naming it, for whatever the library says of it."""
-    try:
-        h5py = require("h5py", extra="keras")
-    except InputError as error:
-        raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
-    try:
-        _check_strings(data)
-        with h5py.File(_Memory(data), "r") as content:
-            yield content, _Attributes(data)
-    except InputError as error:
-        raise _of(path, error) from error
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  the library does not document its kinds
-        raise InputError(f"{path} does not hold the weights of this network, or is damaged: "
-                         f"{printable(str(error))}") from error
-
-
-class _Memory(io.BytesIO):
-    """A file behind whose end there are zeros, as on a disk: else the library takes what lay in its own memory."""
-
-    def readinto(self, buffer: Any) -> int:
-        there = super().readinto(buffer)
-        memoryview(buffer).cast("B")[there:] = bytes(len(buffer) - there)
-        return there
-
-
-def _check_strings(data: bytes) -> None:
-    """InputError for a heap of strings with an entry of no length, on which the library would go round without end.
-
-    A heap: GCOL, its version, at 8 its size; from 16 on entries: number, at 8 the length, at 16 the bytes, filled up
-    to a multiple of 8.  Number 0 is free space, whose length counts its own 16 bytes (HDF5's format, III.E).
-    """
-    sizes = data[13:15] if data[8:9] < b"\x02" else data[9:11]  # of addresses and lengths, by the header's version
-    if not data.startswith(HDF5) or sizes != b"\x08\x08":
-        raise InputError("it is damaged: its header is none that Keras writes")
-    whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
-    heap, most = data.find(b"GCOL\x01"), len(data) // 16  # entries, since heaps do not lie in one another
-    while heap >= 0:
-        place, end = heap + 16, heap + min(whole(heap + 8, 8), len(data))
-        while place + 16 <= end:
-            free, length = whole(place, 2) == 0, whole(place + 8, 8)
-            most -= 1
-            if length > len(data) or free and length < 16 or most < 0:
-                raise InputError("it is damaged: its strings have lengths that there cannot be")
-            place += length if free else 16 + -(-length // 8) * 8
-        heap = data.find(b"GCOL\x01", heap + 1)
-
-
-def _of(path: str | os.PathLike, error: InputError) -> InputError:
-    """The error, which names the file."""
-    return error if str(path) in str(error) else InputError(f"{path}: {error}")
-
-
-def _hdf5_bytes(fill: Callable[[Any], None]) -> bytes:
-    file = io.BytesIO()
-    with require("h5py", extra="keras").File(file, "w") as content:
-        fill(content)
-    return file.getvalue()
-
+# where the weights are
 
 @contextmanager
 def described(path: str | os.PathLike) -> Iterator[None]:
@@ -444,7 +370,7 @@ def described(path: str | os.PathLike) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, InputError):
-            raise _of(path, error) from error
+            raise hdf5.naming(path, error) from error
         raise InputError(f"{path} is damaged: its description of the layers cannot be used "
                          f"({type(error).__name__}: {printable(str(error))})") from error
 
@@ -463,43 +389,29 @@ def _paths(model: Sequential) -> Iterator[str]:
 
 def _layered(file: Any, model: Sequential) -> Iterator[Any]:
     """The weights of a .weights.h5, not read yet, in the order of `get_weights`."""
-    return (_at(file, path) for path in _paths(model))
+    return (hdf5.at(file, path) for path in _paths(model))
 
 
-def _named_weights(file: Any, attributes: _Attributes) -> Iterator[Any]:
+def _named_weights(file: Any, attributes: hdf5.Attributes) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
-    group = _at(file, "model_weights") if "model_weights" in file else file
-    for layer in (_at(group, name) for name in attributes.names(group, "layer_names", MOST_LAYERS)):
-        yield from (_at(layer, name) for name in attributes.names(layer, "weight_names", MOST_WEIGHTS))
+    group = hdf5.at(file, "model_weights") if "model_weights" in file else file
+    for layer in (hdf5.at(group, name) for name in attributes.names(group, "layer_names", MOST_LAYERS)):
+        yield from (hdf5.at(layer, name) for name in attributes.names(layer, "weight_names", MOST_WEIGHTS))
 
 
 def _listed_state(file: Any) -> Iterator[Any]:
     """The optimizer's state in a .weights.h5, not read yet."""
     if "optimizer" in file:
-        group = _at(file, "optimizer/vars")
-        yield from (_at(group, str(number)) for number in range(len(group)))
+        group = hdf5.at(file, "optimizer/vars")
+        yield from (hdf5.at(group, str(number)) for number in range(len(group)))
 
 
-def _named_state(file: Any, attributes: _Attributes) -> Iterator[Any]:
+def _named_state(file: Any, attributes: hdf5.Attributes) -> Iterator[Any]:
     """The same in a .h5."""
     if "optimizer_weights" in file:
-        group = _at(file, "optimizer_weights")
-        yield from (_at(group, name) for name in attributes.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS))
-
-
-def _at(group: Any, path: str) -> Any:
-    """What lies there; KeyError if on the way is a link to somewhere else, perhaps another file.
-
-    A group can be in itself, so that a name can go round in it for as long as it is.
-    """
-    h5py = require("h5py", extra="keras")
-    if path.count("/") > DEEPEST:
-        raise KeyError(f"{printable(path)} is too long a way")
-    for name in path.split("/"):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise KeyError(f"{printable(path)} is not there")
-        group = group[name]
-    return group
+        group = hdf5.at(file, "optimizer_weights")
+        names = attributes.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS)
+        yield from (hdf5.at(group, name) for name in names)
 
 
 def _taken(file: Any, arrays: Iterator[Any], model: Sequential) -> list[np.ndarray]:
@@ -509,120 +421,4 @@ def _taken(file: Any, arrays: Iterator[Any], model: Sequential) -> list[np.ndarr
     if len(taken) > most:
         raise InputError(f"it has more weights than this network, which has {most}")
     model.check_weights([getattr(array, "shape", ()) for array in taken])
-    return _numbers(file, taken, "f")
-
-
-def _numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
-    """Read arrays that lie in the file, unpacked."""
-    for array in arrays:
-        plain = array.dtype.kind in kinds and array.chunks is None and not array.is_virtual and not array.external
-        if not plain or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize:
-            raise InputError(f"it is damaged: {printable(array.name)} is not numbers that lie in it, unpacked, as "
-                             "Keras saves them")
-    if sum(array.nbytes for array in arrays) > file.id.get_filesize():
-        raise InputError("it is damaged: its weights are larger than the file")
-    return [array[...] for array in arrays]
-
-
-class _Attributes:
-    """The text in the attributes of a file: all that is read of it is no longer than the file, whoever names it twice.
-
-    Texts of any length lie elsewhere in the file, perhaps one for many; the library takes memory for them before it
-    looks whether they are there.
-    """
-
-    def __init__(self, data: bytes):
-        self.data, self.left, self.steps = data, len(data), len(data) // STEP
-        self.checked: set[str] = set()
-
-    def text(self, group: Any, name: str) -> bytes:
-        value = self._read(group, name, name)
-        text = value if isinstance(value, bytes) else str(value).encode()
-        if len(text) > CONFIG_LIMIT:
-            raise self._too_large(name)
-        return text
-
-    def names(self, group: Any, name: str, most: int) -> list[str]:
-        """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it.
-
-        InputError, before they are read, if there are more than `most`.
-        """
-        size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
-        numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
-        # each but the last is half full at least: the library looks through all of them for each
-        most_parts = min(most, MOST_PARTS, 1 + 2 * len(self.data) // ATTRIBUTE)
-        parts = [name] if name in group.attrs else list(islice(numbered, most_parts + 1))
-        if len(parts) > most_parts:
-            raise InputError(f"it is damaged: its {name} are in more parts than Keras makes of them")
-        if (many := sum(map(size, parts))) > most:
-            raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
-        names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]
-        told = [one.decode() if isinstance(one, bytes) else str(one) for one in names]
-        self.steps -= sum(1 + one.count("/") for one in told)
-        if self.steps < 0:  # a group can be in itself, and a way through it is as long as its name
-            raise InputError(f"it is damaged: its {name} are ways through more groups than it can hold")
-        return told
-
-    def _read(self, group: Any, part: str, name: str) -> Any:
-        """An attribute of text, one of those of a name; an empty one may be of anything."""
-        h5py = require("h5py", extra="keras")
-        told = group.attrs.get_id(part)
-        if not (size := prod(told.shape)):
-            return np.zeros(0, "S1")
-        if told.get_type().get_class() != h5py.h5t.STRING:  # the library may fall over others that it is told of
-            raise InputError(f"it is damaged: its attribute {name} is no text")
-        if name not in self.checked and _told_lengths(self.data, name) > len(self.data):
-            raise self._too_large(name)
-        self.checked.add(name)
-        self._spend(size * told.get_type().get_size(), name)
-        value = group.attrs[part]
-        if told.get_type().is_variable_str():
-            self._spend(sum(map(len, np.atleast_1d(value))), name)
-        return value
-
-    def _spend(self, many: int, name: str) -> None:
-        self.left -= many
-        if self.left < 0:
-            raise self._too_large(name)
-
-    def _too_large(self, name: str) -> InputError:
-        return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
-
-
-def _told_lengths(data: bytes, name: str) -> int:
-    """Bytes of all texts of any length, each as often as an attribute of this name, or it and a number, refers to it.
-
-    An attribute (HDF5's format, IV.A.2.m): version; flags; in two bytes each the sizes of its name, type and shape; in
-    version 3 a byte more; then these three, in version 1 each filled up to a multiple of 8; its values.  Of texts of
-    any length these are of 16 bytes, of which the first four are the length.
-    """
-    whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
-    told = 0
-    for match in re.finditer(re.escape(name).encode() + rb"\d*\0", data):
-        for version, start in (1, match.start() - 8), (2, match.start() - 8), (3, match.start() - 9):
-            if start < 0 or data[start] != version or whole(start + 2, 2) < len(match[0]) or told > len(data):
-                continue
-            flags, filled = data[start + 1], 8 if version == 1 else 1
-            kind = match.start() + -(-whole(start + 2, 2) // filled) * filled
-            shape = kind + -(-whole(start + 4, 2) // filled) * filled
-            values = shape + -(-whole(start + 6, 2) // filled) * filled
-            if values >= len(data) or not flags & 1 and data[kind] & 15 == FIXED:
-                continue
-            axes = shape + (8 if data[shape] == 1 else 4)
-            many = min(prod(whole(axes + 8 * axis, 8) for axis in range(min(data[shape + 1], 32))),
-                       (len(data) - values) // 16)
-            told += 16 * many + int(np.frombuffer(data, "<u4", 4 * many, values)[::4].sum(dtype=np.int64))
-    return told
-
-
-def _set_names(group: Any, name: str, names: list[str]) -> None:
-    encoded = np.array([one.encode() for one in names], "S") if names else np.zeros(0, "S1")
-    parts = max(1, -(-encoded.nbytes // ATTRIBUTE))
-    for k, part in enumerate(np.array_split(encoded, parts)):
-        group.attrs[f"{name}{k}" if parts > 1 else name] = part
-
-
-def _fill_group(group: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    _set_names(group, "weight_names", list(arrays))
-    for name, array in arrays.items():
-        group[name] = array
+    return hdf5.numbers(file, taken, "f")

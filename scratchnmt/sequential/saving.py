@@ -2,7 +2,7 @@
 
 Ours is a safetensors file (see ../files/tensors.py): weights under their names, the optimizer's state under
 "optimizer/", and as JSON the layers, the dtype, what `compile` was told, and where shuffling and dropout stand.
-Keras' are in keras_files.py.  A file is written as its name says, and read as its first bytes say.
+Keras' are in keras_files.py and hdf5.py.  A file is written as its name says, and read as its first bytes say.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..errors import InputError, look_up, printable, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import ZIP, archive, opened
 from ..files.tensors import read_tensors, write_tensors
-from . import keras_files
-from .keras_files import HDF5, KINDS, MOST_LAYERS, WEIGHTS, described, few
+from . import hdf5, keras_files
+from .keras_files import KINDS, MOST_LAYERS, WEIGHTS, described, few
 from .layer import Layer
 from .model import OPTIMIZERS, Sequential
 
@@ -72,9 +72,9 @@ def load_model(path: Path_, device: str = "cpu") -> Sequential:
         saved = "a SavedModel of TensorFlow" if (Path(path) / "saved_model.pb").exists() else "a folder"
         raise InputError(f"{path} is {saved}, expected a file: of Keras, NAME.keras or NAME.h5")
     with opened(path) as file:
-        start = file.read(len(HDF5))
-        if start == HDF5:
-            return keras_files.read_h5(HDF5 + file.read(), path, device)
+        start = file.read(len(hdf5.FIRST_BYTES))
+        if start == hdf5.FIRST_BYTES:
+            return keras_files.read_h5(hdf5.FIRST_BYTES + file.read(), path, device)
         if start.startswith(ZIP):
             with archive(file, path) as parts:
                 return keras_files.read_archive(parts, device)
@@ -105,9 +105,9 @@ def load_weights(model: Sequential, path: Path_) -> None:
     """See Sequential.load_weights."""
     model.check_shapes_are_known()
     with opened(path) as file:
-        start = file.read(len(HDF5))
-        if start == HDF5:
-            return keras_files.read_weights(model, HDF5 + file.read(), path)
+        start = file.read(len(hdf5.FIRST_BYTES))
+        if start == hdf5.FIRST_BYTES:
+            return keras_files.read_weights(model, hdf5.FIRST_BYTES + file.read(), path)
         if start.startswith(ZIP):
             with archive(file, path) as parts:
                 return keras_files.read_weights(model, parts.read(WEIGHTS), path)

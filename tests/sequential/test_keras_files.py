@@ -486,9 +486,9 @@ def test_names_that_one_attribute_has_no_place_for(tmp_path):
     file = io.BytesIO()
     with h5py.File(file, "w") as content:
         names = [f"layer_{n}_{'y' * 90}" for n in range(1500)]
-        saving.keras_files._set_names(content, "layer_names", names)
+        saving.hdf5.set_names(content, "layer_names", names)
         assert "layer_names" not in content.attrs
-    with saving.keras_files.hdf5(file.getvalue(), "f") as (content, attributes):
+    with saving.hdf5.opened(file.getvalue(), "f") as (content, attributes):
         assert attributes.names(content, "layer_names", 1500) == names
         with pytest.raises(InputError, match="its layer_names are 1,500, expected at most 1,499"):
             attributes.names(content, "layer_names", 1499)
