@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from itertools import islice, zip_longest
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -45,7 +45,7 @@ from .formats import ByteFile, Column, bytes_read
 from .text import READ_ERRORS, TextPath, check_parallel, clean_line, file_status, open_text, raw_lines, unreadable
 from .vocab import Vocabulary
 
-CHUNK = 4096  # lines that a worker encodes at a time
+CHUNK, CHUNK_BYTES = 4096, 1 << 26  # lines that a worker encodes at a time; fewer if these have so many bytes
 _WORTH_WORKERS = 1 << 25  # bytes of text; for less, starting them takes longer than the work
 
 How: TypeAlias = tuple[Vocabulary, Vocabulary, int | None]  # source and target vocabulary, max_length
@@ -248,16 +248,27 @@ def _chunks(src_path: TextPath, tgt_path: TextPath, bar: _Bar) -> Iterator[Job]:
     with _opened(src_path) as (src_file, src), _opened(tgt_path) as (_, tgt):
         first = 1
         while True:
-            pair = list(islice(src, CHUNK)), list(islice(tgt, CHUNK))
+            pairs = list(_no_more_than(CHUNK_BYTES, islice(zip_longest(src, tgt), CHUNK)))
             bar.at(src_file)
-            if len(pair[0]) != len(pair[1]):
-                counts = [first - 1 + len(lines) + sum(1 for _ in rest)
-                          for lines, rest in zip(pair, (src, tgt), strict=True)]
-                check_parallel(src_path, counts[0], tgt_path, counts[1])
-            if not pair[0]:
+            if not pairs:
                 return
-            yield (*pair, first), (src_path, tgt_path)
-            first += len(pair[0])
+            sides = [[line for line in side if line is not None] for side in zip(*pairs, strict=True)]
+            if len(sides[0]) != len(sides[1]):
+                counts = [first - 1 + len(lines) + sum(1 for _ in rest)
+                          for lines, rest in zip(sides, (src, tgt), strict=True)]
+                check_parallel(src_path, counts[0], tgt_path, counts[1])
+            yield (sides[0], sides[1], first), (src_path, tgt_path)
+            first += len(pairs)
+
+
+def _no_more_than(size: int, pairs: Iterable[tuple[bytes | None, bytes | None]]
+                  ) -> Iterator[tuple[bytes | None, bytes | None]]:
+    """The pairs of lines up to the first one with which they have so many bytes."""
+    for pair in pairs:
+        yield pair
+        size -= sum(map(len, filter(None, pair)))
+        if size <= 0:
+            return
 
 
 @contextmanager

@@ -62,6 +62,22 @@ def test_a_corpus_on_the_disk_is_the_one_in_memory(text, tmp_path, processes, ki
     assert list(found) == list(expected)
 
 
+def test_few_lines_are_held_at_a_time_where_they_are_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "CHUNK_BYTES", 1000)
+    many, original = [], encode._encode
+    monkeypatch.setattr(encode, "_encode", lambda lines, *how: many.append(len(lines[0])) or original(lines, *how))
+    long, short = " ".join(["w1"] * 200), "w2"
+    lines = [long, short, long, long, *[short] * 300, long]
+    for name, side in ("src", lines), ("tgt", [short] * len(lines)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in side))
+    found, left_out = built(tmp_path, (tmp_path,), max_length=300, processes=1)
+    assert 3 == many[0] < many[1] < 100 and sum(many) == len(found) == len(lines) and left_out == (0, 0)
+    assert [found.line(number) for number in (0, 4, len(lines) - 1)] == [1, 5, len(lines)]
+    (tmp_path / "tgt").write_text("w2\n" * (len(lines) - 1))
+    with pytest.raises(InputError, match=f"src has {len(lines)} lines and .*tgt has {len(lines) - 1}:"):
+        built(tmp_path, (tmp_path,), max_length=300)
+
+
 def test_a_corpus_is_a_sequence_of_pairs():
     pairs = [([5, 6], [7]), ([8], [9, 10]), ([5], [6])]
     corpus = Corpus.of(*zip(*pairs, strict=True))
