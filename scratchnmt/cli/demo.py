@@ -88,7 +88,8 @@ def _head(text: str) -> None:
 
 def _check_folder(folder: Path) -> None:
     """InputError unless the folder is new, empty or the work of an earlier demo."""
-    from ..files.run_folder import CONFIG, LOCK, RunFolder
+    from ..files.lock import LOCK
+    from ..files.run_folder import CONFIG, RunFolder
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder to write the demo to")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import glob
+import math
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +27,7 @@ AnyPath: TypeAlias = "str | os.PathLike[str]"
 _OPEN = re.compile(r"/dev/(fd/)?[^/]+|/proc/.+/fd/[^/]+")
 _MOST_LINKS = 40  # one after the other, as Linux has it
 NAME = 50  # characters of a name that a temporary name repeats: names of 255 bytes are the most there can be
+_PERHAPS_WRITTEN = 3600  # seconds after which nobody writes a temporary file any more
 _THERE = (errno.ENOTEMPTY, errno.EEXIST)  # a folder that is not empty is where another one was to go
 _NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or a file system that flushes none
 
@@ -141,15 +144,24 @@ def remove_folder(folder: AnyPath) -> None:
 
 
 def remove_temporaries(path: AnyPath) -> None:
-    """Remove what killed writers of `path`, a short plain name, have left; nobody may be writing it."""
-    path = Path(path)
+    """Remove what killed writers of `path`, a short plain name, have left; nobody may be writing it.
+
+    Beside what a link leads to others may be writing: there, what was written in the last hour stays.
+    """
+    path, until = Path(path), math.inf
     name = path.name
-    if path.is_symlink():  # they lie beside what it leads to
-        path = Path(os.path.realpath(path))
+    if path.is_symlink():
+        path, until = Path(os.path.realpath(path)), time.time() - _PERHAPS_WRITTEN
         name = glob.escape(path.name[:NAME])
     for left in path.parent.glob(f".{name}.*tmp"):
-        with _told(left):
-            _remove(left)
+        with _told(left), suppress(FileNotFoundError):  # another writer has ended meanwhile
+            if _written(left) < until:
+                _remove(left)
+
+
+def _written(path: Path) -> float:
+    """When a file, or a folder or a file in it, was written last."""
+    return max(os.lstat(one).st_mtime for one in (path, *(path.iterdir() if path.is_dir() else ())))
 
 
 def flush_to_disk(path: AnyPath) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,20 +47,19 @@ from .atomic import (
     replace_folder,
     write_atomically,
 )
+from .lock import FolderLock, in_use
 from .reading import CHECKSUM, bytes_with_checksum, checksum_of, open_regular, parse_json, read_limited
 from .tensors import FORMAT, VERSION, check_version, read_tensors, write_tensors
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 CORPUS, TEACHER = "corpus", "corpus-teacher"  # folders: see data/corpus.py; of further teachers "corpus-teacher-2"...
 CHECKPOINTS = "checkpoints"  # a folder of folders
-LOCK = ".lock"
 STATE, BEST_STATE = "training-state.safetensors", "best-state.safetensors"
 METRICS, CURVES, NOT_FINITE = "metrics.jsonl", "learning-curves.png", "not-finite.jsonl"
 _VOCABULARIES = [f"{side}.{kind}" for side in ("src", "tgt", "joint") for kind in ("vocab.json", "spm")]
 RUN_FILES = (CONFIG, MODEL, STATE, BEST_STATE, METRICS, CURVES, NOT_FINITE, *_VOCABULARIES)
 _OF_THE_MODEL = ("model", "dtype", "vocabularies", "checksums")  # what of the config a tensor file is written for
 COVERAGE = "coverage"  # among the data of config.json: of the training text by the vocabularies
-_MOST_TIMES = 100  # that a folder vanishes while its lock is taken
 _CONFIG_LIMIT = 1 << 20  # bytes; more is nothing that was written here
 
 
@@ -110,7 +109,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         with ExitStack() as stack:
             with self.told_what_is_kept():
                 stack.enter_context(FolderLock(self.path))
-            self._check()
+                self._check()
+                self._sweep()
             self._place, self._lock = os.stat(self.path), stack.pop_all()
         self._opened_by = os.getpid()
         return self
@@ -132,7 +132,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"the RunFolder of {self} was opened by another process ({self._opened_by}), whose run "
                              "may be in it: open it in this one, and not there")
         if not self._in_use.acquire(blocking=False):
-            raise _in_use(self, " of this process")
+            raise in_use(self, " of this process")
         try:
             self.check_place()
             self._check()
@@ -179,9 +179,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, resume=True "
                              "to go on, or overwrite=True to replace it")
 
-    def sweep(self) -> None:
-        """Remove what killed writers have left; nobody may be writing."""
-        self._check_place()
+    def _sweep(self) -> None:
+        """Remove what killed writers have left, which may take the room that is needed; nobody may be writing."""
         links = [path.name for path in self.path.glob(f"{TEACHER}*") if path.is_symlink()]
         for name in (*RUN_FILES, CORPUS, f"{TEACHER}*", *links):
             remove_temporaries(self / name)
@@ -196,7 +195,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         InputError or WriteError, and nothing is cleared, for what could not be read again.
         """
         content = self._content(model, src_vocab, tgt_vocab, training, data)
-        self.sweep()
         self._clear()
         self._write(content, src_vocab, tgt_vocab)
 
@@ -208,7 +206,6 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         renamed that neither is.
         """
         content = self._content(model, src_vocab, tgt_vocab, None, data)
-        self.sweep()
         with folder_beside(self / MODEL) as folder:
             new = RunFolder(folder)
             new._write(content, src_vocab, tgt_vocab)
@@ -479,97 +476,3 @@ def _file_checksum(path: Path) -> str:
         return hashlib.sha256(read_limited(path, VOCABULARY_LIMIT)).hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-
-
-class FolderLock(AbstractContextManager["FolderLock"]):
-    """Inside `with`, nobody else is in the folder, neither a process nor another lock of this one; it is made if it is
-    not there.
-
-    Raises InputError, naming the other process, if one is, or if a file of somebody else's has the lock's name; and
-    WriteError if the folder cannot be made or written.  The system drops the lock when the process and those that it
-    has forked have ended.  Where the system or the file system knows no locks, nobody is kept out.
-    """
-
-    def __init__(self, folder: AnyPath):
-        self.folder = Path(folder)
-        self.made, self.pid = False, os.getpid()
-        self.file: TextIO | None = None  # while it is held
-
-    def __enter__(self) -> FolderLock:
-        try:
-            self.file = self._locked()
-        except OSError as error:
-            path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
-            raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
-        with suppress(OSError):  # who holds it is a courtesy
-            self.file.truncate(0)
-            self.file.write(f"{os.getpid()}\n")
-            self.file.flush()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        file, self.file = self.file, None
-        assert file is not None, "it was entered"
-        with suppress(OSError):
-            ours = os.getpid() == self.pid and os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK))
-            if ours:  # not a forked child's, nor of a folder that took this one's name
-                (self.folder / LOCK).unlink()
-            if ours and self.made:
-                self.folder.rmdir()  # if nothing else was written there
-        with suppress(OSError):
-            file.close()
-
-    def _locked(self) -> TextIO:
-        """The file, locked; tried again if its last holder has removed the one that was opened, or the folder."""
-        vanished = 0
-        while True:
-            self.made |= not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # its content stays until it is ours
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            try:
-                handle = os.open(self.folder / LOCK, flags, 0o666)
-            except FileNotFoundError:
-                if (vanished := vanished + 1) > _MOST_TIMES:  # it cannot be written at all
-                    raise
-                continue
-            file = open(handle, "r+", encoding="ascii", errors="replace")  # noqa: SIM115
-            try:
-                _lock(file)
-            except BlockingIOError as error:
-                raise self._taken(file) from error
-            except OSError:
-                pass  # a file system without locks
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(self.folder / LOCK)):
-                    if (noted := self._noted(file)).isdecimal() or not noted:
-                        return file
-                    file.close()
-                    raise InputError(f"{self.folder / LOCK} is not the lock of a run, which would be written there: "
-                                     "move it, or choose another folder")
-            file.close()
-
-    def _taken(self, file: TextIO) -> InputError:
-        with file:
-            pid = self._noted(file)
-        # it may be another process all the same: each container counts its own anew
-        ours = ", which is this one's number, too" if pid == str(os.getpid()) else ""
-        return _in_use(self.folder, f" (process {pid}{ours})" if pid.isdecimal() else "")
-
-    def _noted(self, file: TextIO) -> str:
-        """The number of the process that has the lock or had it, if it is one of ours."""
-        file.seek(0)
-        return file.read(100).strip("\0 \n")
-
-
-def _in_use(folder: object, whose: str) -> InputError:
-    return InputError(f"{folder} is in use by another run{whose}: wait until it ends, or choose another folder")
-
-
-def _lock(file: TextIO) -> None:
-    """Without waiting; BlockingIOError if somebody else has it, another OSError of a file system without locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -170,7 +170,6 @@ class Trainer:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
         with self._told_what_is_kept():
-            self.folder.sweep()
             self.folder.forget_models(after=state.step)
             self.folder.write_metrics(state.history)
             if state.step == state.best_step and state.history:

@@ -385,4 +385,21 @@ def test_temporaries_beside_what_a_link_leads_to_are_removed(tmp_path):
     for name in (".of[1].run.12-ab.tmp", ".of1.run.12-ab.tmp", "of[1].run"):
         (tmp_path / "disk" / name).write_text("")
     remove_temporaries(tmp_path / "state")
+    assert len(os.listdir(tmp_path / "disk")) == 3  # another run may be writing it
+    os.utime(tmp_path / "disk/.of[1].run.12-ab.tmp", (0, 0))
+    remove_temporaries(tmp_path / "state")
     assert sorted(os.listdir(tmp_path / "disk")) == [".of1.run.12-ab.tmp", "of[1].run"]
+
+
+def test_a_folder_beside_what_a_link_leads_to_stays_while_a_file_in_it_is_written(tmp_path):
+    building = tmp_path / "disk/.corpus.12-ab.tmp"
+    building.mkdir(parents=True)
+    (building / "ids.bin").write_text("")
+    (tmp_path / "corpus").symlink_to(tmp_path / "disk/corpus")
+    os.utime(building, (0, 0))
+    remove_temporaries(tmp_path / "corpus")
+    assert building.exists()
+    os.utime(building / "ids.bin", (0, 0))
+    os.utime(building, (0, 0))
+    remove_temporaries(tmp_path / "corpus")
+    assert not building.exists()

@@ -11,7 +11,7 @@ from command_line import but
 from mpi_run import finished, needs_mpi, start
 from tiny_run import essence, metrics, run
 
-from scratchnmt.files.run_folder import FolderLock
+from scratchnmt.files.lock import FolderLock
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.parallel import ranks
 from scratchnmt.parallel.watchdog import FALLEN

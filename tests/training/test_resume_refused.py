@@ -11,8 +11,8 @@ from tiny_run import of, two_texts
 from scratchnmt.cli import prepare
 from scratchnmt.cli.choices import add_arguments
 from scratchnmt.cli.parser import Parser
+from scratchnmt.files.lock import FolderLock
 from scratchnmt.files.reading import bytes_with_checksum
-from scratchnmt.files.run_folder import FolderLock
 from scratchnmt.training.plan import FIXED
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):

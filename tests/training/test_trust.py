@@ -25,7 +25,8 @@ from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
-from scratchnmt.files.run_folder import BEST_STATE, LOCK, MODEL, STATE, FolderLock, RunFolder
+from scratchnmt.files.lock import LOCK, FolderLock
+from scratchnmt.files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
@@ -69,7 +70,7 @@ def test_a_second_run_in_a_folder_is_refused_and_changes_nothing(tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
         import sys
-        from scratchnmt.files.run_folder import FolderLock
+        from scratchnmt.files.lock import FolderLock
         with FolderLock({str(tmp_path)!r}):
             print("in", flush=True)
             sys.stdin.read()
@@ -110,7 +111,7 @@ def test_a_second_run_of_the_same_process_is_refused_and_the_first_keeps_the_fol
     def second():
         with pytest.raises(InputError, match="another run .process .*, which is this one's number, too.: wait"):
             run(tmp_path, overwrite=True)
-        code = (f"from scratchnmt.files.run_folder import FolderLock\nwith FolderLock({str(tmp_path)!r}): print('in')")
+        code = (f"from scratchnmt.files.lock import FolderLock\nwith FolderLock({str(tmp_path)!r}): print('in')")
         assert "in use by another run" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                                                          check=False).stderr
         tried.append(1)
@@ -849,6 +850,8 @@ def test_what_a_killed_builder_has_left_takes_no_room_from_the_next(tmp_path, mo
     for folder in (left, elsewhere):
         folder.mkdir(parents=True)
         (folder / "ids.bin").write_bytes(b"many")
+        for old in folder / "ids.bin", folder:
+            os.utime(old, (0, 0))
     (tmp_path / "disk" / "texts").mkdir()
     (tmp_path / "run" / "corpus-teacher").symlink_to(tmp_path / "disk" / "texts")
 
