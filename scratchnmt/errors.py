@@ -47,7 +47,14 @@ class MachineError(InputError):
 
 
 class WriteError(MachineError):
-    """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to."""
+    """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to.
+
+    path: of the file, if it was to be written as a whole.
+    """
+
+    def __init__(self, message: str = "", path: str = ""):
+        super().__init__(message)
+        self.path = path
 
 
 class WorkerError(MachineError):

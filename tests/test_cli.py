@@ -426,6 +426,8 @@ def test_attention_is_drawn_for_every_line_that_is_not_blank(call, trained, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map-3.png", "map.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
     refused(call("translate", "--model", trained, "--attention", tmp_path / "map.txt"), "map.txt", ".png")
+    refused(call("translate", "--model", trained, "--attention", trained / "learning-curves.png"),
+            "would replace learning-curves.png of the model in")
     refused(call("translate", "--model", trained, "--attention", tmp_path / "no" / "map.png"),
             "is not a folder")
 

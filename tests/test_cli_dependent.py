@@ -108,6 +108,7 @@ def test_a_run_that_was_started_with_what_was_ignored_goes_on():
     (["gradcheck", "--wrt", "x"], "--wrt is for an op of your own: name its file by --module"),
     (["gradcheck", "--module", "x.py", "--list"], "--list is for the package's own operations, not for --module"),
     (["translate", "--model", "m", "--dictionary", "d"], "--dictionary needs --replace-unknown"),
+    (["translate", "--model", "m", "--sample", "--top-k", 1, "--seed", 3], "--seed is for a choice of words"),
     (["evaluate", "--model", "m", "--src", "s", "--ref", "r", "--dictionary", "d"], "--dictionary needs"),
     (["translate", "--model", "m", "--no-repeat-ngram", 5, "--max-length", 5], "--no-repeat-ngram must be below"),
     (["evaluate", "--model", "m", "--src", "s", "--ref", "r", "--no-repeat-ngram", 9, "--max-length", 5],

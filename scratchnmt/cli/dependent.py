@@ -80,6 +80,7 @@ TRANSLATE = (
     Dependent("beam length_penalty n_best attention", lambda v: not v["sample"],
               "is of a search, and --sample makes none"),
     Dependent("temperature top_k seed", lambda v: v["sample"], "needs --sample"),
+    Dependent("temperature seed", lambda v: v["top_k"] != 1, "is for a choice of words, and --top-k 1 leaves none"),
     Dependent("dictionary", lambda v: v["replace_unknown"], "needs --replace-unknown"),
     Dependent("no_repeat_ngram", lambda v: v["max_length"] is None or v["no_repeat_ngram"] < v["max_length"],
               "must be below --max-length: a shorter translation has no room for the same n-gram twice"),

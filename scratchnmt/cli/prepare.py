@@ -321,6 +321,7 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str]
         text, _ = encoded(name, (files["train_src"], path), lambda text, _: check(data.with_distilled(text)))
         return data.with_distilled(text)
 
+    ranks.on_first(folder.sweep)  # what a killed process has left may take the room that is needed
     data = all_data(*encoded(CORPUS, _train_files(files), lambda *made: check(all_data(*made))))
     for number, path in enumerate(distilled):
         data = and_distilled(data, _teacher_folder(number), path)

@@ -123,7 +123,7 @@ def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
     if result.interrupted:
         print(f"\n  {resume_command(str(result.folder), processes)}")
         return 130
-    if result.best:
+    if result.model_is_there:
         texts = text_files(ready.data.origin)
         src, ref = (as_typed(texts[name]) for name in DATA_FILES[2:])
         tokenize = ready.options.tokenize

@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     with together(ranks, tempfile.gettempdir(), "translation stopped on all ranks", worded=args.parser.worded):
         ranks.check_alike({"command": "translate", **{name: value for name, value in vars(args).items()
                                                       if name not in ("run", "parser")}})
-        ranks.on_first(lambda: check_output(args.output))
+        for path in args.output, args.attention:
+            ranks.on_first(partial(check_output, path))
         check_parsed(TRANSLATE, args)
         if args.attention:
             check_picture(args.attention)

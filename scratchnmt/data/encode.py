@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..arrays import own_cores
-from ..errors import InputError, require
+from ..errors import InputError, MachineError, require
 from ..files.atomic import replace_folder, write_atomically
 from ..streams import Messages
 from .corpus import (
@@ -305,6 +305,9 @@ def _encoded(jobs: Iterator[Job], how: How, processes: int) -> Iterator[Chunk]:
         except BrokenProcessPool as error:
             raise InputError("a process that encodes the text ended before its work was done; perhaps memory was "
                              "short: try again with fewer processes") from error
+        except (OSError, RuntimeError) as error:
+            raise MachineError(f"no process can be started to encode the text ({error}): end other programs of yours, "
+                               "or have more allowed (ulimit -u), and try again") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

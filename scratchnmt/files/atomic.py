@@ -100,7 +100,10 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
                 _move(new, to)
                 return _keep_name(to)
         with replace_file(to, like=path) as new:
-            shutil.copyfile(path, new)
+            try:
+                shutil.copyfile(path, new)
+            except OSError as error:  # of either of the two
+                raise _not_written(to, error) from error
 
 
 @contextmanager
@@ -175,20 +178,44 @@ def flush_to_disk(path: AnyPath) -> None:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """An error of the system as the sentence that the path cannot be written, also of a file within a new folder."""
+    """An error of the system as the sentence that the path cannot be written, also of a file within a new folder.
+
+    Other files' errors pass: while this one is written, others may be read and written.
+    """
     try:
         yield
-    except (OSError, WriteError) as raised:
-        error = raised.__cause__ if isinstance(raised, WriteError) else raised
-        if not isinstance(error, OSError):
+    except OSError as error:
+        if not _is_of(path, error.filename):
             raise
-        raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise _not_written(path, error) from error
+    except WriteError as error:
+        if not error.path or not isinstance(error.__cause__, OSError) or not _is_of(path, error.path):
+            raise
+        raise _not_written(path, error.__cause__) from error.__cause__
+
+
+def _not_written(path: Path, error: OSError) -> WriteError:
+    return WriteError(f"{path} cannot be written: {error.strerror or error}", str(path))
+
+
+def _is_of(path: Path, where: object) -> bool:
+    """Whether an error that tells of a file, or of none, as when the disk is full, is of writing the path."""
+    if not isinstance(where, str | bytes):
+        return True
+    path, where = Path(os.path.realpath(path)), Path(os.path.realpath(os.fsdecode(where)))
+    beside = [one.name for one in (where, *where.parents) if one.parent == path.parent]
+    return path.is_relative_to(where) or any(name == path.name or name.startswith(_hidden(path)) for name in beside)
+
+
+def _hidden(path: Path) -> str:
+    """How the names of its temporary files begin."""
+    return f".{path.name[:NAME]}."
 
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A path in the same folder that nobody else has; what is there at the end is removed."""
-    new = path.with_name(f".{path.name[:NAME]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    new = path.with_name(f"{_hidden(path)}{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield new
     finally:

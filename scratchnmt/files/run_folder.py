@@ -109,8 +109,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         with ExitStack() as stack:
             with self.told_what_is_kept():
                 stack.enter_context(FolderLock(self.path))
-                self._check()
-                self._sweep()
+            self._check()
             self._place, self._lock = os.stat(self.path), stack.pop_all()
         self._opened_by = os.getpid()
         return self
@@ -163,8 +162,10 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return (self / name).exists()
 
     def keeps(self, name: str) -> bool:
-        """The same, for an error's sentence: False also if the folder was moved, or may not be looked into any more."""
-        return self._is_in_place() and os.path.exists(self / name)
+        """The same, for an error's sentence: False also if the folder was moved, or may not be looked into any more, or
+        if what is there is another run, which is still to be replaced."""
+        begun = not self.overwrite or self._known is not None
+        return begun and self._is_in_place() and os.path.exists(self / name)
 
     def _check(self) -> None:
         here = [name for name in RUN_FILES if self.has(name)]
@@ -179,8 +180,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, resume=True "
                              "to go on, or overwrite=True to replace it")
 
-    def _sweep(self) -> None:
-        """Remove what killed writers have left, which may take the room that is needed; nobody may be writing."""
+    def sweep(self) -> None:
+        """Remove what killed writers have left, before the first write: a run that is refused changes no file."""
+        self._check_place()
         links = [path.name for path in self.path.glob(f"{TEACHER}*") if path.is_symlink()]
         for name in (*RUN_FILES, CORPUS, f"{TEACHER}*", *links):
             remove_temporaries(self / name)
@@ -195,6 +197,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         InputError or WriteError, and nothing is cleared, for what could not be read again.
         """
         content = self._content(model, src_vocab, tgt_vocab, training, data)
+        self.sweep()
         self._clear()
         self._write(content, src_vocab, tgt_vocab)
 
@@ -206,6 +209,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         renamed that neither is.
         """
         content = self._content(model, src_vocab, tgt_vocab, None, data)
+        self.sweep()
         with folder_beside(self / MODEL) as folder:
             new = RunFolder(folder)
             new._write(content, src_vocab, tgt_vocab)

@@ -31,6 +31,7 @@ from .watchdog import LOOK, Pulse, Waits, how_it_ended
 
 _BEGUN = 0  # the place on the board of whether there is something to go on with; behind it one for each process
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
+_MOMENT = 0.3  # seconds
 _WORKS, _WAITS, _ENDED = range(3)  # what a process does, or that it was ended as it hung
 
 
@@ -279,6 +280,17 @@ class Team(Waits):
         """The first one is no more, or it would have ended this one."""
         with self.lock:  # of two threads that come here
             if self.rank == 1 and not self.watched:
-                with suppress(OSError):
-                    os.write(2, f"\n{self.sentence(0)}\n".encode(errors="backslashreplace"))
+                _say(f"\n{self.sentence(0)}\n")
             os._exit(2)
+
+
+def _say(text: str) -> None:
+    """Write to standard error, and wait only for a moment for whoever reads it."""
+    def write() -> None:
+        with suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
+
+    thread = threading.Thread(target=write, daemon=True)
+    with suppress(RuntimeError):  # the system allows no more
+        thread.start()
+        thread.join(_MOMENT)

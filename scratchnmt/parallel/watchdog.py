@@ -146,11 +146,12 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
         if pulse.is_gone(may_wait) or pulse.hangs:
             break
     sentence = f"{name} (process {pid}) {how_it_ended(pulse.hangs)}; {stopped}"
-    if speaks(mark, sentence):
-        with suppress(OSError):  # nobody may be left to read it
-            print(sentence, file=sys.stderr, flush=True)
+    tell = speaks(mark, sentence)
     if pulse.hangs:
         os.kill(pid, signal.SIGKILL)
+    if tell:  # last, as nobody may be left to read it, or who reads may be slow
+        with suppress(OSError):
+            print(sentence, file=sys.stderr, flush=True)
 
 
 def how_it_ended(hung: bool) -> str:

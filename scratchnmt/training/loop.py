@@ -74,6 +74,7 @@ class Trainer:
             before = folder.read() if folder.resume else None
             self.options_before = TrainingOptions.from_dict(before.training) if before else options
             self.state = self._resumed(before) if before else State()
+        self.first_step = self.state.step  # with which it goes on
         self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
         self.last_finite: Place | None = None  # the last step that was
@@ -170,6 +171,7 @@ class Trainer:
         """Have all files as they were at the last save, even if the run was killed just behind it."""
         state = self.state
         with self._told_what_is_kept():
+            self.folder.sweep()
             self.folder.forget_models(after=state.step)
             self.folder.write_metrics(state.history)
             if state.step == state.best_step and state.history:
@@ -209,7 +211,7 @@ class Trainer:
             if self._trial_is_over():
                 self._go_back()
             self.step()
-            if self._save_is_due():
+            if self._save_is_due() and not self._validation_is_due():  # which saves, if its figures are finite
                 self.save()
         if self.state.validated_step < self.state.step or not self.state.history:
             self._validate()
@@ -318,7 +320,15 @@ class Trainer:
         """Measure, record and keep the best; nothing changes if interrupted."""
         options, state, model = self.options, self.state, self._validated()
         self._note_results(wait=True)
-        ppl, bleu = self._figures(model)
+        try:
+            ppl, bleu = self._figures(model)
+        except NotFiniteError:
+            if state.step != self.first_step:
+                raise
+            state.validated_step = state.step  # else a resume, at whatever rate, would never come to a step
+            self.progress.say(f"the validation perplexity at step {state.step} is not finite: the run goes on from "
+                              "there without it")
+            return
         epoch = round(state.epoch + state.position / len(self.batches), 3)
         mean = state.nats / state.nats_tokens if state.nats_tokens else None
         trained = {"train_loss": None, "train_risk": mean} if self.by_risk else {"train_loss": mean}

@@ -22,6 +22,7 @@ from ..data.encode import encode_parallel
 from ..data.subword_sampling import Sampler
 from ..data.vocab import Vocabulary
 from ..errors import END, InputError, check_choice, shown, unknown_names
+from ..files.run_folder import MODEL, RunFolder
 from ..metrics import TOKENIZERS, check_tokenizer, tokenizer_for
 from ..models.config import DROPOUTS, NMTConfig
 from ..models.nmt import NMT, Teachers
@@ -98,10 +99,11 @@ def goes_with(option: str) -> bool:
     return may_change(option) or _ROWS[option].new_run == _WITH_ITS_WEIGHTS
 
 
-def why_not(option: str, folder: object) -> str:
+def why_not(option: str, folder: RunFolder) -> str:
     """The end of the sentence that refuses another value, or another text: why, and what can be done instead."""
     row = _ROWS.get(option, FIXED[0])
-    return f"{row.why}; leave it out, or {row.new_run.format(folder=folder)}"
+    new_run = row.new_run if folder.keeps(MODEL) else _ANEW  # before its first validation it has no model
+    return f"{row.why}; leave it out, or {new_run.format(folder=folder)}"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..arrays import device_of
 from ..data.batches import Batch
 from ..errors import InputError, OutOfMemoryError, require
 from ..files.atomic import AnyPath
-from ..files.run_folder import RunFolder
+from ..files.run_folder import MODEL, RunFolder
 from ..models.inputs import check_longest
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks
@@ -96,36 +96,35 @@ def _run(model: NMT, data: TrainingData, options: TrainingOptions, folder: RunFo
         return trainer.run()
     except MemoryError as error:
         kept = trainer.kept() if trainer else "no step was taken" + " since it was resumed" * folder.resume
-        raise _out_of_memory(error, options, trainer.batch if trainer else None, kept, folder.resume) from error
+        raise _out_of_memory(error, options, trainer.batch if trainer else None, kept, folder) from error
     finally:
         if trainer:
             trainer.steps.close()
 
 
-def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | None, kept: str, resumed: bool
-                   ) -> OutOfMemoryError:
+def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | None, kept: str,
+                   folder: RunFolder) -> OutOfMemoryError:
     """The sentence for a MemoryError of NumPy or CuPy, whose own words tell how much was asked for.
 
-    batch: the one at hand, None before the first; kept: where the run stands and what of it is saved; resumed: whether
-    it went on, with the sizes that it has.
+    batch: the one at hand, None before the first; kept: where the run stands and what of it is saved.
     """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     asked = f"{str(error).rstrip('.') or 'no size is told'}, in {frames[-1].name}: {frames[-1].line}"
     if any(frame.name == "_validate" for frame in frames):
         remedy = "no pair of the validation fits: resume it where more memory is free, such as --device cpu"
-    elif batch is None and resumed:
+    elif batch is None and folder.resume:  # with the sizes that it has
         remedy = "weights, gradients and optimizer do not fit: resume it where more memory is free"
     elif batch is None:
         remedy = "lower hidden_size, embed_size or the vocabularies' sizes: weights, gradients and optimizer do not fit"
     else:
         sentences, drawn = len(batch.src_lengths), options.risk_samples if options.minimum_risk != "none" else 0
         longest = f"of up to {batch.src_lengths.max()} and {batch.tgt_lengths.max()} tokens"
-        another = "to which --init-from gives the weights of this one"
+        another = ", to which --init-from gives the weights of this one" * folder.keeps(MODEL)
         if drawn >= sentences:  # MinimumRisk has one sentence at hand at a time
             remedy = (f"{drawn} draws for a sentence {longest} do not fit: start another run with a smaller "
-                      f"--risk-samples, {another}")
+                      f"--risk-samples{another}")
         elif sentences == 1:
-            remedy = (f"a sentence {longest} alone does not fit: start another run with a smaller --max-length, "
+            remedy = (f"a sentence {longest} alone does not fit: start another run with a smaller --max-length"
                       f"{another}")
         else:
             remedy = (f"resume it with a larger --accumulate, now {options.accumulate}: {sentences} sentences "

@@ -135,12 +135,18 @@ class TrainingResult:
     best: dict[str, Any] | None  # the record of the best validation
     curves: Path | None = None  # the picture of the learning curves, if it could be drawn
 
+    @property
+    def model_is_there(self) -> bool:
+        """Whether the model of the best validation is in the folder, from which somebody may have taken it."""
+        return self.best is not None and (self.folder / MODEL).is_file()
+
     def __str__(self) -> str:
         lines = [f"stopped at step {self.step} after {duration(self.seconds)}: {self.reason}"]
         if self.best:
+            where = f"saved in {self.folder / MODEL}" if self.model_is_there else f"no longer in {self.folder}"
             lines.append(f"best validation: perplexity {self.best['valid_ppl']:.2f}, BLEU "
                          f"{self.best['valid_bleu']:.2f} (greedy) at step {self.best['step']}, epoch "
-                         f"{self.best['epoch']:g}; that model is saved in {self.folder / MODEL}")
+                         f"{self.best['epoch']:g}; that model is {where}")
         if self.interrupted:
             lines.append(f"everything is saved: the same command with --resume goes on from step {self.step}")
         return encodable("\n".join(lines))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from scratchnmt.data.corpus import BLOCK, Corpus, Epoch, header_bytes
 from scratchnmt.data.encode import encode_parallel, open_or_build
 from scratchnmt.data.text import Text
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
-from scratchnmt.errors import InputError, WriteError
+from scratchnmt.errors import InputError, MachineError, WriteError
 from scratchnmt.files import atomic
 
 WORDS = WordVocabulary([f"w{n}" for n in range(50)])
@@ -60,6 +61,18 @@ def test_a_corpus_on_the_disk_is_the_one_in_memory(text, tmp_path, processes, ki
     found.check(range(-(-len(found) // BLOCK)))
     found.forget()
     assert list(found) == list(expected)
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
+                                   RuntimeError("can't start new thread")], ids=["process", "thread"])
+def test_where_no_process_can_be_started_the_corpus_is_not_blamed(text, tmp_path, monkeypatch, error):
+    def start(_):
+        raise error
+
+    monkeypatch.setattr(get_context("spawn").Process, "start", start)
+    with pytest.raises(MachineError, match="^no process can be started to encode the text .*: end other programs"):
+        built(tmp_path, text, processes=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_few_lines_are_held_at_a_time_where_they_are_long(tmp_path, monkeypatch):

@@ -403,3 +403,25 @@ def test_a_folder_beside_what_a_link_leads_to_stays_while_a_file_in_it_is_writte
     os.utime(building, (0, 0))
     remove_temporaries(tmp_path / "corpus")
     assert not building.exists()
+
+
+def test_an_error_of_another_file_is_not_told_as_this_one_s(tmp_path):
+    (tmp_path / "picture").mkdir()
+    for path in "text", "folder/file":
+        with pytest.raises(WriteError, match=rf"^{tmp_path}/picture cannot be written: Is a directory$"):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            with replace_file(tmp_path / path):
+                write_atomically(tmp_path / "picture", b"")
+    with pytest.raises(FileNotFoundError, match="words"), replace_folder(tmp_path / "corpus"):
+        (tmp_path / "words").read_bytes()
+    assert names(tmp_path) == ["folder", "picture"] and names(tmp_path / "folder") == []
+
+
+def test_an_error_of_a_file_within_a_new_folder_is_told_as_the_folder_s(tmp_path):
+    with pytest.raises(WriteError, match="corpus cannot be written: Is a directory$"), replace_folder(
+            tmp_path / "corpus") as new:
+        (new / "ids").mkdir()
+        write_atomically(new / "ids", b"")
+    with pytest.raises(WriteError, match="corpus cannot be written: No such file"), replace_folder(
+            tmp_path / "corpus") as new:
+        (new / "there is none" / "ids").write_bytes(b"")

@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from pipes import full_pipe
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -187,6 +188,27 @@ def test_who_does_nothing_is_ended_unless_it_says_that_it_waits(tmp_path, waits)
     else:
         _, error = process.communicate(timeout=watchdog.PATIENCE + 5)
         assert process.returncode == -signal.SIGKILL and "hung for 6 seconds and was ended; early" in error
+
+
+def test_a_rank_that_hangs_is_ended_also_if_nobody_reads_the_messages(tmp_path):
+    reads, writes = full_pipe()
+    rank = subprocess.Popen(["sleep", "100"])
+    command = [sys.executable, watchdog.__file__, str(rank.pid), tmp_path / "mark", "rank 1", "early", "late"]
+    dog = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=writes)
+    try:
+        time.sleep(1)
+        rank.send_signal(signal.SIGSTOP)
+        assert rank.wait(timeout=watchdog.PATIENCE + 5) == -signal.SIGKILL
+        os.close(writes)
+        while len(found := os.read(reads, 1 << 20)) > 4096:
+            pass
+        while b"early" not in found:
+            found += os.read(reads, 4096)
+        assert b"rank 1" in found and b"hung for 6 seconds and was ended; early" in found
+    finally:
+        dog.kill()
+        dog.communicate()
+        os.close(reads)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from pipes import full_pipe
 
 import numpy as np
 import pytest
@@ -211,17 +212,21 @@ in_workers(work, 3, stopped="it stopped", ranks=above)
 STOPPED = pytest.param("is stopped", "alone", marks=pytest.mark.skipif(sys.platform != "linux", reason="no prctl"))
 
 
-@pytest.mark.parametrize("what, who", [("computes", "alone"), ("waits", "alone"), ("waits", "watched"), STOPPED])
+@pytest.mark.parametrize("what, who", [("computes", "alone"), ("waits", "alone"), ("waits", "watched"),
+                                       ("waits", "unread"), STOPPED])
 def test_none_is_left_when_the_first_one_is_killed(what, who):
-    """Who is watched has somebody else to say that it died."""
+    """Who is watched has somebody else to say that it died; nobody may be there to read it."""
+    reads, writes = full_pipe() if who == "unread" else os.pipe()
     process = subprocess.Popen([sys.executable, "-c", FIRST_DIES, what, who], stdout=subprocess.PIPE, text=True,
-                               stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+                               stderr=writes, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    os.close(writes)
     pids = [int(pid) for pid in process.stdout.readline().split()]
     if what == "is stopped":
         time.sleep(0.5)
     process.kill()
-    _, errors = process.communicate(timeout=10)  # at the end of the others, who have the same pipe
-    assert errors.strip() == f"worker 1 of 3 (process {pids[0]}) died; it stopped" * (who == "alone")
+    process.communicate(timeout=10)  # at the end of the others, who have the same pipe
+    with open(reads, encoding="ascii") as file:
+        assert file.read().strip("x\n") == f"worker 1 of 3 (process {pids[0]}) died; it stopped" * (who == "alone")
     deadline = time.monotonic() + 5
     for pid in pids[1:]:
         with pytest.raises(ProcessLookupError):

@@ -56,5 +56,15 @@ def test_a_hangup_asks_to_stop_unless_it_is_ignored_as_nohup_has_it():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_a_handler_that_is_not_python_s_stays(monkeypatch):
+    real = signal.signal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else signal.SIG_DFL)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: numbers.append(number) or real(number, handler))
+    numbers = []
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert interrupts.requested and signal.SIGINT in numbers and signal.SIGTERM not in numbers
+
+
 def test_durations():
     assert [duration(s) for s in (0, 59.6, 75, 3675, -3)] == ["0:00", "1:00", "1:15", "1:01:15", "0:00"]

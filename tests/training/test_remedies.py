@@ -128,6 +128,7 @@ def a_validation_that_is_not_finite(box):
     with box.patch.context() as patch:
         patch.setattr(validation.Validation, "perplexity", lambda self, model: float("nan"))
         err = box.fails(*box.new())
+        box.fails(*box.new("--valid-every", 2, "--save-every", 1, "--max-steps", 5), "--overwrite")
     box.works(*box.resume("--learning-rate", 0.0001))
     return err
 

@@ -13,7 +13,9 @@ from scratchnmt.cli.choices import add_arguments
 from scratchnmt.cli.parser import Parser
 from scratchnmt.files.lock import FolderLock
 from scratchnmt.files.reading import bytes_with_checksum
+from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.training.plan import FIXED
+from scratchnmt.training.saving import TrainingResult
 
 for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(package)
@@ -187,6 +189,25 @@ def test_a_corpus_that_an_overwriting_run_is_refused_stays(call, run, text):
                           "--max-source", "2")
     assert status == 2 and "'location' knows 2 positions" in err
     assert contents(run) == before
+
+
+def test_a_run_without_a_model_is_not_told_to_be_begun_from(call, run):
+    (run / "model.safetensors").unlink()
+    assert refused(call, run, "--batch-size", 9).rstrip().endswith("leave it out, or start another run")
+
+
+def test_a_best_model_that_was_taken_away_is_not_said_to_be_there(run):
+    best = {"step": 2, "epoch": 1, "valid_ppl": 3.0, "valid_bleu": 5.0}
+    result = TrainingResult("2 epochs are done", False, run, 4, 1.0, best)
+    assert result.model_is_there and f"that model is saved in {run / 'model.safetensors'}" in str(result)
+    (run / "model.safetensors").unlink()
+    assert not result.model_is_there and f"that model is no longer in {run}" in str(result)
+
+
+def test_what_is_there_before_a_run_is_replaced_is_not_its_own(run):
+    with RunFolder(run, overwrite=True) as folder:
+        assert folder.has("training-state.safetensors") and not folder.keeps("training-state.safetensors")
+    assert RunFolder(run).keeps("training-state.safetensors")
 
 
 def test_every_option_of_train_is_known_here():

@@ -32,6 +32,7 @@ from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
 from scratchnmt.training.loop import Trainer
 from scratchnmt.training.saving import Saving
+from scratchnmt.training.validation import Validation
 
 pytest.importorskip("safetensors")
 pytest.importorskip("sacrebleu")
@@ -332,6 +333,28 @@ def test_a_state_from_which_no_step_can_be_taken_does_not_replace_the_one_before
     saved, info = read_tensors(tmp_path / "training-state.safetensors")
     assert info["state"]["step"] == 0 and np.isfinite(saved["params"]).all()
     assert run(tmp_path, resume=True, learning_rate=0.01, on_nonfinite="stop", patience=0, max_steps=3).step == 3
+
+
+def test_a_state_whose_validation_is_not_finite_does_not_replace_the_one_before(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "perplexity", lambda *_: float("nan"))
+        with pytest.raises(NotFiniteError, match="perplexity is nan at step 3, .* is kept in .*, of step 2; resume it"):
+            run(tmp_path, valid_every=3, save_every=1)
+    assert run(tmp_path, resume=True, valid_every=3, save_every=1, learning_rate=1e-3, max_steps=4).step == 4
+    assert [record["step"] for record in metrics(tmp_path)] == [3, 4]
+
+
+def test_a_run_goes_on_from_a_state_whose_validation_is_not_finite(tmp_path, monkeypatch, capfd):
+    """Ctrl-C in a validation saves a state that is not validated yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "perplexity", lambda validation, _: press_ctrl_c() or validation.check())
+        assert run(tmp_path, valid_every=3).step == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "perplexity", lambda *_: float("nan"))
+        with pytest.raises(NotFiniteError, match="perplexity is nan at step 6, .* of step 5; resume it"):
+            run(tmp_path, resume=True, valid_every=3, save_every=1)
+    assert run(tmp_path, resume=True, valid_every=3, max_steps=7).step == 7
+    assert [record["step"] for record in metrics(tmp_path)] == [6, 7]
 
 
 def test_a_batch_that_was_never_finite_does_not_keep_a_run_from_saving(tmp_path, monkeypatch):
