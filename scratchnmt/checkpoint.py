@@ -5,6 +5,7 @@ What a folder holds is in files/run_folder.py.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,11 +15,14 @@ import numpy as np
 
 from .arrays import to_device
 from .data.vocab import Vocabulary
-from .errors import InputError
+from .errors import InputError, WriteError
 from .files.atomic import AnyPath, replace_folder
 from .files.run_folder import COVERAGE, Run, RunFolder
 from .models.nmt import NMT
 from .search import Ensemble
+
+# of a folder that may be ours to write in, while the one that it lies in is not, or is on another disk
+_NOT_REPLACED = (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV)
 
 
 class LoadedModel(NamedTuple):
@@ -51,8 +55,14 @@ def save_model(folder: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vo
 def save_new_model(out: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
                    data: dict[str, Any] | None = None) -> None:
     """The same in a folder that is new or empty: it is there as a whole or not at all.  InputError if it cannot be."""
-    with replace_folder(out) as new:
-        save_model(new, model, src_vocab, tgt_vocab, data=data)
+    there = Path(out).exists()
+    try:
+        with replace_folder(out) as new:
+            save_model(new, model, src_vocab, tgt_vocab, data=data)
+    except WriteError as error:
+        if not there or getattr(error.__cause__, "errno", None) not in _NOT_REPLACED:
+            raise
+        raise WriteError(f"{error}: a whole folder is put into its place; give one that is not there") from error
 
 
 def load_model(folder: AnyPath, device: str = "cpu", *, dtype: str | None = None, **computing: Any) -> LoadedModel:

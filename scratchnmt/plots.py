@@ -94,7 +94,7 @@ def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike
         axes.set_xlim(left=0)
         axes.grid(color="0.92")
         axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, out_path)
+    _save(figure, out_path, like=metrics_path)
 
 
 def check_picture(path: str | os.PathLike) -> None:
@@ -110,9 +110,9 @@ def _figure(width: float, height: float) -> Any:
         return require("matplotlib.figure", extra="train").Figure((width, height), layout="constrained")
 
 
-def _save(figure: Any, path: str | os.PathLike) -> None:
+def _save(figure: Any, path: str | os.PathLike, like: str | os.PathLike | None = None) -> None:
     kind = _kind(figure, path)
-    with replace_file(path) as new:
+    with replace_file(path, like=like) as new:
         figure.savefig(new, dpi=_DOTS_PER_INCH, format=kind)
 
 

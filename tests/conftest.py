@@ -9,7 +9,7 @@ pytest_plugins = "pytester"  # pytest run on small test files, to test our own p
 
 
 def pytest_configure(config):
-    if not config.pluginmanager.has_plugin("gradcheck"):
+    if not config.pluginmanager.has_plugin("scratchnmt.gradcheck.plugin"):
         raise pytest.UsageError("the tests need the plugin gradcheck of scratchnmt, which pytest did not find: "
                                 "install the package again, pip install '.[test]'")
 

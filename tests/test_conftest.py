@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("option, status", [(["-p", "no:gradcheck"], 4), ([], 0)])
+@pytest.mark.parametrize("option, status", [(["-p", "no:scratchnmt.gradcheck.plugin"], 4), ([], 0)])
 def test_without_the_plugin_one_sentence_says_what_to_do(option, status, pytester):
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text(encoding="utf-8"))
     pytester.makepyfile("def test_something(rng): assert rng.random() < 1")

@@ -1,13 +1,15 @@
 """Several folders at once: ensembles that share their vocabularies, and the mean of weights, whole or not at all."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 
 from scratchnmt.checkpoint import average, load_model, load_models, save_model
 from scratchnmt.data.vocab import WordVocabulary
-from scratchnmt.errors import InputError
+from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.models.nmt import NMT
 from scratchnmt.search import Ensemble
@@ -124,6 +126,22 @@ def test_a_folder_that_is_there_stays_as_it_is(save, tmp_path):
             average([one, one], out)
     assert {path.name: path.read_bytes() for path in one.iterdir()} == before
     json.loads(before["config.json"])
+
+
+@pytest.mark.parametrize("number, told", [(errno.EBUSY, True), (errno.EACCES, True), (errno.ENOSPC, False)])
+def test_an_empty_folder_that_cannot_be_replaced_as_a_whole(save, tmp_path, monkeypatch, number, told):
+    one, replace = save("one"), os.replace
+    (tmp_path / "mean").mkdir()
+
+    def refuse(source, target):
+        if str(target) == str(tmp_path / "mean"):
+            raise OSError(number, os.strerror(number), str(source), None, str(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(WriteError, match="mean cannot be written: ") as error:
+        average([one, one], tmp_path / "mean")
+    assert str(error.value).endswith("give one that is not there") is told
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])

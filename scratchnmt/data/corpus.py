@@ -188,9 +188,16 @@ class Corpus(Sequence[tuple[list[int], list[int]]]):
             return
         for number in blocks:
             if what := self._damage(number, int(self.crcs[number])):
-                Path(self.name, HEADER).unlink(missing_ok=True)  # so that nobody takes it for whole again
                 raise InputError(f"{self.name} is damaged: pairs {number * BLOCK:,} to {(number + 1) * BLOCK - 1:,} "
-                                 f"{what}; it is made anew when the run is resumed")
+                                 f"{what}; {self._given_up()}")
+
+    def _given_up(self) -> str:
+        """Remove the header, so that nobody takes the corpus for whole again; what comes of it."""
+        try:
+            Path(self.name, HEADER).unlink(missing_ok=True)
+        except OSError as error:
+            return f"remove it ({error.strerror}), and it is made anew when the run is resumed"
+        return "it is made anew when the run is resumed"
 
     def forget(self) -> None:
         """Give back the memory of what was read through the map; it is read again when it is needed."""

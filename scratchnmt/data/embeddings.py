@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
-from .text import file_status, open_text, raw_lines, unreadable
+from .text import check_length, file_status, open_text, raw_lines, unreadable
 from .vocab import SPECIALS, SentencePieceVocabulary, Vocabulary, composed
 
 _NUMBER = re.compile(rb"\d{1,9}")
@@ -60,8 +60,9 @@ def _vectors(path: str | os.PathLike, wanted: AbstractSet[str], size: int) -> di
     vectors: dict[str, np.ndarray] = {}
     for number, line in enumerate(_lines(path), start=1):
         if number == 1:
-            columns = line.split()
-            told = int(columns[1]) if len(columns) == 2 and _NUMBER.fullmatch(columns[1]) else len(columns) - 1
+            columns = line.split(None, 2)
+            alone = len(columns) == 2 and _NUMBER.fullmatch(columns[1])
+            told = int(columns[1]) if alone else sum(1 for _ in re.finditer(rb"\S+", line)) - 1
             if told != size:
                 raise InputError(f"{path} has vectors of {told} numbers, expected {size}: choose --embed-size {told}"
                                  if told > 1 else f"{path}, line 1: {_EXPECTED}")
@@ -97,7 +98,8 @@ def _word(data: bytes) -> str:
 def _lines(path: str | os.PathLike) -> Iterator[bytes]:
     try:
         with open_text(path) as file:
-            for line in raw_lines(file):
+            for number, line in enumerate(raw_lines(file), start=1):
+                check_length(line, path, number)
                 yield line.removeprefix(b"\xef\xbb\xbf").strip().replace(b"\t", b" ")
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from error

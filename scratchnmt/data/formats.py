@@ -57,6 +57,11 @@ class _Other(NamedTuple):
     command: str = ""  # that makes text of it; {0} stands for the file, {1} for a new one
 
 
+def packing(head: bytes) -> _Packed | None:
+    """How a file is packed that begins so, if it is."""
+    return next((one for one in _PACKED if one.begins.match(head)), None)
+
+
 def unpacked(file: BinaryIO, path: Any) -> ByteFile:
     """The text in an open file, whose first bytes tell whether it is packed; `path` is what an error calls it.
 
@@ -65,7 +70,7 @@ def unpacked(file: BinaryIO, path: Any) -> ByteFile:
     if not hasattr(file, "peek"):
         file = io.BufferedReader(file)  # type: ignore[type-var]  # standard input that is no real file
     head = file.peek(_HEAD)[:_HEAD]
-    packed = next((one for one in _PACKED if one.begins.match(head)), None)
+    packed = packing(head)
     if not packed:
         if called := next((one for one in _PACKED if os.fspath(path).endswith(one.suffix)), None):
             raise DamagedFileError(f"is a damaged {called.name} file: it does not begin as one")
@@ -182,7 +187,7 @@ def _check_text(head: bytes, path: Any, packed: _Packed | None = None) -> None:
 def _what(head: bytes) -> _Other | None:
     if other := next((one for one in _OTHERS if head.startswith(one.begins)), None):
         return other
-    if inner := next((one for one in _PACKED if one.begins.match(head)), None):  # of a file that is packed twice
+    if inner := packing(head):  # of a file that is packed twice
         return _Other(f"a {inner.name} file", b"", inner.command + " > {1}")
     even, odd = head[::2].count(0), head[1::2].count(0)
     if len(head) >= 16 and min(even, odd) == 0 and max(even, odd) > 0.4 * len(head):  # NULs for half of all bytes

@@ -180,13 +180,17 @@ def raw_lines(file: ByteFile) -> Iterator[bytes]:
 
 def clean_line(data: bytes, path: TextPath, number: int) -> str:
     """A line, or what it has in a `Column`, as text without its end; InputError if it is too long or not UTF-8."""
-    name = name_of(path)
-    if len(data) > LINE_LIMIT:
-        raise InputError(f"{name}, line {number} has more than {LINE_LIMIT:,} bytes")
-    line = decode_utf8(data, name, number)
+    check_length(data, path, number)
+    line = decode_utf8(data, name_of(path), number)
     line = line.removeprefix("\ufeff") if number == 1 else line
     line = line.removesuffix("\n").removesuffix("\r")
     return path.of(line, number) if isinstance(path, Column) else line
+
+
+def check_length(data: bytes, path: TextPath, number: int) -> None:
+    """InputError if a line of `raw_lines` is too long, of which the rest would be taken for the next one."""
+    if len(data) > LINE_LIMIT:
+        raise InputError(f"{name_of(path)}, line {number} has more than {LINE_LIMIT:,} bytes")
 
 
 def decode_lines(data: bytes, name: str) -> list[str]:

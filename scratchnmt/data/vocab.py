@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from ..errors import ArgumentError, InputError, check_choice, printable, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import open_regular, read_limited
+from .formats import packing
 from .text import each_line, most_characters
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
@@ -401,7 +402,7 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         start = b"{"  # the error is the other reader's
     if start.startswith(b"{"):
         return load_vocabulary(path)
-    if re.search(rb"[\x00-\x08\x0e-\x1f]", start) and not start.startswith(b"\x1f\x8b"):
+    if re.search(rb"[\x00-\x08\x0e-\x1f]", start) and not packing(start):
         try:
             return load_vocabulary(path)
         except InputError as error:

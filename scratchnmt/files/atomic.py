@@ -33,15 +33,15 @@ _NO_FLUSH = (errno.EACCES, errno.EINVAL)  # of a folder that we may not read, or
 
 
 @contextmanager
-def replace_file(path: AnyPath, *, like: AnyPath | None = None,
+def replace_file(path: AnyPath, *, like: AnyPath | Access | None = None,
                  salvage: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Inside `with`, the path of a new empty file, which takes the place of `path` at the end.
 
-    Mode and owner are those of the file that is replaced; if there is none, those of `like`.  Meanwhile nobody can read
-    the new file who cannot read it in the end.  A link stays one: the file that it leads to is replaced.  What is no
-    regular file, such as a device or a pipe, is written directly.  Raises WriteError if the file cannot be written.
-    After an error nothing has changed; `salvage` is called with the new file before that is removed, also if it was
-    whole and could not take its place.
+    Mode and owner are those of the file that is replaced; if there is none, those that `like` is, or those of the file
+    `like`.  Meanwhile nobody can read the new file who cannot read it in the end.  A link stays one: the file that it
+    leads to is replaced.  What is no regular file, such as a device or a pipe, is written directly.  Raises WriteError
+    if the file cannot be written.  After an error nothing has changed; `salvage` is called with the new file before
+    that is removed, also if it was whole and could not take its place.
     """
     path = Path(path)
     if not is_replaced(path):
@@ -50,9 +50,10 @@ def replace_file(path: AnyPath, *, like: AnyPath | None = None,
         return
     path = Path(os.path.realpath(path))
     with _told(path), _beside(path) as new:
-        access = _access(path) or (like and _access(like))  # given at the end: until then it is of another group
+        access = access_of(path) or (like if isinstance(like, Access) else like and access_of(like))
+        # given at the end: until then it is of another group
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if access else 0o666))
-        access = access or _access(new)  # a library may put a file of its own in its place
+        access = access or access_of(new)  # a library may put a file of its own in its place
         try:
             yield new
             _give(new, access)
@@ -83,9 +84,9 @@ def _is_open(path: Path) -> bool:
     return False
 
 
-def write_atomically(path: AnyPath, data: bytes | Iterable[bytes]) -> None:
+def write_atomically(path: AnyPath, data: bytes | Iterable[bytes], *, like: AnyPath | Access | None = None) -> None:
     """Write bytes, or parts of them as they come, as `replace_file` does; if the parts end in an error, nothing."""
-    with replace_file(path) as new, open(new, "wb") as file:
+    with replace_file(path, like=like) as new, open(new, "wb") as file:
         file.writelines([data] if isinstance(data, bytes) else data)
 
 
@@ -94,7 +95,7 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
     there with another mode or owner, which it keeps."""
     path, to = Path(os.path.realpath(path)), Path(os.path.realpath(to))
     with _told(to):
-        if _access(to) in (None, _access(path)):
+        if access_of(to) in (None, access_of(path)):
             with suppress(OSError), _beside(to) as new:
                 os.link(path, new)
                 _move(new, to)
@@ -126,7 +127,7 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path
     """
     folder = Path(os.path.realpath(folder))
     with _told(folder), _beside(folder) as new:
-        access = _access(folder)
+        access = access_of(folder)
         if access and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         new.mkdir(0o700 if access else 0o777, parents=True)
@@ -222,7 +223,7 @@ def _beside(path: Path) -> Iterator[Path]:
         _remove(new)
 
 
-class _Access(NamedTuple):
+class Access(NamedTuple):
     """Who may do what with a file or folder."""
 
     mode: int
@@ -230,16 +231,16 @@ class _Access(NamedTuple):
     group: int
 
 
-def _access(path: AnyPath) -> _Access | None:
+def access_of(path: AnyPath) -> Access | None:
     """None if there is nothing."""
     try:
         about = os.stat(path)
     except FileNotFoundError:
         return None
-    return _Access(stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
+    return Access(stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
 
 
-def _give(new: Path, access: _Access | None) -> None:
+def _give(new: Path, access: Access | None) -> None:
     if access:
         for owner, group in ((access.owner, -1), (-1, access.group)):
             with suppress(OSError):  # only the superuser may give a file away; its owner may, to a group of his own

@@ -38,7 +38,9 @@ from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
 from .atomic import (
+    Access,
     AnyPath,
+    access_of,
     copy_file,
     folder_beside,
     remove_folder,
@@ -198,8 +200,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """
         content = self._content(model, src_vocab, tgt_vocab, training, data)
         self.sweep()
+        before = access_of(self / CONFIG)  # of an earlier run: who could not read that cannot read this one
         self._clear()
-        self._write(content, src_vocab, tgt_vocab)
+        self._write(content, src_vocab, tgt_vocab, before)
 
     def replace_model(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
                       data: Mapping[str, Any] | None = None) -> None:
@@ -217,7 +220,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             names = [name for name in RUN_FILES if new.has(name)]
             self._clear(names)
             for name in names:
-                with replace_file(self / name) as place:
+                with replace_file(self / name, like=self / CONFIG) as place:
                     shutil.move(new / name, place)
         self._known = content
 
@@ -250,12 +253,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         except OSError as error:
             raise WriteError(f"{self} cannot be written: {error.strerror}") from error
 
-    def _write(self, content: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary) -> None:
-        """The vocabularies, then config.json."""
+    def _write(self, content: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary,
+               like: Access | None = None) -> None:
+        """The vocabularies, then config.json, whose mode and owner all further files have."""
         self._check_place()
-        src_vocab.save(self / content["vocabularies"]["src"])
-        tgt_vocab.save(self / content["vocabularies"]["tgt"])
-        self._write_config(content)
+        for side, vocabulary in (("src", src_vocab), ("tgt", tgt_vocab)):
+            write_atomically(self / content["vocabularies"][side], vocabulary.to_bytes(), like=like)
+        self._write_config(content, like)
 
     def update_options(self, training: Mapping[str, Any]) -> None:
         """Write the training options that a resumed run goes on with into config.json."""
@@ -303,7 +307,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def save_weights(self, params: Mapping[str, Array]) -> None:
         """Write model.safetensors, for the config.json that is there."""
         self._check_place()
-        write_tensors(self / MODEL, params, {"config": self.digest()})
+        write_tensors(self / MODEL, params, {"config": self.digest()}, like=self / CONFIG)
 
     def checkpoints(self) -> list[Path]:
         """The folders of the models that are kept, oldest first."""
@@ -313,10 +317,10 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Write the weights of a step into a folder of their own, and leave the `most` newest of such folders."""
         self._check_place()
         with replace_folder(self / CHECKPOINTS / f"step-{step}", overwrite=True) as new:
-            write_atomically(new / CONFIG, bytes_with_checksum(self._config))
+            write_atomically(new / CONFIG, bytes_with_checksum(self._config), like=self / CONFIG)
             for name in set(self._config["vocabularies"].values()):
                 copy_file(self / name, new / name)
-            write_tensors(new / MODEL, params, {"config": self.digest()})
+            write_tensors(new / MODEL, params, {"config": self.digest()}, like=self / CONFIG)
         for old in self.checkpoints()[:-most]:
             remove_folder(old)
 
@@ -345,7 +349,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def save_state(self, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
         """Write everything that the next step depends on."""
         self._check_place()
-        write_tensors(self / STATE, tensors, {**info, "config": self.digest()})
+        write_tensors(self / STATE, tensors, {**info, "config": self.digest()}, like=self / CONFIG)
 
     def read_state(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
                    check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -390,12 +394,15 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """metrics.jsonl: a JSON object for each validation."""
         self._check_place()
-        write_atomically(self / METRICS, "".join(json.dumps(record) + "\n" for record in history).encode())
+        write_atomically(self / METRICS, "".join(json.dumps(record) + "\n" for record in history).encode(),
+                         like=self / CONFIG)
 
     def add_not_finite(self, report: Mapping[str, Any]) -> None:
         """A line more in not-finite.jsonl; half a line that a killed process or a full disk has left stays alone."""
         self._check_place()
         line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+        if not self.has(NOT_FINITE):
+            write_atomically(self / NOT_FINITE, b"", like=self / CONFIG)
         try:
             with open_regular(self / NOT_FINITE, "ab+") as file:
                 end = file.seek(0, os.SEEK_END)
@@ -419,9 +426,9 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise WriteError(f"{self / CONFIG} would be too long to be read again: {size:,} bytes")
         return read
 
-    def _write_config(self, content: dict[str, Any]) -> None:
+    def _write_config(self, content: dict[str, Any], like: Access | None = None) -> None:
         self._check_place()
-        write_atomically(self / CONFIG, bytes_with_checksum(content))
+        write_atomically(self / CONFIG, bytes_with_checksum(content), like=like)
         self._known = content
 
     def _read_config(self) -> dict[str, Any]:

@@ -26,8 +26,9 @@ _LABEL = "scratchnmt"  # the entry in a file's metadata
 _DTYPES = {"F32": "float32", "F64": "float64"}  # safetensors' names
 
 
-def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str, Any]) -> None:
-    """Write arrays and a JSON object, atomically and durably.
+def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str, Any], *,
+                  like: AnyPath | None = None) -> None:
+    """Write arrays and a JSON object, atomically and durably; `like` as of `replace_file`.
 
     Raises WriteError if the file cannot be written; what was there before is then still there.
     """
@@ -41,7 +42,7 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
         raise WriteError(f"{path} cannot be written: what goes with its tensors is too long to be read again; after so "
                          "many validations start another run with a larger --valid-every, to which --init-from gives "
                          "the weights of this one")
-    with replace_file(path) as new:
+    with replace_file(path, like=like) as new:
         try:  # one entry alone: the library writes several in an order that changes from call to call
             with folder_beside(path) as folder:  # the library writes under a name of its own, too
                 safetensors.save_file(host, folder / "new", metadata={_LABEL: json.dumps(label)})

@@ -3,9 +3,9 @@
     def test_my_op(gradcheck, gradcheck_rng):
         gradcheck.assert_gradients(forward, backward, {"x": gradcheck_rng.standard_normal((3, 4))})
 
-pytest finds it by itself where the package is installed; `-p no:gradcheck` leaves it out.  It is imported
-at every start of pytest, so it imports NumPy only when a fixture is used.  It is a guest: a project's own options and
-fixtures of the same names stay the project's own.
+pytest finds it by itself where the package is installed; `-p no:scratchnmt.gradcheck.plugin` leaves it out.  It is
+imported at every start of pytest, so it imports NumPy only when a fixture is used.  It is a guest: a project's own
+options, fixtures and plugins of the same names stay the project's own.
 """
 
 from __future__ import annotations
@@ -63,16 +63,26 @@ class Collector:
     def __init__(self, path: Path | None):
         self.path = path
         self.records: list[dict[str, Any]] = []
+        self.not_written: Exception | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.records += getattr(report, "gradcheck", [])
 
-    def pytest_sessionfinish(self) -> None:
-        if self.path is not None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.path is None:
+            return
+        from ..errors import WriteError
+
+        try:
             write(self.path, [{"test": r["test"], "check": r["check"], **r["report"]} for r in self.records])
+        except WriteError as error:  # told in the summary, which the project's own failures are in
+            self.not_written = error
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
-        if self.path is not None:
+        if self.not_written:
+            terminalreporter.write_line(f"gradcheck: {self.not_written}", red=True)
+        elif self.path is not None:
             terminalreporter.write_line(f"gradcheck: {len(self.records)} reports in {self.path}")
         if not self.records:
             return
@@ -209,7 +219,7 @@ def pytest_configure(config: pytest.Config) -> None:
                                     "a FILE that stands apart is, as it would for tests, once there is one")
         target = None if path is None else config.invocation_params.dir / path
         check_writable(target)
-        config.pluginmanager.register(Collector(target), "gradcheck-collector")
+        config.pluginmanager.register(Collector(target), f"{__name__}.collector")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -280,7 +290,7 @@ class Checks:
         self._recorder = config.stash[_RECORDER]
         self._mode, self._seed = _option(config, "--gradcheck"), _option(config, "--gradcheck-seed")
         self._strict = config.getini("gradcheck_strict")
-        self._full_trace = config.getoption("--full-trace")
+        self._full_trace = config.getoption("--full-trace", False)  # which is the terminal's
 
     assert_gradients = _assert("gradients", "Every element of every gradient of one op; with --gradcheck=directional a "
                                             "few directions.")

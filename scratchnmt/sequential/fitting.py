@@ -118,7 +118,7 @@ def fit(model: Sequential, data: Data, valid: Data | None, plan: Plan, callbacks
 
 def _epoch(model: Sequential, data: Data, valid: Data | None, epoch: int, plan: Plan, guard: _Guard,
            told: Callbacks) -> dict[str, float]:
-    line, mean = _Line(epoch, plan.epochs, _steps(data, plan.batch_size), plan.verbose), _Mean()
+    line, mean = _Line(epoch, plan.epochs, _steps(data, plan.batch_size), plan.verbose), _Mean(model)
     order = model.shuffler.permutation(len(data.x)) if plan.shuffle else np.arange(len(data.x))
     with _kept(model, epoch):
         for step, at in enumerate(range(0, len(order), plan.batch_size)):
@@ -141,7 +141,7 @@ def _epoch(model: Sequential, data: Data, valid: Data | None, epoch: int, plan: 
 
 def evaluate(model: Sequential, data: Data, batch_size: int, told: Callbacks) -> dict[str, float]:
     """Loss and metrics, averaged over the examples."""
-    mean = _Mean()
+    mean = _Mean(model)
     told("on_test_begin", {})
     for step, at in enumerate(range(0, len(data.x), batch_size)):
         told("on_test_batch_begin", step, {})
@@ -212,8 +212,10 @@ class _Guard:
 
 @contextmanager
 def _kept(model: Sequential, epoch: int) -> Iterator[None]:
-    """If an epoch leaves weights that are not finite they are what they were before it, and that is an InputError."""
-    before = model.params.flat.copy()
+    """An InputError if an epoch leaves weights that are not finite: they, and what the optimizer keeps, are then again
+    what they were before it."""
+    optimizer, before = model.optimizer, model.params.flat.copy()
+    kept = {name: value.copy() if hasattr(value, "copy") else value for name, value in optimizer.state().items()}
     try:
         yield
         if not _finite(model.params.flat):  # of its last step: the next one would have told
@@ -222,15 +224,17 @@ def _kept(model: Sequential, epoch: int) -> Iterator[None]:
     finally:
         if not _finite(model.params.flat):
             model.params.flat[...] = before
+            optimizer.load_state({**kept, "learning_rate": optimizer.learning_rate})
 
 
 def _not_finite(loss: float, grads: Parameters) -> str:
-    """What of a step is not finite, in words; "" if all is."""
+    """What of a step is not finite, in words; "" if all is, and the gradient's squares, which optimizers keep, are."""
     if not np.isfinite(loss):
         return f"the loss is {loss}"
-    if _finite(grads.flat):
+    if np.isfinite(float(array_module(grads.flat).vdot(grads.flat, grads.flat))):
         return ""
-    return f"the gradient of {listed([name for name, array in grads.items() if not _finite(array)])} is not finite"
+    wrong = [name for name, array in grads.items() if not _finite(array)]
+    return f"the gradient of {listed(wrong)} is not finite" if wrong else "the gradient's norm is not finite"
 
 
 def _finite(array: Array) -> bool:
@@ -240,19 +244,22 @@ def _finite(array: Array) -> bool:
 class _Mean:
     """Over batches: of the loss by examples, as Keras does, of metrics by outputs."""
 
-    def __init__(self) -> None:
-        self.totals: dict[str, int] = {}
-        self.sums: dict[str, float] = {}
+    def __init__(self, model: Sequential) -> None:
+        self.totals, self.batches = dict.fromkeys(("loss", *model.metrics), 0), 0
+        self.sums = dict.fromkeys(self.totals, 0.0)
 
     def add(self, examples: int, outputs: int, logs: dict[str, float]) -> None:
+        self.batches += 1
         for name, value in logs.items():
             share = examples if name == "loss" else outputs
-            self.totals[name] = self.totals.get(name, 0) + share
-            self.sums[name] = self.sums.get(name, 0.0) + share * value
+            self.totals[name] += share
+            self.sums[name] += share * value
 
     def logs(self) -> dict[str, float]:
-        """So far."""
-        return {name: total / max(self.totals[name], 1) for name, total in self.sums.items()} or {"loss": float("nan")}
+        """So far; of no batch, as where all steps are skipped, no number."""
+        if not self.batches:
+            return dict.fromkeys(self.sums, float("nan"))
+        return {name: total / max(self.totals[name], 1) for name, total in self.sums.items()}
 
 
 def split(data: Data, share: Any) -> tuple[Data, Data | None]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,6 +242,18 @@ def test_text_that_cannot_be_read_is_not_taken_for_a_disk_that_cannot_be_written
     with pytest.raises(InputError, match=message) as error:
         open_or_build(tmp_path / "corpus", str(tmp_path / "src"), str(tmp_path / "tgt.gz"), vocab, vocab)
     assert not isinstance(error.value, WriteError) and sorted(p.name for p in tmp_path.iterdir()) == ["src", "tgt.gz"]
+
+
+def test_a_damaged_block_of_a_corpus_that_is_not_ours_is_told_with_what_to_do(text, tmp_path, monkeypatch):
+    built(tmp_path, text)
+    damage(tmp_path, "ids.bin", "flip")
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InputError, match=r"do not have their checksum; remove it \(Permission denied\), and"):
+        Corpus.open(tmp_path / "corpus").check([0])
 
 
 def test_a_damaged_block_is_made_anew_by_the_next_start(text, tmp_path):

@@ -2,11 +2,13 @@
 
 import gzip
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from scratchnmt.data.embeddings import read_embeddings
+from scratchnmt.data.text import LINE_LIMIT
 from scratchnmt.data.vocab import SentencePieceVocabulary, WordVocabulary
 from scratchnmt.errors import InputError
 
@@ -65,6 +67,22 @@ def test_what_is_wrong_is_named(tmp_path, content, words):
         read(tmp_path, content)
     with pytest.raises(InputError, match="absent does not exist"):
         read_embeddings(tmp_path / "absent", WORDS, 3)
+
+
+def test_a_line_that_is_too_long_is_refused_and_not_cut(tmp_path):
+    cut = b"a" * (LINE_LIMIT + 1) + b"cat 1 2 3\n"
+    with pytest.raises(InputError, match="line 2 has more than 16,777,216 bytes"):
+        read(tmp_path, b"house 1 2 3\n" + cut)
+
+
+def test_many_columns_in_a_small_packed_file_take_little_memory(tmp_path):
+    packed = gzip.compress(b"cat" + b" 1" * 2_000_000 + b"\n")
+    tracemalloc.start()
+    with pytest.raises(InputError, match="vectors of 2000000 numbers"):
+        read(tmp_path, packed, name="v.gz")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40e6  # the line of 4 MB, some times
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):

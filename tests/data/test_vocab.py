@@ -1,6 +1,8 @@
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 from functools import cache
@@ -316,6 +318,12 @@ def test_a_cut_or_foreign_piece_model_is_refused(tmp_path, pieces):
 def test_missing_vocabulary(tmp_path):
     with pytest.raises(InputError, match="none.spm cannot be read"):
         load_vocabulary(tmp_path / "none.spm")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+def test_a_packed_list_of_words_is_read(tmp_path, pack):
+    (tmp_path / "words").write_bytes(pack("".join(f"word{n}\n" for n in range(500)).encode()))
+    assert len(read_vocabulary(tmp_path / "words")) == 504
 
 
 def test_a_vocabulary_from_elsewhere_is_a_file_and_no_larger_unpacked_than_one_of_ours(tmp_path, monkeypatch):

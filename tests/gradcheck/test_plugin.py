@@ -54,6 +54,19 @@ def test_a_project_keeps_its_own_options_also_of_a_conftest_that_is_found_late(r
         assert run("", *options).ret == pytest.ExitCode.OK
 
 
+def test_a_project_keeps_its_own_plugin_of_the_name_gradcheck(run, pytester, monkeypatch):
+    pytester.makepyfile(gradcheck="import pytest\n@pytest.fixture\ndef mine(): return 1")
+    pytester.makeconftest('pytest_plugins = ["gradcheck"]')
+    monkeypatch.syspath_prepend(pytester.path)
+    run("def test_own(mine, gradcheck_rng):\n    assert mine == 1").assert_outcomes(passed=1)
+    run(RIGHT, "-p", "scratchnmt.gradcheck.plugin").assert_outcomes(passed=1)  # by name, where pytest has it already
+
+
+def test_checks_where_pytest_shows_nothing(run):
+    run(RIGHT, "-p", "no:terminal", "--junitxml=x.xml")
+    assert 'failures="0"' in Path("x.xml").read_text() and 'errors="0"' in Path("x.xml").read_text()
+
+
 def test_the_names_rng_and_xp_are_free(pytester):
     result = pytester.runpytest("--fixtures")
     result.stdout.fnmatch_lines(["gradcheck_rng *"])
@@ -302,6 +315,19 @@ def test_reports_in_a_file_that_pytest_would_take_for_tests_are_refused(run, pyt
 
 
 # the file of reports
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_file_of_reports_that_cannot_be_written_in_the_end_leaves_the_failures_to_be_read(run, pytester, fails):
+    pytester.mkdir("build")
+    result = run(f"""
+        import shutil
+        def test_build(): shutil.rmtree("build")
+        def test_that_fails(): assert not {fails}, "what one wants to see"
+    """, "--gradcheck-json=build/r.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([*["*what one wants to see*"] * fails,
+                                 "gradcheck: *build/r.json cannot be written: No such file or directory"])
+
 
 def test_the_file_of_reports_keeps_its_mode_and_a_link_to_it_stays_one(tmp_path):
     (tmp_path / "r.json").write_text("old")

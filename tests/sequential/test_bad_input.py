@@ -177,6 +177,37 @@ def test_weights_that_an_epoch_ruined_are_put_back(epochs):
     assert np.array_equal(model.get_weights()[0], np.ones((2, 1)))
 
 
+@pytest.mark.parametrize("optimizer", [SGD(0.01, 0.9), RMSprop()], ids=["sgd", "rmsprop"])
+def test_an_epoch_that_is_undone_leaves_nothing_in_the_optimizer(optimizer):
+    model, rng = linear(optimizer=optimizer), np.random.default_rng(0)
+    x, y = rng.random((8, 2), "float32"), np.ones((8, 1), "float32")
+    model.fit(x, y, batch_size=8, verbose=0)
+    before, kept = model.params.flat.copy(), {**model.optimizer.state()}
+    kept = {name: np.copy(value) for name, value in kept.items()}
+    model.optimizer.learning_rate = 3e38
+    with pytest.raises(InputError, match="they are again what they were before that epoch"):
+        model.fit(1e5 * x, 1e13 * y, batch_size=8, verbose=0)
+    model.optimizer.learning_rate = kept["learning_rate"]
+    assert np.array_equal(model.params.flat, before)
+    for name, value in model.optimizer.state().items():
+        np.testing.assert_array_equal(value, kept[name])
+
+
+def test_a_gradient_whose_squares_are_not_finite_never_gets_into_an_optimizer():
+    model = linear(optimizer=RMSprop())
+    with pytest.raises(InputError, match="the gradient's norm is not finite at epoch 1, step 1: try a smaller"):
+        model.fit(1e10 * FINE, np.full((1, 1), 1e15, "float32"), verbose=0)
+    assert not model.optimizer.state()["v"].any()
+
+
+def test_an_epoch_of_skipped_steps_has_all_its_metrics():
+    model = linear(metrics=["accuracy"])
+    watched = EarlyStopping("accuracy", patience=5)
+    history = model.fit(WILD, np.zeros((1, 1)), epochs=3, verbose=0, on_nonfinite="skip", callbacks=[watched]).history
+    assert {name: len(values) for name, values in history.items()} == {"loss": 3, "accuracy": 3}
+    assert np.isnan([*history.values()]).all()
+
+
 def test_files_of_another_kind(tmp_path):
     (tmp_path / "a.keras").write_bytes(b"no archive")
     with pytest.raises(InputError, match="a.keras is damaged"):

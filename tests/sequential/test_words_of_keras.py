@@ -518,6 +518,14 @@ def test_half_a_line_in_a_log_spoils_no_other(data, tmp_path):
     assert [row["epoch"] for row in rows] == ["0", "1", "0"] and [float(rows[2]["loss"])] == loss
 
 
+@pytest.mark.parametrize("left", ["epo", "epoch,accu"])
+def test_half_a_header_in_a_log_is_written_anew(data, tmp_path, left):
+    path = tmp_path / "log.csv"
+    path.write_text(left)
+    loss = small().fit(*data, epochs=2, verbose=0, callbacks=CSVLogger(path, append=True)).history["loss"]
+    assert [float(row["loss"]) for row in csv.DictReader(path.open())] == loss
+
+
 @pytest.mark.parametrize("content", [b"\xff,a\n", b"a" * 200_000, b"\n", None])
 def test_a_csv_logger_goes_on_with_no_other_file(data, tmp_path, content):
     path = tmp_path / "log.csv"

@@ -26,7 +26,7 @@ from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import run_folder, tensors
 from scratchnmt.files.lock import LOCK, FolderLock
-from scratchnmt.files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
+from scratchnmt.files.run_folder import BEST_STATE, CONFIG, MODEL, STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
@@ -188,6 +188,19 @@ def test_a_pipe_in_the_place_of_the_report_is_told_not_waited_for(tmp_path):
         os.mkfifo(tmp_path / "not-finite.jsonl")
         with pytest.raises(WriteError, match="not-finite.jsonl cannot be written: .* is not a regular file"):
             folder.add_not_finite({"step": 1})
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_run_that_replaces_another_has_its_mode(tmp_path, mode):
+    for times in range(2):
+        run(tmp_path, overwrite=bool(times), max_steps=2, valid_every=1, keep=1)
+        with RunFolder(tmp_path, resume=True) as folder:
+            folder.add_not_finite({"step": 1})
+        paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+        if not times:
+            (tmp_path / CONFIG).chmod(mode)
+    assert len(paths) == 11 and {(path.name, path.stat().st_mode & 0o777) for path in paths} == {
+        (path.name, mode) for path in paths}
 
 
 def test_half_a_line_does_not_spoil_the_next_one(tmp_path):
