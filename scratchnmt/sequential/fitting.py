@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arrays import Array, array_module, to_device
 from ..errors import InputError, listed, shown
+from ..optim import global_norm
 from ..parameters import Parameters
 from ..streams import Output
 from . import losses
@@ -231,7 +232,7 @@ def _not_finite(loss: float, grads: Parameters) -> str:
     """What of a step is not finite, in words; "" if all is, and the gradient's squares, which optimizers keep, are."""
     if not np.isfinite(loss):
         return f"the loss is {loss}"
-    if np.isfinite(float(array_module(grads.flat).vdot(grads.flat, grads.flat))):
+    if np.isfinite(global_norm(grads)):
         return ""
     wrong = [name for name, array in grads.items() if not _finite(array)]
     return f"the gradient of {listed(wrong)} is not finite" if wrong else "the gradient's norm is not finite"

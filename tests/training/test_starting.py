@@ -92,7 +92,7 @@ def test_a_run_killed_before_its_first_save_begins_again_with_the_same_weights(t
     arguments = [*of(text, "other"), "--init-from", own, "--max-epochs", 1]
     assert train(*arguments, "--out", tmp_path / "whole") == 0
 
-    def killed(*_):
+    def killed(*_, **how):
         raise Killed
 
     with monkeypatch.context() as patch:

@@ -551,7 +551,7 @@ def test_a_rank_that_reads_a_state_may_wait_for_the_disk(tmp_path, saved, monkey
 def test_a_run_killed_before_its_first_save_begins_again(tmp_path, monkeypatch):
     run(tmp_path / "whole", max_steps=4)
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "write_tensors", lambda *_: kill())
+        patch.setattr(run_folder, "write_tensors", lambda *_, **how: kill())
         with pytest.raises(Killed):
             run(tmp_path / "killed", max_steps=4)
     assert not (tmp_path / "killed" / "training-state.safetensors").exists()
@@ -628,7 +628,7 @@ def test_ctrl_c_on_a_full_disk_tells_what_is_kept(tmp_path, monkeypatch):
 
 def test_a_first_save_that_fails_claims_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "write_tensors",
-                        lambda path, *_: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
+                        lambda path, *_, **how: (_ for _ in ()).throw(WriteError(f"{path} cannot")))
     with pytest.raises(WriteError, match="training stopped; nothing was saved yet in"):
         run(tmp_path)
 
