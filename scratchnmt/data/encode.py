@@ -297,7 +297,7 @@ def _encoded(jobs: Iterator[Job], how: How, processes: int) -> Iterator[Chunk]:
     with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, how) as pool:
         try:
             for job in jobs:
-                waiting.append(pool.submit(_work, *job))
+                waiting.append(_submitted(pool, job))
                 if len(waiting) > 3 * processes:
                     yield waiting.popleft().result()
             while waiting:
@@ -305,11 +305,19 @@ def _encoded(jobs: Iterator[Job], how: How, processes: int) -> Iterator[Chunk]:
         except BrokenProcessPool as error:
             raise InputError("a process that encodes the text ended before its work was done; perhaps memory was "
                              "short: try again with fewer processes") from error
-        except (OSError, RuntimeError) as error:
-            raise MachineError(f"no process can be started to encode the text ({error}): end other programs of yours, "
-                               "or have more allowed (ulimit -u), and try again") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, job: Job) -> Future[Chunk]:
+    """The work on a chunk, for which the pool may have to start a process first."""
+    try:
+        return pool.submit(_work, *job)
+    except BrokenProcessPool:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise MachineError(f"no process can be started to encode the text ({error}): end other programs of yours, "
+                           "or have more allowed (ulimit -u), and try again") from error
 
 
 def _start_worker(src_vocab: Vocabulary, tgt_vocab: Vocabulary, max_length: int | None) -> None:
