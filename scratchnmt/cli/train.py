@@ -74,7 +74,7 @@ def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> Tra
                               ready.options.workers, ranks=ranks, stopped="training stopped",
                               resume=f"; resume it with\n  {resume_command(str(folder), processes())}")
     except KeyboardInterrupt:
-        if processes() > 1 or not folder.keeps(STATE):  # several have their own way to say it
+        if processes() > 1 or not folder.begun or not folder.keeps(STATE):  # several have their own way to say it
             raise
         command = resume_command(str(folder))
         raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {command}") from None

@@ -164,10 +164,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         return (self / name).exists()
 
     def keeps(self, name: str) -> bool:
-        """The same, for an error's sentence: False also if the folder was moved, or may not be looked into any more, or
-        if what is there is another run, which is still to be replaced."""
-        begun = not self.overwrite or self._known is not None
-        return begun and self._is_in_place() and os.path.exists(self / name)
+        """The same, for an error's sentence: False also if the folder was moved, or may not be looked into any more."""
+        return self._is_in_place() and os.path.exists(self / name)
+
+    @property
+    def begun(self) -> bool:
+        """For the process that opened it: False while what is there is another run, which is still to be replaced."""
+        return not self.overwrite or self._known is not None
 
     def _check(self) -> None:
         here = [name for name in RUN_FILES if self.has(name)]

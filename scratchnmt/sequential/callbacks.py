@@ -369,7 +369,8 @@ class CSVLogger(Callback):
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
                 whole = file.read() in (b"", b"\n")
             header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator))
-            if not head.endswith(b"\n") and (b"epoch".startswith(head) or header[0] == "epoch"):
+            half = len(head) < _HEAD and not head.endswith(b"\n")
+            if half and (header[:1] == ["epoch"] or len(head) > 1 and b"epoch".startswith(head)):
                 return self._write([], "w")  # half of a header, which a full disk has left
             if head and header[:1] != ["epoch"]:
                 raise InputError(f"{self.filename} does not begin with a line of names, which CSVLogger with append "

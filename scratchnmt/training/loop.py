@@ -211,7 +211,7 @@ class Trainer:
             if self._trial_is_over():
                 self._go_back()
             self.step()
-            if self._save_is_due() and not self._validation_is_due():  # which saves, if its figures are finite
+            if self._save_is_due() and not (self._validation_is_due() or self._reason_to_stop()):  # else first
                 self.save()
         if self.state.validated_step < self.state.step or not self.state.history:
             self._validate()
@@ -323,7 +323,7 @@ class Trainer:
         try:
             ppl, bleu = self._figures(model)
         except NotFiniteError:
-            if state.step != self.first_step:
+            if state.step != self.first_step or self._reason_to_stop():
                 raise
             state.validated_step = state.step  # else a resume, at whatever rate, would never come to a step
             self.progress.say(f"the validation perplexity at step {state.step} is not finite: the run goes on from "

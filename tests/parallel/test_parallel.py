@@ -9,12 +9,12 @@ import time
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from pipes import full_pipe
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_comm import on_ranks
+from full_pipe import full_pipe
 from mpi_run import finished, is_open_mpi, needs_mpi, start
 
 from scratchnmt.cli import main

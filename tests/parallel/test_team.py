@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from pipes import full_pipe
 
 import numpy as np
 import pytest
+from full_pipe import full_pipe
 
 from scratchnmt import NMT
 from scratchnmt.arrays import _quota, core_count, for_ranges, limit_threads, threads_wanted

@@ -206,8 +206,8 @@ def test_a_best_model_that_was_taken_away_is_not_said_to_be_there(run):
 
 def test_what_is_there_before_a_run_is_replaced_is_not_its_own(run):
     with RunFolder(run, overwrite=True) as folder:
-        assert folder.has("training-state.safetensors") and not folder.keeps("training-state.safetensors")
-    assert RunFolder(run).keeps("training-state.safetensors")
+        assert folder.keeps("training-state.safetensors") and not folder.begun
+    assert RunFolder(run, resume=True).begun
 
 
 def test_every_option_of_train_is_known_here():
