@@ -6,6 +6,7 @@ What a folder holds is in files/run_folder.py.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -55,7 +56,7 @@ def save_model(folder: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vo
 def save_new_model(out: AnyPath, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
                    data: dict[str, Any] | None = None) -> None:
     """The same in a folder that is new or empty: it is there as a whole or not at all.  InputError if it cannot be."""
-    there = Path(out).exists()
+    there = os.path.exists(out)
     try:
         with replace_folder(out) as new:
             save_model(new, model, src_vocab, tgt_vocab, data=data)

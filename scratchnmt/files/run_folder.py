@@ -404,7 +404,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """A line more in not-finite.jsonl; half a line that a killed process or a full disk has left stays alone."""
         self._check_place()
         line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
-        if not self.has(NOT_FINITE):
+        if not os.path.exists(self / NOT_FINITE):
             write_atomically(self / NOT_FINITE, b"", like=self / CONFIG)
         try:
             with open_regular(self / NOT_FINITE, "ab+") as file:
