@@ -158,7 +158,7 @@ def remove_temporaries(path: AnyPath) -> None:
         path, until = Path(os.path.realpath(path)), time.time() - _PERHAPS_WRITTEN
         name = glob.escape(path.name[:NAME])
     for left in path.parent.glob(f".{name}.*tmp"):
-        with _told(left), suppress(FileNotFoundError):  # another writer has ended meanwhile
+        with _told(left), suppress(FileNotFoundError, PermissionError):  # it is gone meanwhile, or another user's
             if _written(left) < until:
                 _remove(left)
 

@@ -148,7 +148,8 @@ def watch(pid: int, mark: str, name: str, early: str, late: str) -> None:
     sentence = f"{name} (process {pid}) {how_it_ended(pulse.hangs)}; {stopped}"
     tell = speaks(mark, sentence)
     if pulse.hangs:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     if tell:  # last, as nobody may be left to read it, or who reads may be slow
         with suppress(OSError):
             print(sentence, file=sys.stderr, flush=True)
