@@ -16,5 +16,3 @@ def full_pipe():
             os.write(writes, b"x")
     os.set_blocking(writes, True)
     return reads, writes
-
-

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, WriteError, encodable
+from ..errors import InputError, encodable
 from ..streams import quoted
 from .parser import Parser, add_option
 
@@ -110,12 +110,12 @@ def _check_folder(folder: Path) -> None:
 
 def write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
     """Write the sentences; the paths that `scratchnmt train` asks for."""
-    from ..files.atomic import remove_temporaries, write_atomically
+    from ..files.atomic import not_written, remove_temporaries, write_atomically
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"{folder} cannot be written: {error.strerror}") from error
+        raise not_written(folder, error) from error
     for name in (_MARK, *(f"{split}.*" for split in corpus._fields), _ATTENTION, _PAGE):
         remove_temporaries(folder / name)
     write_atomically(folder / _MARK, f"{_MARK_TEXT}, which will overwrite it.\n".encode())

@@ -104,7 +104,7 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
             try:
                 shutil.copyfile(path, new)
             except OSError as error:  # of either of the two
-                raise _not_written(to, error) from error
+                raise not_written(to, error) from error
 
 
 @contextmanager
@@ -188,14 +188,15 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         if not _is_of(path, error.filename):
             raise
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
     except WriteError as error:
         if not error.path or not isinstance(error.__cause__, OSError) or not _is_of(path, error.path):
             raise
-        raise _not_written(path, error.__cause__) from error.__cause__
+        raise not_written(path, error.__cause__) from error.__cause__
 
 
-def _not_written(path: Path, error: OSError) -> WriteError:
+def not_written(path: AnyPath, error: OSError) -> WriteError:
+    """The system's error as a sentence."""
     return WriteError(f"{path} cannot be written: {error.strerror or error}", str(path))
 
 

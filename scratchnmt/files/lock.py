@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..errors import InputError, WriteError
-from .atomic import AnyPath
+from ..errors import InputError
+from .atomic import AnyPath, not_written
 
 LOCK = ".lock"
 _MOST_TIMES = 100  # that a folder vanishes while its lock is taken
@@ -33,7 +33,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
             self.file = self._locked()
         except OSError as error:
             path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
-            raise WriteError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise not_written(path, error) from error
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")

@@ -43,6 +43,7 @@ from .atomic import (
     access_of,
     copy_file,
     folder_beside,
+    not_written,
     remove_folder,
     remove_temporaries,
     replace_file,
@@ -254,7 +255,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             for folder in self.checkpoints():
                 remove_folder(folder)
         except OSError as error:
-            raise WriteError(f"{self} cannot be written: {error.strerror}") from error
+            raise not_written(self.path, error) from error
 
     def _write(self, content: dict[str, Any], src_vocab: Vocabulary, tgt_vocab: Vocabulary,
                like: Access | None = None) -> None:

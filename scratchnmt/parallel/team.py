@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import select
 import signal
 import threading
 import traceback
@@ -31,7 +32,7 @@ from .watchdog import LOOK, Pulse, Waits, how_it_ended
 
 _BEGUN = 0  # the place on the board of whether there is something to go on with; behind it one for each process
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
-_MOMENT = 0.3  # seconds
+_MOMENT = 0.3  # seconds that last words wait for a reader
 _WORKS, _WAITS, _ENDED = range(3)  # what a process does, or that it was ended as it hung
 
 
@@ -285,12 +286,7 @@ class Team(Waits):
 
 
 def _say(text: str) -> None:
-    """Write to standard error, and wait only for a moment for whoever reads it."""
-    def write() -> None:
-        with suppress(OSError):
+    """Write to standard error, if it takes anything within a moment: nobody may read it."""
+    with suppress(OSError):
+        if select.select([], [2], [], _MOMENT)[1]:
             os.write(2, text.encode(errors="backslashreplace"))
-
-    thread = threading.Thread(target=write, daemon=True)
-    with suppress(RuntimeError):  # the system allows no more
-        thread.start()
-        thread.join(_MOMENT)

@@ -20,7 +20,8 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from ..errors import InputError, WriteError, look_up, shown, whole_number
+from ..errors import InputError, look_up, shown, whole_number
+from ..files.atomic import not_written
 from ..files.reading import opened
 from .layer import flag, number
 
@@ -393,4 +394,4 @@ class CSVLogger(Callback):
             with open(self.filename, mode, newline="", encoding="utf-8") as file:
                 csv.writer(file, delimiter=self.separator, lineterminator="\n").writerows(rows)
         except OSError as error:
-            raise WriteError(f"{self.filename} cannot be written: {error.strerror or error}") from error
+            raise not_written(self.filename, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -138,7 +139,7 @@ class TrainingResult:
     @property
     def model_is_there(self) -> bool:
         """Whether the model of the best validation is in the folder, from which somebody may have taken it."""
-        return self.best is not None and (self.folder / MODEL).is_file()
+        return self.best is not None and os.path.isfile(self.folder / MODEL)
 
     def __str__(self) -> str:
         lines = [f"stopped at step {self.step} after {duration(self.seconds)}: {self.reason}"]

@@ -182,8 +182,8 @@ def test_an_epoch_that_is_undone_leaves_nothing_in_the_optimizer(optimizer):
     model, rng = linear(optimizer=optimizer), np.random.default_rng(0)
     x, y = rng.random((8, 2), "float32"), np.ones((8, 1), "float32")
     model.fit(x, y, batch_size=8, verbose=0)
-    before, kept = model.params.flat.copy(), {**model.optimizer.state()}
-    kept = {name: np.copy(value) for name, value in kept.items()}
+    before = model.params.flat.copy()
+    kept = {name: np.copy(value) for name, value in model.optimizer.state().items()}
     model.optimizer.learning_rate = 3e38
     with pytest.raises(InputError, match="they are again what they were before that epoch"):
         model.fit(1e5 * x, 1e13 * y, batch_size=8, verbose=0)
