@@ -103,8 +103,17 @@ def copy_file(path: AnyPath, to: AnyPath) -> None:
         with replace_file(to, like=path) as new:
             try:
                 shutil.copyfile(path, new)
-            except OSError as error:  # of either of the two
-                raise not_written(to, error) from error
+            except OSError as error:
+                if isinstance(error, FileNotFoundError | PermissionError) and error.filename == str(path):
+                    raise WriteError(f"{to} cannot be written: {path} cannot be read: {error.strerror}") from error
+                raise not_written(to, error) from error  # whichever of the two it tells: of a full disk, the first
+
+
+def put_file(made: AnyPath, new: Path) -> None:
+    """A file that is made already, to the place of the new one of `replace_file`: at no moment may more people read it.
+    """
+    shutil.copymode(new, made)
+    shutil.move(made, new)
 
 
 @contextmanager
@@ -119,17 +128,19 @@ def folder_beside(path: AnyPath) -> Iterator[Path]:
 
 
 @contextmanager
-def replace_folder(folder: AnyPath, *, overwrite: bool = False) -> Iterator[Path]:
+def replace_folder(folder: AnyPath, *, overwrite: bool = False, like: AnyPath | None = None) -> Iterator[Path]:
     """Inside `with`, the path of a new empty folder, which takes the place of `folder` at the end.
 
-    What was there is removed if `overwrite`; else it must be empty.  Its mode and owner stay.  Files in the new folder
-    are flushed by whoever writes them.  Raises WriteError as `replace_file` does.
+    What was there is removed if `overwrite`; else it must be empty.  Its mode and owner stay, or are those of the
+    folder `like` if there is none.  Files in the new folder are flushed by whoever writes them.  Raises WriteError as
+    `replace_file` does.
     """
     folder = Path(os.path.realpath(folder))
     with _told(folder), _beside(folder) as new:
         access = access_of(folder)
         if access and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        access = access or (access_of(like) if like else None)
         new.mkdir(0o700 if access else 0o777, parents=True)
         yield new
         _give(new, access)

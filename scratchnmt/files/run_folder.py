@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import stat
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -44,6 +44,7 @@ from .atomic import (
     copy_file,
     folder_beside,
     not_written,
+    put_file,
     remove_folder,
     remove_temporaries,
     replace_file,
@@ -225,7 +226,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             self._clear(names)
             for name in names:
                 with replace_file(self / name, like=self / CONFIG) as place:
-                    shutil.move(new / name, place)
+                    put_file(new / name, place)
         self._known = content
 
     def _content(self, model: NMT, src_vocab: Vocabulary, tgt_vocab: Vocabulary, training: Mapping[str, Any] | None,
@@ -320,7 +321,10 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def keep_model(self, step: int, params: Mapping[str, Array], most: int) -> None:
         """Write the weights of a step into a folder of their own, and leave the `most` newest of such folders."""
         self._check_place()
-        with replace_folder(self / CHECKPOINTS / f"step-{step}", overwrite=True) as new:
+        if not self.has(CHECKPOINTS):
+            with replace_folder(self / CHECKPOINTS, like=self.path):
+                pass
+        with replace_folder(self / CHECKPOINTS / f"step-{step}", overwrite=True, like=self.path) as new:
             write_atomically(new / CONFIG, bytes_with_checksum(self._config), like=self / CONFIG)
             for name in set(self._config["vocabularies"].values()):
                 copy_file(self / name, new / name)
@@ -405,9 +409,12 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """A line more in not-finite.jsonl; half a line that a killed process or a full disk has left stays alone."""
         self._check_place()
         line = json.dumps(report, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
-        if not os.path.exists(self / NOT_FINITE):
+        made = not os.path.exists(self / NOT_FINITE)
+        if made:
             write_atomically(self / NOT_FINITE, b"", like=self / CONFIG)
         try:
+            if made:  # lines will follow, also where config.json is read-only
+                os.chmod(self / NOT_FINITE, os.stat(self / NOT_FINITE).st_mode | stat.S_IWUSR)
             with open_regular(self / NOT_FINITE, "ab+") as file:
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(0, end - 1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from ..arrays import Array, to_device
 from ..errors import InputError, WriteError, printable, require, shown
-from .atomic import AnyPath, folder_beside, is_replaced, replace_file
+from .atomic import AnyPath, folder_beside, is_replaced, put_file, replace_file
 from .reading import TENSOR_HEADER, check_tensor_header, parse_json
 
 FORMAT, VERSION = "scratchnmt run", 1
@@ -46,8 +45,7 @@ def write_tensors(path: AnyPath, tensors: Mapping[str, Array], info: Mapping[str
         try:  # one entry alone: the library writes several in an order that changes from call to call
             with folder_beside(path) as folder:  # the library writes under a name of its own, too
                 safetensors.save_file(host, folder / "new", metadata={_LABEL: json.dumps(label)})
-                shutil.copymode(new, folder / "new")
-                os.replace(folder / "new", new)
+                put_file(folder / "new", new)
         except require("safetensors", extra="train").SafetensorError as error:
             raise OSError(str(error)) from error
         _read_back(new)  # before the one that is there is given up

@@ -31,7 +31,7 @@ from ..errors import InputError, listed, look_up, printable, shown, whole_number
 from ..files.reading import Archive, parse_json
 from . import core, hdf5, recurrent
 from .layer import Layer, number, snake_case
-from .losses import LOSSES, METRICS
+from .losses import LOSSES, METRICS, accuracy_named
 from .model import OPTIMIZERS, Sequential
 
 KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Dropout, core.Embedding, core.Input,
@@ -45,6 +45,7 @@ IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", 
         "fn", "dtype")
 # and what is as here with one of these values
 AS_HERE = {"reduction": ("sum_over_batch_size", "auto"), "axis": (-1,), "threshold": (0.5,), "ignore_class": (None,)}
+MODULES = ("keras", "tf_keras", "builtins")  # of what is Keras' own
 CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
 WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
 MOST_LAYERS = 1000  # of a file
@@ -192,9 +193,7 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
         return core.Input(tuple(shape[1:]), name=config["name"])
     made = look_up("layer", kind, KINDS)
     what = f"layer {shown(config['name'])} ({kind})"
-    if told.get("registered_name"):  # Keras' own have none
-        raise InputError(f"{what} is of a class {shown(told['registered_name'])} that is not Keras', which there is "
-                         "not here")
+    _class(told, what)
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
@@ -273,13 +272,14 @@ def _compiled(model: Sequential, told: Any, optimizer: str, path: str | os.PathL
         return False
     try:
         kind, config = told[optimizer]["class_name"], told[optimizer]["config"]
-        made = look_up("optimizer", str(kind).rpartition(">")[2].lower(), OPTIMIZERS)
+        made = look_up("optimizer", _class(told[optimizer], "the optimizer").lower(), OPTIMIZERS)
         config = {"learning_rate" if name == "lr" else name: value for name, value in config.items()}
         _check_choices(kind, config, made._fields)
         _check_choices("the network", {name: told.get(name) for name in ("loss_weights", "weighted_metrics")})
         loss = look_up("loss", _function(told["loss"]), {name: name for name in LOSSES})
-        metrics = [look_up("metric", _function(one), {name: name for name in METRICS})
-                   for one in _flat(told.get("metrics") or [])]
+        assert model.output_shape is not None  # it has weights
+        meant = accuracy_named(loss, int(model.output_shape[-1] or 0))
+        metrics = [_metric(one, meant) for one in _flat(told.get("metrics") or [])]
         model.compile(made(**{name: config[name] for name in made._fields if name in config}), loss, metrics=metrics)
     except InputError as error:
         warnings.warn(f"{path}: the network is not compiled as it was: {error}", stacklevel=3)
@@ -295,16 +295,40 @@ def _check_choices(what: Any, config: Mapping[str, Any], known: Sequence[str] = 
             raise InputError(f"{printable(str(what))} has {printable(name)}={shown(value)}, which there is not here")
 
 
-def _function(told: Any) -> Any:
-    """The name of a loss or metric, which may be told as an object's class and choices; InputError for others' choices.
+def _class(told: Mapping[str, Any], what: str) -> str:
+    """The name of an object's class, or "function"; InputError if it is another than Keras' own of that name.
+
+    Keras 3 tells the module; a package stands before a name that was registered, and of Keras' own is "Custom".
     """
+    kind = told["class_name"]
+    name, registered = (str(one).removeprefix("Custom>") for one in (kind, told.get("registered_name") or kind))
+    module = str(told.get("module") or "keras").partition(".")[0]
+    if name != registered or ">" in name or module not in MODULES:
+        raise InputError(f"{what} is of a class {shown(registered)} that is not Keras', which there is not here")
+    return name
+
+
+def _function(told: Any) -> Any:
+    """The name of a loss's or metric's function, of which an object may be told; InputError for others' choices."""
     if not isinstance(told, dict):
         return told
-    config = told.get("config")
-    if isinstance(config, dict):
-        _check_choices(told.get("class_name"), config)
-    named = isinstance(config, dict) and (config.get("fn") or config.get("name"))
-    return named if isinstance(named, str) else _function(named) if named else told.get("class_name")
+    kind, config = _class(told, "a loss or metric"), told.get("config")
+    if kind == "function":
+        return config
+    if not isinstance(config, dict):
+        return snake_case(kind)
+    _check_choices(kind, config)
+    return _function(config["fn"]) if config.get("fn") else snake_case(kind)
+
+
+def _metric(told: Any, meant: str) -> str:
+    """The name of a metric; InputError if it is another than the accuracy that is meant here."""
+    kind, name = _function(told), told
+    if isinstance(told, dict):
+        if kind != meant:
+            raise InputError(f"metric {shown(kind)} is not what accuracy is of these outputs, {meant}")
+        name = told["config"].get("name") if isinstance(told["config"], dict) else kind
+    return look_up("metric", name, {name: name for name in METRICS})
 
 
 def _flat(told: Any) -> Iterator[Any]:

@@ -97,13 +97,18 @@ def _one_hot(y: Array, p: Array) -> Array:
     return (y[..., None] == xp.arange(K)).astype(p.real.dtype)
 
 
-def accuracy(name: str, p: Array, y: Array) -> Array:
-    """1.0 where p is right, else 0.0 (...): which kind is meant Keras tells by the shapes, and so do we."""
+def accuracy_named(loss: str, K: int) -> str:
+    """Which of its kinds "accuracy" means for a loss and K numbers a step: Keras tells by the shapes, and so do we."""
+    if K == 1:
+        return "binary_accuracy"
+    return "sparse_categorical_accuracy" if LOSSES[loss].sparse else "categorical_accuracy"
+
+
+def accuracy(loss: str, p: Array, y: Array) -> Array:
+    """1.0 where p is right, else 0.0 (...)."""
     if p.shape[-1] == 1:  # a target that is neither 0 nor 1 is never met
         return (p[..., 0] > 0.5) == y.reshape(p.shape[:-1])
-    if LOSSES[name].sparse:
-        return p.argmax(axis=-1) == y
-    return p.argmax(axis=-1) == y.argmax(axis=-1)
+    return p.argmax(axis=-1) == (y if LOSSES[loss].sparse else y.argmax(axis=-1))
 
 
 LOSSES = {

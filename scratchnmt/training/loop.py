@@ -176,7 +176,7 @@ class Trainer:
             self.folder.write_metrics(state.history)
             if state.step == state.best_step and state.history:
                 self._write_best()
-            if state.step == state.validated_step and state.history:
+            if state.history and state.history[-1]["step"] == state.step:  # it was validated, and that was finite
                 self._keep_model()
             self._say_if_the_rate_jumps()
             self._say_if_others_compute()

@@ -207,6 +207,21 @@ def test_what_replaces_a_folder_keeps_its_mode_and_is_no_more_open_while_it_is_w
     assert mode(path) == 0o2750 and names(path) == ["f"]
 
 
+def test_a_new_folder_has_the_mode_of_the_one_that_it_is_to_be_like(tmp_path):
+    like = tmp_path / "like"
+    like.mkdir()
+    like.chmod(0o2750)
+    with replace_folder(tmp_path / "d", like=like) as new:
+        assert mode(new) & 0o777 == 0o700
+    assert mode(tmp_path / "d") == 0o2750
+
+
+def test_a_copy_of_what_cannot_be_read_names_both_files(tmp_path):
+    with pytest.raises(WriteError, match="/copy cannot be written: .*/missing cannot be read: No such file"):
+        copy_file(tmp_path / "missing", tmp_path / "copy")
+    assert names(tmp_path) == []
+
+
 def test_an_error_within_a_folder_names_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(WriteError) as error, replace_folder(tmp_path / "d") as new:

@@ -218,11 +218,28 @@ def cross_entropy(**choices):
                        "from_logits": False, "ignore_class": None, **choices}}
 
 
-def test_a_loss_and_a_metric_that_are_told_as_objects(tmp_path):
-    metric = {"class_name": "BinaryAccuracy", "config": {"name": "acc", "dtype": "float32", "threshold": 0.5}}
-    keras2(tmp_path / "old.h5", training={**TRAINING, "loss": cross_entropy(), "metrics": [metric]})
+def metric(kind, name="acc", module="keras.metrics", **choices):
+    return {"class_name": kind, "module": module, "registered_name": None,
+            "config": {"name": name, "dtype": "float32", **choices}}
+
+
+def function(name):
+    """A function of Keras, as Keras 3 tells it."""
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+
+
+@pytest.mark.parametrize("loss, metric, known", [
+    (cross_entropy(), metric("SparseCategoricalAccuracy"), "sparse_categorical_crossentropy"),
+    ({**cross_entropy(), "module": "tf_keras.src.losses"}, "acc", "sparse_categorical_crossentropy"),
+    ({"class_name": "CategoricalCrossentropy", "config": {"name": "mine"}}, metric("CategoricalAccuracy"),
+     "categorical_crossentropy"),
+    (function("mean_squared_error"), metric("MeanMetricWrapper", fn=function("categorical_accuracy")),
+     "mean_squared_error"),
+])
+def test_a_loss_and_a_metric_that_are_told_as_objects(loss, metric, known, tmp_path):
+    keras2(tmp_path / "old.h5", training={**TRAINING, "loss": loss, "metrics": [metric]})
     model = ours.load_model(tmp_path / "old.h5")
-    assert (model.loss, model.metrics) == ("sparse_categorical_crossentropy", ["acc"])
+    assert (model.loss, model.metrics) == (known, ["acc"])
 
 
 @pytest.mark.parametrize("training, words", [
@@ -237,6 +254,24 @@ def test_a_loss_and_a_metric_that_are_told_as_objects(tmp_path):
     ({**TRAINING, "loss": cross_entropy(ignore_class=0)}, "has ignore_class=0"),
     ({**TRAINING, "metrics": [{"class_name": "BinaryAccuracy", "config": {"name": "acc", "threshold": 0.9}}]},
      "BinaryAccuracy has threshold=0.9"),
+    # an object is what its class is, not what it is called
+    ({**TRAINING, "loss": {"class_name": "MeanAbsoluteError", "config": {"name": "mse"}}},
+     "loss 'mean_absolute_error' is not known"),
+    ({**TRAINING, "metrics": [metric("Accuracy", "accuracy")]},
+     "metric 'accuracy' is not what accuracy is of these outputs, categorical_accuracy"),
+    ({**TRAINING, "metrics": [function("accuracy")]}, "metric 'accuracy' is not what"),
+    ({**TRAINING, "metrics": [[metric("BinaryAccuracy", threshold=0.5)]]}, "metric 'binary_accuracy' is not what"),
+    ({**TRAINING, "metrics": [metric("SparseCategoricalAccuracy")]}, "metric 'sparse_categorical_accuracy' is not"),
+    ({**TRAINING, "metrics": [metric("MeanMetricWrapper", fn=function("hinge"))]}, "metric 'hinge' is not what"),
+    ({**TRAINING, "loss": {**cross_entropy(), "module": "mine"}},
+     "is of a class 'SparseCategoricalCrossentropy' that is not Keras'"),
+    ({**TRAINING, "metrics": [metric("CategoricalAccuracy", module="mine")]}, "that is not Keras'"),
+    ({**TRAINING, "loss": {**function("mean_squared_error"), "registered_name": "mine>mean_squared_error"}},
+     "'mine>mean_squared_error' that is not Keras'"),
+    ({**TRAINING, "optimizer_config": {"class_name": "mine>Adam", "config": {}}},
+     "optimizer is of a class 'mine>Adam' that is not Keras'"),
+    ({**TRAINING, "optimizer_config": {"class_name": "Adam", "module": "__main__", "registered_name": "Adam",
+                                       "config": {}}}, "optimizer is of a class 'Adam' that is not Keras'"),
 ])
 def test_how_it_was_compiled_is_taken_over_or_not_with_a_word(training, words, tmp_path):
     keras2(tmp_path / "old.h5", training=training)
