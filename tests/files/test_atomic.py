@@ -91,7 +91,8 @@ def test_tensors_that_nobody_else_may_read_are_not_readable_while_they_are_writt
         modes.extend([mode(new), mode(Path(new).parent) if Path(new).parent != tmp_path else 0])
         replace(new, to)
 
-    monkeypatch.setattr(os, "replace", look)
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, look)
     tensors.write_tensors(path, {"a": np.zeros(9)}, {})
     assert len(modes) == 4 and not [found for found in modes if found & 0o077] and mode(path) == 0o600
 
