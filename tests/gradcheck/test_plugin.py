@@ -329,6 +329,15 @@ def test_a_file_of_reports_that_cannot_be_written_in_the_end_leaves_the_failures
                                  "gradcheck: *build/r.json cannot be written: No such file or directory"])
 
 
+def test_a_file_of_reports_that_cannot_be_written_is_told_without_a_terminal_s_summary(run, pytester):
+    pytester.mkdir("build")
+    result = run("""
+        import shutil
+        def test_build(): shutil.rmtree("build")
+    """, "--gradcheck-json=build/r.json", "-p", "no:terminal")
+    result.stderr.fnmatch_lines(["gradcheck: *build/r.json cannot be written: No such file or directory"])
+
+
 def test_the_file_of_reports_keeps_its_mode_and_a_link_to_it_stays_one(tmp_path):
     (tmp_path / "r.json").write_text("old")
     (tmp_path / "r.json").chmod(0o640)
