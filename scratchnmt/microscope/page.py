@@ -22,7 +22,8 @@ from .formulas import references
 from .numeric import Cell, can_be_moved, derivatives
 from .operations import kept_arrays, operations
 from .paths import line_of_textbook
-from .quantities import Quantity, Side, sizes
+from .quantities import sizes
+from .quantity import Quantity, Side
 from .record import Call, Site, elements_of, id_of
 from .sources import equation_at, function_at, line_that_makes
 from .trace import Trace, rounded, row_norms

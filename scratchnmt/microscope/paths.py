@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models.config import FREE, NMTConfig
-from .quantities import ENCODERS, Quantity
+from .quantity import ENCODERS, Quantity
 from .record import GradientPath
 
 # what a path is called: by the function that adds it, the operation and the weight without its layer

@@ -11,86 +11,21 @@ The names are those of the textbook; a further layer's have its number behind th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..errors import InputError
 from ..models.config import NMTConfig, layer_name
+from .heads import Heads, compared
+from .lstm import LSTM
+from .quantity import ATTENTION, DECODER, OUTPUT, SOURCE, Inside, Quantity, Side, found, left
 from .record import Call
 
-GATES = "ifgo"
-SOURCE, ATTENTION, DECODER, OUTPUT = "source", "attention", "decoder", "output"
-ENCODERS = {"fwd": "encoder, left to right", "bwd": "encoder, right to left"}
-
-
-class Argument(NamedTuple):
-    """One argument of the calls of an operation from one function."""
-
-    op: str
-    function: str  # "models/cells.py:step"
-    name: str  # of the argument, "h"
-    after: bool  # as the call left it, or as it found it
-    layout: str  # how its rows belong to words: a method of Words
-    layer: int = 0
-    layers: int = 1  # that call the operation at each step
-    head: int = 0
-    heads: int = 1  # that have a row each in the place of one
-    weight: str = ""  # that the call multiplies by, if that tells it from others
-    direction: int = 0
-
-
-def found(op: str, function: str, name: str, layout: str, **more: Any) -> Argument:
-    """As the call found it."""
-    return Argument(op=op, function=function, name=name, after=False, layout=layout, **more)
-
-
-def left(op: str, function: str, name: str, layout: str, **more: Any) -> Argument:
-    """As the call left it."""
-    return Argument(op=op, function=function, name=name, after=True, layout=layout, **more)
-
-
-class Inside(NamedTuple):
-    """A summand of a gradient that is added inside an operation, and in none of its arguments."""
-
-    path: str  # its id
-    label: str
-    summand: Callable[[Any, Call], np.ndarray]  # of a trace and a call, in the argument's shape
-
-
-@dataclass(frozen=True)
-class Side:
-    """The value of a quantity, or its gradient."""
-
-    argument: Argument | None
-    formula: str = ""
-    paths: dict[str, str] = field(default_factory=dict)  # of a gradient, path's id -> the formula of what it adds
-    derived: Callable[[Any, Call, np.ndarray], np.ndarray] | None = None  # what is shown of the argument
-    inside: Inside | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    id: str  # "h_dec"
-    title: str
-    group: str
-    axis: str  # "t", "s", or "": a row for each target or source word, or a single one
-    columns: int
-    value: Side | None = None
-    gradient: Side | None = None
-    kind: str = ""  # "dec", "fwd", "bwd": whose units the columns are
-    column_axis: str = "units"  # or "s", "words"
-    start: str = ""  # the quantity before its first row
-    reversed: bool = False  # whether the row after row s is s - 1
-    of: str = ""  # an alias of some columns of another quantity,
-    first: int = 0  # from this one on
-
-    @property
-    def letters(self) -> tuple[str, str]:
-        return (self.axis or "t", "s" if self.column_axis == "s" else "j")
+# through the tanh of the score concat, to a query or to a key
+_DTANH = "dscore[t,s] * attention.v[j] * (1 - tanh(query[t,j] + keys[s,j]) * tanh(query[t,j] + keys[s,j]))"
 
 
 def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
@@ -100,7 +35,7 @@ def quantities(config: NMTConfig, dropout: bool) -> list[Quantity]:
     if dropout and config.r_drop:
         raise InputError("microscope: with dropout a model of R-Drop goes through each sentence twice, and one pass is "
                          "taken apart here: leave the seed out")
-    table = _Table(config, dropout)
+    table = Table(config, dropout)
     return [*table.encoder(), *table.first_states(), *table.attention(), *table.decoder(), *table.readout()]
 
 
@@ -110,7 +45,7 @@ def sizes(config: NMTConfig) -> dict[str, int]:
     return {"E": config.embed_size, "H": config.hidden_size, "M": config.memory_size, "G": config.encoder_size, **heads}
 
 
-class _Table:
+class Table:
     """The quantities of one configuration, part by part."""
 
     def __init__(self, config: NMTConfig, dropout: bool):
@@ -136,13 +71,13 @@ class _Table:
             f"input {kind}": f"sum k: dz_{kind}[s,k] * encoder.Wx[{d}][j,k]" for kind, d in self.directions.items()})
         for l in range(self.L):
             for kind, d in self.directions.items():
-                yield from _LSTM(self, kind, l, d).quantities()
+                yield from LSTM(self, kind, l, d).quantities()
 
     def decoder(self) -> Iterator[Quantity]:
         yield from self._embedded("y", "target", "embedded target word, the one before",
                                   {"input dec": "sum k: dz_dec[t,k] * decoder.Wx[j,k]"})
         for l in range(self.L):
-            yield from _LSTM(self, "dec", l, 0).quantities()
+            yield from LSTM(self, "dec", l, 0).quantities()
             if l + 1 < self.L:
                 yield from self._between(l + 1)
 
@@ -258,7 +193,7 @@ class _Table:
     def attention(self) -> Iterator[Quantity]:
         if self.several:
             yield from self._source_states("multi_head")
-            yield from _Heads(self).quantities()
+            yield from Heads(self).quantities()
         elif self.score:
             yield from self._source_states("global_attention")
             yield from self._keys()
@@ -307,7 +242,7 @@ class _Table:
         derived = None if everywhere else _over_the_source
         dscore = "weights[t,s] * (sum k: da[t,k] * h_enc[s,k] - sum k: da[t,k] * a[t,k])"
         yield common(id="score", title="score of a source word", columns=0, column_axis="s",
-                     value=Side(query, score, derived=_compared) if everywhere else None,
+                     value=Side(query, score, derived=compared) if everywhere else None,
                      gradient=Side(backward("dscore"), "" if self.config.attention == "local-p" else dscore,
                                    derived=derived))
         yield common(id="weights", title="attention weights", columns=0, column_axis="s", value=Side(
@@ -356,210 +291,11 @@ class _Table:
                      gradient=Side(dp._replace(name="do", after=False), paths=loss | feeding))
 
 
-class _Heads:
-    """The quantities of multi-head attention: of all heads side by side, then of each, query_0 to a_0, query_1, ..."""
-
-    FILE = "models/attention/multi_head.py"
-
-    def __init__(self, table: _Table):
-        self.table, self.d = table, table.H // table.config.heads
-        self.step = partial(Quantity, group=ATTENTION, axis="t")
-        self.source = partial(Quantity, group=ATTENTION, axis="s")
-
-    def quantities(self) -> Iterator[Quantity]:
-        """Head i has the columns i d to (i + 1) d of query, keys, values and context."""
-        yield from self._of_all_heads()
-        for i in range(self.table.config.heads):
-            yield from self._of_head(i)
-
-    def _of_all_heads(self) -> Iterator[Quantity]:
-        step, source, H = self.step, self.source, self.table.H
-        asked = f"h_dec{self.table.last}[{self.table.asked},k]"
-        forward, backward = f"{self.FILE}:training_step", f"{self.FILE}:step_backward"
-        made, after_loop = f"{self.FILE}:_projected", f"{self.FILE}:backward"
-        yield step(id="query", title="queries of all heads", columns=H,
-                   value=Side(left("product", forward, "out", "decoder_step", weight="attention.Wq"),
-                              f"sum k: {asked} * attention.Wq[k,j]"),
-                   gradient=Side(found("transposed_product", backward, "a", "decoder_step", weight="attention.Wq")))
-        yield source(id="keys", title="keys of all heads, divided by the root of d", columns=H,
-                     value=Side(left("multiply", made, "out", "sorted_rows"),
-                                "sum k: h_enc[s,k] * attention.Wk[k,j] / sqrt(d)"),
-                     gradient=Side(found("multiply", after_loop, "x", "sorted_rows")))
-        yield source(id="values", title="values of all heads", columns=H,
-                     value=Side(left("product", made, "result", "sorted_rows", weight="attention.Wv"),
-                                "sum k: h_enc[s,k] * attention.Wv[k,j]"),
-                     gradient=Side(found("product", after_loop, "a", "sorted_rows", weight="attention.Wv")))
-        yield step(id="a", title="context, all heads side by side", columns=H,
-                   value=Side(left("put", forward, "out", "decoder_step")),
-                   gradient=Side(found("contiguous", backward, "x", "decoder_step"),
-                                 paths=self.table.context_paths()))
-
-    def _of_head(self, i: int) -> Iterator[Quantity]:
-        heads = self.table.config.heads
-        forward = partial(left, "attention_step_forward", f"{self.FILE}:_attend", layout="decoder_step", head=i,
-                          heads=heads)
-        dscore = left("attention_step_backward", f"{self.FILE}:step_backward", "dscore", "decoder_step", head=i,
-                      heads=heads)
-        column = "j" + "+d" * i
-        of_step, of_source = (partial(common, columns=self.d, first=i * self.d) for common in (self.step, self.source))
-        to_source = partial(self.step, columns=0, column_axis="s")
-        yield of_step(id=f"query_{i}", title=f"query of head {i}", of="query", value=Side(None, f"query[t,{column}]"),
-                      gradient=Side(None, f"sum s: dscore_{i}[t,s] * keys_{i}[s,j]"))
-        yield of_source(id=f"keys_{i}", title=f"keys of head {i}", of="keys", value=Side(None, f"keys[s,{column}]"),
-                        gradient=Side(None, f"sum t: dscore_{i}[t,s] * query_{i}[t,j]"))
-        yield of_source(id=f"values_{i}", title=f"values of head {i}", of="values",
-                        value=Side(None, f"values[s,{column}]"),
-                        gradient=Side(None, f"sum t: weights_{i}[t,s] * da_{i}[t,j]"))
-        yield to_source(id=f"score_{i}", title=f"score of a source word, head {i}",
-                        value=Side(forward("query")._replace(after=False),
-                                   f"sum k: query_{i}[t,k] * keys_{i}[s,k]", derived=_compared),
-                        gradient=Side(dscore, f"weights_{i}[t,s] * (sum k: da_{i}[t,k] * values_{i}[s,k]"
-                                              f" - sum k: da_{i}[t,k] * a_{i}[t,k])"))
-        yield to_source(id=f"weights_{i}", title=f"attention weights of head {i}", value=Side(
-            forward("weights"), f"exp(score_{i}[t,s]) / (sum r: exp(score_{i}[t,r]))"))
-        yield of_step(id=f"a_{i}", title=f"part of the context of head {i}", of="a",
-                      value=Side(None, f"sum s: weights_{i}[t,s] * values_{i}[s,j]"),
-                      gradient=Side(None, f"da[t,{column}]"))
-
-
-class _LSTM:
-    """The quantities of one LSTM: pre-activations, gates, c and h."""
-
-    def __init__(self, table: _Table, kind: str, l: int, d: int):
-        self.table, self.kind, self.l, self.d = table, kind, l, d
-        self.decoder, self.number = kind == "dec", l or ""
-        self.axis, self.letter = ("t", "H") if self.decoder else ("s", "G")
-        self.columns = table.H if self.decoder else table.G
-        self.prev, self.next = (f"{self.axis}+1", f"{self.axis}-1") if kind == "bwd" else (
-            f"{self.axis}-1", f"{self.axis}+1")
-        self.Wx, self.Wh, self.b = (f"{layer_name('decoder' if self.decoder else 'encoder', l)}.{name}"
-                                    f"{'' if self.decoder else f'[{d}]'}" for name in ("Wx", "Wh", "b"))
-        self.common = partial(Quantity, group=DECODER if self.decoder else ENCODERS[kind], axis=self.axis, kind=kind,
-                              reversed=kind == "bwd")
-
-    def at(self, name: str, row: str = "", column: str = "j") -> str:
-        """"c_dec[t,j]" of "c"."""
-        return f"{self.id(name)}[{row or self.axis},{column}]"
-
-    def id(self, name: str) -> str:
-        return f"{name}_{self.kind}{self.number}"
-
-    def argument(self, phase: str, name: str, after: bool) -> Argument:
-        place: dict[str, Any] = {"layers": self.table.L} if self.decoder else {"direction": self.d}
-        file, *functions = (("models/cells.py", "step", "step_backward") if self.decoder else
-                            ("ops/lstm.py", "lstm_forward", "steps_backward"))
-        function = f"{file}:{functions[phase == 'backward']}"
-        return Argument(op=f"lstm_gates_{phase}", function=function, name=name, after=after, layer=self.l,
-                        layout="decoder_step" if self.decoder else "encoder_step", **place)
-
-    def quantities(self) -> Iterator[Quantity]:
-        for k, gate in enumerate(GATES):
-            yield from self._gate(k, gate)
-        z, whole = self.argument("forward", "z", False), 4 * self.columns
-        yield self.common(id=self.id("z"), title="pre-activations i, f, g, o", columns=whole, value=Side(z),
-                          gradient=Side(self.argument("backward", "dz", True)))
-        yield self.common(id=self.id("gates"), title="gates i, f, g, o", columns=whole,
-                          value=Side(z._replace(after=True)))
-        yield self._cell()
-        if self.table.recurrent_dropout:
-            mask = left("dropout_mask", "ops/recurrent_dropout.py:recurrent_mask", "result",
-                        "decoder_mask" if self.decoder else "encoder_mask", layer=self.l, direction=self.d)
-            yield Quantity(id=self.id("mask_h"), title="mask of recurrent dropout, at every step", axis="",
-                           kind=self.kind, group=self.common.keywords["group"], columns=self.columns, value=Side(mask))
-        yield self.common(id=self.id("h"), title="state h", columns=self.columns, start=self._start("h"),
-                          value=Side(self.argument("forward", "h", True), f"{self.at('o')} * tanh({self.at('c')})"),
-                          gradient=Side(self.argument("backward", "dh", False), paths=self._state_paths()))
-
-    def _start(self, name: str) -> str:
-        return f"{name}_init{self.number}" if self.decoder else ""
-
-    def _gate(self, k: int, gate: str) -> Iterator[Quantity]:
-        """Gate number k before and after its activation."""
-        common = partial(self.common, columns=self.columns, first=k * self.columns)
-        i, g, own = self.at("i"), self.at("g"), self.at(gate)
-        times = {"i": f"{self.at('dc')} * {g}", "f": f"{self.at('dc')} * {self.at('c', self.prev)}",
-                 "g": f"{self.at('dc')} * {i}", "o": f"{self.at('dh')} * tanh({self.at('c')})"}[gate]
-        slope = f"(1 - {g} * {g})" if gate == "g" else f"{own} * (1 - {own})"
-        yield common(id=self.id(f"z{gate}"), title=f"pre-activation of gate {gate}", of=self.id("z"),
-                     value=Side(None, self._pre_activation(f"j{f'+{self.letter}' * k}")),
-                     gradient=Side(None, f"{times} * {slope}"))
-        yield common(id=self.id(gate), title="gate g, the new content" if gate == "g" else f"gate {gate}",
-                     of=self.id("gates"),
-                     value=Side(None, f"{'tanh' if gate == 'g' else 'sigmoid'}({self.at(f'z{gate}')})"))
-
-    def _pre_activation(self, column: str) -> str:
-        """x Wx + b + h_prev Wh, and what is fed."""
-        fed = {"output": "o[t-1,k]", "context": f"a[{'t' if self.table.config.asks_before else 't-1'},k]",
-               "start": "h_init[0,k]", "none": ""}[self.table.config.feed] if self.decoder and self.l == 0 else ""
-        return " + ".join([*(f"sum k: {x} * {self.Wx}[{row},{column}]" for x, row in self._inputs()),
-                           f"{self.b}[{column}]", f"sum k: {self.at('h', self.prev, 'k')} * "
-                           f"{self.Wh}[k,{column}]{self.table.kept(self.kind, self.l, 'k')}",
-                           *([f"sum k: {fed} * {self.Wh}[k+H,{column}]"] if fed else [])])
-
-    def _inputs(self) -> list[tuple[str, str]]:
-        """What it reads from below, and which rows of Wx are for it."""
-        if self.l == 0:
-            return [("y[t,k]" if self.decoder else "x[s,k]", "k")]
-        if self.decoder:
-            return [(f"x_dec{self.l}[t,k]", "k")]
-        if self.table.dropout:
-            return [(f"x_enc{self.l}[s,k]", "k")]
-        return [(f"h_{kind}{self.l - 1 or ''}[s,k]", f"k{'+G' * d}") for kind, d in self.table.directions.items()]
-
-    def _cell(self) -> Quantity:
-        c = self.at("c")
-        paths = {"state": f"{self.at('dh')} * {self.at('o')} * (1 - tanh({c}) * tanh({c}))",
-                 "next": f"{self.at('dc', self.next)} * {self.at('f', self.next)}"}
-        if not self.decoder:
-            paths["first"] = self._first("c")
-        value = f"{self.at('f')} * {self.at('c', self.prev)} + {self.at('i')} * {self.at('g')}"
-        return self.common(id=self.id("c"), title="cell c", columns=self.columns, start=self._start("c"),
-                           value=Side(self.argument("forward", "c", True), value),
-                           gradient=Side(self.argument("backward", "dc", False), inside=THROUGH_STATE, paths=paths))
-
-    def _state_paths(self) -> dict[str, str]:
-        """Who reads the state."""
-        table, l, row = self.table, self.l, f"j{'+G' * self.d}"
-        if self.decoder:
-            return table.state_paths(l)
-        paths = {"recurrence": f"sum k: {self.at('dz', self.next, 'k')} * {self.Wh}[j,k]"
-                               f"{self.table.kept(self.kind, self.l)}", "first": self._first("h")}
-        if l == table.L - 1:
-            return paths | table.state_of_source_paths(row)
-        mask = f" * mask_enc{l + 1}[s,{row}]" if table.dropout else ""
-        return paths | {f"input {kind}": f"sum k: dz_{kind}{l + 1}[s,k] * {layer_name('encoder', l + 1)}.Wx[{d}]"
-                                         f"[{row},k]{mask}" for kind, d in table.directions.items()}
-
-    def _first(self, name: str) -> str:
-        """What the decoder's first state adds: to the state of a sentence's last word, and to no other."""
-        return f"sum k: d{name}_init{self.number}[0,k] * {layer_name('init', self.l)}.W{name}[j{'+G' * self.d},k]"
-
-
-# through the tanh of the score concat, to a query or to a key
-_DTANH = "dscore[t,s] * attention.v[j] * (1 - tanh(query[t,j] + keys[s,j]) * tanh(query[t,j] + keys[s,j]))"
-
-
-def _through_state(trace: Any, call: Call) -> Array:
-    """What comes through h = o tanh(c): dh o (1 - tanh(c)^2), as lstm_gates_backward has it."""
-    cache = call.arguments["cache"]
-    H = cache.tanh_c.shape[-1]
-    return call.before["dh"] * cache.gates[..., 3 * H :] * (1 - cache.tanh_c**2)
-
-
-THROUGH_STATE = Inside("state", "the state h, which is made of it", _through_state)
-
-
 def _elsewhere(trace: Any, call: Call) -> Array:
     """The rest of the gradient of a word's row: what its other uses add."""
     cache, table = call.arguments["cache"], trace.grads["embed.tgt"]
     name = "embed.tgt" if np.shares_memory(call.arguments["dW"], table) else "embed.src"
     return trace.grads[name][cache.ids] - call.arguments["dy"]
-
-
-def _compared(trace: Any, call: Call, query: np.ndarray) -> Array:
-    """Equation (1) of ops/attention.py once more: the operation keeps the weights alone."""
-    keys, v = call.arguments["keys"], call.arguments.get("v")
-    return query @ keys.transpose(0, 2, 1) if v is None else np.tanh(query[:, :, None] + keys[:, None]) @ v
 
 
 def _over_the_source(trace: Any, call: Call, window: np.ndarray) -> Array:

@@ -18,7 +18,8 @@ from ..models.nmt import NMT
 from ..ops import local
 from ..parameters import Parameters
 from .paths import name_of
-from .quantities import Argument, Quantity, Side, quantities, sizes
+from .quantities import quantities, sizes
+from .quantity import Argument, Quantity, Side
 from .record import Call, GradientPath, Hook, Recorder, Site, elements_of, id_of
 
 _LOSS = GradientPath(Site("", "microscope", 0), "loss", "", "")
