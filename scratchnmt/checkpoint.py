@@ -73,9 +73,13 @@ def load_model(folder: AnyPath, device: str = "cpu", *, dtype: str | None = None
 
     Raises InputError if the folder or a part of it is missing, damaged, or of a newer version.
     """
-    opened = RunFolder(folder)
-    run = opened.read()
-    tensors = opened.read_weights(run)
+    return _model_of(folder, RunFolder(folder).read(), device, dtype=dtype, **computing)
+
+
+def _model_of(folder: AnyPath, run: Run, device: str = "cpu", *, dtype: str | None = None,
+              **computing: Any) -> LoadedModel:
+    """The same of a folder that was read: another model may have taken its place, whose weights are refused."""
+    tensors = RunFolder(folder).read_weights(run)
     model = NMT(**run.config.to_dict(), dtype=dtype or run.dtype, device=device, seed=None, **computing)
     for name, tensor in tensors.items():
         model.params[name][...] = to_device(tensor, device)
@@ -99,8 +103,8 @@ def load_alike(folders: Sequence[AnyPath], who: str, *, beside: Sequence[AnyPath
 
     Raises InputError as load_model does, and naming the file if a vocabulary differs.
     """
-    read_alike([*beside, *folders], who)
-    return [load_model(folder, **how) for folder in folders]
+    runs = read_alike([*beside, *folders], who)[len(beside):]
+    return [_model_of(folder, run, **how) for folder, run in zip(folders, runs, strict=True)]
 
 
 def average(folders: Sequence[AnyPath], out: AnyPath) -> None:
@@ -119,10 +123,10 @@ def average(folders: Sequence[AnyPath], out: AnyPath) -> None:
     runs = read_alike(folders, "models whose weights are averaged")
     for folder, run in zip(folders, runs, strict=True):
         _check_configuration(folders[0], runs[0], folder, run)
-    model, src_vocab, tgt_vocab = load_model(folders[0])
+    model, src_vocab, tgt_vocab = _model_of(folders[0], runs[0])
     total = model.params.flat.astype(np.float64)
-    for folder in folders[1:]:
-        total += load_model(folder).model.params.flat
+    for folder, run in zip(folders[1:], runs[1:], strict=True):
+        total += _model_of(folder, run).model.params.flat
     model.params.flat[...] = total / len(folders)
     coverage = RunFolder(folders[0]).coverage()
     save_new_model(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders],

@@ -354,6 +354,11 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
         data = read_limited(path, VOCABULARY_LIMIT)
     except OSError as error:
         raise InputError(f"vocabulary {path} cannot be read: {error.strerror}") from error
+    return parse_vocabulary(data, path)
+
+
+def parse_vocabulary(data: bytes, path: str | os.PathLike) -> Vocabulary:
+    """The same of a file's content."""
     try:
         return WordVocabulary(_parse_words(data)) if data.startswith(b"{") else SentencePieceVocabulary(data)
     except InputError:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..errors import InputError
+from ..errors import InputError, WriteError
 from .atomic import AnyPath, not_written
 
 LOCK = ".lock"
@@ -32,8 +32,15 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         try:
             self.file = self._locked()
         except OSError as error:
+            for link in (self.folder, *self.folder.parents):
+                if link.is_symlink() and not link.exists():
+                    raise WriteError(f"{self.folder} cannot be written: {link} is a link to {os.readlink(link)}, which "
+                                     "is not there") from error
             path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
             raise not_written(path, error) from error
+        with suppress(OSError, AttributeError):  # the folder's owner, whoever else made it, may be killed here
+            about = os.stat(self.folder)
+            os.fchown(self.file.fileno(), about.st_uid, about.st_gid)
         with suppress(OSError):  # who holds it is a courtesy
             self.file.truncate(0)
             self.file.write(f"{os.getpid()}\n")

@@ -33,7 +33,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..data.coverage import BothSides, read_coverage
-from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, load_vocabulary
+from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, parse_vocabulary
 from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
@@ -77,6 +77,7 @@ class Run(NamedTuple):
     training: dict[str, Any]  # the training options, as TrainingOptions.to_dict() gives them
     data: dict[str, Any]  # where the text came from, as whoever started the run tells it
     vocabularies: dict[str, tuple[str, str]]  # "src", "tgt" -> its file's name and SHA-256
+    digest: str  # of what tells its model from another
 
 
 class RunFolder(AbstractContextManager["RunFolder"]):
@@ -191,7 +192,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Remove what killed writers have left, before the first write: a run that is refused changes no file."""
         self._check_place()
         links = [path.name for path in self.path.glob(f"{TEACHER}*") if path.is_symlink()]
-        for name in (*RUN_FILES, CORPUS, f"{TEACHER}*", *links):
+        for name in (*RUN_FILES, CHECKPOINTS, CORPUS, f"{TEACHER}*", *links):
             remove_temporaries(self / name)
         remove_temporaries(self / CHECKPOINTS / "step-*")
 
@@ -205,7 +206,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """
         content = self._content(model, src_vocab, tgt_vocab, training, data)
         self.sweep()
-        before = access_of(self / CONFIG)  # of an earlier run: who could not read that cannot read this one
+        # of an earlier run, or of what is left of one: who could not read that cannot read this one
+        before = next((access for name in RUN_FILES if (access := access_of(self / name))), None)
         self._clear()
         self._write(content, src_vocab, tgt_vocab, before)
 
@@ -287,7 +289,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         files = {side: (names[side], content["checksums"][names[side]]) for side in ("src", "tgt")}
         return Run(config=config, dtype=content["dtype"], src_vocab=vocabularies[names["src"]],
                    tgt_vocab=vocabularies[names["tgt"]], training=content["training"], data=content["data"],
-                   vocabularies=files)
+                   vocabularies=files, digest=_digest(content))
 
     def coverage(self) -> BothSides | None:
         """Of the training text by the vocabularies; None if config.json does not tell."""
@@ -298,7 +300,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def digest(self) -> str:
         """What tells one model from another: a SHA-256 of its configuration and vocabularies in config.json."""
-        return checksum_of({name: self._config[name] for name in _OF_THE_MODEL})
+        return _digest(self._config)
 
     @property
     def _config(self) -> dict[str, Any]:
@@ -345,7 +347,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self / MODEL} is not there: a run has it from its first validation on; if there was "
                              "none yet, resume it")
         shapes = {name: (run.dtype, shape) for name, shape in run.config.shapes().items()}
-        return self._read_tensors(MODEL, shapes)[0]
+        return self._read_tensors(MODEL, shapes, run.digest)[0]
 
     def check_room(self, name: str, run: Run) -> None:
         """InputError if a tensor file is too small for the weights that config.json tells, before these are made."""
@@ -362,7 +364,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def read_state(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
                    check: Callable[[dict[str, Any]], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What was saved under STATE or BEST_STATE; arguments and errors as of `read_tensors`."""
-        return self._read_tensors(name, expected, check)
+        return self._read_tensors(name, expected, self.digest(), check)
 
     @contextmanager
     def told_what_is_kept(self) -> Iterator[None]:
@@ -388,11 +390,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self._check_place()
         copy_file(self / STATE, self / BEST_STATE)
 
-    def _read_tensors(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None,
+    def _read_tensors(self, name: str, expected: Mapping[str, tuple[str, tuple[int, ...]]] | None, digest: str,
                       check: Callable[[dict[str, Any]], None] | None = None
                       ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         tensors, info = read_tensors(self / name, expected, check=check)
-        if info.get("config", digest := self.digest()) != digest:  # older files do not tell
+        if info.get("config", digest) != digest:  # older files do not tell
             raise InputError(f"{self / name} does not belong to the {CONFIG} beside it: it was written for another "
                              "model")
         return tensors, info
@@ -459,9 +461,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def _vocabulary(self, name: str, checksums: Mapping[str, Any]) -> Vocabulary:
         if name not in checksums:
             raise InputError(f"{self / CONFIG} is damaged: it has no checksum of {name}")
-        if _file_checksum(self / name) != checksums[name]:
+        try:
+            data = read_limited(self / name, VOCABULARY_LIMIT)
+        except OSError as error:
+            raise InputError(f"{self / name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != checksums[name]:
             raise InputError(f"{self / name} is damaged: it does not have the checksum that {CONFIG} tells")
-        return load_vocabulary(self / name)
+        return parse_vocabulary(data, self / name)
 
 
 def _check_content(path: Path, content: Any) -> None:
@@ -483,6 +489,11 @@ def _check_content(path: Path, content: Any) -> None:
         raise InputError(f"{path} is damaged: dtype is {shown(content['dtype'])}, expected float32 or float64")
 
 
+def _digest(content: Mapping[str, Any]) -> str:
+    """Of that part of a config.json which tells one model from another."""
+    return checksum_of({name: content[name] for name in _OF_THE_MODEL})
+
+
 def _step(folder: Path) -> int:
     """Of a folder of CHECKPOINTS; -1 if it is somebody else's."""
     number = folder.name.removeprefix("step-")
@@ -491,10 +502,3 @@ def _step(folder: Path) -> int:
 
 def _vocabulary_name(side: str, vocabulary: Vocabulary) -> str:
     return f"{side}.vocab.json" if isinstance(vocabulary, WordVocabulary) else f"{side}.spm"
-
-
-def _file_checksum(path: Path) -> str:
-    try:
-        return hashlib.sha256(read_limited(path, VOCABULARY_LIMIT)).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import re
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import isfinite
@@ -25,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from .. import optim
-from ..arrays import array_module, device_of
+from ..arrays import array_module, device_of, to_device
 from ..data.batches import Batch
 from ..data.corpus import Sentences
-from ..errors import InputError, WriteError
+from ..errors import InputError, WriteError, sentence
 from ..files.run_folder import CONFIG, COVERAGE, CURVES, METRICS, NOT_FINITE, STATE, Run, RunFolder
 from ..models.nmt import NMT
 from ..parallel.ranks import Ranks, divide
@@ -74,6 +75,10 @@ class Trainer:
             before = folder.read() if folder.resume else None
             self.options_before = TrainingOptions.from_dict(before.training) if before else options
             self.state = self._resumed(before) if before else State()
+            if before:  # and nobody writes before all have read
+                weights = zlib.crc32(to_device(model.params.flat, "cpu"))
+                self.ranks.check_alike({"the step of the saved state": self.state.step,
+                                        "the checksum of its weights": weights})
         self.first_step = self.state.step  # with which it goes on
         self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
@@ -409,8 +414,8 @@ class Trainer:
             self.folder.check_place()
             learning_curves(self.folder / METRICS, self.folder / CURVES)
             self.curves = self.folder / CURVES
-        except InputError as error:  # a picture is not worth a failure after hours of training
-            self.progress.say(f"no learning curves drawn: {error}")
+        except Exception as error:  # noqa: BLE001  a picture is not worth a failure after hours of training
+            self.progress.say(f"no learning curves drawn: {sentence(error)}")
 
     # saving
 

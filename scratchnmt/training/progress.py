@@ -117,8 +117,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     """Inside `with`, a first Ctrl-C (or SIGTERM) only makes `check` raise Interrupted; a second ends at once.
 
     So does SIGHUP, of a terminal that is closed; but that comes twice, from the system and from the shell, and only
-    asks.  Where it is ignored, as `nohup` has it, it stays so; so does a signal that a program around Python handles.
-    In a thread other than the main one, which receives no signals, nothing is done.
+    asks.  What is ignored, as `nohup` and scripts have it, stays so; so does a signal that a program around Python
+    handles.  In a thread other than the main one, which receives no signals, nothing is done.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP):
                 handler = signal.getsignal(number)
-                if handler is not None and (number not in _HANGUP or handler != signal.SIG_IGN):
+                if handler not in (None, signal.SIG_IGN):
                     self._previous[number] = signal.signal(number, self._note)
         return self
 

@@ -41,19 +41,20 @@ def test_a_bar_on_a_terminal():
     assert "validated\n" in shown
 
 
-def test_a_hangup_asks_to_stop_unless_it_is_ignored_as_nohup_has_it():
-    if not hasattr(signal, "SIGHUP"):
-        pytest.skip("this system has no SIGHUP")
-    before = signal.getsignal(signal.SIGHUP)
+@pytest.mark.parametrize("name, times", [("SIGHUP", 2), ("SIGINT", 1), ("SIGTERM", 1)])  # from system and shell
+def test_a_signal_asks_to_stop_unless_it_is_ignored_as_nohup_and_scripts_have_it(name, times):
+    if (number := getattr(signal, name, None)) is None:
+        pytest.skip(f"this system has no {name}")
+    before = signal.getsignal(number)
     try:
         for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
-            signal.signal(signal.SIGHUP, handler)
+            signal.signal(number, handler)
             with Interrupts() as interrupts:
-                for _ in range(2):  # from the system and from the shell
-                    os.kill(os.getpid(), signal.SIGHUP)
-            assert interrupts.requested is asked and signal.getsignal(signal.SIGHUP) is handler
+                for _ in range(times):
+                    os.kill(os.getpid(), number)
+            assert interrupts.requested is asked and signal.getsignal(number) is handler
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_a_handler_that_is_not_python_s_stays(monkeypatch):

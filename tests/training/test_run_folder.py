@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from fake_comm import on_ranks
 from tiny_run import At, data, files, model, options, run
 
-from scratchnmt.checkpoint import load_model, save_model
+from scratchnmt.checkpoint import average, load_model, load_models, save_model
 from scratchnmt.cli import prepare
+from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import atomic, run_folder
 from scratchnmt.files.lock import LOCK, FolderLock
 from scratchnmt.files.run_folder import BEST_STATE, CONFIG, MODEL, STATE, RunFolder
+from scratchnmt.models.nmt import NMT
 from scratchnmt.training import train
 from scratchnmt.training.loop import Trainer
 from scratchnmt.training.saving import Saving
@@ -212,6 +215,55 @@ def test_a_model_that_is_replaced_is_at_no_moment_readable_for_more_people(tmp_p
     assert {*modes} == {0, 0o600}
 
 
+def test_the_weights_are_those_of_the_words_that_were_read(tmp_path, monkeypatch):
+    """Also if another model takes its place meanwhile."""
+    words = [WordVocabulary(letters) for letters in ("abc", "cba")]
+    save = [partial(save_model, tmp_path / "m", NMT(7, 7, 4, 4, seed=seed), words, words, overwrite=True)
+            for seed, words in enumerate(words)]
+    read = RunFolder.read_weights
+
+    def late(self, run):
+        save[1]()
+        return read(self, run)
+
+    for load in (load_model, lambda folder: load_models([tmp_path / "other", folder]),
+                 lambda folder: average([folder, tmp_path / "other"], tmp_path / "mean")):
+        save[0]()
+        save_model(tmp_path / "other", NMT(7, 7, 4, 4, seed=3), words[0], words[0], overwrite=True)
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="m.model.safetensors does not belong"):
+            patch.setattr(RunFolder, "read_weights", late)
+            load(tmp_path / "m")
+
+
+def test_an_overwriting_run_that_was_broken_off_leaves_the_mode_to_the_next(tmp_path, monkeypatch):
+    run(tmp_path, max_steps=1)
+    for path in tmp_path.iterdir():
+        path.chmod(0o600)
+    with monkeypatch.context() as patch, pytest.raises(WriteError):
+        patch.setattr(RunFolder, "_write_config", lambda self, *_: self._check_place() or (_ for _ in ()).throw(
+            WriteError("no space")))
+        run(tmp_path, overwrite=True, max_steps=1)
+    run(tmp_path, overwrite=True, max_steps=1)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_folder_whose_link_leads_nowhere_is_told_as_that(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    for folder in ("runs", "runs/a/b"):
+        with (pytest.raises(WriteError, match=f"{folder} cannot be written: .*/runs is a link to .*/disk, which is"),
+              FolderLock(tmp_path / folder)):
+            raise AssertionError("it was entered")
+
+
+def test_a_lock_is_the_folders_owners(tmp_path):
+    """Who may have to take it after root was killed in the folder."""
+    if os.getuid():
+        pytest.skip("only root can write as another user")
+    os.chown(tmp_path, 65534, 65534)
+    with FolderLock(tmp_path):
+        assert (tmp_path / LOCK).stat().st_uid == 65534
+
+
 def test_half_a_line_does_not_spoil_the_next_one(tmp_path):
     """Which a kill, or a disk that was full, may leave."""
     with run_folder.RunFolder(tmp_path) as folder:
@@ -329,6 +381,21 @@ def test_a_folder_that_is_not_open_is_refused(tmp_path):
         with pytest.raises(InputError, match="is not open: give the path"):
             run(one, max_steps=1)
     assert (tmp_path / MODEL).read_bytes() == before
+
+
+def test_ranks_whose_saved_states_differ_are_told(tmp_path):
+    """Each has a disk of its own, and one a copy of the run as it was earlier."""
+    run(tmp_path / "0", max_steps=4)
+    shutil.copytree(tmp_path / "0", tmp_path / "1")
+    run(tmp_path / "1", max_steps=6, resume=True)
+
+    def begin(ranks):
+        with RunFolder(tmp_path / str(ranks.rank), resume=True) as folder:
+            return Trainer(model(), data(), options(max_steps=9), folder, ranks)
+
+    for found in on_ranks(2, begin):
+        assert isinstance(found, InputError)
+        assert str(found).startswith("the step of the saved state is 4 on rank 0 and 6 on rank 1: all ranks need the ")
 
 
 def test_a_run_that_saved_no_state_goes_on_in_its_dtype_alone(tmp_path):
