@@ -8,6 +8,7 @@ import os
 import random
 import struct
 import sys
+import tracemalloc
 import zipfile
 from functools import partial
 from itertools import pairwise
@@ -676,6 +677,13 @@ def test_a_random_generator_that_would_draw_the_same_for_ever(which, tmp_path):
     write_tensors(tmp_path / "f", tensors, info)
     with pytest.raises(InputError, match="f is damaged: .*the increment of a random generator is even"):
         load_model(tmp_path / "f")
+    info["sequential"]["random"][which]["state"] = {"state": state, "inc": "%200000000d"}  # which % would fill in
+    write_tensors(tmp_path / "f", tensors, info)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="f is damaged: .*numbers of a random generator are not whole ones"):
+        load_model(tmp_path / "f")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 def test_a_tensor_file_whose_json_is_nested_deeper_than_any(tmp_path, monkeypatch):

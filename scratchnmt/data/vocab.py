@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any, TypeAlias
 
 from ..errors import ArgumentError, InputError, check_choice, printable, require, shown
@@ -419,6 +420,9 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
             raise InputError(f"{path} is the list that goes with a SentencePiece model: give the .model file instead")
         if first := line.split(None, 1)[:1]:
             words[composed(first[0])] = None
+    if re.match(r'\ufeff?[{\[]"[^"]+"', "".join(islice(words, 2))):
+        raise InputError(f"{path} is JSON, which is packed or has something before it, and no list of words: give it "
+                         "as it was written, or the words one a line")
     try:
         return WordVocabulary(word for word in words if word not in SPECIALS)
     except ArgumentError as error:

@@ -239,11 +239,12 @@ class EarlyStopping(_Watch):
             self.stopped_epoch, self.model.stop_training = epoch, True
 
     def on_train_end(self, logs: Any = None) -> None:
+        if self.best_weights is not None:
+            self.model.params.flat[...] = self.best_weights  # first: nobody may be there to whom it can be said
         if self.stopped_epoch:
             self.say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None:
             self.say(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
-            self.model.params.flat[...] = self.best_weights
 
 
 class ModelCheckpoint(_Watch):
@@ -275,9 +276,9 @@ class ModelCheckpoint(_Watch):
         path = self._path(epoch, logs)
         with suppress(OSError):  # whoever writes the file says so
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        improved = f"{self.monitor} improved to {self.best:.6g}, " if self.save_best_only else ""
-        self.say(f"Epoch {epoch + 1}: {improved}saving {path}")
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+        improved = f"{self.monitor} improved to {self.best:.6g}, " if self.save_best_only else ""
+        self.say(f"Epoch {epoch + 1}: {improved}saved {path}")
 
     def _path(self, epoch: int, logs: Mapping[str, float]) -> str:
         try:
@@ -369,7 +370,9 @@ class CSVLogger(Callback):
                 head = file.readline(_HEAD)
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
                 whole = file.read() in (b"", b"\n")
-            header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator))
+            header = [""]
+            with suppress(csv.Error):  # lines that end in CR alone
+                header = next(csv.reader([head.decode(errors="replace")], delimiter=self.separator))
             half = len(head) < _HEAD and not head.endswith(b"\n")
             if half and (header[:1] == ["epoch"] or len(head) > 1 and b"epoch".startswith(head)):
                 return self._write([], "w")  # half of a header, which a full disk has left

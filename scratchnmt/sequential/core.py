@@ -175,8 +175,11 @@ class Embedding(Layer):
     def initial(self, weight, shape, rng):
         return rng.uniform(-0.05, 0.05, shape)
 
-    def forward(self, x, weights, mask, rng):
-        ids = np.asarray(to_device(x, "cpu"))
+    def check_input(self, x):
+        self._ids(x)
+
+    def _ids(self, x: np.ndarray) -> np.ndarray:
+        ids = x
         if ids.dtype.kind not in "iu":
             whole = ids.astype("int64")
             if not (whole == ids).all():
@@ -185,6 +188,10 @@ class Embedding(Layer):
         if ids.size and not 0 <= ids.min() <= ids.max() < self.input_dim:
             raise InputError(f"layer {self!r} got ids from {ids.min()} to {ids.max()}, expected 0 to "
                              f"input_dim - 1 = {self.input_dim - 1}")
+        return ids
+
+    def forward(self, x, weights, mask, rng):
+        ids = self._ids(np.asarray(to_device(x, "cpu")))
         y, cache = embedding_forward(ids, weights["W"])
         return y, (array_module(y).asarray(ids != 0) if self.mask_zero else None), cache
 

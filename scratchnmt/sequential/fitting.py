@@ -60,6 +60,16 @@ def _other_columns(table: Any) -> str:
     return f": these columns hold others: {listed(others)}" if others else ""
 
 
+def finite(what: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The numbers in a dtype; InputError, naming the number, if one is not finite, or is not in that dtype."""
+    with np.errstate(over="ignore"):
+        taken = array.astype(dtype, copy=False)
+    if taken.dtype.kind == "f" and not np.isfinite(taken).all():
+        wrong = array[~np.isfinite(taken)][0]
+        raise InputError(f"{what} holds {wrong}, expected finite numbers" + f" of {dtype}" * bool(np.isfinite(wrong)))
+    return taken
+
+
 def class_weights(given: Any, labels: np.ndarray, classes: int) -> np.ndarray:
     """What each example, or step of it, counts: given[its class], 1 for a class that is not named."""
     if not isinstance(given, Mapping):
@@ -220,8 +230,8 @@ def _kept(model: Sequential, epoch: int) -> Iterator[None]:
     try:
         yield
         if not _finite(model.params.flat):  # of its last step: the next one would have told
-            raise InputError(f"the weights are not finite after epoch {epoch + 1}: try a smaller learning rate; they "
-                             "are again what they were before that epoch")
+            raise InputError(f"the weights are not finite after epoch {epoch + 1}: try a smaller learning rate; that "
+                             "epoch is undone")
     finally:
         if not _finite(model.params.flat):
             model.params.flat[...] = before
@@ -280,7 +290,7 @@ def weighted(model: Sequential, data: Data, class_weight: Any) -> Data:
     assert model.output_shape is not None  # or there would be no data
     labels = losses.labels(data.y, loss.sparse)
     weight = class_weights(class_weight, labels, max(2, model.output_shape[-1] or 0))
-    return data._replace(weight=weight.astype(model.dtype))
+    return data._replace(weight=finite("class_weight", weight, model.dtype))
 
 
 class _Line:

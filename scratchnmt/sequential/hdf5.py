@@ -23,6 +23,7 @@ FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 TEXT_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
 _ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 _MOST_PARTS = 1000  # attributes that one list is laid out in
+_MOST_MESSAGES = 1000  # of a group's header, such as attributes
 _DEEPEST = 50  # groups in one another on the way to a weight
 _STEP = 32  # bytes of a file for each step on the ways that its names are; a group or an array takes ten times as many
 _FIXED = 3  # HDF5's number of the class of texts that are all of one length
@@ -122,6 +123,9 @@ def at(group: Any, path: str) -> Any:
     if path.count("/") > _DEEPEST:
         raise KeyError(f"{printable(path)} is too long a way")
     for name in path.split("/"):
+        # in a header, which is searched from its start, Keras' files have few links
+        if isinstance(group, h5py.Group) and h5py.h5o.get_info(group.id).hdr.nmesgs > _MOST_MESSAGES:
+            raise InputError("it is damaged: a group holds more in its header than Keras writes there")
         if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise KeyError(f"{printable(path)} is not there")
         group = group[name]
@@ -142,7 +146,7 @@ def numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
 
 def naming(path: str | os.PathLike, error: InputError) -> InputError:
     """The error, which names the file."""
-    return error if str(path) in str(error) else InputError(f"{path}: {error}")
+    return error if str(error).startswith(str(path)) else InputError(f"{path}: {error}")
 
 
 def written(fill: Callable[[Any], None]) -> bytes:

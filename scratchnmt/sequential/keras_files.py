@@ -160,12 +160,15 @@ def _network(content: Mapping[str, Any], build_shape: Any, device: str) -> Seque
     if content["class_name"] != "Sequential":
         raise InputError(f"it holds {shown(content['class_name'])}, expected a Sequential: make the network, and then "
                          "model.load_weights(...)")
+    _class(content, "the network")
     config = content["config"]
     config = config if isinstance(config, dict) else {"layers": config}  # Keras before 2.3
     layers = few(config["layers"])
     model = Sequential(map(_from_config, layers), name=config.get("name", "sequential"), dtype=_dtype(layers),
                        device=device, trainable=config.get("trainable", True))
     if model.output_shape is None:
+        if not build_shape:
+            raise InputError("it tells no input's shape: make the network, and then model.load_weights(...)")
         model.build(build_shape[1:])
     return model
 
@@ -189,11 +192,11 @@ def _dtype(layers: Sequence[Mapping[str, Any]]) -> str:
 def _from_config(told: Mapping[str, Any]) -> Layer:
     config, kind = told["config"], told["class_name"]
     shape = config.get("batch_shape", config.get("batch_input_shape"))  # Keras 3's and Keras 2's word
-    if kind == "InputLayer":
-        return core.Input(tuple(shape[1:]), name=config["name"])
-    made = look_up("layer", kind, KINDS)
+    made = core.Input if kind == "InputLayer" else look_up("layer", kind, KINDS)
     what = f"layer {shown(config['name'])} ({kind})"
     _class(told, what)
+    if kind == "InputLayer":
+        return core.Input(tuple(shape[1:]), name=config["name"])
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
@@ -214,12 +217,19 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
 
 def _check_backward_layer(config: Mapping[str, Any]) -> None:
     """InputError if a Bidirectional's second layer is another than the first, read backwards."""
-    first, *others = ({**ONLY, **{name: value for name, value in config[layer]["config"].items()
-                                  if name in (*recurrent.LSTM.choices, *KEPT, *ONLY) and name != "go_backwards"}}
-                     for layer in ("layer", "backward_layer") if layer in config)
-    if any(other != first for other in others):
-        raise InputError(f"layer {config['name']!r} (Bidirectional) has two different layers, which there is not here")
+    if "backward_layer" in config:
+        (first, onward), (other, backward) = (_direction(config[layer]) for layer in ("layer", "backward_layer"))
+        if other != first or onward == backward:
+            raise InputError(f"layer {config['name']!r} (Bidirectional) has two different layers, which there is not "
+                             "here")
     config["layer"]["config"].pop("zero_output_for_mask", None)  # which Keras sets, and we do
+
+
+def _direction(told: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What a layer of a Bidirectional has in common with the other one, and whether it reads backwards."""
+    known = {name: value for name, value in told["config"].items() if name in (*recurrent.LSTM.choices, *KEPT, *ONLY)}
+    backward = bool(known.pop("go_backwards", False))
+    return {"class": _class(told, "a layer of a Bidirectional"), **ONLY, **known}, backward
 
 
 def _entry(kind: str, config: dict[str, Any], module: str = "keras.layers") -> dict[str, Any]:

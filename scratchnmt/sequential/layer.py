@@ -106,6 +106,9 @@ class Layer(Trained):
         """How a weight starts."""
         raise NotImplementedError
 
+    def check_input(self, x: np.ndarray) -> None:
+        """InputError, before anything is computed, for numbers that the layer does not take, such as unknown ids."""
+
     def forward(self, x: Array, weights: Weights, mask: Array | None, rng: Any) -> tuple[Array, Array | None, Any]:
         """Output, its mask (B, T) or None, and what backward needs; rng: of dropout, None: not training."""
         raise NotImplementedError

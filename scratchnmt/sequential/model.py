@@ -312,7 +312,8 @@ class Sequential(Trained):
             weight = weight[:, 0]
         if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
             raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
-        return fitting.Data(x, y if losses.LOSSES[self.loss].sparse else y.astype(self.dtype), weight)
+        y = y if losses.LOSSES[self.loss].sparse else fitting.finite("y", y, self.dtype)
+        return fitting.Data(x, y, weight)
 
     def inputs(self, given: Any, what: str = "x") -> np.ndarray:
         """x on the host, in the network's dtype unless it is ids; InputError if it does not fit."""
@@ -331,10 +332,11 @@ class Sequential(Trained):
             want in (None, n) for want, n in zip(self.input_shape, x.shape[1:], strict=False))
         if not fits:
             raise InputError(f"{what} has shape {x.shape}, but the network takes {shape_text(self.input_shape)}")
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
-            raise InputError(f"{what} holds {x[~np.isfinite(x)][0]}, expected finite numbers")
         first = next((layer for layer in self.inner if not isinstance(layer, Input)), None)
-        return x if isinstance(first, Embedding) else x.astype(self.dtype, copy=False)
+        x = fitting.finite(what, x, x.dtype if isinstance(first, Embedding) else self.dtype)
+        if first is not None:
+            first.check_input(x)
+        return x
 
     def there(self, array: np.ndarray) -> Array:
         """On the network's device."""
@@ -360,6 +362,9 @@ class Sequential(Trained):
         ValueError for a state in which no generator can be, such as one with an even increment.
         """
         for one in (state["shuffler"], state["dropper"]):
+            for value in () if one is None else (one["state"]["state"], one["state"]["inc"]):
+                if type(value) is not int or not 0 <= value < 1 << 128:  # a text would be filled in by %
+                    raise ArgumentError("the numbers of a random generator are not whole ones below 2^128")
             if one is not None and one["state"]["inc"] % 2 == 0:  # PCG's is odd: else it can stay in one place for ever
                 raise ArgumentError("the increment of a random generator is even")
         self.shuffler.bit_generator.state = state["shuffler"]

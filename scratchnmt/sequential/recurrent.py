@@ -201,6 +201,9 @@ class TimeDistributed(Layer):
     def initial(self, weight, shape, rng):
         return self.layer.initial(weight, shape, rng)
 
+    def check_input(self, x):
+        self.layer.check_input(x)
+
     def forward(self, x, weights, mask, rng):
         if mask is not None and mask.ndim > 2:
             raise InputError(f"layer {self!r} got a mask of shape {mask.shape}, expected one for each step, (B, T): it "

@@ -336,3 +336,14 @@ def test_a_vocabulary_from_elsewhere_is_a_file_and_no_larger_unpacked_than_one_o
     (tmp_path / "words").write_bytes(gzip.compress(b"cat\ndog\n" * 2000))
     with pytest.raises(InputError, match="words has more than 10,000 characters"):
         read_vocabulary(tmp_path / "words")
+
+
+@pytest.mark.parametrize("spoil", [gzip.compress, lambda data: b"\xef\xbb\xbf" + data, lambda data: b"\n" + data,
+                                   lambda _: b'["the",\n"of"]\n', lambda _: b'[\n "the",\n "of"\n]\n'])
+def test_json_that_is_packed_or_has_something_before_it_is_no_list_of_words(tmp_path, spoil):
+    WordVocabulary(["a", "b"]).save(tmp_path / "v.json")
+    (tmp_path / "f").write_bytes(spoil((tmp_path / "v.json").read_bytes()))
+    with pytest.raises(InputError, match="f is JSON, which is packed or has something before it, and no list of words"):
+        read_vocabulary(tmp_path / "f")
+    (tmp_path / "words").write_text('[\n"\n{\nthe\n')
+    assert len(read_vocabulary(tmp_path / "words")) == 8

@@ -185,7 +185,7 @@ def test_an_epoch_that_is_undone_leaves_nothing_in_the_optimizer(optimizer):
     before = model.params.flat.copy()
     kept = {name: np.copy(value) for name, value in model.optimizer.state().items()}
     model.optimizer.learning_rate = 3e38
-    with pytest.raises(InputError, match="they are again what they were before that epoch"):
+    with pytest.raises(InputError, match="that epoch is undone"):
         model.fit(1e5 * x, 1e13 * y, batch_size=8, verbose=0)
     model.optimizer.learning_rate = kept["learning_rate"]
     assert np.array_equal(model.params.flat, before)
@@ -257,3 +257,36 @@ def test_weights_whose_bytes_look_like_the_end_of_an_archive_are_those_of_a_netw
     assert zipfile.is_zipfile(tmp_path / "f")
     assert np.array_equal(load_model(tmp_path / "f").get_weights()[0], W)
     model.load_weights(tmp_path / "f")
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, TimeDistributed])
+def test_ids_that_there_are_not_are_told_before_anything_is_trained(wrap):
+    ids = np.zeros((50, 3, 2), "int64")
+    model = Sequential([wrap(Embedding(10, 4, input_shape=() if wrap is TimeDistributed else (3, 2))), Dense(1)])
+    model.compile("sgd", "mse")
+    y = np.zeros((50, 3, 2, 1))
+    model.fit(ids[:1], y[:1], epochs=1, verbose=0)
+    before, wrong = model.params.flat.copy(), ids.copy()
+    wrong[-1, -1, -1] = 10
+    for fit in (lambda: model.fit(wrong, y, batch_size=1, verbose=0), lambda: model.predict(wrong),
+                lambda: model.fit(ids, y, batch_size=1, verbose=0, validation_data=(wrong, y))):
+        with pytest.raises(InputError, match="got ids from 0 to 10, expected 0 to input_dim - 1 = 9"):
+            fit()
+    assert (model.params.flat == before).all()
+
+
+def test_numbers_that_are_not_finite_in_the_networks_dtype_are_told():
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    large = x.copy()
+    large[2, 1] = 1e300
+    model = Sequential([Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
+    for fit, words in ((lambda: model.fit(large, y, verbose=0), "x holds 1e.300, expected finite numbers of float32"),
+                       (lambda: model.predict(large), "x holds 1e.300"),
+                       (lambda: model.fit(x, large[:, 1:], verbose=0), "y holds 1e.300, expected finite numbers of fl"),
+                       (lambda: model.fit(x, y, verbose=0, class_weight={1: 1e39}), "class_weight holds 1e.39, expec"),
+                       (lambda: model.evaluate(x, large[:, 1:], verbose=0), "y holds 1e.300")):
+        with pytest.raises(InputError, match=words):
+            fit()
+    exact = Sequential([Dense(1, input_shape=(2,))], dtype="float64")
+    assert np.isfinite(exact.predict(large)).all()

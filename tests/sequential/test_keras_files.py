@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -527,3 +528,54 @@ def test_names_that_one_attribute_has_no_place_for(tmp_path):
         assert attributes.names(content, "layer_names", 1500) == names
         with pytest.raises(InputError, match="its layer_names are 1,500, expected at most 1,499"):
             attributes.names(content, "layer_names", 1499)
+
+
+def changed(path, model, change):
+    """The .keras file of a network whose description was changed."""
+    model.save(path)
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    told = json.loads(parts["config.json"])
+    change(told)
+    with zipfile.ZipFile(path, "w") as file:
+        for name, part in {**parts, "config.json": json.dumps(told).encode()}.items():
+            file.writestr(name, part)
+
+
+THEIRS = {"module": "theirs", "registered_name": "theirs>That"}
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda told: told.update(THEIRS), "the network is of a class 'theirs>That' that is not Keras'"),
+    (lambda told: told["config"]["layers"][0].update(THEIRS), "(InputLayer) is of a class 'theirs>That'"),
+    (lambda told: told["config"]["layers"][1]["config"]["backward_layer"].update(THEIRS), "of a class 'theirs>That'"),
+    (lambda told: told["config"]["layers"][1]["config"]["backward_layer"].update(class_name="GRU"),
+     "has two different layers"),
+    (lambda told: told["config"]["layers"][1]["config"]["backward_layer"]["config"].update(go_backwards=False),
+     "has two different layers"),
+    (lambda told: (told.update(build_config=None), told["config"]["layers"].pop(0)), "it tells no input's shape: make"),
+])
+def test_a_network_that_is_not_keras_all_through_is_refused(change, words, tmp_path):
+    changed(tmp_path / "a.keras", ours.Sequential([ours.Bidirectional(ours.LSTM(2), input_shape=(5, 3))]), change)
+    with pytest.raises(InputError, match=f"a.keras: .*{re.escape(words)}"):
+        ours.load_model(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("name", ["array", "weights", "h"])
+def test_a_file_whose_name_is_a_word_of_the_sentence_is_named(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours.Sequential([ours.Dense(2, input_shape=(3,))]).save_weights("a.weights.h5")
+    os.rename("a.weights.h5", name)
+    with pytest.raises(InputError, match=f"^{name}: set_weights: array 0 has shape"):
+        ours.Sequential([ours.Dense(2, input_shape=(4,))]).load_weights(name)
+
+
+def test_a_group_with_more_in_its_header_than_keras_writes_is_refused(tmp_path):
+    """The library searches a header from its start at each step of a way."""
+    model = ours.Sequential([ours.Dense(2, input_shape=(3,))])
+    model.save(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        for number in range(1001):
+            file["model_weights"].attrs[f"{number}"] = np.int8(0)
+    with pytest.raises(InputError, match="a.h5: it is damaged: a group holds more in its header than Keras writes"):
+        model.load_weights(tmp_path / "a.h5")

@@ -489,6 +489,30 @@ def test_what_callbacks_say(data, tmp_path, capsys):
         model.fit(*data, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "{val_loss}")])
 
 
+def test_callbacks_act_before_they_say_what_nobody_may_read(data, tmp_path, monkeypatch):
+    model = small(optimizer=SGD(1e-30))
+    monkeypatch.setattr("scratchnmt.sequential.callbacks._Watch.say", lambda *_: (_ for _ in ()).throw(BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        model.fit(*data, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "w", verbose=1)])
+    assert (tmp_path / "w").exists()
+    stop = EarlyStopping("loss", mode="max", patience=1, restore_best_weights=True)
+    stop.set_model(model)
+    stop.on_train_begin()
+    stop.on_epoch_end(0, {"loss": 1.0})
+    best = model.params.flat.copy()
+    model.params.flat[...] += 1
+    stop.on_epoch_end(1, {"loss": 0.5})
+    with pytest.raises(BrokenPipeError):
+        stop.on_train_end()
+    assert (model.params.flat == best).all()
+
+
+def test_a_csv_log_whose_lines_csv_does_not_know(data, tmp_path):
+    (tmp_path / "log.csv").write_bytes(b"epoch,loss\r0,1\r1,2\r")
+    with pytest.raises(InputError, match="log.csv does not begin with a line of names"):
+        small().fit(*data, verbose=0, callbacks=[CSVLogger(tmp_path / "log.csv", append=True)])
+
+
 def test_a_checkpoint_of_weights_alone(data, tmp_path):
     model = small()
     model.fit(*data, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "w", save_weights_only=True)])
