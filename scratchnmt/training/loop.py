@@ -77,6 +77,8 @@ class Trainer:
             self.state = self._resumed(before) if before else State()
             if before:  # and nobody writes before all have read
                 weights = zlib.crc32(to_device(model.params.flat, "cpu"))
+                if not self.ranks.first:  # of later ones it does not hear
+                    self.saving.best_step = None
                 self.ranks.check_alike({"the step of the saved state": self.state.step,
                                         "the checksum of its weights": weights})
         self.first_step = self.state.step  # with which it goes on
@@ -188,8 +190,10 @@ class Trainer:
             self.folder.update_options(self.options.to_dict())
 
     def _say_if_the_rate_jumps(self) -> None:
-        step, decay = self.state.step, self.state.decay
-        old, new = (options.learning_rate * decay * self.plan.schedule_of(options)(step)
+        step, state = self.state.step, self.state
+        # the end of a trial lowers the rate before the next step
+        old, new = (options.learning_rate * state.decay * self.plan.schedule_of(options)(step)
+                    * (options.lr_decay if 0 < options.patience <= state.misses else 1)
                     for options in (self.options_before, self.options))
         if step and old != new:
             self.progress.say(f"the learning rate of the next step is {new:.3g}; with the options of before it would "
@@ -198,10 +202,12 @@ class Trainer:
     def _say_if_others_compute(self) -> None:
         now, state = self.ranks.size, self.state
         before = state.processes or (state.history[-1].get("workers", 1) if state.history else now)
-        if before != now:
-            self.progress.say(f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did: "
-                              "sums are rounded in another order and dropout masks are others, so that the numbers are "
-                              "not those of a run that was never interrupted")
+        parts, parts_before = now * self.options.accumulate, before * self.options_before.accumulate
+        if state.step and parts != parts_before:  # of as many parts all numbers are the same, whoever computes them
+            who = (f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did"
+                   if now != before else f"a batch has {parts} parts now, where it had {parts_before}")
+            self.progress.say(f"{who}: sums are rounded in another order and dropout masks are others, so that the "
+                              "numbers are not those of a run that was never interrupted")
 
     def _train(self) -> str:
         """Take steps, validate and save when it is time; the reason to stop."""
@@ -304,8 +310,8 @@ class Trainer:
 
     def _reason_to_stop(self) -> str | None:
         options, state = self.options, self.state
-        if options.patience and state.trials + self._trial_is_over() >= options.trials:
-            return f"no better validation in {options.trials} trials of {options.patience}"
+        if options.patience and (trials := state.trials + self._trial_is_over()) >= options.trials:
+            return f"{trials} {'trial' if trials == 1 else 'trials'} ended without a better validation"
         if options.max_steps is not None and state.step >= options.max_steps:
             return f"{options.max_steps} steps are done"
         if options.max_epochs is not None and state.epoch >= options.max_epochs:

@@ -110,7 +110,9 @@ def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | 
     """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     asked = f"{str(error).rstrip('.') or 'no size is told'}, in {frames[-1].name}: {frames[-1].line}"
-    if any(frame.name == "_validate" for frame in frames):
+    if any(frame.name == "write_tensors" for frame in frames):
+        remedy = "what is saved does not fit into memory once more: resume it where more memory is free"
+    elif any(frame.name == "_validate" for frame in frames):
         remedy = "no pair of the validation fits: resume it where more memory is free, such as --device cpu"
     elif batch is None and folder.resume:  # with the sizes that it has
         remedy = "weights, gradients and optimizer do not fit: resume it where more memory is free"

@@ -100,6 +100,6 @@ class Validation:
         failed = {int(indices[0]): result for indices, result in results if isinstance(result, MemoryError)}
         if len(failed) == len(results):
             raise next(iter(failed.values()))
-        self._tell(failed, "it does not fit into memory")
+        self._tell(failed, "it does not fit into memory: this and later validations have fewer pairs than those before")
         self.leave_out(failed)
         return [(indices, result) for indices, result in results if not isinstance(result, MemoryError)]

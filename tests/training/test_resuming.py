@@ -13,6 +13,7 @@ from scratchnmt.files.run_folder import BEST_STATE, STATE
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.training import TrainingOptions
 from scratchnmt.training.plan import FIXED, may_change
+from scratchnmt.training.validation import Validation
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("safetensors")
@@ -39,7 +40,7 @@ def last_weights(folder):
 def test_a_run_that_lost_patience_goes_on_as_if_it_had_had_more(tmp_path, first, then):
     run(tmp_path / "whole", **FAST, **then)
     stopped = run(tmp_path / "stopped", **FAST, **first)
-    assert "no better validation" in stopped.reason and stopped.step < metrics(tmp_path / "whole")[-1]["step"]
+    assert "without a better validation" in stopped.reason and stopped.step < metrics(tmp_path / "whole")[-1]["step"]
     run(tmp_path / "stopped", resume=True, **FAST, **then)
     assert essence(tmp_path / "stopped") == essence(tmp_path / "whole")
     assert np.array_equal(last_weights(tmp_path / "stopped"), last_weights(tmp_path / "whole"))
@@ -48,8 +49,8 @@ def test_a_run_that_lost_patience_goes_on_as_if_it_had_had_more(tmp_path, first,
 def test_less_patience_stops_at_once(tmp_path):
     run(tmp_path, **FAST, patience=0, max_steps=12)
     before = metrics(tmp_path)
-    assert "no better validation in 1 trials of 1" in run(tmp_path, resume=True, **FAST, patience=1, trials=1,
-                                                          max_steps=20).reason
+    assert "1 trial ended without a better validation" in run(tmp_path, resume=True, **FAST, patience=1, trials=1,
+                                                              max_steps=20).reason
     assert metrics(tmp_path) == before
 
 
@@ -60,7 +61,7 @@ def test_a_run_that_an_earlier_version_stopped_goes_on(tmp_path):
     tensors, info = read_tensors(tmp_path / "run" / STATE)
     info["state"]["trials"], info["state"]["misses"] = 2, 0
     write_tensors(tmp_path / "run" / STATE, tensors, info)
-    assert "no better validation" in run(tmp_path / "run", resume=True, **choices).reason
+    assert "without a better validation" in run(tmp_path / "run", resume=True, **choices).reason
     run(tmp_path / "whole", **{**choices, "trials": 4})
     run(tmp_path / "run", resume=True, **{**choices, "trials": 4})
     assert essence(tmp_path / "run") == essence(tmp_path / "whole")
@@ -118,6 +119,9 @@ def test_the_table_has_each_option_once():
     assert {"patience", "trials", "valid_every", "valid_batch_size", "max_epochs", "learning_rate"} <= free
 
 
+LOST = {"valid_every": 3, "patience": 1, "trials": 9}  # a trial that is over with the last step, if that was no better
+
+
 @pytest.mark.parametrize("first, then, old, new", [
     ({"schedule": "linear", "max_epochs": 2}, {"max_epochs": 4}, 0, 0.01 * 14 / 28),
     ({"schedule": "linear", "max_epochs": 2}, {"max_epochs": 2}, None, None),
@@ -125,9 +129,14 @@ def test_the_table_has_each_option_once():
     ({"max_epochs": 1}, {"max_epochs": 2, "learning_rate": 0.002}, 0.01, 0.002),
     ({"max_epochs": 1}, {"max_epochs": 2, "schedule": "cosine"}, 0.01, 0.01 * 0.5),
     ({"max_epochs": 1, "warmup": 14}, {"max_epochs": 2, "warmup": 28}, 0.01 * 8 / 15, 0.01 * 8 / 29),
+    ({"max_steps": 9, **LOST, "lr_decay": 0.5}, {"max_steps": 12, **LOST, "lr_decay": 0.1}, 0.005, 0.001),
+    ({"max_steps": 9, **LOST, "lr_decay": 0.5}, {"max_steps": 12, **LOST, "lr_decay": 0.5}, None, None),
 ])
-def test_a_rate_that_jumps_is_told(tmp_path, first, then, old, new):
-    """A schedule that ends at another step has another rate at every step."""
+def test_a_rate_that_jumps_is_told(tmp_path, monkeypatch, first, then, old, new):
+    """A schedule that ends at another step has another rate at every step; so has the end of a trial."""
+    figures = iter((5.0, 4.0, 6.0, 7.0))
+    if "valid_every" in first:
+        monkeypatch.setattr(Validation, "perplexity", lambda *_: next(figures))
     run(tmp_path, **first)
     progress = At(-1, kill)
     run(tmp_path, resume=True, **{**first, **then}, progress=progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 from fake_comm import on_ranks
-from tiny_run import At, data, files, model, options, run
+from tiny_run import At, data, files, metrics, model, options, run
 
 from scratchnmt.checkpoint import average, load_model, load_models, save_model
 from scratchnmt.cli import prepare
@@ -396,6 +396,20 @@ def test_ranks_whose_saved_states_differ_are_told(tmp_path):
     for found in on_ranks(2, begin):
         assert isinstance(found, InputError)
         assert str(found).startswith("the step of the saved state is 4 on rank 0 and 6 on rank 1: all ranks need the ")
+
+
+def test_a_rank_that_does_not_write_the_best_model_does_not_tell_its_step(tmp_path):
+    run(tmp_path, max_steps=6, valid_every=2)
+    shutil.copytree(tmp_path, tmp_path / "1")
+
+    def begin(ranks):
+        with RunFolder(tmp_path / "1" if ranks.rank else tmp_path, resume=True) as folder:
+            return Trainer(model(), data(), options(max_steps=9), folder, ranks).kept()
+
+    first, other = on_ranks(2, begin)
+    assert "of step 6" in first and "of step 6" in other and "the best model" not in other
+    assert ("the best model is that of step" in first) == (metrics(tmp_path)[-1]["valid_ppl"] > min(
+        record["valid_ppl"] for record in metrics(tmp_path)))
 
 
 def test_a_run_that_saved_no_state_goes_on_in_its_dtype_alone(tmp_path):

@@ -91,6 +91,16 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_another_number_is_told(tmp_p
     assert [record["workers"] for record in metrics(tmp_path / "one")] == [2, 1, 1]
 
 
+def test_as_many_parts_are_the_same_numbers_and_others_are_told(tmp_path, capsys):
+    run(tmp_path, workers=2, max_steps=2)
+    for workers, accumulate, told in ((1, 2, ""), (1, 4, "a batch has 4 parts now, where it had 2: sums are rounded")):
+        capsys.readouterr()
+        tiny_run.train(tiny_run.model(), tiny_run.data(), tiny_run.options(
+            workers=workers, accumulate=accumulate, max_steps=3 + bool(told)), tmp_path, resume=True)
+        said = capsys.readouterr().err
+        assert told in said and ("sums are rounded" in said) == bool(told)
+
+
 def test_another_number_is_told_before_the_first_validation_too(tmp_path, capsys):
     with pytest.raises(tiny_run.Killed):
         run(tmp_path, progress=tiny_run.At(3, tiny_run.kill), save_every=1)

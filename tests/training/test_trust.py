@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import traceback
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -639,6 +640,17 @@ def test_what_a_killed_builder_has_left_takes_no_room_from_the_next(tmp_path, mo
     monkeypatch.setattr(prepare, "open_or_build", build)
     assert main(["train", f"--out={tmp_path}/run", *given]) == 0
     assert there == [False]
+
+
+@pytest.mark.parametrize("within", ["_validate", "run"])
+def test_memory_that_ends_in_a_save_is_not_mended_by_the_size_of_a_batch(tmp_path, monkeypatch, within):
+    def full(*_, **__):
+        if any(frame.name == within for frame in traceback.extract_stack()) and (tmp_path / STATE).exists():
+            raise MemoryError("Unable to allocate 1 GiB")
+
+    monkeypatch.setattr(tensors, "_read_back", full)
+    with pytest.raises(OutOfMemoryError, match="what is saved does not fit into memory once more: resume it where"):
+        run(tmp_path, valid_every=2, save_every=3, max_steps=6)
 
 
 def test_memory_that_ends_at_a_resume_is_not_mended_by_sizes_that_cannot_change(tmp_path, monkeypatch):
