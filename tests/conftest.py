@@ -1,6 +1,7 @@
 """The tests use the package's own pytest plugin, and pytest's for the tests of that."""
 
 import io
+import signal
 import sys
 
 import pytest
@@ -12,6 +13,8 @@ def pytest_configure(config):
     if not config.pluginmanager.has_plugin("scratchnmt.gradcheck.plugin"):
         raise pytest.UsageError("the tests need the plugin gradcheck of scratchnmt, which pytest did not find: "
                                 "install the package again, pip install '.[test]'")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell has it for what it runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C
 
 
 @pytest.hookimpl(tryfirst=True)
