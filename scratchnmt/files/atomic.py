@@ -207,8 +207,12 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def not_written(path: AnyPath, error: OSError) -> WriteError:
-    """The system's error as a sentence."""
-    return WriteError(f"{path} cannot be written: {error.strerror or error}", str(path))
+    """The system's error as a sentence, also of a link that leads nowhere, where a folder was to be made."""
+    why = error.strerror or error
+    for link in (Path(path), *Path(path).parents) if isinstance(error, FileExistsError) else ():
+        if os.path.islink(link) and not os.path.exists(link):
+            why = f"{link} is a link to {os.readlink(link)}, which is not there"
+    return WriteError(f"{path} cannot be written: {why}", str(path))
 
 
 def _is_of(path: Path, where: object) -> bool:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..errors import InputError, WriteError
+from ..errors import InputError
 from .atomic import AnyPath, not_written
 
 LOCK = ".lock"
@@ -32,10 +32,6 @@ class FolderLock(AbstractContextManager["FolderLock"]):
         try:
             self.file = self._locked()
         except OSError as error:
-            for link in (self.folder, *self.folder.parents):
-                if link.is_symlink() and not link.exists():
-                    raise WriteError(f"{self.folder} cannot be written: {link} is a link to {os.readlink(link)}, which "
-                                     "is not there") from error
             path = self.folder / LOCK if os.path.isdir(self.folder) else self.folder
             raise not_written(path, error) from error
         with suppress(OSError, AttributeError):  # the folder's owner, whoever else made it, may be killed here

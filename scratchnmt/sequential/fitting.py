@@ -18,7 +18,7 @@ from ..parameters import Parameters
 from ..streams import Output
 from . import losses
 from .callbacks import Callbacks, History
-from .layer import number
+from .layer import finite, number
 
 if TYPE_CHECKING:
     from .model import Sequential
@@ -58,16 +58,6 @@ def _other_columns(table: Any) -> str:
     kinds = zip(getattr(table, "columns", ()), getattr(table, "dtypes", ()), strict=False)
     others = [f"{name} ({kind})" for name, kind in kinds if getattr(kind, "kind", "O") not in "fiub"]
     return f": these columns hold others: {listed(others)}" if others else ""
-
-
-def finite(what: str, array: np.ndarray, dtype: Any) -> np.ndarray:
-    """The numbers in a dtype; InputError, naming the number, if one is not finite, or is not in that dtype."""
-    with np.errstate(over="ignore"):
-        taken = array.astype(dtype, copy=False)
-    if taken.dtype.kind == "f" and not np.isfinite(taken).all():
-        wrong = array[~np.isfinite(taken)][0]
-        raise InputError(f"{what} holds {wrong}, expected finite numbers" + f" of {dtype}" * bool(np.isfinite(wrong)))
-    return taken
 
 
 def class_weights(given: Any, labels: np.ndarray, classes: int) -> np.ndarray:

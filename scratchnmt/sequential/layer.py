@@ -281,6 +281,16 @@ def number(what: str, value: Any, fits: Callable[[float], bool] = isfinite, expe
     return float(value)
 
 
+def finite(what: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The numbers in a dtype; InputError, naming the number, if one is not finite, or is not in that dtype."""
+    with np.errstate(over="ignore"):
+        taken = array.astype(dtype, copy=False)
+    if taken.dtype.kind == "f" and not np.isfinite(taken).all():
+        wrong = array[~np.isfinite(taken)][0]
+        raise InputError(f"{what} holds {wrong}, expected finite numbers" + f" of {dtype}" * bool(np.isfinite(wrong)))
+    return taken
+
+
 def _generator(x: Array, seed: int) -> Any:
     return array_module(x).random.default_rng(seed)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..arrays import Array, array_module
 from ..errors import InputError
+from .layer import finite
 
 TINY, BINARY = 1.2e-38, 1e-7
 
@@ -106,9 +107,10 @@ def accuracy_named(loss: str, K: int) -> str:
 
 def accuracy(loss: str, p: Array, y: Array) -> Array:
     """1.0 where p is right, else 0.0 (...)."""
-    if p.shape[-1] == 1:  # a target that is neither 0 nor 1 is never met
+    kind = accuracy_named(loss, p.shape[-1])
+    if kind == "binary_accuracy":  # a target that is neither 0 nor 1 is never met
         return (p[..., 0] > 0.5) == y.reshape(p.shape[:-1])
-    return p.argmax(axis=-1) == (y if LOSSES[loss].sparse else y.argmax(axis=-1))
+    return p.argmax(axis=-1) == (y if kind == "sparse_categorical_accuracy" else y.argmax(axis=-1))
 
 
 LOSSES = {
@@ -143,8 +145,8 @@ def doubts(name: str, activation: str | None, K: int) -> list[str]:
     return sentences
 
 
-def check_targets(name: str, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Targets as loss `name` wants them for outputs of this shape; InputError if they do not fit."""
+def check_targets(name: str, y: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Targets as loss `name` wants them for outputs of this shape and dtype; InputError if they do not fit."""
     loss, K = LOSSES[name], shape[-1]
     if loss.sparse:
         if y.shape == shape and K > 1:
@@ -158,14 +160,15 @@ def check_targets(name: str, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
         raise InputError(f"y has shape {y.shape}, but the network returns {shape}, for which {name} wants "
                          f"{shape[:-1] if loss.sparse else shape}" + (": for class numbers choose "
                          "sparse_categorical_crossentropy" if numbers else ""))
-    if loss.sparse and y.dtype.kind == "f" and (y != np.floor(y)).any():
-        raise InputError(f"{name}: y holds {y[y != np.floor(y)][0]}, expected whole numbers: the classes")
-    if loss.sparse and y.size and not 0 <= y.min() <= y.max() < K:
-        raise InputError(f"{name}: labels run from {y.min()} to {y.max()}, expected 0 to {K - 1}, the network's "
-                         f"{K} classes")
-    if not np.isfinite(y).all():
-        raise InputError(f"y holds {y[~np.isfinite(y)][0]}, expected finite numbers")
-    if "crossentropy" in name and not loss.sparse and y.size and not 0 <= y.min() <= y.max() <= 1:
+    if loss.sparse:
+        if y.dtype.kind == "f" and (y != np.floor(y)).any():
+            raise InputError(f"{name}: y holds {y[y != np.floor(y)][0]}, expected whole numbers: the classes")
+        if y.size and not 0 <= y.min() <= y.max() < K:
+            raise InputError(f"{name}: labels run from {y.min()} to {y.max()}, expected 0 to {K - 1}, the network's "
+                             f"{K} classes")
+        return y
+    taken = finite("y", y, dtype)
+    if "crossentropy" in name and y.size and not 0 <= y.min() <= y.max() <= 1:
         warnings.warn(f"{name}: y runs from {y.min()} to {y.max()}, but is learnt as probabilities, from 0 to 1",
                       stacklevel=2)
-    return y
+    return taken

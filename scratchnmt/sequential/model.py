@@ -29,6 +29,7 @@ from .layer import (
     Trained,
     Weights,
     check_shapes,
+    finite,
     flag,
     named,
     number,
@@ -302,7 +303,7 @@ class Sequential(Trained):
         if not y.ndim or len(y) != len(x):
             raise InputError(f"{prefix}x holds {len(x)} examples and y {len(y) if y.ndim else 'a single number'}, "
                              "expected as many")
-        y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]))
+        y = losses.check_targets(self.loss, y, (len(x), *p.shape[1:]), self.dtype)
         weight = (np.ones(len(x), self.dtype) if sample_weight is None
                   else fitting.host_array("sample_weight", sample_weight).astype(self.dtype))
         if not (np.isfinite(weight) & (weight >= 0)).all():
@@ -312,7 +313,6 @@ class Sequential(Trained):
             weight = weight[:, 0]
         if weight.shape[:1] != (len(x),) or weight.shape != (len(x), *p.shape[1:-1])[: weight.ndim]:
             raise InputError(f"sample_weight has shape {weight.shape}, expected ({len(x)},), a number for each example")
-        y = y if losses.LOSSES[self.loss].sparse else fitting.finite("y", y, self.dtype)
         return fitting.Data(x, y, weight)
 
     def inputs(self, given: Any, what: str = "x") -> np.ndarray:
@@ -333,7 +333,7 @@ class Sequential(Trained):
         if not fits:
             raise InputError(f"{what} has shape {x.shape}, but the network takes {shape_text(self.input_shape)}")
         first = next((layer for layer in self.inner if not isinstance(layer, Input)), None)
-        x = fitting.finite(what, x, x.dtype if isinstance(first, Embedding) else self.dtype)
+        x = finite(what, x, x.dtype if isinstance(first, Embedding) else self.dtype)
         if first is not None:
             first.check_input(x)
         return x
@@ -362,11 +362,8 @@ class Sequential(Trained):
         ValueError for a state in which no generator can be, such as one with an even increment.
         """
         for one in (state["shuffler"], state["dropper"]):
-            for value in () if one is None else (one["state"]["state"], one["state"]["inc"]):
-                if type(value) is not int or not 0 <= value < 1 << 128:  # a text would be filled in by %
-                    raise ArgumentError("the numbers of a random generator are not whole ones below 2^128")
-            if one is not None and one["state"]["inc"] % 2 == 0:  # PCG's is odd: else it can stay in one place for ever
-                raise ArgumentError("the increment of a random generator is even")
+            if one is not None:
+                _check_generator(one["state"])
         self.shuffler.bit_generator.state = state["shuffler"]
         if isinstance(self.dropper, np.random.Generator) and state["dropper"] is not None:
             self.dropper.bit_generator.state = state["dropper"]
@@ -477,6 +474,14 @@ class RMSprop(NamedTuple):
 
     def of(self, params: Parameters) -> optim.RMSprop:
         return optim.RMSprop(params, self.learning_rate, self.rho, self.epsilon)
+
+
+def _check_generator(numbers: Mapping[str, Any]) -> None:
+    """ValueError for numbers in which PCG cannot be."""
+    if any(type(value) is not int or not 0 <= value < 1 << 128 for value in (numbers["state"], numbers["inc"])):
+        raise ArgumentError("the numbers of a random generator are not whole ones below 2^128")
+    if numbers["inc"] % 2 == 0:  # it is odd: else the generator can stay in one place for ever
+        raise ArgumentError("the increment of a random generator is even")
 
 
 OPTIMIZERS: dict[str, type[SGD] | type[Adam] | type[RMSprop]] = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}

@@ -75,12 +75,8 @@ class Trainer:
             before = folder.read() if folder.resume else None
             self.options_before = TrainingOptions.from_dict(before.training) if before else options
             self.state = self._resumed(before) if before else State()
-            if before:  # and nobody writes before all have read
-                weights = zlib.crc32(to_device(model.params.flat, "cpu"))
-                if not self.ranks.first:  # of later ones it does not hear
-                    self.saving.best_step = None
-                self.ranks.check_alike({"the step of the saved state": self.state.step,
-                                        "the checksum of its weights": weights})
+            if before and self.ranks.size > 1:  # and nobody writes before all have read
+                self._check_ranks_resumed()
         self.first_step = self.state.step  # with which it goes on
         self.validation.leave_out(self.state.left_out)
         self.batches = self.plan.batches(self.state.epoch)
@@ -109,6 +105,13 @@ class Trainer:
         self.ranks.check_alike({**model.config.to_dict(), "dtype": str(model.params.flat.dtype),
                                 "device": re.sub(r":\d+", "", model.computing), **self.options.to_dict(),
                                 **self.plan.texts, "vocabularies": [data.src_vocab.digest(), data.tgt_vocab.digest()]})
+
+    def _check_ranks_resumed(self) -> None:
+        """InputError unless all ranks go on from the same state."""
+        if not self.ranks.first:  # only the first one hears of the best models that it writes
+            self.saving.best_step = None
+        self.ranks.check_alike({"the step of the saved state": self.state.step,
+                                "the checksum of its weights": zlib.crc32(to_device(self.model.params.flat, "cpu"))})
 
     def _resumed(self, run: Run) -> State:
         """Where the run is; InputError if it is of another model, data or options."""
@@ -193,7 +196,7 @@ class Trainer:
         step, state = self.state.step, self.state
         # the end of a trial lowers the rate before the next step
         old, new = (options.learning_rate * state.decay * self.plan.schedule_of(options)(step)
-                    * (options.lr_decay if 0 < options.patience <= state.misses else 1)
+                    * (options.lr_decay if self._trial_is_over(options) else 1)
                     for options in (self.options_before, self.options))
         if step and old != new:
             self.progress.say(f"the learning rate of the next step is {new:.3g}; with the options of before it would "
@@ -202,10 +205,10 @@ class Trainer:
     def _say_if_others_compute(self) -> None:
         now, state = self.ranks.size, self.state
         before = state.processes or (state.history[-1].get("workers", 1) if state.history else now)
-        parts, parts_before = now * self.options.accumulate, before * self.options_before.accumulate
-        if state.step and parts != parts_before:  # of as many parts all numbers are the same, whoever computes them
+        parts_before = before * self.options_before.accumulate
+        if state.step and self.parts != parts_before:  # else all numbers are the same, whoever computes
             who = (f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did"
-                   if now != before else f"a batch has {parts} parts now, where it had {parts_before}")
+                   if now != before else f"a batch has {self.parts} parts now, where it had {parts_before}")
             self.progress.say(f"{who}: sums are rounded in another order and dropout masks are others, so that the "
                               "numbers are not those of a run that was never interrupted")
 
@@ -399,8 +402,8 @@ class Trainer:
         if self.options.keep:
             self.folder.keep_model(self.state.step, self._validated().params, self.options.keep)
 
-    def _trial_is_over(self) -> bool:
-        return 0 < self.options.patience <= self.state.misses
+    def _trial_is_over(self, options: TrainingOptions | None = None) -> bool:
+        return 0 < (options or self.options).patience <= self.state.misses
 
     def _go_back(self) -> None:
         """Begin the next trial; only with the next step, so that a run which stopped can go on with other limits."""

@@ -335,6 +335,7 @@ def test_a_file_of_reports_that_cannot_be_written_is_told_without_a_terminal_s_s
         import shutil
         def test_build(): shutil.rmtree("build")
     """, "--gradcheck-json=build/r.json", "-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stderr.fnmatch_lines(["gradcheck: *build/r.json cannot be written: No such file or directory"])
 
 
