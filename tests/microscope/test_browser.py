@@ -4,6 +4,7 @@ It needs `pip install '.[browser]'` and a Chromium (on Debian: apt-get install c
 makes their absence an error.
 """
 
+import math
 import os
 import re
 import shutil
@@ -30,10 +31,12 @@ if missing and os.environ.get("SCRATCHNMT_BROWSER") == "required":
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"{' and '.join(missing)} cannot be found")
 
 PAIRS = [("a b c d", "d e f"), ("e f", "g a b c")]
-FAST, SLOW = 100, 3  # milliseconds that a click may take, and how much longer on a busy machine
+SLOW = 3  # how much longer than on a machine that is not busy
 VIEWS = ["sentence/0", "sentence/1", "flow/0", "number/dh_dec/0/1/2", "number/weights/1/2/0", "number/logits/0/0/5",
          "sources/dh_dec/0/1", "sources/dh_enc/1/0", "sources/dx/0/2", "step/60", "step/150", "unit/dec/0/1",
          "unit/fwd/1/0", "sabotage/dc-overwritten", "sabotage/keys", "sabotage/off", "compare"]
+LARGE_VIEWS = ["flow/0", "number/dh_dec/0/3/17", "number/z_dec/0/3/900", "sources/dh_enc/0/4", "step/200",
+               "unit/dec/0/3", "sabotage/keys", "sentence/0"]
 
 
 @pytest.fixture(scope="module")
@@ -307,18 +310,33 @@ def large(tmp_path_factory):
 
 def test_a_large_page_is_small_and_quick(browser, large):
     assert large.stat().st_size < 4_000_000
+    allowed = {"first paint": 1000} | {f"view {view}": 100 for view in LARGE_VIEWS}  # milliseconds
+    best = dict.fromkeys(allowed, math.inf)
+    for _ in range(5):  # the quickest of a few: another program may take the time of one
+        for name, taken in timings_of(browser, large.as_uri()).items():
+            best[name] = min(best[name], taken)
+        slow = {name: taken for name, taken in best.items() if taken > allowed[name] * SLOW}
+        if not slow:
+            return
+    assert not slow
+
+
+def timings_of(browser, address):
+    """Milliseconds until the page is painted, and for each view when it is first looked at."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(large.as_uri())
-    page.wait_for_function("() => window.microscope.timings['first paint'] !== undefined")
-    assert page.evaluate("window.microscope.timings['first paint']") < 1000 * SLOW
-    for view in ("flow/0", "number/dh_dec/0/3/17", "number/z_dec/0/3/900", "sources/dh_enc/0/4", "step/200",
-                 "unit/dec/0/3", "sabotage/keys", "sentence/0"):
-        page.evaluate("view => { location.hash = view; }", view)
+    page.goto(address)
+    taken = {"first paint": timing(page, "first paint")}
+    for view in LARGE_VIEWS:
         name = f"view {view.partition('/')[0]}"
-        page.wait_for_function("name => window.microscope.timings[name] !== undefined", arg=name)
-        page.wait_for_timeout(50)
-        assert page.evaluate("name => window.microscope.timings[name]", name) < FAST * SLOW, view
+        page.evaluate("([name, view]) => { delete microscope.timings[name]; location.hash = view; }", [name, view])
+        taken[f"view {view}"] = timing(page, name)
     page.close()
+    return taken
+
+
+def timing(page, name):
+    page.wait_for_function("name => window.microscope.timings[name] !== undefined", arg=name)
+    return page.evaluate("name => window.microscope.timings[name]", name)
 
 
 def test_a_page_of_the_demos_size_is_small(tmp_path):
