@@ -11,7 +11,7 @@ from ..errors import InputError
 from .atomic import AnyPath, not_written
 
 LOCK = ".lock"
-_MOST_TIMES = 100  # that a folder vanishes while its lock is taken
+_MOST_TIMES = 100  # that a folder or a file vanishes while the lock is taken
 
 
 class FolderLock(AbstractContextManager["FolderLock"]):
@@ -57,7 +57,7 @@ class FolderLock(AbstractContextManager["FolderLock"]):
 
     def _locked(self) -> TextIO:
         """The file, locked; tried again if its last holder has removed the one that was opened, or the folder."""
-        vanished = 0
+        failed = 0
         while True:
             self.made |= not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,9 @@ class FolderLock(AbstractContextManager["FolderLock"]):
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
             try:
                 handle = os.open(self.folder / LOCK, flags, 0o666)
-            except FileNotFoundError:
-                if (vanished := vanished + 1) > _MOST_TIMES:  # it cannot be written at all
+            except (FileNotFoundError, PermissionError) as error:
+                failed += 1  # too often: it cannot be written at all
+                if failed > _MOST_TIMES or isinstance(error, PermissionError) and not self._removed():
                     raise
                 continue
             file = open(handle, "r+", encoding="ascii", errors="replace")  # noqa: SIM115
@@ -84,6 +85,19 @@ class FolderLock(AbstractContextManager["FolderLock"]):
                     raise InputError(f"{self.folder / LOCK} is not the lock of a run, which would be written there: "
                                      "move it, or choose another folder")
             file.close()
+
+    def _removed(self) -> bool:
+        """Whether there was a lock that another user's run left when it was killed, which we may read and remove."""
+        path, flags = self.folder / LOCK, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with suppress(OSError), open(os.open(path, flags), encoding="ascii", errors="replace") as file:
+            try:
+                _lock(file)
+            except BlockingIOError as error:
+                raise self._taken(file) from error
+            if self._noted(file).isdecimal() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                path.unlink()
+                return True
+        return False
 
     def _taken(self, file: TextIO) -> InputError:
         with file:
