@@ -405,8 +405,8 @@ def read_vocabulary(path: str | os.PathLike) -> Vocabulary:
         with open_regular(path) as file:
             start = file.read(1 << 12)
     except OSError:
-        start = b"{"  # the error is the other reader's
-    if start.startswith(b"{"):
+        start = b"{}"  # the error is the other reader's
+    if re.match(rb'\{\s*("[^"\n]*"\s*:|\})', start):  # JSON; the first word of a list may be "{"
         return load_vocabulary(path)
     if re.search(rb"[\x00-\x08\x0e-\x1f]", start) and not packing(start):
         try:

@@ -86,9 +86,7 @@ class Layer(Trained):
                  trainable: bool = True, **unknown: Any):
         for option in unknown:
             look_up(f"{self.kind}: option", option, dict.fromkeys(_options(type(self))))
-        if name is not None and not isinstance(name, str):
-            raise InputError(f"{self.kind}: name is {shown(name)}, expected text")
-        self.name: Any = name
+        self.name: Any = name if name is None else checked_name(self.kind, name)
         self.input_shape = whole_shape(input_shape if input_dim is None else (input_dim,))
         self.owner: Any = None  # the network or the wrapper that it is part of
         self.shapes: dict[str, tuple[int, ...]] = {}  # of the weights
@@ -242,13 +240,20 @@ def named(layers: list[Layer]) -> None:
     taken = set(told)
     if len(taken) < len(told):
         raise InputError(f"two layers have the same name: {listed(told)}")
-    if any(not name or "." in name or "/" in name for name in taken):
+    if any(not checked_name("a layer", name) or "." in name or "/" in name for name in taken):
         raise InputError(f"a layer's name is empty, or has a . or a / in it: {listed(sorted(taken))}")
     for layer in layers:
         if layer.name is None:
             base = snake_case(layer.kind)
             layer.name = next(name for k in count() if (name := f"{base}_{k}" if k else base) not in taken)
             taken.add(layer.name)
+
+
+def checked_name(what: str, name: Any) -> str:
+    """The name; InputError if it is none that a file can hold, as with a NUL or half a character, "\\ud800"."""
+    if not isinstance(name, str) or encodable(name) != name:
+        raise InputError(f"{what}: name is {shown(name)}, expected text without control characters and half ones")
+    return name
 
 
 def snake_case(kind: str) -> str:

@@ -29,6 +29,7 @@ from .layer import (
     Trained,
     Weights,
     check_shapes,
+    checked_name,
     finite,
     flag,
     named,
@@ -53,7 +54,7 @@ class Sequential(Trained):
 
     def __init__(self, layers: Iterable[Layer] | None = None, *, trainable: bool = True, name: str = "sequential",
                  dtype: str = "float32", device: str = "cpu", seed: int = 0):
-        self.name, self.dtype, self.device, self.seed = name, dtype, device, seed
+        self.name, self.dtype, self.device, self.seed = checked_name("Sequential", name), dtype, device, seed
         look_up("dtype", dtype, dict.fromkeys(("float32", "float64")))
         self.inner = []
         self.trainable = trainable

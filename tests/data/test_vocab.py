@@ -345,5 +345,6 @@ def test_json_that_is_packed_or_has_something_before_it_is_no_list_of_words(tmp_
     (tmp_path / "f").write_bytes(spoil((tmp_path / "v.json").read_bytes()))
     with pytest.raises(InputError, match="f is JSON, which is packed or has something before it, and no list of words"):
         read_vocabulary(tmp_path / "f")
-    (tmp_path / "words").write_text('[\n"\n{\nthe\n')
-    assert len(read_vocabulary(tmp_path / "words")) == 8
+    for words in ('[\n"\n{\nthe\n', '{\n"\n[\nthe\n', '{\nthe\n}\nof\n'):
+        (tmp_path / "words").write_text(words)
+        assert len(read_vocabulary(tmp_path / "words")) == 8

@@ -89,6 +89,8 @@ X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2
     (lambda: Sequential([Dense(3, input_shape=(4,)), Input((99,))]), ['"input" (Input) got input of shape (None, 3)']),
     (lambda: Sequential([Dense(3, name="", input_shape=(2,)), Dense(3, name="b")]), ["a layer's name is empty"]),
     (lambda: Dense(3, name="a/b") and Sequential([Dense(3, name="a/b")]), ["has a . or a / in it: a/b"]),
+    (lambda: Dense(3, name="a\0b"), ["Dense: name is 'a\\x00b', expected text without control characters"]),
+    (lambda: Sequential(name="a\ud800"), ["Sequential: name is 'a\\ud800', expected text without control"]),
     (lambda: TimeDistributed(3), ["TimeDistributed got a int, expected a layer"]),
     (lambda: Sequential([Embedding(3, 2, mask_zero=True, input_shape=(2, 4)), TimeDistributed(LSTM(2))]).predict(
         np.ones((1, 2, 4), int)), ["got a mask of shape (1, 2, 4), expected one for each step, (B, T)"]),
