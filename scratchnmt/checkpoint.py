@@ -128,9 +128,8 @@ def average(folders: Sequence[AnyPath], out: AnyPath) -> None:
     for folder, run in zip(folders[1:], runs[1:], strict=True):
         total += _model_of(folder, run).model.params.flat
     model.params.flat[...] = total / len(folders)
-    coverage = RunFolder(folders[0]).coverage()
-    save_new_model(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders],
-                                                      **({COVERAGE: coverage} if coverage else {})})
+    kept = {COVERAGE: runs[0].data[COVERAGE]} if COVERAGE in runs[0].data else {}
+    save_new_model(out, model, src_vocab, tgt_vocab, {"average_of": [str(folder) for folder in folders], **kept})
 
 
 def read_alike(folders: Sequence[AnyPath], who: str) -> list[Run]:

@@ -351,15 +351,19 @@ def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
 
     Raises InputError, naming the file, if it is missing, damaged or of a newer version.
     """
+    return parse_vocabulary(vocabulary_bytes(path), path)
+
+
+def vocabulary_bytes(path: str | os.PathLike) -> bytes:
+    """What the file holds; InputError, naming it, if it cannot be read or is too large."""
     try:
-        data = read_limited(path, VOCABULARY_LIMIT)
+        return read_limited(path, VOCABULARY_LIMIT)
     except OSError as error:
-        raise InputError(f"vocabulary {path} cannot be read: {error.strerror}") from error
-    return parse_vocabulary(data, path)
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def parse_vocabulary(data: bytes, path: str | os.PathLike) -> Vocabulary:
-    """The same of a file's content."""
+    """What `load_vocabulary` makes of a file's content."""
     try:
         return WordVocabulary(_parse_words(data)) if data.startswith(b"{") else SentencePieceVocabulary(data)
     except InputError:

@@ -33,7 +33,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..data.coverage import BothSides, read_coverage
-from ..data.vocab import VOCABULARY_LIMIT, Vocabulary, WordVocabulary, parse_vocabulary
+from ..data.vocab import Vocabulary, WordVocabulary, parse_vocabulary, vocabulary_bytes
 from ..errors import InputError, WriteError, sentence, shown
 from ..models.config import NMTConfig
 from ..models.nmt import NMT
@@ -461,10 +461,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def _vocabulary(self, name: str, checksums: Mapping[str, Any]) -> Vocabulary:
         if name not in checksums:
             raise InputError(f"{self / CONFIG} is damaged: it has no checksum of {name}")
-        try:
-            data = read_limited(self / name, VOCABULARY_LIMIT)
-        except OSError as error:
-            raise InputError(f"{self / name} cannot be read: {error.strerror}") from error
+        data = vocabulary_bytes(self / name)
         if hashlib.sha256(data).hexdigest() != checksums[name]:
             raise InputError(f"{self / name} is damaged: it does not have the checksum that {CONFIG} tells")
         return parse_vocabulary(data, self / name)
