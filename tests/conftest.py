@@ -5,7 +5,11 @@ import signal
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# how long an example takes says something of the machine, which may be busy
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 pytest_plugins = "pytester"  # pytest run on small test files, to test our own plugin
 
 

@@ -23,7 +23,7 @@ def files(tmp_path_factory):
     return {name: (target, target.path.read_bytes(), target.load()) for name, target in found.items()}
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_spoilt_file_is_refused_by_one_sentence_or_is_what_it_was(files, data):
     name = data.draw(st.sampled_from(sorted(files)))

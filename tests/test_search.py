@@ -81,7 +81,7 @@ def test_full_width_beam_is_exhaustive_search(alpha, n_best):
         assert_same(hypotheses, exhaustive(model, sentence, [3, 4, 5], 5, alpha)[:n_best])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     vocab_size=st.integers(5, 21),

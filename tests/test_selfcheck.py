@@ -78,7 +78,7 @@ layers_by_name = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.n
 
 
 @layers_by_name
-@settings(max_examples=2, deadline=None, derandomize=True)
+@settings(max_examples=2, derandomize=True)
 @given(data=st.data())
 def test_the_layers_at_drawn_sizes(case, data, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=3))
@@ -110,7 +110,7 @@ def test_a_slip_in_any_gradient_of_a_layer_is_caught_and_its_gate_is_named(case,
 
 
 @by_name
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6, derandomize=True)
 @given(data=st.data())
 def test_the_model_at_drawn_lengths(case, data, gradcheck):
     sizes = data.draw(strategies.sizes("S T B"))

@@ -61,7 +61,6 @@ def batch(pairs):
     return padded(sources), np.array(list(map(len, sources))), padded(targets)
 
 
-@settings(deadline=None)
 @given(models_and_pairs())
 def test_loss_and_gradients_of_a_batch_are_sums_of_the_textbooks(model_and_pairs):
     model, pairs = model_and_pairs
@@ -77,7 +76,7 @@ def test_loss_and_gradients_of_a_batch_are_sums_of_the_textbooks(model_and_pairs
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance, err_msg=name)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(models_and_pairs())
 def test_searches_find_the_textbooks_translations_with_its_scores(model_and_pairs):
     model, pairs = model_and_pairs

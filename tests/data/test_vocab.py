@@ -147,7 +147,7 @@ def with_single_spaces(line):
     return re.sub("[ \t\r\n▁]+", " ", line).strip(" ")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(hostile.filter(str.strip), min_size=1, max_size=5), st.sampled_from(["bpe", "unigram"]),
        st.lists(st.sampled_from(["<num>", "<2de>", "a,b", '"', "m²", "e\u0301"]), unique=True))
 def test_hostile_text_that_was_learned_from_comes_back(lines, model, user_symbols):
@@ -167,7 +167,7 @@ def test_any_text_of_known_characters_comes_back(text):
     assert vocab.decode(vocab.encode(text)) == " ".join(text.split())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(hostile)
 @example("passe\x01\u0301")  # in its compatible form "passe\u0301", which would be read as "passé"
 def test_a_vocabulary_made_before_keeps_its_pieces(line):

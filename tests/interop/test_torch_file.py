@@ -390,7 +390,7 @@ def test_a_file_that_is_cut_anywhere_is_refused(tmp_path, container):
 
 
 @CONTAINERS
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, planted, container, data):
     command, ran = planted
@@ -405,7 +405,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, planted, c
 
 
 @CONTAINERS
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(at=st.integers(0, 10_000), bits=st.integers(1, 255))
 def test_a_flipped_bit_anywhere_is_read_or_refused(tmp_path, container, at, bits):
     whole = bytearray(container(tmp_path / "whole.bin", state()).read_bytes())

@@ -78,8 +78,8 @@ def test_gradients_by_complex_step_through_the_kernels_themselves(case, sizes, o
 
 
 @by_op
-@settings(max_examples=20, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_size(case, data, on_cpu, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=40))
@@ -128,8 +128,8 @@ def test_a_decoder_by_complex_step_through_the_kernels(case, at_once, on_cpu, rn
 
 
 @by_decoder
-@settings(max_examples=4, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_decoder_and_pattern_of_lengths(case, data, at_once, on_cpu, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=11))

@@ -134,8 +134,8 @@ def layer(lengths=None):
 
 
 @by_case
-@settings(max_examples=12, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_layer_of_any_sizes_and_lengths(case, data, on_cpu, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=11))

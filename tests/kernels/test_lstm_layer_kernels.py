@@ -52,8 +52,8 @@ def test_gradients_by_complex_step_through_the_kernels_themselves(case, version,
 
 @by_version
 @by_case
-@settings(max_examples=12, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_pattern_of_lengths(case, version, data, on_cpu, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=11))

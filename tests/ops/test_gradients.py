@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchnmt.gradcheck import strategies
@@ -12,7 +12,7 @@ by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @by_name
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, derandomize=True)
 @given(data=st.data())
 def test_every_gradient_of_every_op(case, data, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=4))

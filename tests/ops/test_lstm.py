@@ -55,7 +55,7 @@ PLAIN, FAST = (plain_forward, plain_backward), (lstm_forward, lstm_backward)
 
 
 @by_name
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(data=st.data())
 def test_the_sequence_is_a_loop_of_cells(case, data, gradcheck):
     sizes = data.draw(strategies.sizes(case.letters, max_size=5))

@@ -59,7 +59,7 @@ def test_full_width_beam_is_exhaustive_search_of_what_is_allowed(min_length, n, 
         assert [h.value for some in found for h in some] != [h.value for some in free for h in some]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10**6), V=st.integers(4, 20), size=st.integers(1, 7), n_best=st.integers(1, 7),
        max_steps=st.integers(5, 9), alpha=st.sampled_from([0.0, 0.7]), constraints=both)
 def test_a_beam_of_any_width_follows_its_rules(seed, V, size, n_best, max_steps, alpha, constraints):
@@ -71,7 +71,7 @@ def test_a_beam_of_any_width_follows_its_rules(seed, V, size, n_best, max_steps,
                                                   partial(allowed, **constraints)))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10**6), V=st.integers(4, 9), constraints=both, max_steps=st.integers(5, 12))
 def test_greedy_takes_the_most_probable_token_that_is_allowed(seed, V, constraints, max_steps):
     model, sentences = FakeModel(V, seed), some_sentences(6, seed)
@@ -89,7 +89,7 @@ def test_greedy_takes_the_most_probable_token_that_is_allowed(seed, V, constrain
         assert hypothesis.value == value
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10**6), V=st.integers(4, 12), size=st.integers(1, 6), constraints=both)
 def test_hypotheses_are_allowed_and_have_the_scores_of_forced_decoding(seed, V, size, constraints):
     model, sentences, n = FakeModel(V, seed, dtype="float32"), some_sentences(5, seed), constraints[

@@ -15,7 +15,7 @@ by_name = pytest.mark.parametrize("case", SEQUENTIAL, ids=lambda case: case.name
 
 
 @by_name
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(max_examples=3, derandomize=True)
 @given(data=st.data())
 def test_gradients_at_drawn_sizes(case, data, gradcheck):
     sizes = dict(case.sizes, B=data.draw(st.integers(1, 4)), **({} if "network" in case.name else
