@@ -176,7 +176,7 @@ MODELS: tuple[ModelCase, ...] = (
     ModelCase("nmt, tied embeddings, label smoothing", {"tie_embeddings": True, "label_smoothing": 0.1}),
     ModelCase("nmt, r_drop, two layers, every dropout, label smoothing", {
         "r_drop": 0.7, "layers": 2, "dropout": 0.2, "embed_dropout": 0.1, "word_dropout": 0.1,
-        "recurrent_dropout": 0.2, "label_smoothing": 0.1}),
+        "recurrent_dropout": 0.2, "encoder_dropout": 0.1, "label_smoothing": 0.1}),
 )
 
 RISKS: tuple[RiskCase, ...] = (
