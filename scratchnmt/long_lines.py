@@ -33,11 +33,15 @@ class LongLines:
         if self.most is not None and self.most < 1:
             raise InputError(f"max_length must be at least 1, not {self.most}")
 
-    def decide(self, told: str, most: int) -> int | None:
-        """How many tokens to take of a line that is too long, None to skip it; `told` says which line, and why."""
+    def decide(self, told: str, most: int, taken: str = "") -> int | None:
+        """How many tokens to take of a line that is too long, None to skip it.
+
+        told: says which line, and why; taken: how many, where that is not `most`.
+        """
         if self.what == "refuse":
             raise InputError(f"{told}; long lines can be cropped or skipped (--long)")
-        self.warn(f"{told}: " + ("it is skipped" if self.what == "skip" else f"the first {most:,} are taken"))
+        becomes = "it is skipped" if self.what == "skip" else f"the first {taken or f'{most:,}'} are taken"
+        self.warn(f"{told}: {becomes}")
         return most if self.what == "crop" else None
 
 

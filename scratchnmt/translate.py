@@ -205,11 +205,9 @@ class Translator:
 
     def _stream(self, lines, window, batch_size, search, write, long) -> Iterator[list[tuple[str, float]]]:
         """(text, score) of what is found for each line; everything is checked before a line is read."""
-        if isinstance(lines, str):
-            raise TypeError("lines must be a list of sentences, not one string")
-        for name, value in ("batch_size", batch_size), ("window", window):
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, not {value}")
+        _check_lines(batch_size, lines)
+        if window is not None and window < 1:
+            raise InputError(f"window must be at least 1, not {window}")
         return self._by_windows(enumerate(lines, start=1), window, batch_size, search, write, long)
 
     def _by_windows(self, lines, window, batch_size, search, write: Writer, long
@@ -306,10 +304,7 @@ class Translator:
         Raises InputError for unequal numbers of lines and, with its number, for a line that is blank in the source
         alone, for one that is too long, if such lines are refused, and for what is no piece.
         """
-        if isinstance(src_lines, str) or isinstance(tgt_lines, str):
-            raise TypeError("lines must be lists of sentences, not one string")
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}")
+        _check_lines(batch_size, src_lines, tgt_lines)
         pairs = self._encode_pairs(list(src_lines), list(tgt_lines), pieces)
         for n, (src, tgt) in enumerate(pairs, start=1):
             if tgt and not src:
@@ -322,6 +317,7 @@ class Translator:
 
         long and the errors as in `stream_scores`; InputError, too, if no pair is left.
         """
+        _check_lines(batch_size, src_lines, *references)
         pairs = (self._encode_pairs(list(src_lines), list(tgt_lines), pieces=False) for tgt_lines in references)
         fitting = [self._fit_pair(n, *pair, long) for some in pairs for n, pair in enumerate(some, start=1)
                    if all(pair)]
@@ -374,7 +370,8 @@ class Translator:
             return src, tgt
         why = why or f"max_length is {long.most:,}"
         told = f"line {n} has {len(src):,} source and {len(tgt):,} target tokens: {why}"
-        return None if long.decide(told, most) is None else (src[:most], tgt[:most_tgt])
+        taken = f"{min(len(src), most):,} of the source and {min(len(tgt), most_tgt):,} of the target"
+        return None if long.decide(told, most, taken) is None else (src[:most], tgt[:most_tgt])
 
     def _score_size(self, S: int, T: int) -> int:
         """Bytes of the attention weights of a pair of S and T tokens."""
@@ -410,6 +407,13 @@ class Translator:
             tokens.append(SPECIALS[EOS])
         text = self.tgt_vocab.decode(best.value)
         return AttendedTranslation(text, self.src_vocab.tokens(line)[: len(ids)], tokens, attention)
+
+
+def _check_lines(batch_size: int, *texts: Any) -> None:
+    if any(isinstance(lines, str) for lines in texts):
+        raise TypeError("lines must be a list of sentences, not one string")
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
 
 
 def _batches(order: list[int], sizes: Any, batch_size: int) -> Iterator[list[int]]:

@@ -124,6 +124,8 @@ def test_scores_are_those_of_what_is_taken(monkeypatch):
     assert [one.split(":")[0] for one in told] == [
         "line 2 has 30 source and 30 target tokens", "line 5 has 30 source and 1 target tokens",
         "line 6 has 3 source and 9 target tokens"]
+    assert [one.split("the first ")[1] for one in told] == [
+        f"{src} of the source and {tgt} of the target are taken" for src, tgt in ((6, 6), (6, 1), (3, 6))]
     skipped = translator.score(LINES, REFERENCES, long=LongLines("skip", 6, told.append))
     assert [math.isnan(one.score) for one in skipped] == [False, True, False, False, True, True]
     assert [one.tokens for one in skipped] == [one.tokens if n in (0, 2, 3) else [] for n, one in enumerate(expected)]

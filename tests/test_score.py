@@ -147,8 +147,11 @@ def test_what_cannot_be_scored_is_named(monkeypatch):
         one.score(["w01"], ["la", "la"])
     with pytest.raises(InputError, match="batch_size must be at least 1, not 0"):
         one.score(["w01"], ["la"], batch_size=0)
-    with pytest.raises(TypeError, match="lists of sentences"):
-        one.score("w01", "la")
+    for count in (one.score, one.perplexity):
+        with pytest.raises(TypeError, match="list of sentences"):
+            count("w01", "la")
+        with pytest.raises(InputError, match="batch_size must be at least 1, not -1"):
+            count(["w01"], ["la"], batch_size=-1)
     monkeypatch.setattr(translate, "_MEMORY", 1 << 20)
     with pytest.raises(InputError, match="^line 2 has 500 source and 400 target tokens: .* 2 MB of .* limit is 1 MB"):
         one.score(["w01", "w02 " * 500], ["la", "la " * 400])

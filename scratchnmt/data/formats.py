@@ -102,7 +102,9 @@ class _Unpacking(io.RawIOBase):
         while not data:
             rest = b""
             if self.stream.eof:
-                rest = self.stream.unused_data.lstrip(b"\0") or self.packed.read(_CHUNK).lstrip(b"\0")  # xz may pad
+                rest = self.stream.unused_data.lstrip(b"\0")  # xz may pad
+                while not rest and (more := self.packed.read(_CHUNK)):
+                    rest = more.lstrip(b"\0")
                 if not rest:
                     return 0
                 self.stream = self.start()
@@ -240,10 +242,11 @@ class Column(os.PathLike):
 
     def command(self) -> str:
         """What one types to have the column alone."""
-        if self._is_number():
-            return f"cut -f{self.name} {shlex.quote(self.path)}"
         key = self.name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", self.name) else json.dumps(self.name)
-        return f"jq -r {shlex.quote(f'.{key}')} {shlex.quote(self.path)}"
+        filter_ = f"cut -f{self.name}" if self._is_number() else f"jq -r {shlex.quote(f'.{key}')}"
+        file = shlex.quote(self.path)
+        packed = next((one for one in _PACKED if self.path.endswith(one.suffix)), None)
+        return f"{packed.command.format(file)} | {filter_}" if packed else f"{filter_} {file}"
 
     def _is_number(self) -> bool:
         return re.fullmatch("0*[1-9][0-9]{,8}", self.name) is not None

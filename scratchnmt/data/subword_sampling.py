@@ -29,6 +29,7 @@ from .vocab import SPACE, SentencePieceVocabulary, Vocabulary
 
 _AT_ONCE = 1 << 14  # pairs: a bound on the memory that their lengths take
 _MOST = 1 << 24  # pieces of all lattices; above, they are made anew, as they are needed
+_LONGEST = 512  # characters of a piece, as SentencePiece's max_sentencepiece_length has it at most
 _END = -1  # in the place of a node: the word is over
 
 
@@ -87,7 +88,7 @@ class Lattices:
     def __init__(self, vocabulary: SentencePieceVocabulary, alpha: float):
         self.alpha, self.pieces = alpha, vocabulary.unigrams()
         self.texts = {id: text for text, (id, _) in self.pieces.items()}
-        self.longest = max(map(len, self.pieces))
+        self.lengths = sorted(set(map(len, self.pieces)))
         self.fixed = np.ones(len(vocabulary), bool)  # what is no piece of the model: <unk>, a user symbol, a byte
         self.fixed[list(self.texts)] = False
         self.begins = self.fixed.copy()  # where a word begins; nowhere else if some piece goes on behind a space
@@ -169,7 +170,9 @@ class Lattices:
         log_beta = [-inf] * size + [0.0]  # (2)
         for start in reversed(range(size)):
             following = []
-            for end in range(start + 1, min(size, start + self.longest) + 1):
+            for length in self.lengths:
+                if (end := start + length) > size:
+                    break
                 piece = self.pieces.get(text[start:end])
                 if piece and log_beta[end] > -inf:
                     following.append((piece[0], end, self.alpha * piece[1] + log_beta[end]))
@@ -185,9 +188,13 @@ def check_unigram(src_vocab: Vocabulary, tgt_vocab: Vocabulary
 
 
 def _unigram(side: str, vocabulary: Vocabulary) -> SentencePieceVocabulary:
-    if isinstance(vocabulary, SentencePieceVocabulary) and vocabulary.is_unigram:
-        return vocabulary
-    what = "BPE" if isinstance(vocabulary, SentencePieceVocabulary) else "words"
+    what = "words"
+    if isinstance(vocabulary, SentencePieceVocabulary):
+        pieces = vocabulary.unigrams() if vocabulary.is_unigram else {}
+        if pieces and max(map(len, pieces)) <= _LONGEST:
+            return vocabulary
+        what = (f"pieces of more than {_LONGEST} characters, which SentencePiece does not make" if pieces else
+                "pieces without probabilities" if vocabulary.is_unigram else "BPE")
     raise InputError(f"subword_sampling draws by the probabilities of a unigram model, and the {side} vocabulary is "
                      f"one of {what}: choose a vocabulary of --vocab unigram, or leave it out")
 

@@ -10,6 +10,7 @@ options, fixtures and plugins of the same names stay the project's own.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import tempfile
 import zlib
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -67,7 +69,7 @@ class Collector:
         self.not_written: Exception | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.records += getattr(report, "gradcheck", [])
+        self.records += getattr(report, _RECORDS, [])
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.path is None:
@@ -151,7 +153,8 @@ def _verdict(record: dict[str, Any]) -> str:
     return "exact" if record["margin"] == math.inf else f"{record['margin']:.3g}"
 
 
-_OF_GRADIENTS = ("gradients", "layer", "loss", "jvp", "hessian_vector")  # that take the options of check_gradients
+CHECKS = ("gradients", "layer", "loss", "jvp", "hessian_vector", "directional", "variant", "contract")
+_RECORDS = "scratchnmt_gradcheck"  # an attribute of a report, which pytest-xdist sends with it
 _RECORDER = pytest.StashKey[Recorder]()
 _RNG_SEED = pytest.StashKey[list[int]]()
 _APART = pytest.StashKey[bool]()  # whether --gradcheck-json and its FILE are two words
@@ -238,7 +241,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
     if records := item.config.stash[_RECORDER].take():
-        report.gradcheck = records
+        setattr(report, _RECORDS, records)
     seed = item.stash.get(_RNG_SEED, None)
     if report.failed and seed is not None:
         report.sections.append(("gradcheck", f"the fixture gradcheck_rng was numpy.random.default_rng({seed})"))
@@ -284,6 +287,16 @@ def _assert(name: str, text: str) -> Callable[..., Report]:
     return method
 
 
+@cache
+def _options(name: str) -> set[str]:
+    """Those of a check; what it only hands on is for check_gradients."""
+    from .. import gradcheck as checks
+
+    parameters = inspect.signature(getattr(checks, f"check_{name}")).parameters.values()
+    own = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    return own | _options("gradients") if any(one.kind is one.VAR_KEYWORD for one in parameters) else own
+
+
 class Checks:
     """What the fixture `gradcheck` is.  The methods take the arguments of the functions of the same name,
     return their Report and raise GradcheckError; whether right or wrong, the report is recorded, and so is
@@ -323,10 +336,13 @@ class Checks:
         return raise_if_wrong(report)
 
     def _defaults(self, name: str) -> dict[str, Any]:
-        strict: dict[str, Any] = {"method": "complex", "allow": ()} if self._strict else {}
-        if name == "directional":
-            return {key: value for key, value in strict.items() if key == "method"}
-        return {**strict, **self._recorder.options} if name in _OF_GRADIENTS else {}
+        """Of those that the setting and the markers give, what this check takes; TypeError for what none takes."""
+        given: dict[str, Any] = {"method": "complex", "allow": ()} if self._strict else {}
+        given |= self._recorder.options
+        if unknown := given.keys() - set().union(*map(_options, CHECKS)):
+            raise TypeError(f"pytest.mark.gradcheck got {', '.join(sorted(unknown))}, which no check takes")
+        taken = _options(name)
+        return {option: value for option, value in given.items() if option in taken}
 
     def _function(self, name: str) -> Callable[..., Report]:
         from .. import gradcheck as checks

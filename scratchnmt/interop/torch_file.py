@@ -27,14 +27,13 @@ import numpy as np
 
 from ..errors import InputError, printable, require
 from ..files.reading import ZIP, Archive, archive, check_tensor_header, opened
-from .unpickle import ANEW, LIMIT, REMEDY, Namespace, Storage, TensorView, unpickle
+from .unpickle import ANEW, LIMIT, REMEDY, WRAPPED, Namespace, Storage, TensorView, unpickle
 
 _PICKLE = b"\x80"
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_VIEWS = 4  # numbers of all tensors for each that is stored: tied weights are several views of one storage
 _CONVERT = ("where it was written, safetensors.torch.save_file(model.state_dict(), 'weights.safetensors') "
             "makes a file that can be read")
-_WRAPPED = ("state_dict", "model_state_dict", "model")  # under which of these a checkpoint has the state_dict
 _PLAIN = (str, int, float, bool, type(None))  # in args: containers can be endless for whoever prints them
 _PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 
@@ -142,7 +141,7 @@ def _next_storage(file: BinaryIO, storage: Storage, order: str, path: str) -> np
 
 def _state_dict(content: Any, path: str) -> tuple[dict[str, TensorView], dict[str, Any]]:
     args: Any = {}
-    if isinstance(content, dict) and (wrapped := [key for key in _WRAPPED if isinstance(content.get(key), dict)]):
+    if isinstance(content, dict) and (wrapped := [key for key in WRAPPED if isinstance(content.get(key), dict)]):
         content, args = content[wrapped[0]], content.get("args", {})
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} holds no state_dict: {REMEDY.format(path)}")

@@ -79,12 +79,15 @@ _ALLOWED: dict[str, Any] = {
 }
 _CLASSES = ("Vocab", "VocabEntry", "Vocabulary")
 
+WRAPPED = ("state_dict", "model_state_dict", "model")  # under which of these a checkpoint has the state_dict
+_STATE = f"state = next((saved[name] for name in {WRAPPED} if name in saved), saved); "
 REMEDY = ("if the file is your own, run this where it was written and read weights.bin: import torch; "
-          "saved = torch.load({!r}, map_location='cpu', weights_only=False); torch.save(saved['state_dict'], "
-          "'weights.bin'); of a file that is a whole model save saved.state_dict() instead")
-ANEW = ("where it was written, run this and read weights.bin: import torch; saved = torch.load({!r}, "
-        "map_location='cpu'); state = saved.get('state_dict', saved); torch.save({{name: tensor.{}() for name, tensor "
-        "in state.items()}}, 'weights.bin')")  # of tensors, written so that they can be read
+          "saved = torch.load({!r}, map_location='cpu', weights_only=False); " + _STATE +
+          "torch.save({{name: tensor for name, tensor in state.items() if torch.is_tensor(tensor)}}, 'weights.bin'); "
+          "of a file that is a whole model save saved.state_dict() instead")
+ANEW = ("where it was written, run this and read weights.bin: import torch; "
+        "saved = torch.load({!r}, map_location='cpu'); " + _STATE +
+        "torch.save({{name: tensor.{}() for name, tensor in state.items()}}, 'weights.bin')")
 
 
 def unpickle(file: BinaryIO, path: str) -> tuple[Any, dict[str, Storage]]:

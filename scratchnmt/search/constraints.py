@@ -49,7 +49,7 @@ def check_constraints(min_length: int, no_repeat_ngram_size: int, **limit: Any) 
     limit: the most tokens of a translation, </s> included, by the name that they have for the caller.
     """
     for name, value in ("min_length", min_length), ("no_repeat_ngram_size", no_repeat_ngram_size):
-        if value < 0:
+        if not value >= 0:
             raise InputError(f"{name} must be at least 0, which forbids nothing, not {value}")
     for name, value in limit.items():
         if min_length and np.min(value) <= min_length:

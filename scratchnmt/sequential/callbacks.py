@@ -24,6 +24,7 @@ from ..errors import InputError, look_up, shown, whole_number
 from ..files.atomic import not_written
 from ..files.reading import opened
 from .layer import flag, number
+from .losses import METRICS
 
 MODES = dict.fromkeys(("auto", "min", "max"))
 _HEAD = 1 << 16  # bytes of a file's first line
@@ -164,10 +165,14 @@ class History(Callback):
 class LambdaCallback(Callback):
     """Functions as hooks: LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))."""
 
-    def __init__(self, **hooks: Callable):
-        check_hooks("LambdaCallback", hooks, of_class=False)
-        for name, function in hooks.items():
+    def __init__(self, **hooks: Callable | None):
+        given = {name: function for name, function in hooks.items() if function is not None}
+        for name, function in given.items():
+            look_up("LambdaCallback: hook", name, HOOKS)
+            if not callable(function):
+                raise InputError(f"LambdaCallback: {name} is {shown(function)}, expected a function")
             setattr(self, name, function)
+        check_hooks("LambdaCallback", given, of_class=False)
 
 
 class _Watch(Callback):
@@ -176,7 +181,11 @@ class _Watch(Callback):
     def __init__(self, monitor: str, min_delta: float, mode: str, verbose: int):
         look_up("mode", mode, MODES)
         self.monitor, self.verbose = monitor, verbose
-        self.sign = -1 if mode == "max" or (mode == "auto" and "acc" in monitor) else 1
+        of_training = str(monitor).removeprefix("val_")
+        if mode == "auto" and of_training not in (*METRICS, "loss"):
+            raise InputError(f"{type(self).__name__} watches {shown(monitor)}, of which it is not known whether more "
+                             "or less is better: choose mode='max' or mode='min'")
+        self.sign = -1 if mode == "max" or mode == "auto" and of_training in METRICS else 1
         self.min_delta = abs(number("min_delta", min_delta))
         self.best: float | None = None
 
@@ -262,6 +271,8 @@ class ModelCheckpoint(_Watch):
         self.filepath, self.save_best_only = os.fspath(filepath), flag("ModelCheckpoint: save_best_only",
                                                                        save_best_only)
         self.save_weights_only = flag("ModelCheckpoint: save_weights_only", save_weights_only)
+        if initial_value_threshold is not None and not self.save_best_only:
+            raise InputError("ModelCheckpoint: initial_value_threshold needs save_best_only=True")
         self.best = initial_value_threshold
 
     def on_train_begin(self, logs: Any = None) -> None:

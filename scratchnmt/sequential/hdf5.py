@@ -132,6 +132,25 @@ def at(group: Any, path: str) -> Any:
     return group
 
 
+def arrays(group: Any) -> Iterator[Any]:
+    """All that lie below a group, but for a generator's state; each group is looked into once, as it can be in itself.
+    """
+    h5py = require("h5py", extra="keras")
+    seen, waiting = set(), [group]
+    while waiting:
+        group = waiting.pop()
+        if (address := h5py.h5o.get_info(group.id).addr) in seen:
+            continue
+        seen.add(address)
+        for name in group:
+            if name != "seed_generator":  # of Keras' Dropout
+                one = at(group, name)
+                if isinstance(one, h5py.Group):
+                    waiting.append(one)
+                else:
+                    yield one
+
+
 def numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
     """Read arrays that lie in the file, unpacked."""
     for array in arrays:

@@ -181,12 +181,13 @@ def few(layers: list[Any]) -> list[Any]:
 
 
 def _dtype(layers: Sequence[Mapping[str, Any]]) -> str:
-    """float64 if all of its layers say so, else float32: weights of half precision are read as such."""
+    """float64 if all layers but the input say so, else float32: weights of half precision are read as such."""
     def told(layer: Mapping[str, Any]) -> Any:
         dtype = layer["config"].get("dtype")
         return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
 
-    return "float64" if layers and all(told(layer) == "float64" for layer in layers) else "float32"
+    dtypes = [told(layer) for layer in layers if layer["class_name"] != "InputLayer"]
+    return "float64" if dtypes and all(dtype == "float64" for dtype in dtypes) else "float32"
 
 
 def _from_config(told: Mapping[str, Any]) -> Layer:
@@ -200,8 +201,10 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
-    if other := [name for name, value in config.items() if value and name.endswith(("_regularizer", "_constraint"))]:
-        warnings.warn(f"{what} has {listed(other)}, which there is not here: it predicts the same, but is "
+    of_training = [name for inner in (config, (config.get("backward_layer") or {}).get("config", {}))
+                   for name, value in inner.items() if value and name.endswith(("_regularizer", "_constraint"))]
+    if of_training:
+        warnings.warn(f"{what} has {listed(of_training)}, which there is not here: it predicts the same, but is "
                       "trained without", stacklevel=2)
     if kind == "Bidirectional":
         _check_backward_layer(config)
@@ -286,7 +289,10 @@ def _compiled(model: Sequential, told: Any, optimizer: str, path: str | os.PathL
         config = {"learning_rate" if name == "lr" else name: value for name, value in config.items()}
         _check_choices(kind, config, made._fields)
         _check_choices("the network", {name: told.get(name) for name in ("loss_weights", "weighted_metrics")})
-        loss = look_up("loss", _function(told["loss"]), {name: name for name in LOSSES})
+        first, *others = _flat(told["loss"] or [None])
+        if others:
+            raise InputError(f"it has {1 + len(others)} losses, which there is not here")
+        loss = look_up("loss", _function(first), {name: name for name in LOSSES})
         assert model.output_shape is not None  # it has weights
         meant = accuracy_named(loss, int(model.output_shape[-1] or 0))
         metrics = [_metric(one, meant) for one in _flat(told.get("metrics") or [])]
@@ -342,11 +348,14 @@ def _metric(told: Any, meant: str) -> str:
 
 
 def _flat(told: Any) -> Iterator[Any]:
-    for one in told if isinstance(told, list) else [told]:
-        if isinstance(one, list):
+    """One after the other what is told in lists, and in objects that name outputs."""
+    if isinstance(told, dict) and "class_name" not in told:
+        told = list(told.values())
+    if isinstance(told, list):
+        for one in told:
             yield from _flat(one)
-        else:
-            yield one
+    else:
+        yield told
 
 
 # what an optimizer keeps
@@ -422,8 +431,11 @@ def _paths(model: Sequential) -> Iterator[str]:
 
 
 def _layered(file: Any, model: Sequential) -> Iterator[Any]:
-    """The weights of a .weights.h5, not read yet, in the order of `get_weights`."""
-    return (hdf5.at(file, path) for path in _paths(model))
+    """The weights of a .weights.h5, not read yet, in the order of `get_weights`; then as many as there are beside."""
+    paths = list(_paths(model))
+    yield from (hdf5.at(file, path) for path in paths)
+    if "layers" in file:
+        yield from islice(hdf5.arrays(hdf5.at(file, "layers")), len(paths), None)
 
 
 def _named_weights(file: Any, attributes: hdf5.Attributes) -> Iterator[Any]:

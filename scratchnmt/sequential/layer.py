@@ -86,6 +86,9 @@ class Layer(Trained):
                  trainable: bool = True, **unknown: Any):
         for option in unknown:
             look_up(f"{self.kind}: option", option, dict.fromkeys(_options(type(self))))
+        if input_shape is not None and input_dim is not None:
+            raise InputError(f"{self.kind} got input_shape={shown(input_shape)} and input_dim={shown(input_dim)}, "
+                             "expected one of them")
         self.name: Any = name if name is None else checked_name(self.kind, name)
         self.input_shape = whole_shape(input_shape if input_dim is None else (input_dim,))
         self.owner: Any = None  # the network or the wrapper that it is part of

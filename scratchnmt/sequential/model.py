@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import optim
 from ..arrays import Array, device_module, to_device
-from ..errors import ArgumentError, InputError, look_up, printable, whole_number
+from ..errors import ArgumentError, InputError, look_up, printable, shown, whole_number
 from ..parameters import Parameters
 from . import fitting, losses
 from .callbacks import Callbacks, History
@@ -92,6 +92,8 @@ class Sequential(Trained):
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of this name, or in this place; InputError if there is none."""
         if index is not None:
+            if name is not None:
+                raise InputError(f"get_layer got name={shown(name)} and index={index}, expected one of them")
             if not -len(self.inner) <= index < len(self.inner):
                 raise InputError(f"get_layer: index is {index}, but there are {len(self.inner)} layers")
             return self.inner[index]
@@ -249,6 +251,8 @@ class Sequential(Trained):
                              "number of the last one")
         if class_weight is not None and sample_weight is not None:
             raise InputError("fit: class_weight and sample_weight exclude each other: multiply the one into the other")
+        if validation_data is not None and validation_split:
+            raise InputError("fit: validation_split and validation_data exclude each other: leave one out")
         if validation_data is None:
             data, valid = fitting.split(self._ready("fit", x, y, sample_weight), validation_split)
         else:
@@ -442,11 +446,16 @@ def _last_activation(layers: list[Layer]) -> str | None:
 def _built(layer: Layer, given: Shape, before: list[Layer]) -> Shape:
     """What it returns for what the layer before it returns."""
     try:
-        return layer.built(given)
+        returned = layer.built(given)
     except InputError as error:
         if not before:
             raise
         raise InputError(f"{error}; {before[0]!r} before it returns {shape_text(given)}") from error
+    told = layer.input_shape or given
+    if len(told) != len(given) or any(a != b for a, b in zip(told, given, strict=True) if None not in (a, b)):
+        warnings.warn(f"layer {layer!r} was told the input_shape {shape_text(told)}, and gets {shape_text(given)}",
+                      stacklevel=4)
+    return returned
 
 
 class SGD(NamedTuple):

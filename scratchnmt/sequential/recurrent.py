@@ -163,6 +163,8 @@ class LSTM(Layer):
         return (read_grads.dx[:, ::-1] if self.go_backwards else read_grads.dx), read_grads.dh0[0], read_grads.dc0[0]
 
     def __call__(self, x, *, mask=None, initial_state=None, training=False, seed=0):
+        if initial_state is not None and len(initial_state) != 2:
+            raise InputError(f"layer {self!r}: initial_state has {len(initial_state)} arrays, expected [h, c]")
         (y, h, c), _ = self.run(x, self._weights(x, seed), mask, *(initial_state or ()))
         output = y if self.return_sequences else h
         return [output, h, c] if self.return_state else output

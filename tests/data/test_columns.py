@@ -69,14 +69,17 @@ def test_a_line_feed_in_json_ends_no_line(tmp_path):
     ('{"my key": "a b", "de": "c"}\n' * 3, "JSON lines", "'my key,de'", ["a b"] * 3),
     ('{"\\u001b[2J": "a b", "$(ls)": "c"}\n' * 3, "JSON lines", r"'\?\[2J,\$\(ls\)'", ["a b"] * 3),
 ])
-def test_a_table_is_no_text_and_the_command_that_is_advised_makes_one(tmp_path, content, what, columns, first):
-    path = tmp_path / "the pairs"
-    path.write_text(content)
+@pytest.mark.parametrize("suffix, pack", [("", bytes), (".gz", gzip.compress)])
+def test_a_table_is_no_text_and_the_command_that_is_advised_makes_one(tmp_path, content, what, columns, first, suffix,
+                                                                      pack):
+    path = tmp_path / f"the pairs{suffix}"
+    path.write_bytes(pack(content.encode()))
+    told = f"{path.name} has .*{what}.*--train-tsv FILE --columns {columns};"
     for read in (lambda path: read_parallel(path, path), Text, lambda path: next(stream_lines(path))):
-        with pytest.raises(InputError, match=f"the pairs has .*{what}.*--train-tsv FILE --columns {columns};") as error:
+        with pytest.raises(InputError, match=told) as error:
             read(path)
     command = str(error.value).partition("take a column out: ")[2]
-    if shutil.which(command.split()[0]):
+    if all(shutil.which(part.split()[0]) for part in command.split(" | ")):
         found = subprocess.run(command, shell=True, check=True, capture_output=True, encoding="utf-8").stdout
         assert found.splitlines() == first
 

@@ -104,6 +104,12 @@ def test_what_is_called_packed_has_to_be(tmp_path, suffix, name):
     refused(tmp_path / f"f{suffix}", f"is a damaged {name} file: it does not begin as one")
 
 
+@pytest.mark.parametrize("padding", [4, 1 << 16, 1 << 18])
+def test_nothing_behind_the_padding_of_xz_is_left_out(tmp_path, padding):
+    (tmp_path / "f").write_bytes(lzma.compress(b"one\n") + bytes(padding) + lzma.compress(b"two\n"))
+    assert read_lines(tmp_path / "f") == ["one", "two"]
+
+
 def test_xz_may_not_ask_for_more_memory_than_the_best_compression_needs(tmp_path, monkeypatch):
     (tmp_path / "best").write_bytes(lzma.compress(TEXT, preset=9 | lzma.PRESET_EXTREME))
     assert read_lines(tmp_path / "best") == LINES

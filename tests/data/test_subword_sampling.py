@@ -1,6 +1,7 @@
 """Draws of segmentations have the distribution of the equation, and depend on seed, epoch, pair and side alone."""
 
 import io
+import struct
 from collections import Counter
 from math import exp, inf
 
@@ -95,6 +96,49 @@ def rows(side, lengths):
 def pairs(text, indices):
     batch = text.batch(indices)
     return list(zip(rows(batch.src, batch.src_lengths), rows(batch.tgt, batch.tgt_lengths + 1), strict=True))
+
+
+def field(key, data):
+    """A part of a SentencePiece .model file, of at most 16,383 bytes."""
+    return bytes([key, len(data) & 127 | 128, len(data) >> 7]) + data
+
+
+def with_piece(text):
+    """VOCAB with one more piece."""
+    score = b"\x15" + struct.pack("<f", -1.0)
+    return SentencePieceVocabulary(VOCAB.to_bytes() + field(0x0A, field(0x0A, text.encode()) + score))
+
+
+def without_probabilities():
+    data = VOCAB.to_bytes()
+    for _, score in VOCAB.unigrams().values():
+        data = data.replace(b"\x15" + struct.pack("<f", score), b"\x15" + struct.pack("<f", 0.0))
+    return SentencePieceVocabulary(data)
+
+
+def test_the_cost_of_a_lattice_is_that_of_the_lengths_of_pieces():
+    """Not of all lengths up to the longest piece."""
+    many, some = with_piece("a" * 512), [0]
+
+    class Counted(dict):
+        def get(self, text):
+            some[0] += 1
+            return super().get(text)
+
+    lattices = Lattices(many, 0.5)
+    lattices.pieces = Counted(lattices.pieces)
+    lattices._lattice("a" * 3000)
+    assert some[0] < 3000 * 40
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: with_piece("a" * 513), "pieces of more than 512 characters, which SentencePiece does not make"),
+    (without_probabilities, "pieces without probabilities")])
+def test_a_unigram_model_that_cannot_be_drawn_by_is_refused(make, words):
+    text = corpus()
+    for vocabularies in ((make(), TARGET), (TARGET, make())):
+        with pytest.raises(InputError, match=f"vocabulary is one of {words}: choose a vocabulary of --vocab unigram"):
+            Sampler(text, vocabularies, 0.5)
 
 
 def test_a_draw_says_what_the_sentence_says():

@@ -67,6 +67,18 @@ def test_checks_where_pytest_shows_nothing(run):
     assert 'failures="0"' in Path("x.xml").read_text() and 'errors="0"' in Path("x.xml").read_text()
 
 
+def test_a_project_keeps_its_own_attributes_of_a_report(run, pytester):
+    pytester.makeconftest("""
+        import pytest
+
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_runtest_makereport(item):
+            outcome = yield
+            outcome.get_result().gradcheck = True
+    """)
+    run(RIGHT).assert_outcomes(passed=1)
+
+
 def test_the_names_rng_and_xp_are_free(pytester):
     result = pytester.runpytest("--fixtures")
     result.stdout.fnmatch_lines(["gradcheck_rng *"])
@@ -98,6 +110,51 @@ def test_a_marker_allows_and_an_array_without_a_gradient_is_an_error(run):
     """, "--strict-markers", "-rA")
     result.assert_outcomes(failed=2, passed=1)
     result.stdout.fnmatch_lines(["*forward is random*", "*no gradient for P?0?*"])
+
+
+def test_an_option_of_a_marker_reaches_every_check_that_takes_it(run):
+    result = run("""
+        import pytest
+        from op import *
+        X = {"x": np.linspace(-1, 1, 6).reshape(2, 3)}
+
+        def tanh(x):
+            return np.tanh(x), np.tanh(x)
+
+        def in_place(dy, cache):
+            dy *= 1 - cache * cache
+            return dy.copy()
+
+        def near(x):
+            return np.tanh(x) * (1 + 1e-5), np.tanh(x)
+
+        def right(dy, cache):
+            return dy * (1 - cache * cache)
+
+        def directional(gradcheck):
+            gradcheck.assert_directional(lambda p: np.sin(p["x"]).sum(),
+                                         lambda p: {"x": np.cos(p["x"]) * (1 + 1e-5)}, X)
+
+        @pytest.mark.gradcheck(allow={"writes dy"}, rtol=1e-3)
+        class TestAllowed:
+            def test_contract(self, gradcheck):
+                gradcheck.assert_contract(tanh, in_place, X)
+
+            def test_variant(self, gradcheck):
+                gradcheck.assert_variant((tanh, right), (near, right), X)
+
+            def test_directional(self, gradcheck):
+                directional(gradcheck)
+
+        def test_not_allowed(gradcheck):
+            directional(gradcheck)
+
+        @pytest.mark.gradcheck(nonsense=1)
+        def test_nonsense(gradcheck):
+            gradcheck.assert_variant((tanh, right), (tanh, right), X)
+    """)
+    result.assert_outcomes(passed=3, failed=2)
+    result.stdout.fnmatch_lines(["*TypeError: pytest.mark.gradcheck got nonsense, which no check takes*"])
 
 
 # gradcheck

@@ -478,23 +478,28 @@ class Network:
         return weights()
 
 
-@pytest.mark.parametrize("what", [Tokenizer, Network, np.float64], ids=["a class", "a whole model", "NumPy's number"])
-def test_the_remedy_of_a_refusal_works(tmp_path, monkeypatch, what):
+@pytest.mark.parametrize("make, told", [
+    (lambda: {"other": Tokenizer(), "state_dict": weights()}, "wants "), (Network, "wants "),
+    (lambda: {"loss": np.float64(0), "model_state_dict": weights()}, "wants "),
+    (lambda: {"loss": np.float64(0), "model": weights()}, "wants "),
+    (lambda: {**weights(), "steps": 7}, "holds no state_dict, which is tensors under names: steps is none"),
+], ids=["a class", "a whole model", "NumPy's number", "NumPy's number beside a model", "a number"])
+def test_the_remedy_of_a_refusal_works(tmp_path, monkeypatch, make, told):
     """The lines that the error gives are run as they stand, where the file was written."""
-    content = Network() if what is Network else {"other": what(), "state_dict": weights()}
+    content = make()
     path = saved_by_torch(tmp_path, content)
-    message = refused(path, "wants ", "refused; if the file is your own")
+    message = refused(path, told, "; if the file is your own" if told == "wants " else ": steps")
     lines = message[message.index("import torch") : message.index("; of a file that is a whole model")]
-    if what is Network:
+    if isinstance(content, Network):
         assert "save saved.state_dict() instead" in message
-        lines = lines.replace("saved['state_dict']", "saved.state_dict()")
+        lines = lines[: lines.index("state = ")] + "torch.save(saved.state_dict(), 'weights.bin')"
     monkeypatch.chdir(tmp_path)
-    exec(lines)
+    exec(lines, {})
     tensors, _ = read_state_dict(tmp_path / "weights.bin")
     assert list(tensors) == list(weights())
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("wrapped", ["state_dict", "model_state_dict", "model", ""])
 @pytest.mark.parametrize("make, told", [
     (lambda torch: {"w": torch.ones(2, 3).bfloat16()}, "holds numbers of bfloat16"),
     (lambda torch: {"w": torch.ones(1).expand(2, 3)}, "holds w, of 6 numbers, as a view of 1"),
@@ -503,10 +508,10 @@ def test_the_remedy_of_a_refusal_works(tmp_path, monkeypatch, what):
 def test_whole_files_that_cannot_be_read_are_not_called_damaged_and_can_be_written_anew(
         tmp_path, monkeypatch, make, told, wrapped):
     tensors = make(pytest.importorskip("torch"))
-    message = refused(saved_by_torch(tmp_path, {"state_dict": tensors} if wrapped else tensors), told)
+    message = refused(saved_by_torch(tmp_path, {wrapped: tensors} if wrapped else tensors), told)
     assert "damaged" not in message
     monkeypatch.chdir(tmp_path)
-    exec(message[message.index("import torch") :])
+    exec(message[message.index("import torch") :], {})
     read = read_state_dict(tmp_path / "weights.bin").tensors
     assert list(read) == list(tensors) and np.array_equal(read["w"], np.ones((2, 3)))
 

@@ -208,6 +208,11 @@ def test_hooks_of_one_object_and_of_functions(data):
         LambdaCallback(on_epoch=print)
     with pytest.raises(InputError, match="LambdaCallback: on_epoch_end.epoch. cannot be called as the hook"):
         LambdaCallback(on_epoch_end=lambda epoch: None)
+    with pytest.raises(InputError, match="LambdaCallback: hook 'epoch_end' is not known"):
+        LambdaCallback(epoch_end=print)
+    with pytest.raises(InputError, match="LambdaCallback: on_epoch_end is 3, expected a function"):
+        LambdaCallback(on_epoch_end=3)
+    small().fit(*data, verbose=0, callbacks=[LambdaCallback(on_epoch_end=None)])
     mine = Callback()
     mine.on_ends = lambda logs: None
     with pytest.raises(InputError, match="hook 'on_ends' is not known"):

@@ -32,14 +32,14 @@ def run(folder, *, at=-1, resume=False, taught=False, **changes):
     copied = TrainingData.from_text((src, src), TEXT.valid, SRC, TGT, 40).train
     data = replace(data, distilled=(copied,), teachers=(model(seed=1),) if taught else ())
     options = tiny_run.options(**{"subword_sampling": 0.2, "distill_weight": 0.3, "average": 0.9, "schedule": "linear",
-                                  "warmup": 3, "max_epochs": 2, **changes})
+                                  "warmup": 3, "max_epochs": 1, **changes})
     return train(model(r_drop=0.0 if taught else 0.7), data, options, folder, resume=resume, progress=At(at, kill))
 
 
 @pytest.mark.parametrize("taught", [False, True])
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, taught):
     run(tmp_path / "whole", taught=taught)
-    assert killed_and_resumed(run, tmp_path / "killed", 5, taught=taught) == essence(tmp_path / "whole")
+    assert killed_and_resumed(run, tmp_path / "killed", 4, taught=taught) == essence(tmp_path / "whole")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
