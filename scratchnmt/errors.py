@@ -49,12 +49,13 @@ class MachineError(InputError):
 class WriteError(MachineError):
     """A file cannot be written: the disk is full, a folder vanished, or is not ours to write to.
 
-    path: of the file, if it was to be written as a whole.
+    path: of the file, if it was to be written as a whole.  written: it is in its place, and may be lost if the machine
+    crashes now.
     """
 
-    def __init__(self, message: str = "", path: str = ""):
+    def __init__(self, message: str = "", path: str = "", *, written: bool = False):
         super().__init__(message)
-        self.path = path
+        self.path, self.written = path, written
 
 
 class WorkerError(MachineError):

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from math import exp
+from math import exp, isfinite
 from typing import Any, NamedTuple
 
 from .data.batches import Batch
@@ -30,7 +30,8 @@ class Score(NamedTuple):
 def perplexity(model: Any, batches: Iterable[Batch]) -> float:
     """exp of the mean nats per target token, </s> included: teacher-forced, without dropout or smoothing.
 
-    What is left of a number too large for a float is the largest power that fits.  InputError if there is no sentence.
+    What is left of a finite number too large for a float is the largest power that fits.  InputError if there is no
+    sentence.
     """
     return perplexity_of(loss(model, batch) for batch in batches)
 
@@ -47,7 +48,8 @@ def perplexity_of(losses: Iterable[tuple[float, int]]) -> float:
     nats, tokens = map(sum, zip((0.0, 0), *losses, strict=True))
     if not tokens:
         raise InputError("perplexity needs at least one sentence")
-    return exp(min(nats / tokens, 700.0))
+    mean = nats / tokens
+    return exp(min(mean, 700.0)) if isfinite(mean) else mean
 
 
 def corpus_bleu(hypotheses: Sequence[str], *references: Sequence[str], tokenize: str = "auto") -> Score:

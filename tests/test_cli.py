@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -416,6 +417,13 @@ def test_an_output_file_is_written_whole_or_not_at_all(call, trained, text, tmp_
     assert out.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["out.fr"]
     refused(call("translate", "--model", trained, "--output", tmp_path), "is a directory")
     refused(call("translate", "--model", trained, "--output", tmp_path / "no" / "out"), "is not a folder")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training-state.safetensors"])
+def test_weights_are_not_replaced_by_an_output_whatever_their_config_tells(call, trained, tmp_path, name):
+    shutil.copytree(trained, tmp_path / "newer")
+    (tmp_path / "newer" / "config.json").write_text('{"version": 99}')
+    refused(call("translate", "--model", trained, "--output", tmp_path / "newer" / name), "would replace", name)
 
 
 def test_attention_is_drawn_for_every_line_that_is_not_blank(call, trained, tmp_path):

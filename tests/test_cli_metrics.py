@@ -126,7 +126,7 @@ def test_a_run_of_a_version_without_the_choice_goes_on_as_before(call, text, tmp
 def make_older(out: Path) -> None:
     """Neither config.json nor the state tell of a tokenizer."""
     folder = RunFolder(out)
-    folder.update_options({name: value for name, value in folder.read().training.items() if name != "tokenize"})
+    folder.update_config({name: value for name, value in folder.read().training.items() if name != "tokenize"}, {})
     tensors, info = read_tensors(out / STATE)
     del info["fixed"]["tokenize"]
     write_tensors(out / STATE, tensors, info)

@@ -6,7 +6,7 @@ import pytest
 
 from scratchnmt.cli import _COMMANDS, choices
 from scratchnmt.cli.parser import Parser, add_option
-from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.run_folder import STATE, RunFolder
 from scratchnmt.models.config import NMTConfig
 from scratchnmt.training import TrainingOptions
 
@@ -124,9 +124,15 @@ def tiny_model(tmp_path_factory):
 
 
 def test_a_folder_that_holds_a_run_is_told_in_both_languages(call, tiny_model):
-    of_options(call("train", *FILES, "--out", tiny_model), "--resume to go on, or --overwrite to replace it")
-    with pytest.raises(ValueError, match="resume=True to go on, or overwrite=True"), RunFolder(tiny_model):
-        pass
+    for state, there, way in ((b"", "a run already", "another folder, --resume to go on, or"),
+                              (None, "a model", "another folder, or")):
+        (tiny_model / STATE).unlink(missing_ok=True)
+        if state is not None:
+            (tiny_model / STATE).write_bytes(state)
+        of_options(call("train", *FILES, "--out", tiny_model), f"{there} (config.json): choose {way} --overwrite to ")
+        with pytest.raises(ValueError, match=f"choose {way.replace('--resume', 'resume=True')} overwrite=True"
+                           ), RunFolder(tiny_model):
+            pass
 
 
 def test_a_flag_that_would_be_another_run_is_told_as_it_is_typed(call, tiny_model):

@@ -44,6 +44,9 @@ def test_perplexity_weighs_by_target_tokens_with_the_end():
 def test_a_huge_loss_is_still_a_number_and_nothing_is_an_error():
     model = SimpleNamespace(nll=lambda *a: 1e9, params=SimpleNamespace(flat=np.zeros(1)))
     assert perplexity(model, [make_batch([[4]], [[4]])]) > 1e300
+    for mean in (math.inf, math.nan):
+        model.nll = lambda *a, mean=mean: mean
+        assert not math.isfinite(perplexity(model, [make_batch([[4]], [[4]])]))
     with pytest.raises(InputError):
         perplexity(model, [])
 

@@ -59,6 +59,25 @@ def test_bad_input():
         of(["a", "b"], ["a"])
 
 
+@pytest.mark.parametrize("wrong, told", [
+    (["--against", "missing"], "missing does not exist"), (["--against", "short"], "short has 1"),
+    (["--against", "ref", "ref"], "--against ref: the table has a system of that name already"),
+    (["--against", "this model"], "--against this model: the table has a system"),
+    (["--long", "refuse", "--max-length", "2"], "has 2 source and 3 target tokens: --max-length is 2"),
+])
+def test_evaluate_tells_what_is_wrong_with_the_references_before_it_searches(call, tmp_path, monkeypatch, wrong, told):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scratchnmt.translate.beam_search", None)  # it would be a TypeError
+    words = WordVocabulary("un chien dort le chat".split())
+    save_model("model", NMT(len(words), len(words), 4, 4), words, words)
+    for name, lines in {"src": ["un chien"] * 3, "ref": ["un chien dort"] * 3, "short": ["un"],
+                        "this model": ["un"] * 3}.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    options = ["--model", "model", "--src", "src", "--ref", "ref", "--paper", "--language", "fr"]
+    status, _, errors = call("evaluate", *options, *wrong)
+    assert status == 2 and told in errors
+
+
 def test_evaluate_prints_them(call, tmp_path):
     words = WordVocabulary("un chien dort le chat".split())
     save_model(tmp_path / "model", NMT(len(words), len(words), 4, 4), words, words)

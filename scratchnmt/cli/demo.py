@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from ..training import TrainingOptions
     from ..translate import Translator
     from .prepare import prepare
-    from .train import describe, start
+    from .train import describe, resume_command, start
 
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
         ready = prepare(opened, {**files, **choices})
         print(describe(ready))
         _head("Training, about a minute")
-        result = start(ready, opened)
+        go_on = resume_command(args.out, 1, {})
+        result = start(ready, opened, go_on)
     out = quoted(args.out)
     if result.interrupted:
-        print(f"stopped; `scratchnmt demo --out {out}` starts again, or go on with\n"
-              f"  scratchnmt train --out {out} --resume")
+        print(f"stopped; `scratchnmt demo --out {out}` starts again, or go on with\n  {go_on}")
         return 130
 
     translator = Translator.load(folder)

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from ..data.coverage import Coverage
+from ..errors import InputError
 from ..metrics import TOKENIZERS, check_tokenizer
 from .dependent import EVALUATE, check_parsed
 from .parser import (
@@ -31,6 +32,7 @@ from .parser import (
     workers_of,
 )
 
+_OURS = "this model"  # among the systems that --paper compares
 HELP = "score a trained model: BLEU, chrF, perplexity, sentences per second"
 USAGE = "scratchnmt evaluate --model DIR [DIR ...] --src FILE --ref FILE [FILE ...] [options]"
 EPILOG = """\
@@ -78,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.encode import encode_parallel
     from ..data.text import check_is_no_table, check_parallel, read_lines
     from ..data.vocab import joiner
-    from ..paper_scores import check_measures
+    from ..paper_scores import check_measures, paper_scores
     from ..translate import Translator
     from . import doubts
     from .output import check_output, write_lines
@@ -91,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     for path, lines in zip((args.src, *args.ref), (src, *references), strict=True):
         check_is_no_table(path, lines)
         check_parallel(args.src, len(src), path, len(lines))
+    others = _others(args, len(src))
     if args.paper:
         check_measures(references, args.tokenize, args.language)
     translator = Translator.load(args.model, workers=workers_of(vars(args)), **computing(vars(args)))
@@ -101,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
         for doubt in chain(doubts.of_pairs(coverage, (src, lines), vocabularies, (args.src, path), translator.usual),
                            doubts.of_tokenizer(args.tokenize, lines, path)):
             warn(args, doubt)
+    # first, as it tells of references that cannot be scored before the long work of a search
+    perplexity = translator.perplexity(src, *references, batch_size=args.batch_size, long=long)
     started = time.perf_counter()
     results = translator.stream(src, **search_options(args), **unknown, remove_bpe=args.remove_bpe, long=long)
     translations: list[str] = []
@@ -109,11 +114,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         translations.extend(results)
     seconds = time.perf_counter() - started
-    perplexity = translator.perplexity(src, *references, batch_size=args.batch_size, long=long)
     if args.remove_bpe:
         references = [list(map(joiner(translator.tgt_vocab), lines)) for lines in references]
     unknown_src, unknown_ref = (reduce(Coverage.plus, sides).share for sides in zip(*covered, strict=True))
-    paper = _paper(args, translations, references) if args.paper else None
+    paper = paper_scores({_OURS: translations, **others}, *references, tokenize=args.tokenize, language=args.language
+                         ) if args.paper else None
     scores = {**_scores(translations, references, args.tokenize), "perplexity": perplexity, "unknown_src": unknown_src,
               "unknown_ref": unknown_ref, "unknown_of": translator.tgt_vocab.UNIT, "beam_size": args.beam,
               "length_penalty": args.length_penalty, "min_length": args.min_length,
@@ -126,15 +131,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _paper(args: argparse.Namespace, translations: list[str], references: list[list[str]]) -> Any:
+def _others(args: argparse.Namespace, lines: int) -> dict[str, list[str]]:
+    """The translations that the model's are compared with, by the names of their files."""
     from ..data.text import check_parallel, read_lines
-    from ..paper_scores import paper_scores
 
-    systems = {"this model": translations}
+    systems: dict[str, list[str]] = {}
     for path in args.against or ():
+        if path in (_OURS, *systems):
+            raise InputError(f"--against {path}: the table has a system of that name already")
         systems[path] = read_lines(path)
-        check_parallel(args.src, len(translations), path, len(systems[path]))
-    return paper_scores(systems, *references, tokenize=args.tokenize, language=args.language)
+        check_parallel(args.src, lines, path, len(systems[path]))
+    return systems
 
 
 def _as_json(paper: Any) -> dict[str, Any]:

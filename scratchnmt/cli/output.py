@@ -28,10 +28,12 @@ def _is_of_a_run(path: Path) -> bool:
     """Whether a model would be lost if the file were written."""
     from ..files.run_folder import RUN_FILES, RunFolder  # only now: it takes the model with it
 
-    try:
-        return path.name in RUN_FILES and path.exists() and bool(RunFolder(path.parent).digest())
-    except InputError:
+    if path.name not in RUN_FILES or not path.exists():
         return False
+    try:
+        return bool(RunFolder(path.parent).digest())
+    except InputError:  # perhaps of a newer version
+        return path.suffix == ".safetensors"
 
 
 def write_lines(path: str | None, lines: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from ..data.embeddings import read_embeddings
 from ..data.encode import check_place, open_or_build
 from ..data.formats import Column
 from ..data.subword_sampling import check_unigram
-from ..data.text import CountedLines, Text, TextPath, check_parallel, read_parallel
+from ..data.text import CountedLines, Text, TextPath, check_parallel, file_status, read_parallel
 from ..data.vocab import SentencePieceVocabulary, Vocabulary, WordVocabulary, read_vocabulary
 from ..errors import InputError, printable, shown
 from ..files.atomic import AnyPath
@@ -115,7 +115,7 @@ def prepare(folder: RunFolder, given: dict[str, Any], ranks: Ranks | None = None
     for path in taught_by:
         _check_apart(folder, TEACHER, path)
     teachers = _teachers(taught_by, [first["init_from"]] if begun else [], dtype, how)
-    valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
+    valid_lines = _validation(files)
     own = begun or next(iter(teachers), None)  # who has vocabularies
     src_vocab, tgt_vocab = (own.src_vocab, own.tgt_vocab) if own else ranks.from_first(
         lambda: _vocabularies(files, first, **vocabulary, seed=options.seed))
@@ -179,7 +179,7 @@ def prepare_resumed(folder: RunFolder, given: dict[str, Any], ranks: Ranks | Non
     if missing:
         raise InputError(f"the run in {folder} does not say where its text came from: "
                          f"give {', '.join(missing)}, too")
-    valid_lines = read_parallel(files["valid_src"], files["valid_tgt"])
+    valid_lines = _validation(files)
     max_length = run.data.get("max_length", given.get("max_length", DATA["max_length"].default))
     how = computing(given, ranks)
     saved = folder.has(STATE)
@@ -235,6 +235,14 @@ def text_files(told: Mapping[str, Any]) -> dict[str, TextPath]:
             elif told.get(table) is not None:
                 files[name] = Column(told[table], column)
     return files
+
+
+def _validation(files: dict[str, TextPath]) -> tuple[list[str], list[str]]:
+    """The lines of the validation text, which a resumed run reads again."""
+    paths = files["valid_src"], files["valid_tgt"]
+    for path in paths:
+        file_status(path)
+    return read_parallel(*paths)
 
 
 def distilled_files(told: Mapping[str, Any]) -> list[str]:
@@ -313,7 +321,8 @@ def _encoded(folder: RunFolder, files: dict[str, TextPath], distilled: list[str]
         def opened() -> tuple[Corpus, LeftOut]:
             folder.check_place()
             return open_or_build(folder / name, *paths, src_vocab, tgt_vocab, max_length=max_length,
-                                 may_build=ranks.first, check=checked, say=lambda line: print(line, file=sys.stderr))
+                                 may_build=ranks.first, check=checked, say=lambda line: print(line, file=sys.stderr),
+                                 like=folder / CONFIG)
 
         return ranks.in_turn(opened)
 

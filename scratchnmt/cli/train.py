@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,8 @@ from ..streams import quoted
 from ..training import TrainingResult, train
 from .choices import DATA_FILES
 from .choices import add_arguments as add_arguments  # as every command has it
-from .parser import warn
+from .dependent import flag
+from .parser import COMPUTING, warn
 from .prepare import Prepared, as_typed, prepare, prepare_resumed, text_files
 
 HELP = "train a model on two files of sentences that are translations of each other"
@@ -45,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
         require(package, extra="train")
     ranks = world()
-    resume_with = f"; resume it with\n  {resume_command(out, ranks.size)}"
+    command = resume_command(out, ranks.size, given)
+    resume_with = f"; resume it with\n  {command}"
     with together(ranks, out, "training stopped on all ranks", resume_with, args.parser.worded):
         ranks.check_alike({"command": "train", "out": out, "resume": resume, "overwrite": overwrite, **given})
         folder = RunFolder(out, resume=resume, overwrite=overwrite)
@@ -57,26 +61,27 @@ def run(args: argparse.Namespace) -> int:
                 print(describe(ready, ranks), flush=True)
                 for doubt in ready.doubts:
                     warn(args, doubt)
-            result = start(ready, folder, ranks)
-    return finish(result, ready, ranks.size) if ranks.first else 0
+            result = start(ready, folder, command, ranks)
+    return finish(result, ready, command) if ranks.first else 0
 
 
-def resume_command(out: str, processes: int = 1) -> str:
-    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {quoted(out)} --resume"
+def resume_command(out: str, processes: int, given: Mapping[str, Any]) -> str:
+    """What goes on with a run as it was computed: that is not noted, as another machine may have other devices."""
+    computed = "".join(f" {flag(name)} {given[name]}" for name in COMPUTING if name in given)
+    return f"mpirun -n {processes} " * (processes > 1) + f"scratchnmt train --out {quoted(out)} --resume{computed}"
 
 
-def start(ready: Prepared, folder: RunFolder, ranks: Ranks | None = None) -> TrainingResult:
-    """Train; a second Ctrl-C, which ends at once, tells how to go on."""
+def start(ready: Prepared, folder: RunFolder, command: str, ranks: Ranks | None = None) -> TrainingResult:
+    """Train; a second Ctrl-C, which ends at once, tells the command that goes on."""
     keep_freed_memory()
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows has its own error
             return in_workers(lambda ranks: train(ready.model, ready.data, ready.options, folder, ranks=ranks),
                               ready.options.workers, ranks=ranks, stopped="training stopped",
-                              resume=f"; resume it with\n  {resume_command(str(folder), processes())}")
+                              resume=f"; resume it with\n  {command}")
     except KeyboardInterrupt:
         if processes() > 1 or not folder.begun or not folder.keeps(STATE):  # several have their own way to say it
             raise
-        command = resume_command(str(folder))
         raise KeyboardInterrupt(f"stopped; from the last save it goes on with\n  {command}") from None
 
 
@@ -116,12 +121,12 @@ def _workers(ready: Prepared, ranks: Ranks) -> str:
     return here if ranks.size == 1 else f"{ranks.size} processes by mpirun, {here} each"
 
 
-def finish(result: TrainingResult, ready: Prepared, processes: int = 1) -> int:
+def finish(result: TrainingResult, ready: Prepared, command: str) -> int:
     """Say how it ended and what to type next; the exit status."""
     print(result)
     out = quoted(str(result.folder))
     if result.interrupted:
-        print(f"\n  {resume_command(str(result.folder), processes)}")
+        print(f"\n  {command}")
         return 130
     if result.model_is_there:
         texts = text_files(ready.data.origin)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..arrays import own_cores
 from ..errors import InputError, MachineError, require
-from ..files.atomic import replace_folder, write_atomically
+from ..files.atomic import AnyPath, access_of, give, replace_folder, write_atomically
 from ..streams import Messages
 from .corpus import (
     BLOCK,
@@ -104,12 +104,13 @@ def encode_lines(pairs: Iterable[tuple[str, str]], src_vocab: Vocabulary, tgt_vo
 def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocabulary,
                   tgt_vocab: Vocabulary, *, max_length: int | None = None, processes: int | None = None,
                   may_build: bool = True, check: Callable[[Corpus, LeftOut], None] | None = None,
-                  say: Callable[[str], None] = print) -> tuple[Corpus, LeftOut]:
+                  say: Callable[[str], None] = print, like: AnyPath | None = None) -> tuple[Corpus, LeftOut]:
     """The corpus of two text files in `folder`: as it is there, or, if it is of something else or damaged, made anew.
 
     It is the same if path, size and times of both files, the vocabularies and max_length are.  processes: workers (left
     out: one for each core, or none for a small text).  may_build: False makes it an InputError if it is not there.
     check: is shown a corpus that was made before it takes the place of the one that is there, and may raise.
+    like: a file, if it is there, whose mode and owner the new ones have, and its folder's a new folder.
     Raises InputError as `read_parallel` does, if nothing is left, and if a worker dies; WriteError if the folder cannot
     be written, and what was there before is then still there.
     """
@@ -135,7 +136,7 @@ def open_or_build(folder: str | os.PathLike, src_path: TextPath, tgt_path: TextP
     if not may_build:
         raise InputError(f"{folder} is not what the first process has just written ({why}): all processes need the "
                          "same text files, and one folder that all of them see")
-    return build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes, check)
+    return build(folder, src_path, tgt_path, src_vocab, tgt_vocab, made_of, max_length, processes, check, like)
 
 
 def check_place(folder: Path) -> None:
@@ -150,7 +151,8 @@ def check_place(folder: Path) -> None:
 
 def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocabulary, tgt_vocab: Vocabulary,
           made_of: Any, max_length: int | None = None, processes: int | None = None,
-          check: Callable[[Corpus, LeftOut], None] | None = None) -> tuple[Corpus, LeftOut]:
+          check: Callable[[Corpus, LeftOut], None] | None = None, like: AnyPath | None = None
+          ) -> tuple[Corpus, LeftOut]:
     """Write the corpus of two text files; errors as `open_or_build`.
 
     What is returned is what was written, also if another builder has put his in its place meanwhile.
@@ -159,7 +161,8 @@ def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocab
     if processes is None:
         processes = len(own_cores()) if sum(sizes) > _WORTH_WORKERS else 1
     wide = max(len(src_vocab), len(tgt_vocab)) > 1 << 16
-    with replace_folder(folder, overwrite=True) as new:
+    access = access_of(like) if like else None
+    with replace_folder(folder, overwrite=True, like=folder.parent if access else None) as new:
         with _Writer(new, "<u4" if wide else "<u2") as writer, _Bar(sizes[0]) as bar:
             for chunk in _encoded(_chunks(src_path, tgt_path, bar), (src_vocab, tgt_vocab, max_length), processes):
                 writer.add(chunk)
@@ -171,6 +174,8 @@ def build(folder: Path, src_path: TextPath, tgt_path: TextPath, src_vocab: Vocab
         content = {"pairs": writer.pairs, "tokens": writer.tokens, "dtype": writer.dtype, "content": writer.content,
                    "left_out": list(left_out), "coverage": writer.coverage, "made_of": made_of}
         write_atomically(new / HEADER, header_bytes(content))  # and the folder's list of files
+        for path in new.iterdir():
+            give(path, access)
         corpus = Corpus.open(new, max_length)  # whose files stay what they are when their folder gets its name
         if check is not None:
             check(corpus, left_out)

@@ -8,7 +8,6 @@ as systems exchange no two folders in one step.  Of several writers at once the 
 from __future__ import annotations
 
 import errno
-import glob
 import math
 import os
 import re
@@ -56,12 +55,12 @@ def replace_file(path: AnyPath, *, like: AnyPath | Access | None = None,
         access = access or access_of(new)  # a library may put a file of its own in its place
         try:
             yield new
-            _give(new, access)
+            give(new, access)
             _move(new, path)
         except BaseException:
             if salvage:
                 with suppress(OSError):  # it may be gone
-                    _give(new, access)
+                    give(new, access)
                 salvage(new)
             raise
         _keep_name(path)
@@ -143,7 +142,7 @@ def replace_folder(folder: AnyPath, *, overwrite: bool = False, like: AnyPath | 
         access = access or (access_of(like) if like else None)
         new.mkdir(0o700 if access else 0o777, parents=True)
         yield new
-        _give(new, access)
+        give(new, access)
         if overwrite:
             _take_place(new, folder)
         else:
@@ -159,16 +158,18 @@ def remove_folder(folder: AnyPath) -> None:
 
 
 def remove_temporaries(path: AnyPath) -> None:
-    """Remove what killed writers of `path`, a short plain name, have left; nobody may be writing it.
+    """Remove what killed writers of `path` have left, a short plain name, in which * stands for what has no dot; nobody
+    may be writing it.
 
     Beside what a link leads to others may be writing: there, what was written in the last hour stays.
     """
     path, until = Path(path), math.inf
-    name = path.name
+    name = re.escape(path.name).replace(r"\*", "[^.]*")
     if path.is_symlink():
         path, until = Path(os.path.realpath(path)), time.time() - _PERHAPS_WRITTEN
-        name = glob.escape(path.name[:NAME])
-    for left in path.parent.glob(f".{name}.*tmp"):
+        name = re.escape(path.name[:NAME])
+    ours = re.compile(rf"\.{name}(\.\d+(-[0-9a-f]+)?)?\.tmp")  # the number that `_beside` adds; earlier versions less
+    for left in filter(lambda left: ours.fullmatch(left.name), path.parent.glob(".*.tmp")):
         with _told(left), suppress(FileNotFoundError, PermissionError):  # it is gone meanwhile, or another user's
             if _written(left) < until:
                 _remove(left)
@@ -256,7 +257,8 @@ def access_of(path: AnyPath) -> Access | None:
     return Access(stat.S_IMODE(about.st_mode), about.st_uid, about.st_gid)
 
 
-def _give(new: Path, access: Access | None) -> None:
+def give(new: Path, access: Access | None) -> None:
+    """Let those who may do something with it be those of `access`, if that is known."""
     if access:
         for owner, group in ((access.owner, -1), (-1, access.group)):
             with suppress(OSError):  # only the superuser may give a file away; its owner may, to a group of his own
@@ -295,7 +297,7 @@ def _keep_name(path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_FLUSH:
             raise WriteError(f"{path} was written, but may be gone after a crash of the machine: "
-                             f"{error.strerror or error}") from None  # `_told` would say that it was not
+                             f"{error.strerror or error}", written=True) from None  # `_told` would say it was not
 
 
 def _remove(path: Path) -> None:

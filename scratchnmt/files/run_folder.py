@@ -184,9 +184,13 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
         here += [CHECKPOINTS] if self.checkpoints() else []
         if here and not self.resume and not self.overwrite:
-            what = "a run already" if CONFIG in here else "files that a run would replace"
-            raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, resume=True "
-                             "to go on, or overwrite=True to replace it")
+            what = "a model" if missing else "a run already"
+            what = what if CONFIG in here else "files that a run would replace"
+            if missing:
+                raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, or overwrite=True to "
+                                 "replace it")
+            raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, resume=True to go on, or "
+                             "overwrite=True to replace it")
 
     def sweep(self) -> None:
         """Remove what killed writers have left, before the first write: a run that is refused changes no file."""
@@ -268,9 +272,11 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             write_atomically(self / content["vocabularies"][side], vocabulary.to_bytes(), like=like)
         self._write_config(content, like)
 
-    def update_options(self, training: Mapping[str, Any]) -> None:
-        """Write the training options that a resumed run goes on with into config.json."""
-        self._write_config(self._readable({**self._read_config(), "training": dict(training)}))
+    def update_config(self, training: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+        """Write what a resumed run goes on with into config.json: the options, and if it is told, where the text is."""
+        before = self._read_config()
+        kept = {COVERAGE: before["data"][COVERAGE]} if origin and COVERAGE in before["data"] else before["data"]
+        self._write_config(self._readable({**before, "training": dict(training), "data": {**kept, **origin}}))
 
     def read(self) -> Run:
         """config.json and the vocabularies; InputError if something is missing, damaged or newer."""

@@ -136,7 +136,8 @@ def together(ranks: Ranks, folder: str, stopped: str, resume: str = "",
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave the others behind
         all_fell = _all_fell(aside)
         why = _why(error, worded)  # of a worker that is gone with how to go on
-        told = f"{name}: {why}{resume if watchdog and watchdog.begun and not why.endswith(resume) else ''}"
+        says_how = why.endswith(resume) or "resume it" in why
+        told = f"{name}: {why}{resume if watchdog and watchdog.begun and not says_how else ''}"
         # if all did, the first one speaks, else whoever makes the mark: the rank that fell, or a watchdog
         if ranks.first if all_fell else speaks(mark, told):
             with suppress(OSError):

@@ -190,7 +190,7 @@ class Trainer:
                 self._keep_model()
             self._say_if_the_rate_jumps()
             self._say_if_others_compute()
-            self.folder.update_options(self.options.to_dict())
+            self.folder.update_config(self.options.to_dict(), self.data.origin)
 
     def _say_if_the_rate_jumps(self) -> None:
         step, state = self.state.step, self.state
@@ -394,8 +394,8 @@ class Trainer:
 
     def _write_best(self) -> None:
         """The state just saved is that of the best validation, to which the end of a trial goes back."""
-        self.folder.save_weights(self._validated().params)
-        self.saving.best_step = self.state.step
+        with self.saving.noting("best_step", self.state.step):
+            self.folder.save_weights(self._validated().params)
         self.folder.keep_best_state()
 
     def _keep_model(self) -> None:

@@ -59,6 +59,10 @@ def train(model: NMT, data: TrainingData, options: TrainingOptions, out_dir: Any
             check_longest(np.array([data.train.longest_source()]), one.config.longest)
     with ExitStack() as stack:
         if isinstance(out_dir, RunFolder):
+            for name, given in ("resume", resume), ("overwrite", overwrite):
+                if given and not getattr(out_dir, name):
+                    raise InputError(f"{name} is True, but the RunFolder was opened without: it tells resume and "
+                                     "overwrite itself")
             folder = out_dir
         else:
             folder = RunFolder(out_dir, resume=resume, overwrite=overwrite)

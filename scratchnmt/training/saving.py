@@ -10,9 +10,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import optim
 from ..arrays import Array, array_module
-from ..errors import END, InputError, encodable, listed, printable, shown
+from ..errors import END, InputError, WriteError, encodable, listed, printable, shown
 from ..files.run_folder import BEST_STATE, MODEL, STATE, RunFolder
 from ..parameters import Parameters
 from .plan import NOT_YET, REFERENCES, TEACHERS_TEXT, TEXTS, Plan, TrainingData, TrainingOptions, why_not
@@ -67,8 +69,11 @@ class State:
             raise InputError(f"its left_out is {shown(state.left_out)}")
         if not 0 <= state.decay <= 1:
             raise InputError(f"its decay is {shown(state.decay)}, expected 0 to 1")
+        for name in ("validated_step", "best_step"):
+            if getattr(state, name) > state.step:
+                raise InputError(f"its {name} is {shown(getattr(state, name))}, behind its step {state.step}")
         for record in state.history:
-            if not _is_record(record):
+            if not _is_record(record) or record["step"] > state.step:
                 raise InputError(f"a record of its history is {shown(record)}")
         return state
 
@@ -149,7 +154,7 @@ class TrainingResult:
                          f"{self.best['valid_bleu']:.2f} (greedy) at step {self.best['step']}, epoch "
                          f"{self.best['epoch']:g}; that model is {where}")
         if self.interrupted:
-            lines.append(f"everything is saved: the same command with --resume goes on from step {self.step}")
+            lines.append(f"everything is saved: --resume goes on from step {self.step}")
         return encodable("\n".join(lines))
 
 
@@ -170,9 +175,20 @@ class Saving:
         if self.average:
             state.average_updates = self.average.updates
         numbers = {name: value for name, value in self.optimizer.state().items() if not hasattr(value, "shape")}
-        self.folder.save_state(self._vectors(), {"state": asdict(state), "optimizer": numbers,
-                                                 "fixed": self.plan.fixed()})
-        self.saved_step = state.step
+        with self.noting("saved_step", state.step):
+            self.folder.save_state(self._vectors(), {"state": asdict(state), "optimizer": numbers,
+                                                     "fixed": self.plan.fixed()})
+
+    @contextmanager
+    def noting(self, name: str, step: int) -> Iterator[None]:
+        """Inside `with` a file is written, of a step that is noted once the file is in its place."""
+        try:
+            yield
+        except WriteError as error:
+            if error.written:
+                setattr(self, name, step)
+            raise
+        setattr(self, name, step)
 
     def load(self, name: str = STATE) -> State:
         """Put weights, optimizer and average back as they were.
@@ -192,6 +208,9 @@ class Saving:
                                  "pairs")
             if not isinstance(numbers := info.get("optimizer"), dict):
                 raise InputError(f"the optimizer's state is {shown(numbers)}")
+            for what, array in {"params": params, **tensors}.items():
+                if not np.isfinite(array).all() or what == "v" and (array < 0).any():
+                    raise InputError(f"its {what} holds numbers that no run can have come to")
             self.optimizer.load_state({**tensors, **numbers})
         asarray = array_module(self.params.flat).asarray
         self.params.flat[...] = asarray(params)

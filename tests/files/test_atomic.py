@@ -280,6 +280,15 @@ def test_temporaries_of_one_file_alone_are_removed(tmp_path):
     assert names(tmp_path) == [".f", ".g.12-ab.tmp", "f"]
 
 
+def test_what_another_writes_under_a_longer_name_is_left_alone(tmp_path):
+    others = [".corpus.de.12-ab.tmp", ".corpus-teacher.de.12-ab.tmp", ".corpus.old-tmp", ".corpus.notes.tmp"]
+    for name in (*others, ".corpus.12-ab.tmp", ".corpus-teacher.12-ab.tmp", ".corpus-teacher-2.7.tmp"):
+        (tmp_path / name).touch()
+    for name in ("corpus", "corpus-teacher*"):
+        remove_temporaries(tmp_path / name)
+    assert names(tmp_path) == sorted(others)
+
+
 def test_many_threads_never_show_half_a_file(tmp_path):
     path, wrong = tmp_path / "f", []
     write_atomically(path, b"0" * 100_000)

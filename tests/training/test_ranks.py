@@ -131,5 +131,5 @@ def test_an_error_of_all_ranks_is_said_once(arguments, tmp_path):
     status, _, error = finished(tmp_path, 2, *but(arguments, "--optimizer=sgd", "--learning-rate=1e30", "--clip=0"),
                                 "--out", tmp_path / "run")
     assert status == 2 and error.count("training stopped") == 1 and "rank 0 of 2: the " in error
-    assert f"; resume it with\n  mpirun -n 2 scratchnmt train --out {tmp_path / 'run'} --resume\n" in error
+    assert "resume it with a lower --learning-rate or --clip" in error and "mpirun" not in error  # alone it is no help
     assert "abort" not in error.lower()

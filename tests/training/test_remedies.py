@@ -267,6 +267,16 @@ def a_folder_that_holds_a_run(box):
     return err
 
 
+@tries("choose another folder, or overwrite=True")
+def a_folder_that_holds_a_model(box):
+    box.works(*box.new())
+    (box.here / "run" / "training-state.safetensors").unlink()
+    err = box.fails(*box.new())
+    box.works(*box.new(out="another"))
+    box.works(*box.new("--overwrite"))
+    return err
+
+
 @tries("after so many validations start another run with a larger --valid-every")
 def too_many_validations(box):
     with box.patch.context() as patch:

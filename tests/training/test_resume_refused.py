@@ -153,6 +153,37 @@ def test_a_config_with_the_right_checksum_and_content_that_is_not(call, run, sec
     assert re.search(f"{name.replace('_', '[-_]')} is|no room", err) and len(err) < 3000
 
 
+@pytest.mark.parametrize("side", ["src", "tgt"])
+def test_a_pipe_for_the_validation_which_a_resume_would_wait_for(call, run, text, tmp_path, side):
+    os.mkfifo(tmp_path / "pipe")
+    pipe = f"--valid-{side}={tmp_path / 'pipe'}"
+    assert f"{tmp_path / 'pipe'} is not a regular file, expected a text file that can be read more" in refused(
+        call, run, pipe)
+    given = [one for one in of(text) if f"valid-{side}" not in one]
+    status, _, err = call("train", *given, pipe, *TINY, "--out", tmp_path / "new")
+    assert status == 2 and "is not a regular file" in err and not (tmp_path / "new").exists()
+
+
+def test_where_the_text_lies_now_is_noted_so_that_the_command_that_is_told_goes_on(call, run, text, main):
+    shutil.copytree(text / "own", run.parent / "moved")
+    shutil.move(text / "own", text / "gone")
+    try:
+        assert "does not exist" in refused(call, run)
+        assert main("train", "--out", run, "--resume", *of(run.parent, "moved")) == 0
+        assert main("train", "--out", run, "--resume", "--max-epochs", "3") == 0
+    finally:
+        shutil.move(text / "gone", text / "own")
+    assert RunFolder(run).coverage()
+
+
+@pytest.mark.parametrize("given, told", [({}, ""), ({"device": "cuda:1", "kernels": "plain"},
+                                                    " --device cuda:1 --kernels plain")])
+def test_the_command_that_goes_on_computes_as_before(given, told):
+    from scratchnmt.cli.train import resume_command
+
+    assert resume_command("my run", 1, {"max_steps": 3, **given}) == f"scratchnmt train --out 'my run' --resume{told}"
+
+
 def test_what_a_config_tells_does_not_reach_the_terminal_as_it_is(call, run):
     content = json.loads((run / "config.json").read_bytes())
     content["data"]["valid_src"] = "\x1b[2J"

@@ -15,7 +15,7 @@ from fake_comm import on_ranks
 from tiny_run import At, data, files, metrics, model, options, run
 
 from scratchnmt.checkpoint import average, load_model, load_models, save_model
-from scratchnmt.cli import prepare
+from scratchnmt.cli import main, prepare
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import atomic, run_folder
@@ -149,8 +149,8 @@ def test_a_model_that_is_replaced_is_at_no_moment_readable_for_more_people(tmp_p
             modes.append(os.stat(new).st_mode & 0o777)
         move(new, to)
 
-    given = atomic._give
-    monkeypatch.setattr(atomic, "_give", lambda new, access: modes.append(os.stat(new).st_mode & 0o077
+    given = atomic.give
+    monkeypatch.setattr(atomic, "give", lambda new, access: modes.append(os.stat(new).st_mode & 0o077
                         if new.parent == tmp_path / "model" else 0) or given(new, access))
     monkeypatch.setattr(os, "replace", look)
     save(overwrite=True)
@@ -276,10 +276,32 @@ def test_an_open_folder_is_for_one_run(tmp_path):
         before = (tmp_path / STATE).read_bytes()
         with pytest.raises(InputError, match="holds a run already"):
             run(folder, max_steps=1)
+        for how in ("resume", "overwrite"):
+            with pytest.raises(InputError, match=f"{how} is True, but the RunFolder was opened without"):
+                run(folder, max_steps=1, **{how: True})
     assert tried and (tmp_path / STATE).read_bytes() == before
     with run_folder.RunFolder(tmp_path, resume=True) as folder:
         for steps in (4, 5):
             assert run(folder, max_steps=steps).step == steps
+
+
+@pytest.mark.parametrize("how", ["--resume", "--overwrite"])
+def test_the_text_as_ids_is_readable_for_whoever_may_read_the_config(tmp_path, how):
+    given = ["train", *files(tmp_path, 40), "--vocab=word", "--embed-size=4", "--hidden-size=4", "--max-steps=2",
+             "--workers=1", f"--out={tmp_path / 'run'}"]
+    before = os.umask(0o022)
+    try:
+        assert main(given) == 0
+        shutil.rmtree(tmp_path / "run" / "corpus")
+        for path in tmp_path.glob("run/*"):
+            path.chmod(0o600)
+        (tmp_path / "run").chmod(0o700)
+        assert main([*given, how]) == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run" / "corpus").iterdir()}
+    assert len(modes) == 4 and {*modes.values()} == {0o600}
+    assert (tmp_path / "run" / "corpus").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_that_another_run_takes_away_as_it_ends_is_made_again(tmp_path, monkeypatch):

@@ -215,14 +215,14 @@ def test_there_is_something_to_go_on_with_only_once_it_is_saved(tmp_path, monkey
     assert saved == [True]
 
 
-@pytest.mark.parametrize("step, told", [(None, ""), (3, r"stopped; from the last save it goes on with\n .* --resume")])
+@pytest.mark.parametrize("step, told", [(None, ""), (3, "stopped; from the last save it goes on with\n  go on")])
 def test_a_second_ctrl_c_tells_how_to_go_on_where_something_was_saved(step, told, tmp_path, monkeypatch):
     if step:
         run_of(tmp_path, max_steps=step)
     monkeypatch.setattr(command, "train", lambda *_, **__: press_ctrl_c())
     ready = SimpleNamespace(model=None, data=None, options=SimpleNamespace(workers=1))
     with pytest.raises(KeyboardInterrupt, match=f"^{told}$"):
-        command.start(ready, RunFolder(tmp_path))
+        command.start(ready, RunFolder(tmp_path), "go on")
 
 
 @needs_ps

@@ -9,6 +9,7 @@ import re
 import shutil
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,7 @@ from scratchnmt.cli import train as train_command
 from scratchnmt.data.toy import toy_corpus
 from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
-from scratchnmt.files import run_folder, tensors
+from scratchnmt.files import atomic, run_folder, tensors
 from scratchnmt.files.lock import LOCK, FolderLock
 from scratchnmt.files.run_folder import MODEL, STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
@@ -222,6 +223,9 @@ WRONG = {
     "a record that is none": (within("state", "history", value=[7]), "a record of its history is 7"),
     "a perplexity in words": (lambda info: info["state"]["history"][0].update(valid_ppl="low"),
                               "a record of its history is"),
+    "a validation that is to come": (within("state", "validated_step", value=10**9), "validated_step is .* its step 7"),
+    "a best one that is to come": (within("state", "best_step", value=8), "best_step is 8, behind its step 7"),
+    "a record that is to come": (lambda info: info["state"]["history"][0].update(step=8), "a record of its history"),
     "no optimizer": (lambda info: info.pop("optimizer"), "optimizer's state is None"),
     "steps in words": (within("optimizer", "step", value="many"), "optimizer's step is 'many'"),
     "steps before the first": (within("optimizer", "step", value=-3), "optimizer's step is -3"),
@@ -252,6 +256,16 @@ def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, s
     with pytest.raises(InputError, match=rf"training-state.safetensors is damaged: .*{message}.*; put best-state"):
         train(net, tiny_run.data(), tiny_run.options(average=0.9), tmp_path, resume=True)
     assert np.array_equal(net.params.flat, before)
+
+
+@pytest.mark.parametrize("name, value", [("params", np.nan), ("m", np.inf), ("v", -1.0)])
+def test_a_state_with_numbers_that_no_run_can_have_come_to_is_refused(tmp_path, saved, name, value):
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    tensors, info = read_tensors(tmp_path / STATE)
+    tensors[name][3] = value
+    write_tensors(tmp_path / STATE, tensors, info)
+    with pytest.raises(InputError, match=f"{STATE} is damaged: its {name} holds numbers that no run can have come to"):
+        run(tmp_path, resume=True, average=0.9)
 
 
 @pytest.mark.parametrize("value, told", [(None, "None"), ("\x1b[2J\n", "\\?\\[2J\\?")])
@@ -350,6 +364,24 @@ def test_a_disk_that_is_still_full_at_the_resume_tells_what_is_kept(tmp_path, mo
     with pytest.raises(WriteError, match="No space left: training stopped; the last good state is kept in "
                        rf"{tmp_path}, of step {PER_EPOCH}; when that is mended, resume it"):
         run(tmp_path, resume=True, max_epochs=2)
+
+
+@pytest.mark.parametrize("at, step", [(1, 0), (5, 8)])
+def test_a_save_that_is_in_its_place_and_could_not_be_flushed_is_told_by_its_own_step(tmp_path, monkeypatch, at, step):
+    saves, flush = [], atomic.flush_to_disk
+
+    def failing(path):
+        if (tmp_path / "run" / STATE).exists() and Path(path) == tmp_path / "run":
+            saves.append(path)
+            if len(saves) >= at:
+                raise OSError(5, "Input/output error")
+        flush(path)
+
+    monkeypatch.setattr(atomic, "flush_to_disk", failing)
+    told = rf"{STATE} was written, but may be gone .* the last good state is kept .*, of step {step};"
+    with pytest.raises(WriteError, match=told):
+        run(tmp_path / "run", max_steps=9, save_every=2, valid_every=100)
+    assert read_tensors(tmp_path / "run" / STATE)[1]["state"]["step"] == step
 
 
 def test_ctrl_c_on_a_full_disk_tells_what_is_kept(tmp_path, monkeypatch):
@@ -573,7 +605,7 @@ def test_a_picture_that_was_not_drawn_is_not_told_of(tmp_path, monkeypatch, caps
     assert result.curves is None
     ready = SimpleNamespace(data=SimpleNamespace(origin={f"{part}_{side}": "x" for part in ("train", "valid")
                                                          for side in ("src", "tgt")}), options=options())
-    assert train_command.finish(result, ready) == 0
+    assert train_command.finish(result, ready, "go on") == 0
     assert "learning curves:" not in capsys.readouterr().out
 
 
