@@ -73,7 +73,8 @@ def test_recorded_or_not_the_bits_are_the_same(tmp_path, machine, choices):
     found, launches = [], []
     for graphs in (64, 1, 0):
         before, progress = machine.launches, Losses()
-        run(tmp_path / str(graphs), progress=progress, choices=FUSED | choices, graphs=graphs, average=0.9)
+        run(tmp_path / str(graphs), progress=progress, choices=FUSED | choices, graphs=graphs, average=0.9,
+            max_epochs=2)
         found.append((essence(tmp_path / str(graphs)), progress.nats_of_steps))
         launches.append(machine.launches - before)
     assert found[0] == found[1] == found[2]
