@@ -1,0 +1,179 @@
+"""HDF5 that is whole and made to cost more than its size, or to lead elsewhere."""
+
+import zipfile
+
+import numpy as np
+import pytest
+
+pytest.importorskip("safetensors")
+pytest.importorskip("sentencepiece")
+from hostile_files.bounds import bounded
+from stress import malicious
+
+from scratchnmt.errors import InputError
+from scratchnmt.sequential import Dense, Sequential, load_model
+from scratchnmt.sequential.hdf5 import _told_lengths
+
+
+def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
+    pytest.importorskip("h5py")
+    paths = malicious.hdf5(tmp_path)
+    model = Sequential([Dense(3, input_shape=(2,))])
+    right = paths.pop("as Keras")
+    model.load_weights(right)
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 3)))
+    for path in paths.values():
+        bounded(model.load_weights, path)
+
+
+def test_hdf5_that_names_the_same_again_and_again(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+
+    def write(name, layers, weights):
+        with h5py.File(tmp_path / name, "w") as file:
+            group = file.create_group("model_weights/l")
+            group["w"], group["b"], group["itself"] = *model.get_weights(), group
+            file["model_weights"].attrs["layer_names"] = layers
+            group.attrs["weight_names"] = weights
+        return tmp_path / name
+
+    many = np.array([b"l"] * 800)
+    for path in (write("many", many, np.array([b"w"] * 800)), write("empty", np.array([b"l"] * 50_000), np.zeros(0)),
+                 write("round", np.array([b"l"] * 8), np.array([b"itself/" * 8000 + b"w"]))):
+        bounded(model.load_weights, path)
+
+
+def long_names(path, version="earliest"):
+    """(the file, where it refers to the first) of Keras' weights with 900 names, of which the first is long."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w", libver=version) as file:
+        group = file.create_group("model_weights/l")
+        group["w"], group["b"] = np.ones((2, 3), "f4"), np.zeros(3, "f4")
+        file["model_weights"].attrs["layer_names"] = ["l" * 300_000, *"b" * 899]
+        group.attrs["weight_names"] = [b"w", b"b"]
+    data = path.read_bytes()
+    return data, data.index((300_000).to_bytes(4, "little"))
+
+
+def test_hdf5_whose_names_are_one_long_text_or_are_said_to_be_long(tmp_path):
+    model = Sequential([Dense(3, input_shape=(2,))])
+    data, start = long_names(tmp_path / "f")
+    for spoilt in (data[:start] + data[start : start + 16] * 900 + data[start + 16 * 900 :],
+                   data[:start] + b"\xf0\xff\xff\xff" + data[start + 4 :]):
+        (tmp_path / "f").write_bytes(spoilt)
+        bounded(model.load_weights, tmp_path / "f")
+        with pytest.raises(InputError, match="its attribute layer_names is larger than any that Keras writes"):
+            model.load_weights(tmp_path / "f")
+
+
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_how_long_texts_are_is_known_before_they_are_read(version, tmp_path):
+    data, _ = long_names(tmp_path / "f", version)
+    assert _told_lengths(data, "layer_names") == 900 * 16 + 300_000 + 899
+    assert _told_lengths(data, "weight_names") == 2 * 16 + 2
+
+
+def test_hdf5_whose_layers_share_one_long_list(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,)), Dense(3)])
+    with h5py.File(tmp_path / "f", "w", libver="latest") as file:
+        group = file.create_group("model_weights/a")
+        group["w"], group["b"] = np.ones((2, 3), "f4"), np.zeros(3, "f4")
+        group.parent["b"] = group
+        group.parent.attrs["layer_names"] = [b"a", b"b"]
+        group.attrs.create("weight_names", [b"w", b"b"], dtype="S1500000")
+    with pytest.raises(InputError, match="its attribute weight_names is larger than any that Keras writes"):
+        model.load_weights(tmp_path / "f")
+
+
+def test_hdf5_whose_lists_of_names_go_on_in_many_attributes(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+
+    def write(name, layers, weights, filled=b"x"):
+        with h5py.File(tmp_path / name, "w") as file:
+            group = file.create_group("model_weights/l")
+            group["w"], group["b"] = model.get_weights()
+            group.parent.attrs.update(layers)
+            group.attrs.update(weights)
+            file["filled"] = np.frombuffer(filled, "u1")
+        return tmp_path / name
+
+    none, one = np.zeros(0, "S1"), np.array([b"l"])
+    empty = write("empty", {"layer_names": np.array([b"l"] * 1000)}, {f"weight_names{n}": none for n in range(200)})
+    numbered = write("numbered", {f"layer_names{n}": one for n in range(1000)}, {"weight_names": np.array([b"w"])},
+                     b"layer_names" * 400_000)
+    bounded(model.load_weights, empty, numbered)
+
+
+def test_hdf5_that_begins_later_than_its_strings_are_looked_at(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    model.save(tmp_path / "right.keras")
+    with zipfile.ZipFile(tmp_path / "right.keras") as right:
+        parts = {name: right.read(name) for name in right.namelist()}
+    with h5py.File(tmp_path / "later", "w", userblock_size=512) as later:
+        later["layers/dense/vars/0"], later["layers/dense/vars/1"] = model.get_weights()
+    weights = bytearray((tmp_path / "later").read_bytes())
+    weights[8:16] = parts["model.weights.h5"][8:16]  # not what the library reads
+    with zipfile.ZipFile(tmp_path / "f.keras", "w") as file:
+        for name, content in (parts | {"model.weights.h5": bytes(weights)}).items():
+            file.writestr(name, content)
+    for load in (load_model, model.load_weights):
+        with pytest.raises(InputError, match="its header is none that Keras writes"):
+            load(tmp_path / "f.keras")
+
+
+@pytest.mark.parametrize("at", [40, 48, 64])
+def test_hdf5_whose_first_addresses_are_wrong(at, tmp_path):
+    """Of which the library raises OverflowError, among others."""
+    pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    data = bytearray(malicious.hdf5(tmp_path)["as Keras"].read_bytes())
+    data[at] ^= 255
+    with zipfile.ZipFile(tmp_path / "f", "w") as file:
+        file.writestr("model.weights.h5", data)
+    with pytest.raises(InputError, match="f does not hold the weights of this network, or is damaged"):
+        model.load_weights(tmp_path / "f")
+
+
+def test_hdf5_that_tells_of_what_is_behind_its_end(tmp_path):
+    """There are zeros; whatever lay in the memory of the library made it say now this, now that."""
+    pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    data = bytearray(malicious.hdf5(tmp_path)["as Keras"].read_bytes())
+    data[55] = 0  # of the address of a block of which there is none
+    (tmp_path / "f").write_bytes(data)
+    model.load_weights(tmp_path / "f")
+    assert np.array_equal(model.get_weights()[0], np.ones((2, 3)))
+
+
+def test_hdf5_whose_list_of_moments_goes_on_in_thousands_of_attributes(tmp_path):
+    """The library looks through all attributes for each: the square of their number."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    model.compile("adam", loss="mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 3)), epochs=1, verbose=0)
+    model.save(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        group = file["optimizer_weights"]
+        del group.attrs["weight_names"]
+        for n in range(2000):
+            group.attrs.create(f"weight_names{n}", np.array([b"x"]))
+    with pytest.raises(InputError, match="its weight_names are in more parts than Keras makes of them"):
+        load_model(tmp_path / "f.h5")
+
+
+def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
+    """Each step takes the library as long as reading a kilobyte."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(1, use_bias=False, input_shape=(1,), name=f"d{n}") if n == 0 else
+                        Dense(1, use_bias=False, name=f"d{n}") for n in range(99)])
+    with h5py.File(tmp_path / "f", "w") as file:
+        group = file.create_group("model_weights/l")
+        group["w"], group["i"] = np.ones((1, 1), "f4"), group
+        group.parent.attrs["layer_names"] = np.array([b"l"])
+        group.attrs["weight_names"] = np.array([b"i/" * 49 + b"w"] * 99)
+    with pytest.raises(InputError, match="f: it is damaged: its weight_names are ways through more groups than it"):
+        model.load_weights(tmp_path / "f")
