@@ -69,6 +69,7 @@ def options_of(text: str) -> dict[str, str]:
 class Run(NamedTuple):
     """One training, or an ensemble of several; what makes two rows the same measurement."""
 
+    text: str  # "multi30k": the name of the folder that it is in
     pair: str  # "en-de"
     recipe: str
     epochs: int
@@ -76,15 +77,16 @@ class Run(NamedTuple):
     options: str  # of `scratchnmt train`, but for the files, the seed and, unless the recipe has its own, the epochs
 
     @classmethod
-    def of(cls, pair: str, recipe: str, epochs: int, seed: int | str) -> Run:
+    def of(cls, text: str, pair: str, recipe: str, epochs: int, seed: int | str) -> Run:
         changed = options_of(RECIPES[recipe])
         chosen = ({} if "--init-from" in changed else options_of(MODEL)) | options_of(TRAINING) | changed
-        return cls(pair, recipe, epochs, seed, " ".join(f"{name} {value}".strip() for name, value in chosen.items()))
+        options = " ".join(f"{name} {value}".strip() for name, value in chosen.items())
+        return cls(text, pair, recipe, epochs, seed, options)
 
     def named_by(self, option: str, seed: int | str) -> list[Run]:
         """The runs of other recipes, "A+B", that an option names."""
         recipes = options_of(self.options).get(option, "").split("+")
-        return [Run.of(self.pair, recipe, self.epochs, seed) for recipe in recipes if recipe]
+        return [Run.of(self.text, self.pair, recipe, self.epochs, seed) for recipe in recipes if recipe]
 
     @property
     def first(self) -> list[Run]:
@@ -102,12 +104,12 @@ class Run(NamedTuple):
         return [self._replace(seed=int(seed)) for seed in str(self.seed).split("+")]
 
     def folder(self, out: Path) -> Path:
-        return out / f"{self.pair}-{self.recipe}-{self.epochs}-{self.seed}"
+        return out / f"{self.text}-{self.pair}-{self.recipe}-{self.epochs}-{self.seed}"
 
     def distilled(self, out: Path) -> Path:
         """What its teachers make of the training text; of all who have the same teachers."""
         recipes = "+".join(teacher.recipe for teacher in self.teachers)
-        return out / f"{self.pair}-{recipes}-{self.epochs}-0.{self.pair.partition('-')[2]}"
+        return out / f"{self.text}-{self.pair}-{recipes}-{self.epochs}-0.{self.pair.partition('-')[2]}"
 
     def command(self, data: Path, out: Path) -> list[str]:
         """The arguments of `scratchnmt` that begin it, or go on with it; then it refuses another text or recipe."""
@@ -179,7 +181,8 @@ def runs(options: argparse.Namespace) -> list[Run]:
         if options.test:
             require("sacremoses", extra="paper")  # before hours of training, not after them
     seeds = [*map(int, options.seeds), *["+".join(options.seeds)] * options.ensemble]
-    return [Run.of(options.pair, recipe, options.epochs, seed) for seed in seeds for recipe in options.recipes]
+    text = Path(os.path.abspath(options.data or "")).name
+    return [Run.of(text, options.pair, recipe, options.epochs, seed) for seed in seeds for recipe in options.recipes]
 
 
 def texts(data: Path, name: str, pair: str) -> tuple[Path, Path]:
@@ -275,16 +278,18 @@ Table = dict[Run, dict[str, Any]]
 def read(path: Path) -> Table:
     """The rows of a file, by run; none if there is no file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {Run(*(row[name] for name in Run._fields)): row for row in map(json.loads, lines)}
+    rows_read = ({"text": "multi30k"} | row for row in map(json.loads, lines))  # the first rows do not tell
+    return {Run(*(row[name] for name in Run._fields)): row for row in rows_read}
 
 
 def tables(table: Table) -> Iterator[str]:
-    """Markdown: a table for each pair and number of epochs, of those rows whose recipes are still what they were."""
+    """Markdown: a table for each text, pair and number of epochs, of those rows whose recipes are still what they were.
+    """
     now = {one: row for one, row in table.items()
-           if one.recipe in RECIPES and one == Run.of(one.pair, one.recipe, one.epochs, one.seed)}
-    for pair, epochs in sorted({(one.pair, one.epochs) for one in now}):
-        yield from _table(f"{pair}, {epochs} epochs", [row for one, row in now.items()
-                                                       if (one.pair, one.epochs) == (pair, epochs)])
+           if one.recipe in RECIPES and one == Run.of(one.text, one.pair, one.recipe, one.epochs, one.seed)}
+    for kind in sorted({(one.text, one.pair, one.epochs) for one in now}):
+        yield from _table("{}, {}, {} epochs".format(*kind), [row for one, row in now.items()
+                                                              if (one.text, one.pair, one.epochs) == kind])
 
 
 def _table(title: str, found: list[dict[str, Any]]) -> Iterator[str]:

@@ -61,7 +61,7 @@ def test_a_run_that_was_stopped_goes_on_is_scored_and_is_not_run_again(ladder, t
     for package in ("sacrebleu", "safetensors", "matplotlib", "sacremoses"):
         pytest.importorskip(package)
     asked = ["--recipes", "word-dropout", "--seeds", 3, "--epochs", 2, "--test", "test_a"]
-    one, runs = quality.Run.of("en-de", "word-dropout", 2, 3), tmp_path / "runs"
+    one, runs = quality.Run.of("data", "en-de", "word-dropout", 2, 3), tmp_path / "runs"
     begun = one.command(tmp_path / "data", runs)
     begun[begun.index("--max-epochs") + 1] = "1"
     assert "--resume" not in begun and main(begun) == 0
@@ -101,7 +101,8 @@ def test_the_models_of_several_seeds_together(ladder, commands):
     assert status == 0 and list(found) == [("base", 0), ("base", 1), ("base", "0+1")]
     done = commands.done[-1]
     models = done[done.index("--model") + 1:done.index("--src")]
-    assert done[0] == "evaluate" and [Path(model).name for model in models] == ["en-de-base-8-0", "en-de-base-8-1"]
+    assert done[0] == "evaluate"
+    assert [Path(model).name for model in models] == ["data-en-de-base-8-0", "data-en-de-base-8-1"]
     assert found["base", "0+1"]["seconds"] == 120.0
     assert "| base |  | 0, 1 |" in out and "| base, together |  | 0+1 | 5.00 | 40.00 |" in out
 
@@ -126,7 +127,7 @@ def test_a_command_that_fails_or_is_interrupted(monkeypatch):
 
 def test_tables_have_the_mean_the_spread_and_what_was_not_run():
     def row(recipe, seed, bleu, perplexity=5.0, epochs=8, **tests):
-        one = quality.Run.of("en-de", recipe, epochs, seed)
+        one = quality.Run.of("data", "en-de", recipe, epochs, seed)
         return one, {**one._asdict(), "bleu": bleu, "perplexity": perplexity, "signature": "tok:13a",
                      "tests": {name: dict.fromkeys(quality.PAPERS, {"score": score, "signature": f"bs:9|seed:1|{name}"})
                                for name, score in tests.items()}}
@@ -135,7 +136,7 @@ def test_tables_have_the_mean_the_spread_and_what_was_not_run():
     made = list(quality.tables(dict([
         row("base", 0, 37.0, 6.0), row("base", 1, 38.0, 6.5), row("word-dropout", 1, 36.123, flickr=35.0),
         row("base", 0, 39.0, epochs=22), (old._replace(options="--cell gru"), other)])))
-    assert made[0] == "| en-de, 8 epochs | differs by | seeds | perplexity | BLEU | flickr |"
+    assert made[0] == "| data, en-de, 8 epochs | differs by | seeds | perplexity | BLEU | flickr |"
     assert "| base |  | 0, 1 | 6.25 (6.00 to 6.50) | 37.50 (37.00 to 38.00) | not run |" in made
     assert "| word-dropout | `--word-dropout 0.1` | 1 | 5.00 | 36.12 | 35.00; 35.00 |" in made
     missing = [line for line in made if line.startswith("Not run: ")]
@@ -144,7 +145,7 @@ def test_tables_have_the_mean_the_spread_and_what_was_not_run():
     assert "99" not in "".join(made)  # the recipe was another one
     assert missing[1].startswith("Not run: word-dropout, ")
     assert "Not run: base, word-dropout" in "".join(quality._table("", [other]))
-    assert "| en-de, 22 epochs | differs by | seeds | perplexity | BLEU |" in made
+    assert "| data, en-de, 22 epochs | differs by | seeds | perplexity | BLEU |" in made
 
 
 def test_the_tables_of_the_page_are_those_of_the_rows(tmp_path):
@@ -159,29 +160,29 @@ def test_the_tables_of_the_page_are_those_of_the_rows(tmp_path):
 def test_every_recipe_is_of_options_that_there_are(tmp_path, ladder):
     assert next(iter(quality.RECIPES)) == "base"
     for recipe in quality.RECIPES:
-        command = quality.Run.of("en-de", recipe, 8, 0).command(tmp_path / "data", tmp_path)
+        command = quality.Run.of("data", "en-de", recipe, 8, 0).command(tmp_path / "data", tmp_path)
         args = vars(_parser().parse_args(command))
         assert args["seed"] == 0 and args["train_src"] == str(tmp_path / "data/train.en")
 
 
 def test_what_starts_from_another_recipe_has_its_model(monkeypatch, tmp_path, ladder):
     monkeypatch.setitem(quality.RECIPES, "tuned", "--init-from base --dropout 0.5 --max-epochs 1")
-    one = quality.Run.of("en-de", "tuned", 8, 1)
+    one = quality.Run.of("data", "en-de", "tuned", 8, 1)
     command = one.command(tmp_path / "data", tmp_path / "runs")
-    assert command[command.index("--init-from") + 1] == str(tmp_path / "runs/en-de-base-8-1")
+    assert command[command.index("--init-from") + 1] == str(tmp_path / "runs/data-en-de-base-8-1")
     assert command[command.index("--max-epochs") + 1] == "1" and command[command.index("--dropout") + 1] == "0.5"
     assert "--vocab" not in command and command.count("--dropout") == 1
-    assert one.folder(tmp_path) == tmp_path / "en-de-tuned-8-1"
+    assert one.folder(tmp_path) == tmp_path / "data-en-de-tuned-8-1"
 
 
 def test_a_student_learns_from_a_text_of_its_teachers_that_is_made_once(monkeypatch, ladder, tmp_path):
     monkeypatch.setitem(quality.RECIPES, "student", "--distill base+wide --distill-weight 0.5")
     monkeypatch.setitem(quality.RECIPES, "wide", "--hidden-size 12 --embed-size 12")
     status, _, rows = ladder("--recipes", "student", "--seeds", "3", "--epochs", "1")
-    text = tmp_path / "runs/en-de-base+wide-1-0.de"
+    text = tmp_path / "runs/data-en-de-base+wide-1-0.de"
     assert status == 0 and list(rows) == [("student", 3)]
     assert len(text.read_text(encoding="utf-8").splitlines()) == 60
-    config = json.loads((tmp_path / "runs/en-de-student-1-3/config.json").read_text(encoding="utf-8"))
+    config = json.loads((tmp_path / "runs/data-en-de-student-1-3/config.json").read_text(encoding="utf-8"))
     assert str(text) in json.dumps(config)
     monkeypatch.setitem(quality.RECIPES, "other student", "--distill base+wide --distill-weight 0.3")
     made = text.stat()
@@ -193,14 +194,15 @@ def test_who_is_needed_is_trained_to_its_end_before(monkeypatch, ladder, command
     """Also one that was stopped after its first validation, which has written a model."""
     monkeypatch.setitem(quality.RECIPES, "tuned", "--init-from base")
     monkeypatch.setitem(quality.RECIPES, "student", "--distill tuned --distill-weight 0.5")
-    (tmp_path / "runs/en-de-base-8-0").mkdir(parents=True)
+    (tmp_path / "runs/data-en-de-base-8-0").mkdir(parents=True)
     for name in "config.json", "model.safetensors":
-        (tmp_path / "runs/en-de-base-8-0" / name).touch()
+        (tmp_path / "runs/data-en-de-base-8-0" / name).touch()
     assert ladder("--recipes", "student", "--seeds", "0")[0] == 0
     done = [(command[0], Path(command[command.index("--out" if command[0] == "train" else "--model") + 1]).name)
             for command in commands.done]
-    assert done == [("train", "en-de-base-8-0"), ("train", "en-de-tuned-8-0"), ("translate", "en-de-tuned-8-0"),
-                    ("train", "en-de-student-8-0"), ("evaluate", "en-de-student-8-0")]
+    assert done == [("train", "data-en-de-base-8-0"), ("train", "data-en-de-tuned-8-0"),
+                    ("translate", "data-en-de-tuned-8-0"), ("train", "data-en-de-student-8-0"),
+                    ("evaluate", "data-en-de-student-8-0")]
     assert "--resume" in commands.done[0]
 
 
