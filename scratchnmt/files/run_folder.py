@@ -184,8 +184,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
             raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
         here += [CHECKPOINTS] if self.checkpoints() else []
         if here and not self.resume and not self.overwrite:
-            what = "a model" if missing else "a run already"
-            what = what if CONFIG in here else "files that a run would replace"
+            of_a_run = "a model" if missing else "a run already"
+            what = of_a_run if CONFIG in here else "files that a run would replace"
             if missing:
                 raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, or overwrite=True to "
                                  "replace it")
