@@ -158,13 +158,13 @@ def remove_folder(folder: AnyPath) -> None:
 
 
 def remove_temporaries(path: AnyPath) -> None:
-    """Remove what killed writers of `path` have left, a short plain name, in which * stands for what has no dot; nobody
-    may be writing it.
+    """Remove what killed writers of `path` have left, a short plain name, in which * stands for a number; nobody may be
+    writing it.
 
     Beside what a link leads to others may be writing: there, what was written in the last hour stays.
     """
     path, until = Path(path), math.inf
-    name = re.escape(path.name).replace(r"\*", "[^.]*")
+    name = re.escape(path.name).replace(r"\*", r"\d+")
     if path.is_symlink():
         path, until = Path(os.path.realpath(path)), time.time() - _PERHAPS_WRITTEN
         name = re.escape(path.name[:NAME])

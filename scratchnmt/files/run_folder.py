@@ -196,7 +196,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Remove what killed writers have left, before the first write: a run that is refused changes no file."""
         self._check_place()
         links = [path.name for path in self.path.glob(f"{TEACHER}*") if path.is_symlink()]
-        for name in (*RUN_FILES, CHECKPOINTS, CORPUS, f"{TEACHER}*", *links):
+        for name in (*RUN_FILES, CHECKPOINTS, CORPUS, TEACHER, f"{TEACHER}-*", *links):
             remove_temporaries(self / name)
         remove_temporaries(self / CHECKPOINTS / "step-*")
 

@@ -155,8 +155,11 @@ class _Machine:
                 attribute, module = _of_kind(str, pop()), _of_kind(str, pop())
                 push(self.allowed(module, attribute))
             case "REDUCE" | "NEWOBJ":
-                arguments = _of_kind(tuple, pop())
-                push(_made(pop(), arguments))
+                arguments, what = _of_kind(tuple, pop()), pop()
+                if what is _REBUILD and any(arguments[6:]):  # {"neg": True}, of imaginary parts of conjugates
+                    raise InputError(f"{self.path} holds a tensor whose signs are still to be turned: "
+                                     f"{ANEW.format(self.path, 'resolve_neg')}")
+                push(_made(what, arguments))
             case "BUILD":
                 attributes = pop()
                 if type(self.top()) not in (dict, Ignored, Namespace):

@@ -69,6 +69,7 @@ class Team(Waits):
         self.rank, self.size, self.early, self.late, self.above = 0, size, early, late, above
         self.watched = above is not None
         self.pids = [os.getpid()]  # of the first and those that were forked before this one
+        self.ended: set[int] = set()  # of those, for which the first one has waited
         self.board = mmap.mmap(-1, 1 + size)
         self.pairs: list[tuple[Connection, Connection]] = []
         try:
@@ -243,7 +244,8 @@ class Team(Waits):
     def end(self) -> None:
         """By the first one: nothing is left of the others."""
         self.over.set()
-        for pid in self.pids[1:]:
+        for pid in [pid for pid in self.pids[1:] if pid not in self.ended]:
+            self.ended.add(pid)  # its number may be another's, later
             with suppress(ProcessLookupError, ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG) == (0, 0):
                     os.kill(pid, signal.SIGKILL)

@@ -208,7 +208,8 @@ class Saving:
                                  "pairs")
             if not isinstance(numbers := info.get("optimizer"), dict):
                 raise InputError(f"the optimizer's state is {shown(numbers)}")
-            for what, array in {"params": params, **tensors}.items():
+            averaged = {} if average is None else {"average": average}
+            for what, array in {"params": params, **averaged, **tensors}.items():
                 if not np.isfinite(array).all() or what == "v" and (array < 0).any():
                     raise InputError(f"its {what} holds numbers that no run can have come to")
             self.optimizer.load_state({**tensors, **numbers})

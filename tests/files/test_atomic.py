@@ -281,10 +281,11 @@ def test_temporaries_of_one_file_alone_are_removed(tmp_path):
 
 
 def test_what_another_writes_under_a_longer_name_is_left_alone(tmp_path):
-    others = [".corpus.de.12-ab.tmp", ".corpus-teacher.de.12-ab.tmp", ".corpus.old-tmp", ".corpus.notes.tmp"]
+    others = [".corpus.de.12-ab.tmp", ".corpus-teacher.de.12-ab.tmp", ".corpus-teacher-de.12-ab.tmp",
+              ".corpus.old-tmp", ".corpus.notes.tmp"]
     for name in (*others, ".corpus.12-ab.tmp", ".corpus-teacher.12-ab.tmp", ".corpus-teacher-2.7.tmp"):
         (tmp_path / name).touch()
-    for name in ("corpus", "corpus-teacher*"):
+    for name in ("corpus", "corpus-teacher", "corpus-teacher-*"):
         remove_temporaries(tmp_path / name)
     assert names(tmp_path) == sorted(others)
 

@@ -502,9 +502,10 @@ def test_the_remedy_of_a_refusal_works(tmp_path, monkeypatch, make, told):
 @pytest.mark.parametrize("wrapped", ["state_dict", "model_state_dict", "model", ""])
 @pytest.mark.parametrize("make, told", [
     (lambda torch: {"w": torch.ones(2, 3).bfloat16()}, "holds numbers of bfloat16"),
+    (lambda torch: {"w": torch.complex(torch.zeros(3, 2), -torch.ones(3, 2)).mH.imag}, "signs are still to be turned"),
     (lambda torch: {"w": torch.ones(1).expand(2, 3)}, "holds w, of 6 numbers, as a view of 1"),
     (lambda torch: dict.fromkeys("wabcdef", torch.ones(2, 3)), "that are all views of them")],
-    ids=["bfloat16", "expanded", "many views"])
+    ids=["bfloat16", "a minus to be taken", "expanded", "many views"])
 def test_whole_files_that_cannot_be_read_are_not_called_damaged_and_can_be_written_anew(
         tmp_path, monkeypatch, make, told, wrapped):
     tensors = make(pytest.importorskip("torch"))

@@ -428,6 +428,17 @@ def test_workers_that_are_gone_are_told(rng):
     two.team.end()  # twice
 
 
+def test_a_number_that_was_a_workers_once_is_not_ended_again(monkeypatch):
+    """It may be that of another process by then."""
+    with Workers(small(), 2) as two:
+        pass
+    ended = []
+    monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
+    monkeypatch.setattr(os, "kill", lambda *given: ended.append(given))
+    two.team.end()
+    assert not ended
+
+
 def test_workers_that_nobody_needs_any_more_end():
     some = Workers(small(), 2)
     pid = some.team.pids[1]

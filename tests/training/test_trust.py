@@ -258,7 +258,7 @@ def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, s
     assert np.array_equal(net.params.flat, before)
 
 
-@pytest.mark.parametrize("name, value", [("params", np.nan), ("m", np.inf), ("v", -1.0)])
+@pytest.mark.parametrize("name, value", [("params", np.nan), ("average", np.nan), ("m", np.inf), ("v", -1.0)])
 def test_a_state_with_numbers_that_no_run_can_have_come_to_is_refused(tmp_path, saved, name, value):
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     tensors, info = read_tensors(tmp_path / STATE)
