@@ -433,9 +433,10 @@ def test_a_number_that_was_a_workers_once_is_not_ended_again(monkeypatch):
     with Workers(small(), 2) as two:
         pass
     ended = []
-    monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
-    monkeypatch.setattr(os, "kill", lambda *given: ended.append(given))
-    two.team.end()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "waitpid", lambda *_: (0, 0))
+        patch.setattr(os, "kill", lambda *given: ended.append(given))
+        two.team.end()
     assert not ended
 
 
