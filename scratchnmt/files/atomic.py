@@ -157,9 +157,9 @@ def remove_folder(folder: AnyPath) -> None:
         os.replace(folder, old)
 
 
-def remove_temporaries(path: AnyPath) -> None:
+def remove_temporaries(path: AnyPath, *, folders: bool = False) -> None:
     """Remove what killed writers of `path` have left, a short plain name, in which * stands for a number; nobody may be
-    writing it.
+    writing it.  folders: it is a folder, and a file of its name would be somebody else's.
 
     Beside what a link leads to others may be writing: there, what was written in the last hour stays.
     """
@@ -171,7 +171,7 @@ def remove_temporaries(path: AnyPath) -> None:
     ours = re.compile(rf"\.{name}(\.\d+(-[0-9a-f]+)?)?\.tmp")  # the number that `_beside` adds; earlier versions less
     for left in filter(lambda left: ours.fullmatch(left.name), path.parent.glob(".*.tmp")):
         with _told(left), suppress(FileNotFoundError, PermissionError):  # it is gone meanwhile, or another user's
-            if _written(left) < until:
+            if _written(left) < until and (left.is_dir() or not folders):
                 _remove(left)
 
 

@@ -196,9 +196,10 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         """Remove what killed writers have left, before the first write: a run that is refused changes no file."""
         self._check_place()
         links = [path.name for path in self.path.glob(f"{TEACHER}*") if path.is_symlink()]
-        for name in (*RUN_FILES, CHECKPOINTS, CORPUS, TEACHER, f"{TEACHER}-*", *links):
+        for name in RUN_FILES:
             remove_temporaries(self / name)
-        remove_temporaries(self / CHECKPOINTS / "step-*")
+        for name in (CHECKPOINTS, CORPUS, TEACHER, f"{TEACHER}-*", *links, f"{CHECKPOINTS}/step-*"):
+            remove_temporaries(self / name, folders=True)
 
     # config.json and the vocabularies
 

@@ -156,7 +156,7 @@ class _Machine:
                 push(self.allowed(module, attribute))
             case "REDUCE" | "NEWOBJ":
                 arguments, what = _of_kind(tuple, pop()), pop()
-                if what is _REBUILD and any(arguments[6:]):  # {"neg": True}, of imaginary parts of conjugates
+                if what is _REBUILD and any(arguments[6:7]):  # {"neg": True}, of imaginary parts of conjugates
                     raise InputError(f"{self.path} holds a tensor whose signs are still to be turned: "
                                      f"{ANEW.format(self.path, 'resolve_neg')}")
                 push(_made(what, arguments))

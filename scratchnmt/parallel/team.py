@@ -165,6 +165,7 @@ class Team(Waits):
     def _fallen(self, rank: int) -> WorkerError:
         if self.rank:
             self._end_without_first()
+        self.ended.add(self.pids[rank])
         with suppress(ChildProcessError):
             if os.waitstatus_to_exitcode(os.waitpid(self.pids[rank], 0)[1]) == INTERRUPTED:
                 raise KeyboardInterrupt from None

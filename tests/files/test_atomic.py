@@ -290,6 +290,13 @@ def test_what_another_writes_under_a_longer_name_is_left_alone(tmp_path):
     assert names(tmp_path) == sorted(others)
 
 
+def test_what_another_writes_where_a_folder_is_to_be_is_left_alone(tmp_path):
+    (tmp_path / ".corpus.12-ab.tmp").touch()
+    (tmp_path / ".corpus.13-ab.tmp").mkdir()
+    remove_temporaries(tmp_path / "corpus", folders=True)
+    assert names(tmp_path) == [".corpus.12-ab.tmp"]
+
+
 def test_many_threads_never_show_half_a_file(tmp_path):
     path, wrong = tmp_path / "f", []
     write_atomically(path, b"0" * 100_000)

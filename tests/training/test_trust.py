@@ -216,6 +216,7 @@ WRONG = {
     "a rate that goes uphill": (within("state", "decay", value=-1.0), "decay is -1.0, expected 0 to 1"),
     "pairs that are none": (within("state", "left_out", value=[[1]]), r"left_out is \[\[1\]\]"),
     "a pair behind the last": (within("state", "left_out", value=[10**9]), "left_out is .* not all, of the validation"),
+    "a pair of a number that was chosen": (within("state", "left_out", value=[1 << 62]), "left_out is .* not all, of"),
     "all pairs": (within("state", "left_out", value=[*range(len(tiny_run.data().valid.lengths()))]), "left_out is"),
     "infinite": (within("state", "nats", value=float("inf")), "nats is inf"),
     "an object for a history": (within("state", "history", value={}), "history is {}"),
