@@ -116,7 +116,8 @@ def write_corpus(folder: Path, corpus: ToyCorpus) -> dict[str, str]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise not_written(folder, error) from error
-    for name in (_MARK, *(f"{split}.*" for split in corpus._fields), _ATTENTION, _PAGE):
+    texts = [f"{split}.{language}" for split in corpus._fields for language in ("en", "fr")]
+    for name in (_MARK, *texts, _ATTENTION, _PAGE):
         remove_temporaries(folder / name)
     write_atomically(folder / _MARK, f"{_MARK_TEXT}, which will overwrite it.\n".encode())
     for split, lines in corpus._asdict().items():
