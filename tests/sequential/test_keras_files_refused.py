@@ -16,6 +16,7 @@ from scratchnmt.errors import InputError
 from scratchnmt.sequential import saving
 
 h5py = pytest.importorskip("h5py")
+pytestmark = pytest.mark.filterwarnings("ignore:.*copy keyword:DeprecationWarning")
 
 
 @pytest.mark.parametrize("lstm, words", [({"recurrent_activation": "hard_sigmoid"}, "'hard_sigmoid' is not known"),
