@@ -40,9 +40,8 @@ def test_containers_through_the_memo_and_keys_that_are_no_words(tmp_path):
 
 
 def test_arguments_that_are_many_and_given_again_and_again(tmp_path):
-    many = (b"ctorch._utils\n_rebuild_tensor_v2\nq\x00((" + word("storage") + b"ctorch\nFloatStorage\n" + word("0")
-            + word("cpu") + b"K\x01tQK\x00))" + b"N" * 100_000 + b"tq\x01")
-    bounded(read_state_dict, *pickled(tmp_path, many + b"h\x00h\x01R" * 20_000 + dictionary([(b"N", b"N")])))
+    many = malicious.again_and_again(more=100_000, calls=20_000)
+    bounded(read_state_dict, *pickled(tmp_path, many + dictionary([(b"N", b"N")])))
 
 
 def colliding(bits):

@@ -103,6 +103,12 @@ def without_numbers(rng: random.Random) -> bytes:
     return tensor(shape=(0, *[2**31 - 1] * count), strides=(1,) * (1 + count))
 
 
+def again_and_again(more: int, calls: int) -> bytes:
+    """A tensor whose arguments, of which there are more than are taken, are given many times."""
+    arguments = b"(" + word("storage") + b"ctorch\nFloatStorage\n" + word("0") + word("cpu") + b"K\x06tQK\x00))"
+    return (b"ctorch._utils\n_rebuild_tensor_v2\nq\x00(" + arguments + b"N" * more + b"tq\x01" + b"h\x00h\x01R" * calls)
+
+
 def content(rng: random.Random) -> bytes:
     """A state_dict, or what pretends to be one."""
     name = lambda: word(rng.choice(["w", "decoder.weight_hh", "x" * 100_000, "\x1b[2J", "\ud800", "\n", ""]))
@@ -122,6 +128,7 @@ def content(rng: random.Random) -> bytes:
         lambda: b"]q\x00" + b"h\x00a" * rng.choice([1, 100_000]),
         lambda: (word("m" * 200_000) + b"q\x00" + word(rng.choice(["Vocab", "m"])) + b"q\x01"
                  + b"h\x00h\x01\x93" * rng.choice([1, 40_000])),
+        lambda: again_and_again(rng.choice([3, 50_000]), rng.choice([1, 20_000])),
         lambda: b"".join(rng.choice(_ANY)(rng) for _ in range(rng.choice([10, 3000]))),
     ])()
 
