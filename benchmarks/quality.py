@@ -286,7 +286,7 @@ def tables(table: Table) -> Iterator[str]:
     """Markdown: a table for each text, pair and number of epochs, of those rows whose recipes are still what they were.
     """
     now = {one: row for one, row in table.items()
-           if one.recipe in RECIPES and one == Run.of(one.text, one.pair, one.recipe, one.epochs, one.seed)}
+           if one.recipe in RECIPES and one == Run.of(*one[:-1])}
     for kind in sorted({(one.text, one.pair, one.epochs) for one in now}):
         yield from _table("{}, {}, {} epochs".format(*kind), [row for one, row in now.items()
                                                               if (one.text, one.pair, one.epochs) == kind])

@@ -188,13 +188,16 @@ def check_unigram(src_vocab: Vocabulary, tgt_vocab: Vocabulary
 
 
 def _unigram(side: str, vocabulary: Vocabulary) -> SentencePieceVocabulary:
-    what = "words"
-    if isinstance(vocabulary, SentencePieceVocabulary):
-        pieces = vocabulary.unigrams() if vocabulary.is_unigram else {}
-        if pieces and max(map(len, pieces)) <= _LONGEST:
-            return vocabulary
-        what = (f"pieces of more than {_LONGEST} characters, which SentencePiece does not make" if pieces else
-                "pieces without probabilities" if vocabulary.is_unigram else "BPE")
+    if not isinstance(vocabulary, SentencePieceVocabulary):
+        what = "words"
+    elif not vocabulary.is_unigram:
+        what = "BPE"
+    elif not (pieces := vocabulary.unigrams()):
+        what = "pieces without probabilities"
+    elif max(map(len, pieces)) > _LONGEST:
+        what = f"pieces of more than {_LONGEST} characters, which SentencePiece does not make"
+    else:
+        return vocabulary
     raise InputError(f"subword_sampling draws by the probabilities of a unigram model, and the {side} vocabulary is "
                      f"one of {what}: choose a vocabulary of --vocab unigram, or leave it out")
 
