@@ -51,6 +51,8 @@ RECIPES = {  # what differs; of other recipes that it names, A+B, the runs of th
     "pool-1-size-384": "--pool 1 --embed-size 384 --hidden-size 384",
     "pool-1-size-384-heads-4": "--pool 1 --embed-size 384 --hidden-size 384 --attention multi-head --heads 4",
     "pool-1-size-384-encoder-dropout": "--pool 1 --embed-size 384 --hidden-size 384 --encoder-dropout 0.3",
+    "pool-1-size-384-heads-4-encoder-dropout": "--pool 1 --embed-size 384 --hidden-size 384 --attention multi-head "
+                                               "--heads 4 --encoder-dropout 0.3",
     "pool-1-size-384-distill": "--pool 1 --embed-size 384 --hidden-size 384 "
                                "--distill pool-1-size-384-heads-4+pool-1-size-384-encoder-dropout --distill-weight 0.5",
     "pool-1-size-512-heads-4": "--pool 1 --embed-size 512 --hidden-size 512 --attention multi-head --heads 4",
