@@ -1,11 +1,9 @@
 """Fixtures for kernels: run on the CPU by g++, or on a GPU."""
 
-import shutil
-
 import numpy as np
 import numpy.ma  # noqa: F401  it reads np.empty's docstring when it is first imported, before we poison it
 import pytest
-from shim import Shim
+from shim import of_all_processes
 
 from scratchnmt.arrays import device_module
 from scratchnmt.errors import InputError
@@ -15,10 +13,8 @@ from scratchnmt.kernels import lstm_cluster, lstm_persistent
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """The kernels as compiled by g++, once for all tests."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to run the kernels on the CPU")
-    return Shim(tmp_path_factory.mktemp("kernels"))
+    """The kernels as compiled by g++."""
+    return of_all_processes(tmp_path_factory)
 
 
 def poisoned(shape, dtype=float, **options):

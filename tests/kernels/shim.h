@@ -17,7 +17,6 @@
 #include <cmath>
 #include <complex>
 #include <condition_variable>
-#include <csetjmp>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -48,16 +47,22 @@ enum Outcome { DONE, LEFT_BEHIND, WAITS_FOR_BLOCKS, NOBODY_THERE };
 const std::size_t STACK = 64 << 10;
 
 struct Thread {
-    jmp_buf place;  // where to go on
+    void* place[5];  // where to go on
+    dim3 index;
     std::unique_ptr<char[]> stack;
     State state;
     alignas(16) char shuffled[2][16];  // what it shows to its warp, this time and the next
     unsigned shuffles = 0;
 };
 
-static thread_local std::vector<Thread> threads(1024);
-static thread_local jmp_buf scheduler;
-static thread_local unsigned current;
+// The threads of the block that runs; blocks that run together have each their own.
+struct Block {
+    std::vector<Thread> threads = std::vector<Thread>(1024);
+    unsigned current;
+    void* scheduler[5];  // where it goes on
+};
+
+static thread_local Block here;
 static thread_local std::vector<double> dynamic;  // the shared memory that a launch asks for
 static std::function<void()> body;
 static unsigned count;
@@ -100,11 +105,14 @@ static Turns* turns;  // null: blocks do not wait for each other
 
 inline unsigned at(unsigned k, unsigned size, bool backwards) { return backwards ? size - 1 - k : k; }
 
+// By g++'s own jumps: with setjmp's a shuffle takes twice as long.  None may be in the function that it leads to.
+[[noreturn, gnu::noinline]] inline void jump(void** place) { __builtin_longjmp(place, 1); }
+
 // Back to the scheduler; returns when it lets this thread go on.
-inline void wait(State state) {
-    Thread& me = threads[current];
+[[gnu::noinline]] inline void wait(State state) {
+    Thread& me = here.threads[here.current];
     me.state = state;
-    if (!_setjmp(me.place)) _longjmp(scheduler, 1);
+    if (!__builtin_setjmp(me.place)) jump(here.scheduler);
 }
 
 inline void live() {
@@ -126,16 +134,17 @@ inline void begin(Thread& thread) {
 }
 
 // Run thread t until it waits.  A fiber serves one block after another: only its first start is slow.
-inline void go_on(unsigned t) {
-    current = t;
-    threadIdx = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
-    if (_setjmp(scheduler)) return;
-    if (threads[t].stack) _longjmp(threads[t].place, 1);
-    begin(threads[t]);
+[[gnu::noinline]] inline void go_on(unsigned t) {
+    Thread& thread = here.threads[here.current = t];
+    threadIdx = thread.index;
+    if (__builtin_setjmp(here.scheduler)) return;
+    if (thread.stack) jump(thread.place);
+    begin(thread);
 }
 
 // Let the threads from `first` to `last` go on if all of them wait in this state.
 inline bool open(unsigned first, unsigned last, State state) {
+    std::vector<Thread>& threads = here.threads;
     for (unsigned t = first; t < last; t++)
         if (threads[t].state != state) return false;
     for (unsigned t = first; t < last; t++) threads[t].state = State::runs;
@@ -145,6 +154,7 @@ inline bool open(unsigned first, unsigned last, State state) {
 // Run one warp as far as it gets by itself.
 inline void run_warp(unsigned first, bool backwards) {
     const unsigned size = std::min(32u, count - first);
+    std::vector<Thread>& threads = here.threads;
     do {
         for (unsigned k = 0; k < size; k++) {
             const unsigned t = first + at(k, size, backwards);
@@ -155,6 +165,7 @@ inline void run_warp(unsigned first, bool backwards) {
 
 // Threads that wait for other blocks look again once those have run; false if there are none.
 inline bool others_have_run(unsigned turn) {
+    std::vector<Thread>& threads = here.threads;
     bool any = false;
     for (unsigned t = 0; t < count; t++) any = any || threads[t].state == State::waits_for_grid;
     if (!any || !turns) return false;
@@ -173,7 +184,11 @@ inline Outcome run_block(unsigned b, unsigned turn, unsigned shared, bool backwa
     std::memset(dynamic.data(), 255, dynamic.size() * sizeof(double));
     if (turns) turns->shared[turn] = reinterpret_cast<char*>(dynamic.data());
     const unsigned warps = (count + 31) / 32;
-    for (unsigned t = 0; t < count; t++) threads[t].state = State::runs, threads[t].shuffles = 0;
+    std::vector<Thread>& threads = here.threads;
+    for (unsigned t = 0; t < count; t++) {
+        threads[t].state = State::runs, threads[t].shuffles = 0;
+        threads[t].index = {t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y};
+    }
     do {
         for (unsigned k = 0; k < warps; k++) run_warp(32 * at(k, warps, backwards), backwards);
     } while (open(0, count, State::waits_for_block) || others_have_run(turn));
@@ -242,10 +257,11 @@ inline void __threadfence() {}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T x, int other) {
-    const unsigned me = shim::current, place = shim::threads[me].shuffles++ % 2;
-    std::memcpy(shim::threads[me].shuffled[place], &x, sizeof x);
+    std::vector<shim::Thread>& threads = shim::here.threads;
+    const unsigned me = shim::here.current, place = threads[me].shuffles++ % 2;
+    std::memcpy(threads[me].shuffled[place], &x, sizeof x);
     shim::wait(shim::State::waits_for_warp);  // all have written, and read what they were shown the last time
-    std::memcpy(&x, shim::threads[me ^ other].shuffled[place], sizeof x);
+    std::memcpy(&x, threads[me ^ other].shuffled[place], sizeof x);
     return x;
 }
 
@@ -281,7 +297,7 @@ T* of_block(T* mine, unsigned block) {
 inline void wait_for_cluster() {
     __syncthreads();
     shim::Turns& all = *shim::turns;
-    if (shim::current == 0) {
+    if (shim::here.current == 0) {
         const unsigned blocks = all.shared.size(), wanted = (all.arrivals / blocks + 1) * blocks;
         add_and_tell(&all.arrivals, 1);
         while (all.arrivals < wanted) let_others_run();

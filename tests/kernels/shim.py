@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from scratchnmt.kernels import launch as launcher
 
@@ -58,19 +61,32 @@ class Shim:
 
     def _compile(self, file: str) -> ctypes.CDLL:
         text = self.text(file)
-        source, library = self.folder / f"{file}.cpp", self.folder / f"{file}.so"
+        library = self.folder / f"{file}.so"
         if library.exists():  # another process has compiled it
             return ctypes.CDLL(str(library))
+        source, made = (self.folder / f"{file}-{os.getpid()}.{end}" for end in ("cpp", "so"))
         found = {name: re.search(CLUSTER.format(name=name), text) for name in launcher.KERNEL.findall(text)}
         entries = [f'extern "C" int {name}_{dtype}(const unsigned* sizes, void** arguments, bool cooperative, '
                    f"bool backwards) {{ return shim::launch({name}<{c_type}>, sizes, arguments, cooperative, "
                    f"{cluster[1] if cluster else 1}, backwards); }}"
                    for name, cluster in found.items() for dtype, c_type in C_TYPES.items()]
         source.write_text("\n".join(['#include "shim.h"', text, *entries]), encoding="utf-8")
-        # no fortified longjmp, which some systems make the default: it takes a change of stacks for a mistake
-        done = subprocess.run(["g++", "-std=c++17", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC",
+        done = subprocess.run(["g++", "-std=c++17", "-O2", "-shared", "-fPIC",
                                "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-pthread",
-                               "-I", str(Path(__file__).parent), str(source), "-o", str(library)],
+                               "-I", str(Path(__file__).parent), str(source), "-o", str(made)],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        made.replace(library)
         return ctypes.CDLL(str(library))
+
+
+def of_all_processes(tmp_path_factory: pytest.TempPathFactory) -> Shim:
+    """The kernels as they are, compiled once for all processes of this run of pytest."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to run the kernels on the CPU")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one of several, with a folder of its own in that of the run
+        folder = folder.parent
+    folder = folder / "kernels"
+    folder.mkdir(exist_ok=True)
+    return Shim(folder)
