@@ -43,6 +43,15 @@ def xp(gradcheck_xp):
 
 
 @pytest.fixture
+def pictures():
+    """Learning curves are not drawn, which takes longer than a small training; the files that they would be made of."""
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:  # not the fixture, which a test may undo
+        patch.setattr("scratchnmt.plots.learning_curves", lambda *paths: drawn.append(paths))
+        yield drawn
+
+
+@pytest.fixture
 def call(capsys, monkeypatch):
     """main() with arguments and bytes on standard input; exit status, standard output, standard error."""
     from scratchnmt.cli import main  # not above, where the missing plugin is to be told first

@@ -16,6 +16,11 @@ def shim(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def no_pictures(pictures):
+    pass
+
+
+@pytest.fixture(autouse=True)
 def cupy(shim):
     # not by the fixture monkeypatch, which a test may use to take cupy away: it must be undone before this
     with pytest.MonkeyPatch.context() as patch, fake_cupy.installed() as module:

@@ -24,14 +24,6 @@ pytest.importorskip("sacrebleu")
 pytest.importorskip("safetensors")
 
 
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch):
-    """Drawing takes longer than training here: note what would be drawn."""
-    drawn = []
-    monkeypatch.setattr(plots, "learning_curves", lambda *paths: drawn.append(paths))
-    return drawn
-
-
 def valid_ppl(net):
     return perplexity(net, [data().valid.batch(range(20))])
 

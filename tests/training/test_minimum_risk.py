@@ -24,11 +24,6 @@ DATA = tiny_run.data()
 RISK = {"minimum_risk": "bleu", "risk_samples": 3, "max_steps": 5, "valid_every": 3}
 
 
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch):
-    monkeypatch.setattr("scratchnmt.plots.learning_curves", lambda *_: None)
-
-
 def of_seed(step, part):
     return np.random.default_rng([9, step, part])
 

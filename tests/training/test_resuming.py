@@ -21,11 +21,6 @@ pytest.importorskip("safetensors")
 FAST = {"learning_rate": 0.3, "valid_every": 2}  # too fast: trials end
 
 
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch):
-    monkeypatch.setattr("scratchnmt.plots.learning_curves", lambda *_: None)
-
-
 def last_weights(folder):
     return read_tensors(folder / STATE)[0]["params"]
 

@@ -25,11 +25,6 @@ for package in ("sacrebleu", "sentencepiece", "safetensors", "tqdm", "matplotlib
 SMALL = ["--embed-size", "8", "--hidden-size", "8", "--max-epochs", "1"]
 
 
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch):
-    monkeypatch.setattr("scratchnmt.plots.learning_curves", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     return two_texts(tmp_path_factory.mktemp("text"))

@@ -19,11 +19,6 @@ for package in ("sacrebleu", "safetensors", "tqdm", "matplotlib"):
     pytest.importorskip(package)
 
 
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch):
-    monkeypatch.setattr("scratchnmt.plots.learning_curves", lambda *_: None)
-
-
 def teachers(dtype="float32", **choices):
     """Two that are sure of some words."""
     made = tuple(tiny_run.model(seed=seed, dtype=dtype, **choices) for seed in (1, 2))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from tiny_run import PER_EPOCH, VOCAB, At, data, essence, kill, metrics, model, options, pairs
 
-from scratchnmt import plots
 from scratchnmt.errors import InputError
 from scratchnmt.files.run_folder import STATE
 from scratchnmt.files.tensors import read_tensors
@@ -13,11 +12,6 @@ from scratchnmt.search import greedy_search
 from scratchnmt.training import OutOfMemoryError, TrainingData, train
 from scratchnmt.training import validation as module
 from scratchnmt.training.validation import Validation
-
-
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch):
-    monkeypatch.setattr(plots, "learning_curves", lambda *_: None)
 
 
 @pytest.mark.parametrize("batch_size", [1, 6, 128])
@@ -97,7 +91,6 @@ def test_a_line_that_does_not_fit_is_left_out_by_name_of_both_figures(monkeypatc
     assert found["valid_bleu"] == pytest.approx(whole["valid_bleu"])
     assert read_tensors(tmp_path / "run" / STATE)[1]["state"]["left_out"] == [1, 2]
     monkeypatch.undo()  # a run that goes on measures the same lines, wherever there is more memory
-    monkeypatch.setattr(plots, "learning_curves", lambda *_: None)
     train(model(), with_lines(100, 90), options(max_epochs=3), tmp_path / "run", resume=True, progress=At(-1, kill))
     train(model(), data(), options(max_epochs=3), tmp_path / "whole", resume=True, progress=At(-1, kill))
     ppl = [metrics(tmp_path / which)[2]["valid_ppl"] for which in ("run", "whole")]
