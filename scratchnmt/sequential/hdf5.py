@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, printable, require
+from ..errors import InputError, printable, require, shown
 
 FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 TEXT_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
@@ -25,21 +25,21 @@ _ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 _MOST_PARTS = 1000  # attributes that one list is laid out in
 _MOST_MESSAGES = 1000  # of a group's header, such as attributes
 _DEEPEST = 50  # groups in one another on the way to a weight
-_STEP = 32  # bytes of a file for each step on the ways that its names are; a group or an array takes ten times as many
+_STEP = 8  # bytes of a file for each step on the ways to its arrays; a group or an array takes a hundred or more
 _FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
 
 @contextmanager
-def opened(data: bytes, path: str | os.PathLike) -> Iterator[tuple[Any, Attributes]]:
-    """An opened HDF5 file and its attributes; InputError, naming it, for whatever the library says of it."""
+def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
+    """What a file holds, while it is open; InputError, naming it, for whatever the library says of it."""
     try:
         h5py = require("h5py", extra="keras")
     except InputError as error:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
         _check_strings(data)
-        with h5py.File(_Memory(data), "r") as content:
-            yield content, Attributes(data)
+        with h5py.File(_Memory(data), "r") as file:
+            yield Contents(file, data)
     except InputError as error:
         raise naming(path, error) from error
     except MemoryError:
@@ -49,16 +49,56 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[tuple[Any, Attribut
                          f"{printable(str(error))}") from error
 
 
-class Attributes:
-    """The text in the attributes of a file: all that is read of it is no longer than the file, whoever names it twice.
+class Contents:
+    """What lies in an opened file: each group, array and attribute is looked at once, whoever names it twice.
 
-    Texts of any length lie elsewhere in the file, perhaps one for many; the library takes memory for them before it
-    looks whether they are there.
+    A group can be in itself, and a text or array have many names.  Texts of any length lie elsewhere in the file; the
+    library takes memory for them before it looks whether they are there.
     """
 
-    def __init__(self, data: bytes):
-        self.data, self.left, self.steps = data, len(data), len(data) // _STEP
+    def __init__(self, file: Any, data: bytes):
+        self.file, self.data = file, data
+        self.left, self.steps = len(data), len(data) // _STEP  # bytes of text, and steps to groups and arrays
+        self.found: dict[int, Any] = {}  # by their places in the file
+        self.told: dict[tuple[Any, str], list[str]] = {}
         self.checked: set[str] = set()
+        _check_header(file)
+
+    def at(self, path: str, group: Any = None) -> Any:
+        """The group or array that is called so in a group, or in the file.
+
+        KeyError if it is not there, or in another file; InputError if the ways of all names are longer than a file of
+        this size has place for.
+        """
+        h5py = require("h5py", extra="keras")
+        group, names = self.file if group is None else group, path.split("/")
+        self.steps -= len(names)
+        if len(names) > _DEEPEST or self.steps < 0:
+            raise InputError(f"it is damaged: {shown(path)} is a way through more groups than it can hold")
+        for name in names:
+            link = group.id.links.get_info(name.encode()) if isinstance(group, h5py.Group) and name in group else None
+            if link is None or link.type != h5py.h5l.TYPE_HARD:
+                raise KeyError(f"{printable(path)} is not there")
+            if link.u not in self.found:
+                self.found[link.u] = _check_header(group[name])
+            group = self.found[link.u]
+        return group
+
+    def arrays(self, group: Any) -> Iterator[Any]:
+        """All that lie below a group, but for a generator's state; each group is looked into once."""
+        h5py = require("h5py", extra="keras")
+        seen, waiting = set(), [group]
+        while waiting:
+            group = waiting.pop()
+            for name, place in _links(group):
+                if place in seen or name == "seed_generator":  # of Keras' Dropout
+                    continue
+                one = self.at(name, group)
+                if isinstance(one, h5py.Group):
+                    seen.add(place)
+                    waiting.append(one)
+                else:
+                    yield one
 
     def text(self, group: Any, name: str) -> bytes:
         value = self._read(group, name, name)
@@ -72,21 +112,19 @@ class Attributes:
 
         InputError, before they are read, if there are more than `most`.
         """
+        if (group, name) in self.told:
+            return self.told[group, name]
         size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
         numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
-        # each but the last is half full at least: the library looks through all of them for each
-        most_parts = min(most, _MOST_PARTS, 1 + 2 * len(self.data) // _ATTRIBUTE)
+        most_parts = min(most, _MOST_PARTS)
         parts = [name] if name in group.attrs else list(islice(numbered, most_parts + 1))
         if len(parts) > most_parts:
             raise InputError(f"it is damaged: its {name} are in more parts than Keras makes of them")
         if (many := sum(map(size, parts))) > most:
             raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
         names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]
-        told = [one.decode() if isinstance(one, bytes) else str(one) for one in names]
-        self.steps -= sum(1 + one.count("/") for one in told)
-        if self.steps < 0:  # a group can be in itself, and a way through it is as long as its name
-            raise InputError(f"it is damaged: its {name} are ways through more groups than it can hold")
-        return told
+        return self.told.setdefault((group, name), [one.decode() if isinstance(one, bytes) else str(one)
+                                                    for one in names])
 
     def _read(self, group: Any, part: str, name: str) -> Any:
         """An attribute of text, one of those of a name; an empty one may be of anything."""
@@ -114,51 +152,30 @@ class Attributes:
         return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
 
 
-def at(group: Any, path: str) -> Any:
-    """What lies there; KeyError if on the way is a link to somewhere else, perhaps another file.
+def _links(group: Any) -> list[tuple[str, int]]:
+    """The names in a group, and the places in the file that they lead to."""
+    found: list[tuple[str, int]] = []
+    group.id.links.iterate(lambda name, link: found.append((name.decode(), link.u)), info=True)
+    return found
 
-    A group can be in itself, so that a name can go round in it for as long as it is.
+
+def _check_header(one: Any) -> Any:
+    """The group or array; InputError for a header that is searched from its start and holds more than in Keras' files.
     """
     h5py = require("h5py", extra="keras")
-    if path.count("/") > _DEEPEST:
-        raise KeyError(f"{printable(path)} is too long a way")
-    for name in path.split("/"):
-        # in a header, which is searched from its start, Keras' files have few links
-        if isinstance(group, h5py.Group) and h5py.h5o.get_info(group.id).hdr.nmesgs > _MOST_MESSAGES:
-            raise InputError("it is damaged: a group holds more in its header than Keras writes there")
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise KeyError(f"{printable(path)} is not there")
-        group = group[name]
-    return group
+    if h5py.h5o.get_info(one.id).hdr.nmesgs > _MOST_MESSAGES:
+        raise InputError("it is damaged: a group holds more in its header than Keras writes there")
+    return one
 
 
-def arrays(group: Any) -> Iterator[Any]:
-    """All that lie below a group, but for a generator's state; each group is looked into once, as it can be in itself.
-    """
-    h5py = require("h5py", extra="keras")
-    seen, waiting = set(), [group]
-    while waiting:
-        group = waiting.pop()
-        if (address := h5py.h5o.get_info(group.id).addr) in seen:
-            continue
-        seen.add(address)
-        for name in group:
-            if name != "seed_generator":  # of Keras' Dropout
-                one = at(group, name)
-                if isinstance(one, h5py.Group):
-                    waiting.append(one)
-                else:
-                    yield one
-
-
-def numbers(file: Any, arrays: list[Any], kinds: str) -> list[np.ndarray]:
+def numbers(contents: Contents, arrays: list[Any], kinds: str) -> list[np.ndarray]:
     """Read arrays that lie in the file, unpacked."""
     for array in arrays:
         plain = array.dtype.kind in kinds and array.chunks is None and not array.is_virtual and not array.external
         if not plain or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize:
             raise InputError(f"it is damaged: {printable(array.name)} is not numbers that lie in it, unpacked, as "
                              "Keras saves them")
-    if sum(array.nbytes for array in arrays) > file.id.get_filesize():
+    if sum(array.nbytes for array in arrays) > len(contents.data):
         raise InputError("it is damaged: its weights are larger than the file")
     return [array[...] for array in arrays]
 

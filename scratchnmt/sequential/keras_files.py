@@ -62,11 +62,11 @@ def read_archive(parts: Archive, device: str) -> Sequential:
     with described(parts.path):
         build = (content.get("build_config") or {}).get("input_shape")
         model = _network(content, build, device)
-    with hdf5.opened(parts.read(WEIGHTS), parts.path) as (file, _):
-        model.set_weights(_taken(file, _layered(file, model), model))
+    with hdf5.opened(parts.read(WEIGHTS), parts.path) as contents:
+        model.set_weights(_taken(contents, _layered(contents, model), model))
         with described(parts.path):
             if _compiled(model, content.get("compile_config"), "optimizer", parts.path):
-                _take_state(model, _listed_state(file), file, parts.path)
+                _take_state(model, _listed_state(contents), contents, parts.path)
     if OWN in parts.names:
         with described(parts.path):
             model.set_random_state(parse_json(parts.read(OWN, hdf5.TEXT_LIMIT), parts.path)["random"])
@@ -75,32 +75,34 @@ def read_archive(parts: Archive, device: str) -> Sequential:
 
 def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
     """The network of a NAME.h5."""
-    with hdf5.opened(data, path) as (content, attributes):
-        if "model_config" not in content.attrs:
+    with hdf5.opened(data, path) as contents:
+        file = contents.file
+        if "model_config" not in file.attrs:
             raise InputError(f"{path} holds weights without the layers: make the network, and then "
                              "model.load_weights(...)")
         with described(path):
-            told = parse_json(attributes.text(content, "model_config"), path)
+            told = parse_json(contents.text(file, "model_config"), path)
             config = told["config"]
             model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
-        model.set_weights(_taken(content, _named_weights(content, attributes), model))
+        model.set_weights(_taken(contents, _named_weights(contents), model))
         with described(path):
             training = None
-            if "training_config" in content.attrs:
-                training = parse_json(attributes.text(content, "training_config"), path)
+            if "training_config" in file.attrs:
+                training = parse_json(contents.text(file, "training_config"), path)
             if _compiled(model, training, "optimizer_config", path):
-                _take_state(model, _named_state(content, attributes), content, path)
-            if "scratchnmt" in content.attrs:
-                model.set_random_state(parse_json(attributes.text(content, "scratchnmt"), path)["random"])
+                _take_state(model, _named_state(contents), contents, path)
+            if "scratchnmt" in file.attrs:
+                model.set_random_state(parse_json(contents.text(file, "scratchnmt"), path)["random"])
     return model
 
 
 def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> None:
     """Put the weights of an HDF5 file of Keras into the network."""
-    with hdf5.opened(data, path) as (content, attributes):
-        named = "model_weights" in content or any(name.startswith("layer_names") for name in content.attrs)
-        arrays = _named_weights(content, attributes) if named else _layered(content, model)
-        model.set_weights(_taken(content, arrays, model))
+    with hdf5.opened(data, path) as contents:
+        file = contents.file
+        named = "model_weights" in file or any(name.startswith("layer_names") for name in file.attrs)
+        arrays = _named_weights(contents) if named else _layered(contents, model)
+        model.set_weights(_taken(contents, arrays, model))
 
 
 # what is written
@@ -379,7 +381,8 @@ def _state(model: Sequential) -> list[np.ndarray]:
             *(array.astype(model.dtype) for arrays in zip(*vectors, strict=True) for array in arrays)]
 
 
-def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str | os.PathLike) -> None:
+def _take_state(model: Sequential, arrays: Iterator[Any], contents: hdf5.Contents,
+                path: str | os.PathLike) -> None:
     """Put the state that Keras kept into the optimizer; if it does not fit, warn, and the optimizer begins anew."""
     vectors = {name: model.params.like() for name in _kept(model)}
     of_each = zip(*(model.keras_weights(vector, trained=True) for vector in vectors.values()), strict=True)
@@ -393,7 +396,7 @@ def _take_state(model: Sequential, arrays: Iterator[Any], file: Any, path: str |
     if shapes != [(), (), *(place.shape for place in places)]:
         warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
         return
-    step, rate, *kept = hdf5.numbers(file, kept_arrays, "iuf")
+    step, rate, *kept = hdf5.numbers(contents, kept_arrays, "iuf")
     whole_number("the optimizer's step", int(step), least=0)
     number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
     for place, array in zip(places, kept, strict=True):
@@ -430,41 +433,41 @@ def _paths(model: Sequential) -> Iterator[str]:
             yield from (f"layers/{group}/{path}" for path in layer.keras_weights(shapes))
 
 
-def _layered(file: Any, model: Sequential) -> Iterator[Any]:
+def _layered(contents: hdf5.Contents, model: Sequential) -> Iterator[Any]:
     """The weights of a .weights.h5, not read yet, in the order of `get_weights`; then as many as there are beside."""
     paths = list(_paths(model))
-    yield from (hdf5.at(file, path) for path in paths)
-    if "layers" in file:
-        yield from islice(hdf5.arrays(hdf5.at(file, "layers")), len(paths), None)
+    yield from map(contents.at, paths)
+    if "layers" in contents.file:
+        yield from islice(contents.arrays(contents.at("layers")), len(paths), None)
 
 
-def _named_weights(file: Any, attributes: hdf5.Attributes) -> Iterator[Any]:
+def _named_weights(contents: hdf5.Contents) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
-    group = hdf5.at(file, "model_weights") if "model_weights" in file else file
-    for layer in (hdf5.at(group, name) for name in attributes.names(group, "layer_names", MOST_LAYERS)):
-        yield from (hdf5.at(layer, name) for name in attributes.names(layer, "weight_names", MOST_WEIGHTS))
+    group = contents.at("model_weights") if "model_weights" in contents.file else contents.file
+    for layer in (contents.at(name, group) for name in contents.names(group, "layer_names", MOST_LAYERS)):
+        yield from (contents.at(name, layer) for name in contents.names(layer, "weight_names", MOST_WEIGHTS))
 
 
-def _listed_state(file: Any) -> Iterator[Any]:
+def _listed_state(contents: hdf5.Contents) -> Iterator[Any]:
     """The optimizer's state in a .weights.h5, not read yet."""
-    if "optimizer" in file:
-        group = hdf5.at(file, "optimizer/vars")
-        yield from (hdf5.at(group, str(number)) for number in range(len(group)))
+    if "optimizer" in contents.file:
+        group = contents.at("optimizer/vars")
+        yield from (contents.at(str(number), group) for number in range(len(group)))
 
 
-def _named_state(file: Any, attributes: hdf5.Attributes) -> Iterator[Any]:
+def _named_state(contents: hdf5.Contents) -> Iterator[Any]:
     """The same in a .h5."""
-    if "optimizer_weights" in file:
-        group = hdf5.at(file, "optimizer_weights")
-        names = attributes.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS)
-        yield from (hdf5.at(group, name) for name in names)
+    if "optimizer_weights" in contents.file:
+        group = contents.at("optimizer_weights")
+        names = contents.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS)
+        yield from (contents.at(name, group) for name in names)
 
 
-def _taken(file: Any, arrays: Iterator[Any], model: Sequential) -> list[np.ndarray]:
+def _taken(contents: hdf5.Contents, arrays: Iterator[Any], model: Sequential) -> list[np.ndarray]:
     """The network's weights, once they are known to fit it; a file can name one many times."""
     most = sum(1 for _ in _paths(model))
     taken = list(islice(arrays, most + 1))
     if len(taken) > most:
         raise InputError(f"it has more weights than this network, which has {most}")
     model.check_weights([getattr(array, "shape", ()) for array in taken])
-    return hdf5.numbers(file, taken, "f")
+    return hdf5.numbers(contents, taken, "f")

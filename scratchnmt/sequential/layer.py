@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from itertools import count
 from math import isfinite
 from numbers import Integral, Real
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Array, array_module, device_of, to_device
-from ..errors import InputError, did_you_mean, encodable, listed, look_up, printable, shown, whole_number
+from ..errors import InputError, did_you_mean, encodable, look_up, printable, shown, whole_number
 from ..parameters import Parameters
 
 if TYPE_CHECKING:
@@ -237,19 +237,16 @@ def shape_text(shape: Shape) -> str:
     return f"({', '.join(map(str, (None, *shape)))}{',' if not shape else ''})"
 
 
-def named(layers: list[Layer]) -> None:
-    """Give layers without a name Keras' kind of name, dense, dense_1 ...; InputError if two have the same."""
-    told = [layer.name for layer in layers if layer.name is not None]
-    taken = set(told)
-    if len(taken) < len(told):
-        raise InputError(f"two layers have the same name: {listed(told)}")
-    if any(not checked_name("a layer", name) or "." in name or "/" in name for name in taken):
-        raise InputError(f"a layer's name is empty, or has a . or a / in it: {listed(sorted(taken))}")
-    for layer in layers:
-        if layer.name is None:
-            base = snake_case(layer.kind)
-            layer.name = next(name for k in count() if (name := f"{base}_{k}" if k else base) not in taken)
-            taken.add(layer.name)
+def give_name(layer: Layer, others: Collection[str]) -> None:
+    """Give a layer without a name Keras' kind of name, dense, dense_1 ...; InputError for one that cannot be used."""
+    if layer.name is None:
+        base = snake_case(layer.kind)
+        layer.name = next(name for k in count() if (name := f"{base}_{k}" if k else base) not in others)
+    name = checked_name("a layer", layer.name)
+    if name in others:
+        raise InputError(f"two layers have the same name: {shown(name)}")
+    if not name or "." in name or "/" in name:
+        raise InputError(f"a layer's name is empty, or has a . or a / in it: {shown(name)}")
 
 
 def checked_name(what: str, name: Any) -> str:

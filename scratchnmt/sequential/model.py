@@ -32,7 +32,7 @@ from .layer import (
     checked_name,
     finite,
     flag,
-    named,
+    give_name,
     number,
     put_weights,
     shape_text,
@@ -112,7 +112,7 @@ class Sequential(Trained):
         if getattr(layer, "return_state", False):
             raise InputError(f"layer {layer!r} returns its states too, which a list of layers has no place for: call "
                              "it by itself")
-        named([*self.inner, layer])
+        give_name(layer, {other.name for other in self.inner})
         first = layer.input_shape if not self.inner else self.input_shape
         last = layer.input_shape if not self.inner else self.output_shape
         output = None if last is None else _built(layer, last, self.inner[-1:])

@@ -49,6 +49,7 @@ def test_networks_of_our_own_that_tell_of_more_than_they_hold(tmp_path):
     for name, changes in (("wide", {"layers": [dense]}), ("none", {"layers": None}), ("endless", {"layers": [[]]}),
                           ("numbers", {"layers": [{**dense, "units": "1"}]}), ("missing", {}),
                           ("many", {"layers": [{**dense, "name": f"d{n}"} for n in range(5000)]}),
+                          ("names", {"layers": [{**dense, "name": f"{n}" + "x" * 4000} for n in range(900)]}),
                           ("axes", {"input_shape": [1] * 100_000, "layers": [{**dense, "name": f"d{n}"}
                                                                              for n in range(900)]})):
         write_tensors(tmp_path / name, {"d.W": np.zeros(3, "float32")}, {"sequential": {**about, **changes}})

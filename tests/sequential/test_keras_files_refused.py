@@ -171,10 +171,10 @@ def test_names_that_one_attribute_has_no_place_for(tmp_path):
         names = [f"layer_{n}_{'y' * 90}" for n in range(1500)]
         saving.hdf5.set_names(content, "layer_names", names)
         assert "layer_names" not in content.attrs
-    with saving.hdf5.opened(file.getvalue(), "f") as (content, attributes):
-        assert attributes.names(content, "layer_names", 1500) == names
+    with saving.hdf5.opened(file.getvalue(), "f") as contents:
         with pytest.raises(InputError, match="its layer_names are 1,500, expected at most 1,499"):
-            attributes.names(content, "layer_names", 1499)
+            contents.names(contents.file, "layer_names", 1499)
+        assert contents.names(contents.file, "layer_names", 1500) == names
 
 
 THEIRS = {"module": "theirs", "registered_name": "theirs>That"}
