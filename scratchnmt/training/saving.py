@@ -122,11 +122,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_record(value: Any) -> bool:
-    """Whether it is what a validation adds to the history."""
-    if not isinstance(value, dict) or not _is_whole(value.get("step")):
+    """Whether it is what a validation adds to the history: numbers, and None for the loss of steps that none took."""
+    if not isinstance(value, dict) or not _is_whole(value.get("step")) or not _is_whole(value.get("workers", 1)):
         return False
-    loss = value.get("train_loss", "")
-    return all(_is_number(value.get(name)) for name in _MEASURED) and (loss is None or _is_number(loss))
+    return (all(_is_number(value.get(name)) for name in _MEASURED) and "train_loss" in value
+            and all(one is None or _is_number(one) for one in value.values()))
 
 
 @dataclass(frozen=True)
