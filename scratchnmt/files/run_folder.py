@@ -276,7 +276,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
     def update_config(self, training: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
         """Write what a resumed run goes on with into config.json: the options, and if it is told, where the text is."""
         before = self._read_config()
-        kept = {COVERAGE: before["data"][COVERAGE]} if origin and COVERAGE in before["data"] else before["data"]
+        kept = {name: told for name, told in before["data"].items() if not origin or name == COVERAGE}
         self._write_config(self._readable({**before, "training": dict(training), "data": {**kept, **origin}}))
 
     def read(self) -> Run:

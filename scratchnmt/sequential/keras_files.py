@@ -255,8 +255,7 @@ def _sequential_config(model: Sequential) -> dict[str, Any]:
 
 
 def _config(layer: Layer, dtype: str, **other: Any) -> dict[str, Any]:
-    config = {"name": layer.name, "trainable": layer.trainable, "dtype": dtype,
-              **{name: getattr(layer, name) for name in layer.choices}, **other}
+    config = {"name": layer.name, "trainable": layer.trainable, "dtype": dtype, **layer.chosen, **other}
     if isinstance(layer, recurrent.Bidirectional):
         name = layer.layer.name.removeprefix("forward_")
         both = [_config(layer.layer, dtype, name=f"{way}_{name}", go_backwards=way == "backward")

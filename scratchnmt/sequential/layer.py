@@ -8,6 +8,7 @@ length that is not known yet.  Arrays are batch-first, (B, T, ...), as in Keras.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from itertools import count
@@ -140,11 +141,24 @@ class Layer(Trained):
     def __repr__(self) -> str:
         return f'"{printable(str(self.name))}" ({self.kind})'
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The choices in Python's own numbers; InputError for one that a file has no word for."""
+        chosen = {}
+        for name in self.choices:
+            value = getattr(self, name)
+            chosen[name] = value = value.item() if isinstance(value, np.generic) else value
+            try:
+                json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"layer {self!r}: {name} is {shown(value)}, which cannot be saved: expected numbers, "
+                                 "text, or lists of them") from error
+        return chosen
+
     def config(self) -> dict[str, Any]:
         """What makes the same layer again."""
-        chosen = {name: getattr(self, name) for name in self.choices}
         frozen = {} if self.trainable else {"trainable": False}
-        return {"kind": self.full_kind, "name": self.name, "input_shape": self.input_shape, **chosen, **frozen}
+        return {"kind": self.full_kind, "name": self.name, "input_shape": self.input_shape, **self.chosen, **frozen}
 
     def __call__(self, x: Array, *, mask: Array | None = None, training: bool = False, seed: int = 0) -> Array:
         """The layer on an array: with its network's weights, or, by itself, with some drawn from `seed` at first."""

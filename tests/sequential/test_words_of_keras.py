@@ -188,6 +188,9 @@ def test_a_layer_of_ones_own_keeps_what_it_is_made_with():
     assert layer(np.ones((1, 2))).tolist() == [[2.0, 2.0]] and layer.seen == 1
     with pytest.raises(InputError, match="has no attribute 'sean'; did you mean 'seen'"):
         layer.sean = 3
+    assert type(Scale(np.float32(2.0)).config()["factor"]) is float
+    with pytest.raises(InputError, match=r"\(Scale\): factor is 2j, which cannot be saved: expected numbers, text, or"):
+        Scale(2j).config()
 
 
 @pytest.mark.parametrize("hooks, parts", [

@@ -176,6 +176,18 @@ def test_where_the_text_lies_now_is_noted_so_that_the_command_that_is_told_goes_
     assert RunFolder(run).coverage()
 
 
+@pytest.mark.parametrize("covered", [True, False])  # a run of an earlier version does not tell
+def test_text_that_lies_in_a_table_now_takes_the_place_of_two_files(run, covered):
+    content = json.loads((run / "config.json").read_bytes())
+    content["data"] |= {"train_src": "a", "train_tgt": "b"}
+    if not covered:
+        del content["data"]["coverage"]
+    (run / "config.json").write_bytes(bytes_with_checksum(content))
+    RunFolder(run).update_config(content["training"], {"train_tsv": "c", "columns": "1,2"})
+    told = RunFolder(run).read().data
+    assert {*told} - {"coverage"} == {"train_tsv", "columns"} and ("coverage" in told) == covered
+
+
 @pytest.mark.parametrize("given, told", [({}, ""), ({"device": "cuda:1", "kernels": "plain"},
                                                     " --device cuda:1 --kernels plain")])
 def test_the_command_that_goes_on_computes_as_before(given, told):
