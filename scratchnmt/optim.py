@@ -341,6 +341,8 @@ def _load(optimizer: Any, state: dict[str, Any], arrays: dict[str, Array]) -> No
         given = f"{value.dtype} {value.shape}" if hasattr(value, "shape") else shown(value)
         if given != expected:
             raise InputError(f"the optimizer's {name} is {given}, expected {expected}")
+        if not array_module(value).isfinite(value).all() or name == "v" and (value < 0).any():
+            raise InputError(f"the optimizer's {name} holds numbers that no run can have come to")
     for name, array in arrays.items():
         array[...] = array_module(array).asarray(state[name])
     optimizer.learning_rate = rate

@@ -25,7 +25,8 @@ _ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 _MOST_PARTS = 1000  # attributes that one list is laid out in
 _MOST_MESSAGES = 1000  # of a group's header, such as attributes
 _DEEPEST = 50  # groups in one another on the way to a weight
-_STEP = 8  # bytes of a file for each step on the ways to its arrays; a group or an array takes a hundred or more
+_LOOKS = 4  # bytes that are looked at for each that the file has, of names, texts and lists of links
+_STEP = 8  # and a step from a group to what it holds counts as so many; a group or an array takes a hundred or more
 _FIXED = 3  # HDF5's number of the class of texts that are all of one length
 
 
@@ -50,37 +51,37 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
 
 
 class Contents:
-    """What lies in an opened file: each group, array and attribute is looked at once, whoever names it twice.
+    """What lies in an opened file: no more is looked at than a few times its size.
 
-    A group can be in itself, and a text or array have many names.  Texts of any length lie elsewhere in the file; the
-    library takes memory for them before it looks whether they are there.
+    In HDF5 all that is named, texts and lists of links among them, may be in many places at once, a group even in
+    itself: so what is found is kept, and each look is counted, before it is taken where that can be.  Texts of any
+    length lie elsewhere in the file; the library takes memory for them before it looks whether they are there.
     """
 
     def __init__(self, file: Any, data: bytes):
-        self.file, self.data = file, data
-        self.left, self.steps = len(data), len(data) // _STEP  # bytes of text, and steps to groups and arrays
+        self.file, self.data, self.left = file, data, _LOOKS * len(data)
         self.found: dict[int, Any] = {}  # by their places in the file
         self.told: dict[tuple[Any, str], list[str]] = {}
-        self.checked: set[str] = set()
-        _check_header(file)
+        self.checked: set[Any] = set()  # names of attributes, and groups
 
     def at(self, path: str, group: Any = None) -> Any:
         """The group or array that is called so in a group, or in the file.
 
-        KeyError if it is not there, or in another file; InputError if the ways of all names are longer than a file of
+        KeyError if it is not there, or in another file; InputError if all names together are longer than a file of
         this size has place for.
         """
         h5py = require("h5py", extra="keras")
         group, names = self.file if group is None else group, path.split("/")
-        self.steps -= len(names)
-        if len(names) > _DEEPEST or self.steps < 0:
-            raise InputError(f"it is damaged: {shown(path)} is a way through more groups than it can hold")
+        self._spend(len(path) + _STEP * len(names))
+        if len(names) > _DEEPEST:
+            raise InputError(f"it is damaged: {shown(path)} is a way through more groups than Keras makes")
         for name in names:
-            link = group.id.links.get_info(name.encode()) if isinstance(group, h5py.Group) and name in group else None
+            there = isinstance(group, h5py.Group) and name in self._checked(group)
+            link = group.id.links.get_info(name.encode()) if there else None
             if link is None or link.type != h5py.h5l.TYPE_HARD:
                 raise KeyError(f"{printable(path)} is not there")
             if link.u not in self.found:
-                self.found[link.u] = _check_header(group[name])
+                self.found[link.u] = group[name]
             group = self.found[link.u]
         return group
 
@@ -90,7 +91,7 @@ class Contents:
         seen, waiting = set(), [group]
         while waiting:
             group = waiting.pop()
-            for name, place in _links(group):
+            for name, place in self._links(group):
                 if place in seen or name == "seed_generator":  # of Keras' Dropout
                     continue
                 one = self.at(name, group)
@@ -104,7 +105,7 @@ class Contents:
         value = self._read(group, name, name)
         text = value if isinstance(value, bytes) else str(value).encode()
         if len(text) > TEXT_LIMIT:
-            raise self._too_large(name)
+            raise _too_large(name)
         return text
 
     def names(self, group: Any, name: str, most: int) -> list[str]:
@@ -114,6 +115,7 @@ class Contents:
         """
         if (group, name) in self.told:
             return self.told[group, name]
+        self._checked(group)
         size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
         numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
         most_parts = min(most, _MOST_PARTS)
@@ -135,37 +137,51 @@ class Contents:
         if told.get_type().get_class() != h5py.h5t.STRING:  # the library may fall over others that it is told of
             raise InputError(f"it is damaged: its attribute {name} is no text")
         if name not in self.checked and _told_lengths(self.data, name) > len(self.data):
-            raise self._too_large(name)
+            raise _too_large(name)
         self.checked.add(name)
-        self._spend(size * told.get_type().get_size(), name)
+        if size * told.get_type().get_size() > len(self.data):
+            raise _too_large(name)
+        self._spend(size * told.get_type().get_size())
         value = group.attrs[part]
         if told.get_type().is_variable_str():
-            self._spend(sum(map(len, np.atleast_1d(value))), name)
+            self._spend(sum(map(len, np.atleast_1d(value))))
         return value
 
-    def _spend(self, many: int, name: str) -> None:
+    def _links(self, group: Any) -> list[tuple[str, int]]:
+        """The names in a group, and the places in the file that they lead to."""
+        found: list[tuple[bytes, int]] = []
+
+        def take(name: bytes, link: Any) -> bool | None:
+            self.left -= len(name) + _STEP
+            found.append((name, link.u))
+            return self.left < 0 or None  # the library stops where it is not None, and falls over an error
+
+        self._checked(group).id.links.iterate(take, info=True)
+        self._spend(0)
+        return [(name.decode(), place) for name, place in found]
+
+    def _checked(self, group: Any) -> Any:
+        """The group, in which something is looked for; InputError if that would cost more than in a file of Keras.
+
+        A header is searched from its start; a list of links may be that of other groups as well.
+        """
+        h5py = require("h5py", extra="keras")
+        if group not in self.checked:
+            told = h5py.h5o.get_info(group.id)
+            if told.hdr.nmesgs > _MOST_MESSAGES:
+                raise InputError("it is damaged: a group holds more in its header than Keras writes there")
+            self._spend(told.meta_size.obj.index_size + told.meta_size.obj.heap_size)
+            self.checked.add(group)
+        return group
+
+    def _spend(self, many: int) -> None:
         self.left -= many
         if self.left < 0:
-            raise self._too_large(name)
-
-    def _too_large(self, name: str) -> InputError:
-        return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
+            raise InputError("it is damaged: its names are longer, taken together, than a file of its size can hold")
 
 
-def _links(group: Any) -> list[tuple[str, int]]:
-    """The names in a group, and the places in the file that they lead to."""
-    found: list[tuple[str, int]] = []
-    group.id.links.iterate(lambda name, link: found.append((name.decode(), link.u)), info=True)
-    return found
-
-
-def _check_header(one: Any) -> Any:
-    """The group or array; InputError for a header that is searched from its start and holds more than in Keras' files.
-    """
-    h5py = require("h5py", extra="keras")
-    if h5py.h5o.get_info(one.id).hdr.nmesgs > _MOST_MESSAGES:
-        raise InputError("it is damaged: a group holds more in its header than Keras writes there")
-    return one
+def _too_large(name: str) -> InputError:
+    return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
 
 
 def numbers(contents: Contents, arrays: list[Any], kinds: str) -> list[np.ndarray]:
@@ -196,7 +212,10 @@ def written(fill: Callable[[Any], None]) -> bytes:
 def set_names(group: Any, name: str, names: list[str]) -> None:
     """Write a list of names as an attribute, or as several if one has no place for it."""
     encoded = np.array([one.encode() for one in names], "S") if names else np.zeros(0, "S1")
-    parts = max(1, -(-encoded.nbytes // _ATTRIBUTE))
+    if encoded.itemsize > _ATTRIBUTE:
+        raise InputError(f"a name has {encoded.itemsize:,} bytes, and HDF5 has place for {_ATTRIBUTE:,}: save it as a "
+                         ".keras, or with a shorter name")
+    parts = max(1, -(-len(encoded) // (_ATTRIBUTE // encoded.itemsize)))
     for k, part in enumerate(np.array_split(encoded, parts)):
         group.attrs[f"{name}{k}" if parts > 1 else name] = part
 

@@ -100,7 +100,7 @@ def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> Non
     """Put the weights of an HDF5 file of Keras into the network."""
     with hdf5.opened(data, path) as contents:
         file = contents.file
-        named = "model_weights" in file or any(name.startswith("layer_names") for name in file.attrs)
+        named = "model_weights" in file or "layer_names" in file.attrs or "layer_names0" in file.attrs
         arrays = _named_weights(contents) if named else _layered(contents, model)
         model.set_weights(_taken(contents, arrays, model))
 

@@ -211,8 +211,8 @@ class Saving:
             if not isinstance(numbers := info.get("optimizer"), dict):
                 raise InputError(f"the optimizer's state is {shown(numbers)}")
             averaged = {} if average is None else {"average": average}
-            for what, array in {"params": params, **averaged, **tensors}.items():
-                if not np.isfinite(array).all() or what == "v" and (array < 0).any():
+            for what, array in {"params": params, **averaged}.items():
+                if not np.isfinite(array).all():
                     raise InputError(f"its {what} holds numbers that no run can have come to")
             self.optimizer.load_state({**tensors, **numbers})
         asarray = array_module(self.params.flat).asarray

@@ -1,5 +1,6 @@
 """HDF5 that is whole and made to cost more than its size, or to lead elsewhere."""
 
+import struct
 import zipfile
 
 import numpy as np
@@ -104,6 +105,77 @@ def test_hdf5_whose_group_has_thousands_of_attributes(tmp_path):
         model.load_weights(tmp_path / "f")
 
 
+def patched(path, change):
+    """Change the symbols of the groups in a file: change(data, place of one, place of its name, place of its group)."""
+    data = bytearray(path.read_bytes())
+    at = data.find(b"SNOD\1\0")
+    while at >= 0:
+        for symbol in range(at + 8, at + 8 + 40 * int.from_bytes(data[at + 6 : at + 8], "little"), 40):
+            change(data, symbol, *struct.unpack_from("<QQ", data, symbol))
+        at = data.find(b"SNOD\1\0", at + 8)
+    path.write_bytes(data)
+
+
+def test_hdf5_whose_links_have_one_long_name(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model, path, names = Sequential([Dense(3, input_shape=(2,))]), tmp_path / "f.weights.h5", []
+    model.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        layers = file["layers"]
+        group = layers.create_group("other")
+        place = layers.id.links.get_info(b"other").u
+        for n in range(4000):
+            layers[f"z{n:x}"] = group
+        layers["z" * 160_000] = group  # the last name that the file has got
+    patched(path, lambda data, symbol, name, header: header == place and names.append(name))
+    patched(path, lambda data, symbol, name, header: header == place and struct.pack_into("<Q", data, symbol,
+                                                                                          max(names)))
+    bounded(model.load_weights, path)
+
+
+def test_hdf5_whose_groups_have_one_list_of_links(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model, path = Sequential([Dense(3, input_shape=(2,))]), tmp_path / "f.weights.h5"
+    model.save_weights(path)
+    with h5py.File(path, "r+") as file:
+        layers = file["layers"]
+        group = layers.create_group("0")
+        for n in range(2000):
+            group.create_group(f"{n}")
+        places = {group.id.links.get_info(f"{n}".encode()).u for n in range(2000)}
+        own = layers.id.links.get_info(b"0").u
+    data = path.read_bytes()
+    start = data.index(b"\x11\0\x10\0", own) + 8  # of the message that tells where a group's list is
+    found = data[start : start + 16]
+    for place in places:  # a header of one message, which stands where the first one's does
+        data = data[: place + start - own] + found + data[place + start - own + 16 :]
+    path.write_bytes(data)
+
+    def share(data, symbol, name, header):  # the symbol has a copy
+        if header in places:
+            data[symbol + 24 : symbol + 40] = found
+
+    patched(path, share)
+    bounded(model.load_weights, path)
+
+
+def test_hdf5_whose_layers_share_one_long_name(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "f.h5"
+    Sequential([Dense(1, use_bias=False, input_shape=(1,), name="0"),
+                *(Dense(1, use_bias=False, name=f"{n}") for n in range(1, 400))]).save(path)
+    with h5py.File(path, "r+") as file:
+        names = list(file["model_weights"])
+        group = file["model_weights/0"]
+        group["w" * 2_000_000] = np.ones((1, 1), "f4")
+        group.attrs["weight_names"] = ["w" * 2_000_000]
+        for name in names:
+            if name not in ("0", "top_level_model_weights"):
+                del group.parent[name]
+                group.parent[name] = group
+    bounded(load_model, path)
+
+
 def test_hdf5_whose_group_has_thousands_of_names(tmp_path):
     h5py = pytest.importorskip("h5py")
     model = Sequential([Dense(3, input_shape=(2,))])
@@ -203,5 +275,5 @@ def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
         group["w"], group["i"] = np.ones((1, 1), "f4"), group
         group.parent.attrs["layer_names"] = np.array([b"l"])
         group.attrs["weight_names"] = np.array([b"i/" * 49 + b"w"] * 99)
-    with pytest.raises(InputError, match="f: it is damaged: 'i/i/.* is a way through more groups than it can hold"):
+    with pytest.raises(InputError, match="f: it is damaged: its names are longer, taken together, than a file of its"):
         model.load_weights(tmp_path / "f")

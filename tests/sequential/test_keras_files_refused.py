@@ -177,6 +177,18 @@ def test_names_that_one_attribute_has_no_place_for(tmp_path):
         assert contents.names(contents.file, "layer_names", 1500) == names
 
 
+def test_a_long_name_among_short_ones(tmp_path):
+    model = ours.Sequential([ours.Dense(1, input_shape=(1,), name="d" * 40_000), ours.Dense(1), ours.Dense(1)])
+    model.save(tmp_path / "f.h5")
+    assert saving.load_model(tmp_path / "f.h5").get_layer("d" * 40_000).units == 1
+    model = ours.Sequential([ours.Dense(1, input_shape=(1,), name="d" * 65_000)])
+    with pytest.raises(InputError, match=r"a name has 65,0\d\d bytes, and HDF5 has place for 64,000: save it as a"):
+        model.save(tmp_path / "f.h5")
+    assert saving.load_model(tmp_path / "f.h5").get_layer("d" * 40_000).units == 1  # it is as it was
+    model.save(tmp_path / "f.keras")
+    assert saving.load_model(tmp_path / "f.keras").get_layer("d" * 65_000).units == 1
+
+
 THEIRS = {"module": "theirs", "registered_name": "theirs>That"}
 
 
@@ -252,3 +264,17 @@ def test_groups_that_are_in_one_another_are_looked_into_once(tmp_path):
             file[f"layers/{number}"] = file["layers"]
             file[f"layers/dense/{number}"] = file["layers"]
     model.load_weights(tmp_path / "a.weights.h5")
+
+
+@pytest.mark.parametrize("name", ["f.safetensors", "f.keras", "f.h5"])
+def test_moments_that_no_run_can_have_come_to(tmp_path, name):
+    model = ours.Sequential([ours.Dense(1, input_shape=(1,))])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0)
+    for moment, wrong in (("v", -1.0), ("m", np.inf)):
+        array = getattr(model.optimizer, moment).flat
+        before, array[0] = array[0], wrong
+        model.save(tmp_path / name)
+        array[0] = before
+        with pytest.raises(InputError, match=f"the optimizer's {moment} holds numbers that no run can have come to"):
+            saving.load_model(tmp_path / name)
