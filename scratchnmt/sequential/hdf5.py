@@ -39,6 +39,7 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
         _check_strings(data)
+        _check_other_files(data)
         with h5py.File(_Memory(data), "r") as file:
             yield Contents(file, data)
     except InputError as error:
@@ -59,10 +60,11 @@ class Contents:
     """
 
     def __init__(self, file: Any, data: bytes):
-        self.file, self.data, self.left = file, data, _LOOKS * len(data)
+        self.data, self.left = data, _LOOKS * len(data)
         self.found: dict[int, Any] = {}  # by their places in the file
         self.told: dict[tuple[Any, str], list[str]] = {}
-        self.checked: set[Any] = set()  # names of attributes, and groups
+        self.checked: set[str] = set()  # names of attributes
+        self.file = self._counted(file)
 
     def at(self, path: str, group: Any = None) -> Any:
         """The group or array that is called so in a group, or in the file.
@@ -76,12 +78,12 @@ class Contents:
         if len(names) > _DEEPEST:
             raise InputError(f"it is damaged: {shown(path)} is a way through more groups than Keras makes")
         for name in names:
-            there = isinstance(group, h5py.Group) and name in self._checked(group)
+            there = isinstance(group, h5py.Group) and name in group
             link = group.id.links.get_info(name.encode()) if there else None
             if link is None or link.type != h5py.h5l.TYPE_HARD:
                 raise KeyError(f"{printable(path)} is not there")
             if link.u not in self.found:
-                self.found[link.u] = group[name]
+                self.found[link.u] = self._counted(group[name])
             group = self.found[link.u]
         return group
 
@@ -115,7 +117,6 @@ class Contents:
         """
         if (group, name) in self.told:
             return self.told[group, name]
-        self._checked(group)
         size = lambda part: prod(group.attrs.get_id(part).shape) if part in group.attrs else 0
         numbered = takewhile(size, (f"{name}{number}" for number in count()))  # of which none is empty
         most_parts = min(most, _MOST_PARTS)
@@ -156,23 +157,24 @@ class Contents:
             found.append((name, link.u))
             return self.left < 0 or None  # the library stops where it is not None, and falls over an error
 
-        self._checked(group).id.links.iterate(take, info=True)
+        group.id.links.iterate(take, info=True)
         self._spend(0)
         return [(name.decode(), place) for name, place in found]
 
-    def _checked(self, group: Any) -> Any:
-        """The group, in which something is looked for; InputError if that would cost more than in a file of Keras.
+    def _counted(self, one: Any) -> Any:
+        """A group or array that was found; InputError for one that Keras does not write.
 
-        A header is searched from its start; a list of links may be that of other groups as well.
+        A header is searched from its start.  It, and a list of links, may be that of others as well.
         """
         h5py = require("h5py", extra="keras")
-        if group not in self.checked:
-            told = h5py.h5o.get_info(group.id)
-            if told.hdr.nmesgs > _MOST_MESSAGES:
-                raise InputError("it is damaged: a group holds more in its header than Keras writes there")
-            self._spend(told.meta_size.obj.index_size + told.meta_size.obj.heap_size)
-            self.checked.add(group)
-        return group
+        told = h5py.h5o.get_info(one.id)
+        if told.hdr.nmesgs > _MOST_MESSAGES:
+            raise InputError("it is damaged: a group holds more in its header than Keras writes there")
+        lists = told.meta_size.obj, told.meta_size.attr  # of links, of attributes
+        self._spend(told.hdr.space.total + sum(part.index_size + part.heap_size for part in lists))
+        if isinstance(one, h5py.Dataset):
+            _check_plain(one)
+        return one
 
     def _spend(self, many: int) -> None:
         self.left -= many
@@ -184,13 +186,22 @@ def _too_large(name: str) -> InputError:
     return InputError(f"it is damaged: its attribute {name} is larger than any that Keras writes")
 
 
+def _check_plain(array: Any) -> None:
+    """InputError for an array that is not of numbers which lie in the file, unpacked."""
+    h5py = require("h5py", extra="keras")
+    plain = array.id.get_type().get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and array.chunks is None
+    if (not plain or array.is_virtual or array.external
+            or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize):
+        raise InputError(f"it is damaged: {printable(array.name)} is not numbers that lie in it, unpacked, as Keras "
+                         "saves them")
+
+
 def numbers(contents: Contents, arrays: list[Any], kinds: str) -> list[np.ndarray]:
-    """Read arrays that lie in the file, unpacked."""
+    """Read arrays, of whole numbers, "iu", or others, "f"."""
     for array in arrays:
-        plain = array.dtype.kind in kinds and array.chunks is None and not array.is_virtual and not array.external
-        if not plain or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize:
-            raise InputError(f"it is damaged: {printable(array.name)} is not numbers that lie in it, unpacked, as "
-                             "Keras saves them")
+        if array.dtype.kind not in kinds:
+            raise InputError(f"it is damaged: {printable(array.name)} is of {array.dtype}, which Keras does not save "
+                             "there")
     if sum(array.nbytes for array in arrays) > len(contents.data):
         raise InputError("it is damaged: its weights are larger than the file")
     return [array[...] for array in arrays]
@@ -246,8 +257,10 @@ def _check_strings(data: bytes) -> None:
     if not data.startswith(FIRST_BYTES) or sizes != b"\x08\x08":
         raise InputError("it is damaged: its header is none that Keras writes")
     whole = lambda place, size: int.from_bytes(data[place : place + size], "little")
-    heap, most = data.find(b"GCOL\x01"), len(data) // 16  # entries, since heaps do not lie in one another
+    heap, end, most = data.find(b"GCOL\x01"), 0, len(data) // 16  # entries
     while heap >= 0:
+        if heap < end:
+            raise InputError("it is damaged: its strings lie in one another")
         place, end = heap + 16, heap + min(whole(heap + 8, 8), len(data))
         while place + 16 <= end:
             free, length = whole(place, 2) == 0, whole(place + 8, 8)
@@ -256,6 +269,18 @@ def _check_strings(data: bytes) -> None:
                 raise InputError("it is damaged: its strings have lengths that there cannot be")
             place += length if free else 16 + -(-length // 8) * 8
         heap = data.find(b"GCOL\x01", heap + 1)
+
+
+def _check_other_files(data: bytes) -> None:
+    """InputError for an array whose numbers lie in other files: for each the library copies a name before it tells.
+
+    The list of the files (HDF5's format, IV.A.2.h): its version, 1, in four bytes; in two each how many have room and
+    how many there are; in eight the place of a heap, HEAP, in which their names are, perhaps one for all.
+    """
+    for match in re.finditer(rb"\x01\0\0\0(?=(?s:.{4}(.{8})))", data):
+        heap = int.from_bytes(match[1], "little")
+        if data[heap : heap + 4] == b"HEAP":
+            raise InputError("it is damaged: its numbers lie in other files, where Keras saves none")
 
 
 def _told_lengths(data: bytes, name: str) -> int:

@@ -48,6 +48,7 @@ AS_HERE = {"reduction": ("sum_over_batch_size", "auto"), "axis": (-1,), "thresho
 MODULES = ("keras", "tf_keras", "builtins")  # of what is Keras' own
 CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
 WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
+TOP_LEVEL = "top_level_model_weights"  # a group of a .h5 beside those of the layers
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
 
@@ -115,7 +116,7 @@ def archive_bytes(model: Sequential) -> bytes:
         for name, content in ((METADATA, {"keras_version": WRITTEN_AS,
                                           "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S")}),
                               (CONFIG, config), (OWN, {"random": model.random_state()})):
-            parts.writestr(name, json.dumps(content))
+            parts.writestr(name, _text(content))
         parts.writestr(WEIGHTS, weights_bytes(model))
     return file.getvalue()
 
@@ -136,17 +137,20 @@ def h5_bytes(model: Sequential) -> bytes:
     """NAME.h5."""
     def fill(file: Any) -> None:
         file.attrs["keras_version"], file.attrs["backend"] = WRITTEN_AS, "numpy"
-        file.attrs["model_config"] = json.dumps(_sequential_config(model))
+        file.attrs["model_config"] = _text(_sequential_config(model))
         file.attrs["scratchnmt"] = json.dumps({"random": model.random_state()})
         group = file.create_group("model_weights")
         group.attrs["keras_version"], group.attrs["backend"] = WRITTEN_AS, "numpy"
         layers = [layer for layer in model.layers if not isinstance(layer, core.Input)]
-        hdf5.set_names(group, "layer_names", [layer.name for layer in layers])
+        names = [layer.name for layer in layers]
+        if TOP_LEVEL in names:
+            raise InputError(f"a .h5 has another use for the name {TOP_LEVEL} of a layer: save it as a .keras")
+        hdf5.set_names(group, "layer_names", names)
         for layer in layers:
             own = layer.keras_weights(model.weights_of(layer))
             hdf5.fill_group(group.create_group(layer.name), {f"{layer.name}/{name}": to_device(array, "cpu")
                                                              for name, array in own.items()})
-        hdf5.fill_group(group.create_group("top_level_model_weights"), {})
+        hdf5.fill_group(group.create_group(TOP_LEVEL), {})
         if (training := _compile_config(model, "optimizer_config")) is not None:
             file.attrs["training_config"] = json.dumps(training)
             if model.optimizer is not None:
@@ -154,6 +158,14 @@ def h5_bytes(model: Sequential) -> bytes:
                                 {f"optimizer/{number}": array for number, array in enumerate(_state(model))})
 
     return hdf5.written(fill)
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    """JSON; InputError if it is too large to be read again."""
+    if len(text := json.dumps(content)) > hdf5.TEXT_LIMIT:
+        raise InputError(f"the description of the layers has {len(text):,} bytes, expected at most "
+                         f"{hdf5.TEXT_LIMIT:,}: give the layers shorter names")
+    return text
 
 
 # layers, as JSON

@@ -176,6 +176,41 @@ def test_hdf5_whose_layers_share_one_long_name(tmp_path):
     bounded(load_model, path)
 
 
+def test_hdf5_whose_strings_lie_in_one_another(tmp_path):
+    """The library reads a heap of them as a whole."""
+    data, _ = long_names(tmp_path / "f")
+    heap, inside = data.index(b"GCOL\1"), data.index(b"l" * 64)
+    model = Sequential([Dense(3, input_shape=(2,))])
+    (tmp_path / "f").write_bytes(data[:inside] + data[heap : heap + 16] + data[inside + 16 :])
+    with pytest.raises(InputError, match="its strings lie in one another"):
+        model.load_weights(tmp_path / "f")
+
+
+def test_hdf5_whose_arrays_share_a_list_of_words(tmp_path):
+    """Whole numbers to which a type gives names: the library has a copy of it for each array."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    model.save_weights(tmp_path / "f.weights.h5")
+    with h5py.File(tmp_path / "f.weights.h5", "r+") as file:
+        file["words"] = h5py.enum_dtype({f"{n:x}": n for n in range(6000)}, basetype="<i2")
+        del file["layers/dense/vars/1"]
+        file["layers/dense/vars"].create_dataset("1", data=np.zeros(3, "<i2"), dtype=file["words"])
+    with pytest.raises(InputError, match="vars/1 is not numbers that lie in it, unpacked, as Keras saves them"):
+        model.load_weights(tmp_path / "f.weights.h5")
+
+
+def test_hdf5_whose_numbers_lie_in_other_files(tmp_path):
+    """The library copies their names, which may be one for all, before it tells that there are any."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    with h5py.File(tmp_path / "f.weights.h5", "w") as file:
+        files = [(f"{n}" + "x" * 1000, 0, 4) for n in range(3)]
+        file.create_dataset("layers/dense/vars/1", (3,), "f4", external=files)
+        file["layers/dense/vars/0"] = np.ones((2, 3), "f4")
+    with pytest.raises(InputError, match="its numbers lie in other files, where Keras saves none"):
+        model.load_weights(tmp_path / "f.weights.h5")
+
+
 def test_hdf5_whose_group_has_thousands_of_names(tmp_path):
     h5py = pytest.importorskip("h5py")
     model = Sequential([Dense(3, input_shape=(2,))])
