@@ -33,7 +33,7 @@ ROWS = rows.RESULTS / "quality.jsonl"
 BEGIN, END = "<!-- python -m benchmarks quality --page -->\n", "<!-- end -->\n"
 PAPERS = ("BLEU", "BLEU, lower-cased Moses tokens")  # of what `evaluate --paper` has, what a table shows
 
-# the recipe of docs/training.md; of one that goes on from another's model, by --init-from, TRAINING alone
+# the base; of a recipe that goes on from another's model, by --init-from, TRAINING alone
 MODEL = "--vocab-size 5000 --tie-embeddings"
 TRAINING = ("--label-smoothing 0.1 --dropout 0.4 --embed-dropout 0.3 --batch-size 64 --pool 100 --learning-rate 0.002 "
             "--schedule linear --warmup 400 --average 0.9 --patience 0 --metric bleu")
@@ -204,7 +204,7 @@ def finished(one: Run, options: argparse.Namespace) -> bool:
     row = read(options.rows).get(one, {})
     if row and not set(options.test) - set(row["tests"]):
         return True
-    print(f"\n{one.folder(Path())}: {RECIPES[one.recipe] or 'the recipe as it is'}", flush=True)
+    print(f"\n{one.folder(Path())}: {RECIPES[one.recipe] or 'the base'}", flush=True)
     try:
         made = measured(one, sorted({*options.test, *row.get("tests", ())}), options)
     except subprocess.CalledProcessError:  # the command has told why

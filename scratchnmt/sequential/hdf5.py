@@ -39,7 +39,6 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
         _check_strings(data)
-        _check_other_files(data)
         with h5py.File(_Memory(data), "r") as file:
             yield Contents(file, data)
     except InputError as error:
@@ -62,6 +61,7 @@ class Contents:
     def __init__(self, file: Any, data: bytes):
         self.data, self.left = data, _LOOKS * len(data)
         self.found: dict[int, Any] = {}  # by their places in the file
+        self.ways: dict[tuple[Any, str], Any] = {}  # by the group that they are in, and their name there
         self.told: dict[tuple[Any, str], list[str]] = {}
         self.checked: set[str] = set()  # names of attributes
         self.file = self._counted(file)
@@ -72,20 +72,25 @@ class Contents:
         KeyError if it is not there, or in another file; InputError if all names together are longer than a file of
         this size has place for.
         """
-        h5py = require("h5py", extra="keras")
         group, names = self.file if group is None else group, path.split("/")
         self._spend(len(path) + _STEP * len(names))
         if len(names) > _DEEPEST:
             raise InputError(f"it is damaged: {shown(path)} is a way through more groups than Keras makes")
         for name in names:
-            there = isinstance(group, h5py.Group) and name in group
-            link = group.id.links.get_info(name.encode()) if there else None
-            if link is None or link.type != h5py.h5l.TYPE_HARD:
-                raise KeyError(f"{printable(path)} is not there")
-            if link.u not in self.found:
-                self.found[link.u] = self._counted(group[name])
-            group = self.found[link.u]
+            if (group, name) not in self.ways:
+                self.ways[group, name] = self._looked_up(group, name)
+            group = self.ways[group, name]
         return group
+
+    def _looked_up(self, group: Any, name: str) -> Any:
+        h5py = require("h5py", extra="keras")
+        there = isinstance(group, h5py.Group) and name in group
+        link = group.id.links.get_info(name.encode()) if there else None
+        if link is None or link.type != h5py.h5l.TYPE_HARD:
+            raise KeyError(f"{shown(name)} is not there")
+        if link.u not in self.found:
+            self.found[link.u] = self._counted(group[name])
+        return self.found[link.u]
 
     def arrays(self, group: Any) -> Iterator[Any]:
         """All that lie below a group, but for a generator's state; each group is looked into once."""
@@ -189,7 +194,8 @@ def _too_large(name: str) -> InputError:
 def _check_plain(array: Any) -> None:
     """InputError for an array that is not of numbers which lie in the file, unpacked."""
     h5py = require("h5py", extra="keras")
-    plain = array.id.get_type().get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and array.chunks is None
+    kind = array.id.get_type()
+    plain = kind.get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and not kind.committed() and array.chunks is None
     if (not plain or array.is_virtual or array.external
             or array.id.get_storage_size() != prod(array.shape) * array.dtype.itemsize):
         raise InputError(f"it is damaged: {printable(array.name)} is not numbers that lie in it, unpacked, as Keras "
@@ -269,18 +275,6 @@ def _check_strings(data: bytes) -> None:
                 raise InputError("it is damaged: its strings have lengths that there cannot be")
             place += length if free else 16 + -(-length // 8) * 8
         heap = data.find(b"GCOL\x01", heap + 1)
-
-
-def _check_other_files(data: bytes) -> None:
-    """InputError for an array whose numbers lie in other files: for each the library copies a name before it tells.
-
-    The list of the files (HDF5's format, IV.A.2.h): its version, 1, in four bytes; in two each how many have room and
-    how many there are; in eight the place of a heap, HEAP, in which their names are, perhaps one for all.
-    """
-    for match in re.finditer(rb"\x01\0\0\0(?=(?s:.{4}(.{8})))", data):
-        heap = int.from_bytes(match[1], "little")
-        if data[heap : heap + 4] == b"HEAP":
-            raise InputError("it is damaged: its numbers lie in other files, where Keras saves none")
 
 
 def _told_lengths(data: bytes, name: str) -> int:

@@ -200,14 +200,13 @@ def test_hdf5_whose_arrays_share_a_list_of_words(tmp_path):
 
 
 def test_hdf5_whose_numbers_lie_in_other_files(tmp_path):
-    """The library copies their names, which may be one for all, before it tells that there are any."""
     h5py = pytest.importorskip("h5py")
     model = Sequential([Dense(3, input_shape=(2,))])
     with h5py.File(tmp_path / "f.weights.h5", "w") as file:
         files = [(f"{n}" + "x" * 1000, 0, 4) for n in range(3)]
         file.create_dataset("layers/dense/vars/1", (3,), "f4", external=files)
         file["layers/dense/vars/0"] = np.ones((2, 3), "f4")
-    with pytest.raises(InputError, match="its numbers lie in other files, where Keras saves none"):
+    with pytest.raises(InputError, match="vars/1 is not numbers that lie in it, unpacked, as Keras saves them"):
         model.load_weights(tmp_path / "f.weights.h5")
 
 

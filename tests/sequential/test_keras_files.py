@@ -237,3 +237,30 @@ def test_without_h5py_nothing_is_trained_in_vain(rng, tmp_path, monkeypatch):
             model.save(tmp_path / name)
     assert (model.params.flat == before).all() and not list(tmp_path.iterdir())
     model.save(tmp_path / "network.safetensors")
+
+
+@pytest.mark.parametrize("form", [{}, {"libver": "earliest"}, {"libver": "latest"}, {"track_order": True}], ids=str)
+def test_weights_in_any_form_of_hdf5_beside_numbers_of_ones_own(form, rng, tmp_path):
+    """Such as the places of what is in the file, which might be taken for something else."""
+    def small():
+        return ours.Sequential([ours.Embedding(3, 1, input_shape=(2,)), ours.Bidirectional(ours.LSTM(1)),
+                                ours.Dense(1)])
+
+    model = small()
+    model.save_weights(tmp_path / "of ours.weights.h5")
+    with h5py.File(tmp_path / "of ours.weights.h5") as own, h5py.File(tmp_path / "f.weights.h5", "w", **form) as file:
+        names = []
+        own.visit(names.append)
+        for name in names:
+            if isinstance(own[name], h5py.Dataset):
+                file[name] = own[name][...]
+    data = (tmp_path / "f.weights.h5").read_bytes()
+    places = [at for word in (b"HEAP", b"GCOL", b"TREE", b"SNOD", b"OHDR") for at in range(len(data))
+              if data.startswith(word, at)]
+    with h5py.File(tmp_path / "f.weights.h5", "r+") as file:
+        for place in places[:100]:
+            file.attrs[f"of {place}"] = place
+        file["own"] = [1, *places]
+    found = small()
+    found.load_weights(tmp_path / "f.weights.h5")
+    assert all(map(np.array_equal, found.get_weights(), model.get_weights()))
