@@ -83,6 +83,7 @@ class Contents:
         return group
 
     def _looked_up(self, group: Any, name: str) -> Any:
+        """What one name of a group leads to."""
         h5py = require("h5py", extra="keras")
         there = isinstance(group, h5py.Group) and name in group
         link = group.id.links.get_info(name.encode()) if there else None
@@ -131,8 +132,8 @@ class Contents:
         if (many := sum(map(size, parts))) > most:
             raise InputError(f"it is damaged: its {name} are {many:,}, expected at most {most:,}")
         names = [one for part in parts for one in np.atleast_1d(self._read(group, part, name))]
-        return self.told.setdefault((group, name), [one.decode() if isinstance(one, bytes) else str(one)
-                                                    for one in names])
+        self.told[group, name] = [one.decode() if isinstance(one, bytes) else str(one) for one in names]
+        return self.told[group, name]
 
     def _read(self, group: Any, part: str, name: str) -> Any:
         """An attribute of text, one of those of a name; an empty one may be of anything."""
