@@ -127,9 +127,9 @@ class StepAtOnce(Steps):
         if result.finite:
             factor = optim.clip_factor(result.norm, clip) if clip else 1.0
             self.optimizer.step(total, factor / sentences, self.part)
-            self.machine.wait()
         else:
             self.optimizer.step_count += 1
+        self.machine.wait()  # the next gradient is written where others may still read this one
 
     def _add_up(self, parts: Sequence[Part], place: Place) -> float:
         """The loss of all parts on all ranks; their gradient is then the total."""

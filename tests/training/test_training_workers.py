@@ -16,6 +16,7 @@ from command_line import but, heed_signals
 from mpi_run import finished, needs_mpi
 from tiny_run import essence, metrics, press_ctrl_c, run
 
+from scratchnmt import optim
 from scratchnmt.cli import train as command
 from scratchnmt.errors import InputError
 from scratchnmt.files.run_folder import RunFolder
@@ -23,6 +24,7 @@ from scratchnmt.files.tensors import read_tensors
 from scratchnmt.parallel import machine
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import Progress
+from scratchnmt.training.step import StepAtOnce
 
 pytest.importorskip("threadpoolctl")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -284,3 +286,25 @@ def test_ranks_with_workers(arguments, tmp_path):
     assert status == 0, error
     assert [record["train_loss"] for record in metrics(tmp_path / "machines")] == pytest.approx(
         [record["train_loss"] for record in metrics(tmp_path / "exact")], rel=1e-9)  # added up in another order
+
+
+def test_a_gradient_that_is_not_finite_is_read_by_all_before_the_next_is_written(tmp_path, monkeypatch):
+    gradient, norm, first = StepAtOnce.gradient, optim.norm_by_parts, os.getpid()
+
+    def ruined(self, batch, place, part=0):
+        loss = gradient(self, batch, place, part)
+        if place.step == 2 and part == 0:
+            self.grads.flat[0] = np.inf
+        return loss
+
+    def late(*what):
+        if os.getpid() != first:
+            time.sleep(0.3)
+        return norm(*what)
+
+    monkeypatch.setattr(StepAtOnce, "gradient", ruined)
+    monkeypatch.setattr(optim, "norm_by_parts", late)
+    for name, how in (("parts", {"accumulate": 2}), ("workers", {"workers": 2})):
+        run(tmp_path / name, on_nonfinite="skip", max_steps=4, **how)
+    assert state(tmp_path / "workers")[1]["state"]["skipped"] == 1
+    assert essence(tmp_path / "workers") == essence(tmp_path / "parts")
