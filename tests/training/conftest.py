@@ -2,7 +2,15 @@
 
 import pytest
 
+from scratchnmt.plots import learning_curves
+
 
 @pytest.fixture(autouse=True)
 def no_pictures(pictures):
-    """A test that wants one puts the function back."""
+    pass
+
+
+@pytest.fixture
+def draws(no_pictures, monkeypatch):
+    """The learning curves are drawn after all."""
+    monkeypatch.setattr("scratchnmt.plots.learning_curves", learning_curves)

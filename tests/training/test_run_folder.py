@@ -99,7 +99,7 @@ def test_a_pipe_in_the_place_of_the_report_is_told_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640])
-def test_a_run_that_replaces_another_has_its_mode(tmp_path, mode):
+def test_a_run_that_replaces_another_has_its_mode(tmp_path, draws, mode):
     for times in range(2):
         run(tmp_path, overwrite=bool(times), max_steps=2, valid_every=1, keep=1)
         with RunFolder(tmp_path, resume=True) as folder:

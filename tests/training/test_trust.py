@@ -28,7 +28,6 @@ from scratchnmt.files.lock import LOCK, FolderLock
 from scratchnmt.files.run_folder import MODEL, STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.parallel.ranks import Ranks
-from scratchnmt.plots import learning_curves
 from scratchnmt.training import NotFiniteError, train
 from scratchnmt.training.loop import Trainer
 from scratchnmt.training.saving import Saving
@@ -532,8 +531,7 @@ def test_a_run_that_diverges_says_so_whatever_the_model(tmp_path, choices):
         run(tmp_path, choices=choices, optimizer="sgd", learning_rate=1e30, clip=0.0)
 
 
-def test_an_epoch_of_skipped_steps_has_no_training_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr("scratchnmt.plots.learning_curves", learning_curves)
+def test_an_epoch_of_skipped_steps_has_no_training_loss(tmp_path, draws):
     net = model()
     forward = net.forward
 
@@ -599,9 +597,8 @@ def test_the_best_model_is_told_by_its_own_step_where_its_state_cannot_be_kept(t
     np.testing.assert_array_equal(best, read_tensors(tmp_path / STATE)[0]["params"])
 
 
-def test_a_picture_that_was_not_drawn_is_not_told_of(tmp_path, monkeypatch, capsys):
+def test_a_picture_that_was_not_drawn_is_not_told_of(tmp_path, draws, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr("scratchnmt.plots.learning_curves", learning_curves)
     assert run(tmp_path, max_steps=2).curves == tmp_path / "learning-curves.png"
 
     def full(*_):
