@@ -266,12 +266,17 @@ def test_groups_that_are_in_one_another_are_looked_into_once(tmp_path):
     model.load_weights(tmp_path / "a.weights.h5")
 
 
-@pytest.mark.parametrize("name", ["f.keras", "f.h5"])
-def test_what_could_not_be_read_again_is_not_written(tmp_path, name):
+def test_a_layer_that_is_called_as_another_group_of_an_h5(tmp_path):
     model = ours.Sequential([ours.Dense(1, input_shape=(1,), name="top_level_model_weights")])
-    if name == "f.h5":
-        with pytest.raises(InputError, match="another use for the name top_level_model_weights of a layer: save it as"):
-            model.save(tmp_path / name)
+    with pytest.raises(InputError, match="another use for the name top_level_model_weights of a layer: save it as"):
+        model.save(tmp_path / "f.h5")
+    assert not os.listdir(tmp_path)
+    model.save(tmp_path / "f.keras")
+    assert saving.load_model(tmp_path / "f.keras").get_layer("top_level_model_weights").units == 1
+
+
+@pytest.mark.parametrize("name", ["f.keras", "f.h5"])
+def test_a_description_that_could_not_be_read_again_is_not_written(tmp_path, name):
     model = ours.Sequential([ours.Dense(1, input_shape=(1,)), *(ours.Dropout(0.0, name=f"{n}" + "x" * 9000)
                                                                 for n in range(500))])
     with pytest.raises(InputError, match="description of the layers has 4,.* bytes, expected at most 4,194,304: give"):

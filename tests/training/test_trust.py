@@ -262,13 +262,15 @@ def test_a_state_with_wrong_content_is_refused_before_anything_moves(tmp_path, s
     assert np.array_equal(net.params.flat, before)
 
 
-@pytest.mark.parametrize("name, value", [("params", np.nan), ("average", np.nan), ("m", np.inf), ("v", -1.0)])
-def test_a_state_with_numbers_that_no_run_can_have_come_to_is_refused(tmp_path, saved, name, value):
+@pytest.mark.parametrize("whose, name, value", [("its", "params", np.nan), ("its", "average", np.nan),
+                                                ("the optimizer's", "m", np.inf), ("the optimizer's", "v", -1.0)])
+def test_a_state_with_numbers_that_no_run_can_have_come_to_is_refused(tmp_path, saved, whose, name, value):
     shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     tensors, info = read_tensors(tmp_path / STATE)
     tensors[name][3] = value
     write_tensors(tmp_path / STATE, tensors, info)
-    with pytest.raises(InputError, match=f"{STATE} is damaged: .*{name} holds numbers that no run can have come to"):
+    with pytest.raises(InputError, match=f"{STATE} is damaged: {whose} {name} holds numbers that no run can have "
+                                         "come to"):
         run(tmp_path, resume=True, average=0.9)
 
 
