@@ -144,6 +144,8 @@ def test_translate_reads_what_is_packed_from_files_and_from_standard_input(call,
         assert call(*model, stdin=pack(data)) == call(*model, "--input", "-", stdin=pack(data)) == expected
     refused(call(*model, stdin=data.decode().encode("utf-16")), "standard input is UTF-16", "iconv")
     refused(call(*model, "--input", text / "test.tsv"), "test.tsv has 3 columns", f"cut -f1 {text}/test.tsv")
+    (text / "packed").write_bytes(lzma.compress((text / "test.tsv").read_bytes()))
+    refused(call(*model, "--input", text / "packed"), "packed has 3 columns", f"xz -dc {text}/packed | cut -f1")
     refused(call(*model, stdin=(text / "test.tsv").read_bytes()), "standard input has 3 columns", "cut -f1 FILE")
 
 

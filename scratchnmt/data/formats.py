@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from ..errors import InputError, did_you_mean, listed, printable
-from ..files.reading import parse_json
+from ..files.atomic import AnyPath
+from ..files.reading import open_regular, parse_json
 
 ByteFile: TypeAlias = BinaryIO | gzip.GzipFile | io.BufferedReader  # open, to be read
 
@@ -62,6 +63,20 @@ def packing(head: bytes) -> _Packed | None:
     return next((one for one in _PACKED if one.begins.match(head)), None)
 
 
+def _called(path: AnyPath) -> _Packed | None:
+    """How a file of that name should be packed, if it should."""
+    return next((one for one in _PACKED if os.fspath(path).endswith(one.suffix)), None)
+
+
+def _packing_of(path: AnyPath) -> _Packed | None:
+    """How a file is packed, if it is; of one that cannot be looked into, what its name says."""
+    try:
+        with open_regular(path) as file:
+            return packing(file.read(_HEAD))
+    except (OSError, InputError):
+        return _called(path)
+
+
 def unpacked(file: BinaryIO, path: Any) -> ByteFile:
     """The text in an open file, whose first bytes tell whether it is packed; `path` is what an error calls it.
 
@@ -72,7 +87,7 @@ def unpacked(file: BinaryIO, path: Any) -> ByteFile:
     head = file.peek(_HEAD)[:_HEAD]
     packed = packing(head)
     if not packed:
-        if called := next((one for one in _PACKED if os.fspath(path).endswith(one.suffix)), None):
+        if called := _called(path):
             raise DamagedFileError(f"is a damaged {called.name} file: it does not begin as one")
         _check_text(head, path)
         return file
@@ -245,7 +260,7 @@ class Column(os.PathLike):
         key = self.name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", self.name) else json.dumps(self.name)
         filter_ = f"cut -f{self.name}" if self._is_number() else f"jq -r {shlex.quote(f'.{key}')}"
         file = shlex.quote(self.path)
-        packed = next((one for one in _PACKED if self.path.endswith(one.suffix)), None)
+        packed = _packing_of(self.path)
         return f"{packed.command.format(file)} | {filter_}" if packed else f"{filter_} {file}"
 
     def _is_number(self) -> bool:

@@ -153,7 +153,6 @@ def _verdict(record: dict[str, Any]) -> str:
     return "exact" if record["margin"] == math.inf else f"{record['margin']:.3g}"
 
 
-CHECKS = ("gradients", "layer", "loss", "jvp", "hessian_vector", "directional", "variant", "contract")
 _RECORDS = "scratchnmt_gradcheck"  # an attribute of a report, which pytest-xdist sends with it
 _RECORDER = pytest.StashKey[Recorder]()
 _RNG_SEED = pytest.StashKey[list[int]]()
@@ -339,7 +338,7 @@ class Checks:
         """Of those that the setting and the markers give, what this check takes; TypeError for what none takes."""
         given: dict[str, Any] = {"method": "complex", "allow": ()} if self._strict else {}
         given |= self._recorder.options
-        if unknown := given.keys() - set().union(*map(_options, CHECKS)):
+        if unknown := given.keys() - set().union(*map(_options, _CHECKS)):
             raise TypeError(f"pytest.mark.gradcheck got {', '.join(sorted(unknown))}, which no check takes")
         taken = _options(name)
         return {option: value for option, value in given.items() if option in taken}
@@ -350,6 +349,9 @@ class Checks:
 
         quick = self._mode == "directional" and name == "gradients"
         return quick_check if quick else getattr(checks, f"check_{name}")
+
+
+_CHECKS = [name.removeprefix("assert_") for name in vars(Checks) if name.startswith("assert_")]
 
 
 def hide_our_frames(error: BaseException) -> None:
