@@ -78,7 +78,7 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
     """The network of a NAME.h5."""
     with hdf5.opened(data, path) as contents:
         file = contents.file
-        if "model_config" not in file.attrs:
+        if "model_config" not in file.texts:
             raise InputError(f"{path} holds weights without the layers: make the network, and then "
                              "model.load_weights(...)")
         with described(path):
@@ -88,11 +88,11 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
         model.set_weights(_taken(contents, _named_weights(contents), model))
         with described(path):
             training = None
-            if "training_config" in file.attrs:
+            if "training_config" in file.texts:
                 training = parse_json(contents.text(file, "training_config"), path)
             if _compiled(model, training, "optimizer_config", path):
                 _take_state(model, _named_state(contents), contents, path)
-            if "scratchnmt" in file.attrs:
+            if "scratchnmt" in file.texts:
                 model.set_random_state(parse_json(contents.text(file, "scratchnmt"), path)["random"])
     return model
 
@@ -101,7 +101,7 @@ def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> Non
     """Put the weights of an HDF5 file of Keras into the network."""
     with hdf5.opened(data, path) as contents:
         file = contents.file
-        named = "model_weights" in file or "layer_names" in file.attrs or "layer_names0" in file.attrs
+        named = "model_weights" in file.members or "layer_names" in file.texts or "layer_names0" in file.texts
         arrays = _named_weights(contents) if named else _layered(contents, model)
         model.set_weights(_taken(contents, arrays, model))
 
@@ -448,27 +448,27 @@ def _layered(contents: hdf5.Contents, model: Sequential) -> Iterator[Any]:
     """The weights of a .weights.h5, not read yet, in the order of `get_weights`; then as many as there are beside."""
     paths = list(_paths(model))
     yield from map(contents.at, paths)
-    if "layers" in contents.file:
-        yield from islice(contents.arrays(contents.at("layers")), len(paths), None)
+    if "layers" in contents.file.members:
+        yield from islice(hdf5.arrays_below(contents.at("layers")), len(paths), None)
 
 
 def _named_weights(contents: hdf5.Contents) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
-    group = contents.at("model_weights") if "model_weights" in contents.file else contents.file
+    group = contents.at("model_weights") if "model_weights" in contents.file.members else contents.file
     for layer in (contents.at(name, group) for name in contents.names(group, "layer_names", MOST_LAYERS)):
         yield from (contents.at(name, layer) for name in contents.names(layer, "weight_names", MOST_WEIGHTS))
 
 
 def _listed_state(contents: hdf5.Contents) -> Iterator[Any]:
     """The optimizer's state in a .weights.h5, not read yet."""
-    if "optimizer" in contents.file:
+    if "optimizer" in contents.file.members:
         group = contents.at("optimizer/vars")
-        yield from (contents.at(str(number), group) for number in range(len(group)))
+        yield from (contents.at(str(number), group) for number in range(len(group.members)))
 
 
 def _named_state(contents: hdf5.Contents) -> Iterator[Any]:
     """The same in a .h5."""
-    if "optimizer_weights" in contents.file:
+    if "optimizer_weights" in contents.file.members:
         group = contents.at("optimizer_weights")
         names = contents.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS)
         yield from (contents.at(name, group) for name in names)

@@ -13,7 +13,6 @@ from stress import malicious
 
 from scratchnmt.errors import InputError
 from scratchnmt.sequential import Dense, Sequential, load_model
-from scratchnmt.sequential.hdf5 import _told_lengths
 
 
 def test_hdf5_in_which_the_numbers_are_packed_left_out_or_elsewhere(tmp_path):
@@ -64,15 +63,6 @@ def test_hdf5_whose_names_are_one_long_text_or_are_said_to_be_long(tmp_path):
                    data[:start] + b"\xf0\xff\xff\xff" + data[start + 4 :]):
         (tmp_path / "f").write_bytes(spoilt)
         bounded(model.load_weights, tmp_path / "f")
-        with pytest.raises(InputError, match="its attribute layer_names is larger than any that Keras writes"):
-            model.load_weights(tmp_path / "f")
-
-
-@pytest.mark.parametrize("version", ["earliest", "latest"])
-def test_how_long_texts_are_is_known_before_they_are_read(version, tmp_path):
-    data, _ = long_names(tmp_path / "f", version)
-    assert _told_lengths(data, "layer_names") == 900 * 16 + 300_000 + 899
-    assert _told_lengths(data, "weight_names") == 2 * 16 + 2
 
 
 def test_hdf5_whose_layers_share_one_long_list(tmp_path):
@@ -92,7 +82,7 @@ def test_hdf5_whose_layers_share_one_long_list(tmp_path):
 
 
 def test_hdf5_whose_group_has_thousands_of_attributes(tmp_path):
-    """The library looks through them for each that is wanted."""
+    """The library looks through them for each."""
     h5py = pytest.importorskip("h5py")
     model = Sequential([Dense(3, input_shape=(2,))])
     with h5py.File(tmp_path / "f", "w") as file:
@@ -101,8 +91,7 @@ def test_hdf5_whose_group_has_thousands_of_attributes(tmp_path):
             group.attrs[f"{n:x}"] = np.int8(0)
         group.attrs["weight_names"] = np.zeros(0, "S1")
         group.parent.attrs["layer_names"] = np.array([b"d"] * 999)
-    with pytest.raises(InputError, match="a group holds more in its header than Keras writes there"):
-        model.load_weights(tmp_path / "f")
+    bounded(model.load_weights, tmp_path / "f")
 
 
 def patched(path, change):
@@ -156,7 +145,7 @@ def test_hdf5_whose_groups_have_one_list_of_links(tmp_path):
             data[symbol + 24 : symbol + 40] = found
 
     patched(path, share)
-    bounded(model.load_weights, path)
+    bounded(model.load_weights, path, seconds=5)
 
 
 def test_hdf5_whose_layers_share_one_long_name(tmp_path):
@@ -173,7 +162,7 @@ def test_hdf5_whose_layers_share_one_long_name(tmp_path):
             if name not in ("0", "top_level_model_weights"):
                 del group.parent[name]
                 group.parent[name] = group
-    bounded(load_model, path)
+    bounded(load_model, path, ends=READ)
 
 
 def test_hdf5_whose_strings_lie_in_one_another(tmp_path):
@@ -182,8 +171,7 @@ def test_hdf5_whose_strings_lie_in_one_another(tmp_path):
     heap, inside = data.index(b"GCOL\1"), data.index(b"l" * 64)
     model = Sequential([Dense(3, input_shape=(2,))])
     (tmp_path / "f").write_bytes(data[:inside] + data[heap : heap + 16] + data[inside + 16 :])
-    with pytest.raises(InputError, match="its strings lie in one another"):
-        model.load_weights(tmp_path / "f")
+    bounded(model.load_weights, tmp_path / "f")
 
 
 def test_hdf5_whose_arrays_share_a_list_of_words(tmp_path):
@@ -195,7 +183,7 @@ def test_hdf5_whose_arrays_share_a_list_of_words(tmp_path):
         file["words"] = h5py.enum_dtype({f"{n:x}": n for n in range(6000)}, basetype="<i2")
         del file["layers/dense/vars/1"]
         file["layers/dense/vars"].create_dataset("1", data=np.zeros(3, "<i2"), dtype=file["words"])
-    with pytest.raises(InputError, match="vars/1 is not numbers that lie in it, unpacked, as Keras saves them"):
+    with pytest.raises(InputError, match="vars/1' is not numbers that lie in it, unpacked, as Keras saves them"):
         model.load_weights(tmp_path / "f.weights.h5")
 
 
@@ -206,7 +194,7 @@ def test_hdf5_whose_numbers_lie_in_other_files(tmp_path):
         files = [(f"{n}" + "x" * 1000, 0, 4) for n in range(3)]
         file.create_dataset("layers/dense/vars/1", (3,), "f4", external=files)
         file["layers/dense/vars/0"] = np.ones((2, 3), "f4")
-    with pytest.raises(InputError, match="vars/1 is not numbers that lie in it, unpacked, as Keras saves them"):
+    with pytest.raises(InputError, match="vars/1' is not numbers that lie in it, unpacked, as Keras saves them"):
         model.load_weights(tmp_path / "f.weights.h5")
 
 
@@ -241,25 +229,7 @@ def test_hdf5_whose_lists_of_names_go_on_in_many_attributes(tmp_path):
     bounded(model.load_weights, empty, numbered)
 
 
-def test_hdf5_that_begins_later_than_its_strings_are_looked_at(tmp_path):
-    h5py = pytest.importorskip("h5py")
-    model = Sequential([Dense(3, input_shape=(2,))])
-    model.save(tmp_path / "right.keras")
-    with zipfile.ZipFile(tmp_path / "right.keras") as right:
-        parts = {name: right.read(name) for name in right.namelist()}
-    with h5py.File(tmp_path / "later", "w", userblock_size=512) as later:
-        later["layers/dense/vars/0"], later["layers/dense/vars/1"] = model.get_weights()
-    weights = bytearray((tmp_path / "later").read_bytes())
-    weights[8:16] = parts["model.weights.h5"][8:16]  # not what the library reads
-    with zipfile.ZipFile(tmp_path / "f.keras", "w") as file:
-        for name, content in (parts | {"model.weights.h5": bytes(weights)}).items():
-            file.writestr(name, content)
-    for load in (load_model, model.load_weights):
-        with pytest.raises(InputError, match="its header is none that Keras writes"):
-            load(tmp_path / "f.keras")
-
-
-@pytest.mark.parametrize("at", [40, 48, 64])
+@pytest.mark.parametrize("at", [40, 64])
 def test_hdf5_whose_first_addresses_are_wrong(at, tmp_path):
     """Of which the library raises OverflowError, among others."""
     pytest.importorskip("h5py")
@@ -268,7 +238,7 @@ def test_hdf5_whose_first_addresses_are_wrong(at, tmp_path):
     data[at] ^= 255
     with zipfile.ZipFile(tmp_path / "f", "w") as file:
         file.writestr("model.weights.h5", data)
-    with pytest.raises(InputError, match="f does not hold the weights of this network, or is damaged"):
+    with pytest.raises(InputError, match="f: it does not hold the weights of this network, or is damaged"):
         model.load_weights(tmp_path / "f")
 
 
@@ -283,11 +253,8 @@ def test_hdf5_that_tells_of_what_is_behind_its_end(tmp_path):
     assert np.array_equal(model.get_weights()[0], np.ones((2, 3)))
 
 
-@pytest.mark.parametrize("version, sentence", [  # where the library puts them: into the header, or beside it
-    ("earliest", "a group holds more in its header than Keras writes there"),
-    ("latest", "its weight_names are in more parts than Keras makes of them"),
-])
-def test_hdf5_whose_list_of_moments_goes_on_in_thousands_of_attributes(tmp_path, version, sentence):
+@pytest.mark.parametrize("version", ["earliest", "latest"])  # in the header, or beside it
+def test_hdf5_whose_list_of_moments_goes_on_in_thousands_of_attributes(version, tmp_path):
     """The library looks through all attributes for each: the square of their number."""
     h5py = pytest.importorskip("h5py")
     model = Sequential([Dense(3, input_shape=(2,))])
@@ -299,12 +266,10 @@ def test_hdf5_whose_list_of_moments_goes_on_in_thousands_of_attributes(tmp_path,
         group = file.create_group("optimizer_weights")
         for n in range(2000):
             group.attrs.create(f"weight_names{n}", np.array([b"x"]))
-    with pytest.raises(InputError, match=sentence):
-        load_model(tmp_path / "f.h5")
+    bounded(load_model, tmp_path / "f.h5")
 
 
 def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
-    """Each step takes the library as long as reading a kilobyte."""
     h5py = pytest.importorskip("h5py")
     model = Sequential([Dense(1, use_bias=False, input_shape=(1,), name=f"d{n}") if n == 0 else
                         Dense(1, use_bias=False, name=f"d{n}") for n in range(99)])
@@ -313,5 +278,6 @@ def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
         group["w"], group["i"] = np.ones((1, 1), "f4"), group
         group.parent.attrs["layer_names"] = np.array([b"l"])
         group.attrs["weight_names"] = np.array([b"i/" * 49 + b"w"] * 99)
-    with pytest.raises(InputError, match="f: it is damaged: its names are longer, taken together, than a file of its"):
-        model.load_weights(tmp_path / "f")
+    bounded(model.load_weights, tmp_path / "f", ends=READ)
+    model.load_weights(tmp_path / "f")
+    assert all((weights == 1).all() for weights in model.get_weights())

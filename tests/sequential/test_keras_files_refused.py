@@ -138,7 +138,7 @@ def test_an_h5_with_any_wrong_byte_is_read_or_refused(rng, tmp_path):
     path = tmp_path / "old.h5"
     keras2(path, training=TRAINING)
     right = path.read_bytes()
-    for at in rng.integers(0, len(right), 150):
+    for at in rng.integers(0, len(right), 50):  # each is read by a process of its own
         path.write_bytes(right[:at] + bytes([rng.integers(256)]) + right[at + 1 :])
         try:
             with warnings.catch_warnings():
@@ -153,7 +153,8 @@ def test_an_h5_with_any_wrong_byte_is_read_or_refused(rng, tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 8, (1 << 64) - 16])
-def test_a_heap_of_strings_that_the_library_would_walk_without_end(length, tmp_path):
+def test_a_heap_of_strings_that_the_library_would_walk_without_end(length, tmp_path, monkeypatch):
+    monkeypatch.setattr(saving.hdf5, "_SECONDS", 1)
     keras2(tmp_path / "old.h5")
     data = (tmp_path / "old.h5").read_bytes()
     place = data.index(b"GCOL") + 16
@@ -161,7 +162,7 @@ def test_a_heap_of_strings_that_the_library_would_walk_without_end(length, tmp_p
         last, place = place, place + 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
     at = 8 + (last if length > 100 else place)  # of the last string, or of the free space after it
     (tmp_path / "old.h5").write_bytes(data[:at] + length.to_bytes(8, "little") + data[at + 8 :])
-    with pytest.raises(InputError, match="old.h5.* its strings have lengths that there cannot be"):
+    with pytest.raises(InputError, match="old.h5: to read it takes a processor more than 1 s, so that it may be"):
         ours.load_model(tmp_path / "old.h5")
 
 
@@ -215,17 +216,6 @@ def test_a_file_whose_name_is_a_word_of_the_sentence_is_named(name, tmp_path, mo
     os.rename("a.weights.h5", name)
     with pytest.raises(InputError, match=f"^{name}: set_weights: array 0 has shape"):
         ours.Sequential([ours.Dense(2, input_shape=(4,))]).load_weights(name)
-
-
-def test_a_group_with_more_in_its_header_than_keras_writes_is_refused(tmp_path):
-    """The library searches a header from its start at each step of a way."""
-    model = ours.Sequential([ours.Dense(2, input_shape=(3,))])
-    model.save(tmp_path / "a.h5")
-    with h5py.File(tmp_path / "a.h5", "r+") as file:
-        for number in range(1001):
-            file["model_weights"].attrs[f"{number}"] = np.int8(0)
-    with pytest.raises(InputError, match="a.h5: it is damaged: a group holds more in its header than Keras writes"):
-        model.load_weights(tmp_path / "a.h5")
 
 
 def stored(keras, tmp_path, *layers):
