@@ -14,6 +14,7 @@ import posixpath
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def to_rest(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = "\n\n".join([*blocks, ""]).split("\n")
 
 
+@cache  # it is asked twice for each object
 def fields_of(obj: Any) -> list[str]:
     """The lines of a NamedTuple or a dataclass that name its fields, with their shapes."""
     if not inspect.isclass(obj) or not any(name in vars(obj) for name in ("_fields", "__dataclass_fields__")):
