@@ -8,6 +8,7 @@ import json
 import lzma
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +109,12 @@ def _of_other_programs(folder: Path) -> dict[str, Target]:
     network.save(folder / "network.safetensors")
     path = folder / "network.safetensors"
     found = {"sequential: network.safetensors": Target(path, lambda: _network(load_model(path)))}
+    with suppress(ImportError):
+        import h5py  # noqa: F401
+
+        keras = folder / "network.h5"
+        network.save(keras)
+        found["keras: network.h5"] = Target(keras, lambda: _network(load_model(keras)))
     try:
         import torch
     except ImportError:
