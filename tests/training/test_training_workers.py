@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,14 +51,13 @@ def expected(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("workers, memory", [(2, "common"), (3, "common"), (2, "own")])
-def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, expected, monkeypatch, workers, memory):
-    """With dropout; where memory cannot be shared, it is told."""
-    if memory == "own":
-        monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
-        with pytest.warns(UserWarning, match="cannot have memory in common, or not enough: each keeps weights"):
-            run_of(tmp_path, workers=workers)
-    else:
+@pytest.mark.parametrize("workers, times, own", [(2, 2, None), (3, 2, None), (2, 0, "weights and gradients"),
+                                                 (3, 1, "gradients")])
+def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, expected, monkeypatch, workers, times, own):
+    """With dropout; where memory cannot be shared, or only so many times, it is told."""
+    reserve, left = machine._reserve, [True] * times
+    monkeypatch.setattr(machine, "_reserve", lambda *given: reserve(*given) if left and left.pop() else None)
+    with pytest.warns(match=f"in common, or not enough: each keeps {own} of its own") if own else nullcontext():
         run_of(tmp_path, workers=workers)
     assert essence(tmp_path) == essence(expected / str(workers))
     tensors, info = state(tmp_path)
@@ -282,7 +282,7 @@ def test_ranks_with_workers(arguments, tmp_path):
     exact = "--dtype=float64", "--out", tmp_path / "exact"
     assert finished(tmp_path, 1, *large, *exact, "--workers=4")[0] == 0
     exact = "--dtype=float64", "--out", tmp_path / "machines"
-    status, _, error = finished(tmp_path, 2, *large, *exact, "--workers=2", "--machines")
+    status, _, error = finished(tmp_path, 2, *large, *exact, "--workers=2", "--machines=01")
     assert status == 0, error
     assert [record["train_loss"] for record in metrics(tmp_path / "machines")] == pytest.approx(
         [record["train_loss"] for record in metrics(tmp_path / "exact")], rel=1e-9)  # added up in another order
