@@ -93,12 +93,15 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_another_number_is_told(tmp_p
     assert [record["workers"] for record in metrics(tmp_path / "one")] == [2, 1, 1]
 
 
-def test_as_many_parts_are_the_same_numbers_and_others_are_told(tmp_path, capsys):
+def test_parts_that_are_added_up_in_the_same_order_are_the_same_numbers_and_others_are_told(tmp_path, capsys):
     run(tmp_path, workers=2, max_steps=2)
-    for workers, accumulate, told in ((1, 2, ""), (1, 4, "a batch has 4 parts now, where it had 2: sums are rounded")):
+    for step, (workers, accumulate, told) in enumerate((
+            (1, 2, ""), (1, 4, "a batch has 4 parts now, where it had 2: sums are rounded in another order and"),
+            (2, 2, "2 processes compute now what 1 did: sums are rounded in another order, so that"),
+            (4, 1, "4 processes compute now what 2 did: sums are rounded in another order, so that"), (1, 4, "")), 3):
         capsys.readouterr()
         tiny_run.train(tiny_run.model(), tiny_run.data(), tiny_run.options(
-            workers=workers, accumulate=accumulate, max_steps=3 + bool(told)), tmp_path, resume=True)
+            workers=workers, accumulate=accumulate, max_steps=step), tmp_path, resume=True)
         said = capsys.readouterr().err
         assert told in said and ("sums are rounded" in said) == bool(told)
 
