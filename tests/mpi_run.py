@@ -16,15 +16,17 @@ import os, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or "0"
 (folder / f"rank{rank}").write_text(str(os.getpid()))
-other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
 from scratchnmt.cli import main
 from scratchnmt.parallel import machine, mpi
-if "--machines" in sys.argv:
-    sys.argv.remove("--machines")
-    mpi.Mpi.of_machine = lambda self: mpi.Mpi(self.comm.Split(self.rank))
-if "--alone" in sys.argv:
-    sys.argv.remove("--alone")
-    machine._reserve = lambda bytes, mark: None
+for option in [one for one in sys.argv if one.startswith(("--machines=", "--memory="))]:
+    sys.argv.remove(option)
+    own = int(option.partition("=")[2][int(rank)])
+    if option.startswith("--machines"):
+        mpi.Mpi.of_machine = lambda self, own=own: mpi.Mpi(self.comm.Split(own))
+    else:
+        reserve, left = machine._reserve, [True] * own
+        machine._reserve = lambda *given, left=left: reserve(*given) if left and left.pop() else None
+other = sys.argv[2:].index("--else") + 2 if "--else" in sys.argv else len(sys.argv)
 arguments, more = sys.argv[2:other], sys.argv[other + 1:] if rank == "1" else []
 if more[:1] == ["--out"]:  # another one, not a second
     arguments[arguments.index("--out") + 1], more = more[1], []
@@ -39,7 +41,8 @@ def is_open_mpi():
 def start(folder, count, *arguments, program=None):
     """`scratchnmt ARGUMENTS` by so many ranks.
 
-    --alone: without common memory; --machines: each as if on a machine of its own; what is behind --else is rank 1's.
+    A digit for each rank, --machines=001: on which machine it is as if; --memory=02: how often it can have memory to
+    share, first for the weights, then for gradients.  What is behind --else is rank 1's.
     program: in the place of that one, what Python runs with the arguments.
     """
     program = program or ["-c", _SCRIPT, str(folder)]
@@ -53,5 +56,8 @@ def start(folder, count, *arguments, program=None):
 def finished(folder, count, *arguments, text="", program=None):
     """Exit status, output, errors."""
     process = start(folder, count, *arguments, program=program)
-    out, error = process.communicate(text, timeout=60)
+    try:
+        out, error = process.communicate(text, timeout=60)
+    finally:
+        process.terminate()  # ranks that wait for each other would do so for ever
     return process.returncode, out, error

@@ -41,31 +41,39 @@ class Machine:
         self.comm, self.all = comm, all
         self.rank: int = 0 if comm is None else comm.rank
         self.size: int = 1 if comm is None else comm.size
+        self.several = all is not None and all.size > self.size  # machines
 
     def share(self, model: Any) -> Machine:
         """Put the weights of an NMT, the same on all ranks, into one place; else each keeps its own."""
         flat = model.params.flat
-        if self.comm is None or self.size == 1 or array_module(flat) is not np:
+        if self.all is None or self.all.size == 1 or array_module(flat) is not np:
             return Machine()
-        shared = share_memory(self.comm, flat.size, flat.dtype)
+        shared = self._memory(flat.size, flat.dtype, "weights and gradients")
         if shared is None:
-            if self.rank == 0:
-                warnings.warn("the processes of this machine cannot have memory in common, or not enough: each keeps "
-                              "weights and gradients of its own, which takes more memory and time", stacklevel=2)
             return Machine()
         if self.rank == 0:
             shared[...] = flat
-        self.comm.wait()
+        self.wait()
         model.params.look_into(shared)
         return self
 
     def gradients(self, params: Parameters, add_up: Callable[[Array], None]) -> Gradients:
         """Room for those of this rank, and for their sum; add_up: puts that of all ranks in the place of each one's."""
-        size = self.size * params.flat.size
-        rows = None if self.comm is None else share_memory(self.comm, size, params.flat.dtype)
+        rows = self._memory(self.size * params.flat.size, params.flat.dtype, "gradients")
         if rows is None:
             return Gradients(params.like(), add_up)
         return SharedGradients(params, rows.reshape(self.size, -1), self)
+
+    def _memory(self, size: int, dtype: Any, what: str) -> np.ndarray | None:
+        """A vector that all ranks of the machine see; None unless each machine has one, as all add up in one way."""
+        if self.comm is None or self.all is None:
+            return None
+        memory = share_memory(self.comm, size, dtype) if self.size > 1 else np.zeros(size, dtype)
+        if memory is None and self.rank == 0:
+            who = "each, on all machines," if self.several else "each"
+            warnings.warn(f"the processes of this machine cannot have memory in common, or not enough: {who} keeps "
+                          f"{what} of its own, which takes more memory and time", stacklevel=3)
+        return memory if all(self.all.allgather(memory is not None)) else None
 
     def part(self, size: int) -> slice:
         """What this rank moves of a vector: whole rows of the norm's partial sums."""
@@ -110,8 +118,7 @@ class SharedGradients(Gradients):
         self.own = params.like(rows[machine.rank])
         self.total = params.like(rows[0])
         self.rows, self.machine = rows, machine
-        self.several = machine.all is not None and machine.all.size > machine.size  # machines
-        self.between = machine.all.of_machines() if machine.all and self.several else None
+        self.between = machine.all.of_machines() if machine.all and machine.several else None
         self.part = machine.part(params.flat.size)
 
     def add_up(self) -> None:
@@ -121,7 +128,7 @@ class SharedGradients(Gradients):
             some = slice(start, min(start + _SLICE, self.part.stop))
             for row in self.rows[1:]:
                 self.rows[0, some] += row[some]
-        if self.several:
+        if self.machine.several:
             self.machine.wait()
             if self.between is not None:
                 self.between.add_up(self.rows[0])

@@ -205,12 +205,14 @@ class Trainer:
     def _say_if_others_compute(self) -> None:
         now, state = self.ranks.size, self.state
         before = state.processes or (state.history[-1].get("workers", 1) if state.history else now)
-        parts_before = before * self.options_before.accumulate
-        if state.step and self.parts != parts_before:  # else all numbers are the same, whoever computes
+        each, each_before = self.options.accumulate, self.options_before.accumulate
+        parts_before = before * each_before
+        if state.step and _order(now, each) != _order(before, each_before):  # else all numbers are the same
             who = (f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did"
                    if now != before else f"a batch has {self.parts} parts now, where it had {parts_before}")
-            self.progress.say(f"{who}: sums are rounded in another order and dropout masks are others, so that the "
-                              "numbers are not those of a run that was never interrupted")
+            masks = " and dropout masks are others" if self.parts != parts_before else ""
+            self.progress.say(f"{who}: sums are rounded in another order{masks}, so that the numbers are not those of "
+                              "a run that was never interrupted")
 
     def _train(self) -> str:
         """Take steps, validate and save when it is time; the reason to stop."""
@@ -465,3 +467,8 @@ class Trainer:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.clock
+
+
+def _order(processes: int, each: int) -> tuple[int, int]:
+    """In which a machine adds up the parts of a batch: several with one part each do it as one process with all."""
+    return (processes, each) if each > 1 else (1, processes)

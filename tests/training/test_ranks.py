@@ -60,7 +60,7 @@ def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_pa
     large = ["--embed-size=24", "--hidden-size=24"]  # enough weights that each rank moves some
     exact = ["--dropout=0", "--dtype=float64"]  # in float32 rounding grows with every step
     for name, count, more in (("one", 1, exact), ("two", 2, exact), ("parts", 1, ["--accumulate=2"]),
-                              ("ranks", 2, []), ("alone", 2, ["--alone"])):
+                              ("ranks", 2, []), ("alone", 2, ["--memory=00"])):
         status, _, error = finished(tmp_path, count, *but(arguments, *large), "--out", tmp_path / name, *more)
         assert status == 0, error
     losses = {name: [record["train_loss"] for record in metrics(tmp_path / name)] for name in ("one", "two")}
@@ -71,6 +71,24 @@ def test_two_ranks_are_one_and_each_part_is_that_of_accumulate(arguments, tmp_pa
         found, _ = read_tensors(tmp_path / name / "training-state.safetensors")
         assert all(np.array_equal(found[tensor], expected[tensor]) for tensor in ("params", "m", "v"))
     assert not (tmp_path / "two" / ".lock").exists() and not list((tmp_path / "two").glob(f"{FALLEN}*"))
+
+
+@needs_mpi
+@pytest.mark.parametrize("machines, memory, workers, kept", [
+    ("001", "222", 1, None), ("001", "122", 1, "gradients"), ("01", "02", 2, "weights and gradients"),
+    ("01", "12", 2, "gradients")])
+def test_machines_of_unlike_kind(arguments, tmp_path, machines, memory, workers, kept):
+    """One has a single rank; one has no memory to share, or not enough for the gradients; there it is told."""
+    exact = but(arguments, "--embed-size=24", "--hidden-size=24", "--dtype=float64")
+    status, _, error = finished(tmp_path, len(machines), *exact, "--out", tmp_path / "ranks", f"--machines={machines}",
+                                f"--memory={memory}", f"--workers={workers}")
+    assert status == 0, error
+    assert error.count("cannot have memory in common") == bool(kept)
+    assert f"or not enough: each, on all machines, keeps {kept} of its own" in error or not kept
+    parts = len(machines) * workers
+    assert finished(tmp_path, 1, *exact, "--out", tmp_path / "parts", f"--accumulate={parts}")[0] == 0
+    found, expected = ([record["train_loss"] for record in metrics(tmp_path / name)] for name in ("ranks", "parts"))
+    assert found == pytest.approx(expected, rel=1e-9)  # added up in another order
 
 
 @needs_mpi

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,14 +51,13 @@ def expected(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("workers, memory", [(2, "common"), (3, "common"), (2, "own")])
-def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, expected, monkeypatch, workers, memory):
-    """With dropout; where memory cannot be shared, it is told."""
-    if memory == "own":
-        monkeypatch.setattr(machine, "_reserve", lambda bytes, mark: None)
-        with pytest.warns(UserWarning, match="cannot have memory in common, or not enough: each keeps weights"):
-            run_of(tmp_path, workers=workers)
-    else:
+@pytest.mark.parametrize("workers, times, own", [(2, 2, None), (3, 2, None), (2, 0, "weights and gradients"),
+                                                 (3, 1, "gradients")])
+def test_workers_are_the_parts_of_accumulate_bit_for_bit(tmp_path, expected, monkeypatch, workers, times, own):
+    """With dropout; where memory cannot be shared, or only so many times, it is told."""
+    reserve, left = machine._reserve, [True] * times
+    monkeypatch.setattr(machine, "_reserve", lambda *given: reserve(*given) if left and left.pop() else None)
+    with pytest.warns(match=f"in common, or not enough: each keeps {own} of its own") if own else nullcontext():
         run_of(tmp_path, workers=workers)
     assert essence(tmp_path) == essence(expected / str(workers))
     tensors, info = state(tmp_path)
@@ -93,12 +93,15 @@ def test_a_resumed_run_is_the_uninterrupted_one_and_another_number_is_told(tmp_p
     assert [record["workers"] for record in metrics(tmp_path / "one")] == [2, 1, 1]
 
 
-def test_as_many_parts_are_the_same_numbers_and_others_are_told(tmp_path, capsys):
+def test_parts_that_are_added_up_in_the_same_order_are_the_same_numbers_and_others_are_told(tmp_path, capsys):
     run(tmp_path, workers=2, max_steps=2)
-    for workers, accumulate, told in ((1, 2, ""), (1, 4, "a batch has 4 parts now, where it had 2: sums are rounded")):
+    for step, (workers, accumulate, told) in enumerate((
+            (1, 2, ""), (1, 4, "a batch has 4 parts now, where it had 2: sums are rounded in another order and"),
+            (2, 2, "2 processes compute now what 1 did: sums are rounded in another order, so that"),
+            (4, 1, "4 processes compute now what 2 did: sums are rounded in another order, so that"), (1, 4, "")), 3):
         capsys.readouterr()
         tiny_run.train(tiny_run.model(), tiny_run.data(), tiny_run.options(
-            workers=workers, accumulate=accumulate, max_steps=3 + bool(told)), tmp_path, resume=True)
+            workers=workers, accumulate=accumulate, max_steps=step), tmp_path, resume=True)
         said = capsys.readouterr().err
         assert told in said and ("sums are rounded" in said) == bool(told)
 
@@ -282,7 +285,7 @@ def test_ranks_with_workers(arguments, tmp_path):
     exact = "--dtype=float64", "--out", tmp_path / "exact"
     assert finished(tmp_path, 1, *large, *exact, "--workers=4")[0] == 0
     exact = "--dtype=float64", "--out", tmp_path / "machines"
-    status, _, error = finished(tmp_path, 2, *large, *exact, "--workers=2", "--machines")
+    status, _, error = finished(tmp_path, 2, *large, *exact, "--workers=2", "--machines=01")
     assert status == 0, error
     assert [record["train_loss"] for record in metrics(tmp_path / "machines")] == pytest.approx(
         [record["train_loss"] for record in metrics(tmp_path / "exact")], rel=1e-9)  # added up in another order
