@@ -388,8 +388,12 @@ class Trainer:
     def _perplexity(self, model: NMT) -> float:
         ppl, state = self.validation.perplexity(model), self.state
         if not isfinite(ppl):
+            # of the saved state itself, as after Ctrl-C in the last validation: a resume would take no step
+            ended = self._reason_to_stop() if state.step == self.saving.saved_step else None
+            longer = f", and, as {ended}, with a larger max_steps, max_epochs, max_minutes or trials" if ended else ""
             raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
-                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
+                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip"
+                                 f"{longer}")
         return ppl
 
     def _write_best(self) -> None:
