@@ -70,7 +70,7 @@ class Trainer:
         self.on_cores = device_of(model.params.flat) == "cpu"
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
                                      longest=model.config.longest, tokenize=self.plan.tokenize)
-        self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
+        self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average, self.validation.left_out)
         with self.ranks.waiting():  # for a disk
             before = folder.read() if folder.resume else None
             self.options_before = TrainingOptions.from_dict(before.training) if before else options
