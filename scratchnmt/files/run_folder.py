@@ -179,18 +179,23 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         here = [name for name in RUN_FILES if self.has(name)]
         if odd := [name for name in here if self.resume and not (self / name).is_file()]:
             raise InputError(f"{self / odd[0]} is not a regular file")
-        missing = [CONFIG] * (CONFIG not in here) or [STATE] * (STATE not in here and MODEL in here)
-        if self.resume and missing:  # without either of the two it was killed before its first save, and begins again
-            raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
         here += [CHECKPOINTS] if self.checkpoints() else []
+        missing = [CONFIG] * (CONFIG not in here) or [STATE] * (STATE not in here and self._was_saved(here))
+        if self.resume and missing:  # a run that was killed before its first save begins again
+            raise InputError(f"{self} holds no run to resume: {missing[0]} is not there")
         if here and not self.resume and not self.overwrite:
-            of_a_run = "a model" if missing else "a run already"
+            of_a_run = "a model" if missing and MODEL in here else "a run already"
             what = of_a_run if CONFIG in here else "files that a run would replace"
             if missing:
                 raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, or overwrite=True to "
                                  "replace it")
             raise InputError(f"{self} holds {what} ({here[0]}): choose another folder, resume=True to go on, or "
                              "overwrite=True to replace it")
+
+    def _was_saved(self, here: Collection[str]) -> bool:
+        """Whether something is there that a run writes only once its first state is saved; metrics are empty before."""
+        return any(name not in (CONFIG, METRICS, *_VOCABULARIES) for name in here) or (
+            METRICS in here and (self / METRICS).stat().st_size > 0)
 
     def sweep(self) -> None:
         """Remove what killed writers have left, before the first write: a run that is refused changes no file."""

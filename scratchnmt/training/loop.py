@@ -70,7 +70,7 @@ class Trainer:
         self.on_cores = device_of(model.params.flat) == "cpu"
         self.validation = Validation(data, options.valid_batch_size, self.interrupts.check, self.ranks,
                                      longest=model.config.longest, tokenize=self.plan.tokenize)
-        self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average)
+        self.saving = Saving(folder, self.plan, model.params, self.optimizer, self.average, self.validation.left_out)
         with self.ranks.waiting():  # for a disk
             before = folder.read() if folder.resume else None
             self.options_before = TrainingOptions.from_dict(before.training) if before else options
@@ -390,8 +390,12 @@ class Trainer:
     def _perplexity(self, model: NMT) -> float:
         ppl, state = self.validation.perplexity(model), self.state
         if not isfinite(ppl):
+            # of the saved state itself, as after Ctrl-C in the last validation: a resume would take no step
+            ended = self._reason_to_stop() if state.step == self.saving.saved_step else None
+            longer = f", and, as {ended}, with a larger max_steps, max_epochs, max_minutes or trials" if ended else ""
             raise NotFiniteError(f"the validation perplexity is {ppl} at step {state.step}, epoch {state.epoch + 1}: "
-                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip")
+                                 f"training stopped; {self.kept()}; resume it with a lower learning_rate or clip"
+                                 f"{longer}")
         return ppl
 
     def _write_best(self) -> None:

@@ -106,7 +106,9 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-_HANGUP = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set()  # none on Windows
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last one
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_ONCE = 0.5  # seconds in which whoever asks once may send several signals
 
 
 class Interrupted(Exception):
@@ -114,38 +116,39 @@ class Interrupted(Exception):
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Inside `with`, a first Ctrl-C (or SIGTERM) only makes `check` raise Interrupted; a second ends at once.
+    """Inside `with`, a first Ctrl-C (SIGTERM, SIGHUP) only makes `check` raise Interrupted; a second ends at once.
 
-    So does SIGHUP, of a terminal that is closed; but that comes twice, from the system and from the shell, and only
-    asks.  What is ignored, as `nohup` and scripts have it, stays so; so does a signal that a program around Python
-    handles.  In a thread other than the main one, which receives no signals, nothing is done.
+    One that comes with the first only asks, too: `timeout` sends SIGTERM to its child and to all that are with it, and
+    of a terminal that is closed both the system and the shell tell.  What is ignored, as `nohup` and scripts have it,
+    stays so; so does a signal that a program around Python handles.  In a thread other than the main one, which
+    receives no signals, nothing is done.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self._asked = False, 0.0  # when, once it is requested
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        self.requested = False
+        self.requested, self._previous = False, {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP):
+            for number in _SIGNALS:
                 handler = signal.getsignal(number)
                 if handler not in (None, signal.SIG_IGN):
                     self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._restore(*self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise Interrupted if it was asked for."""
         if self.requested:
             raise Interrupted
 
-    def _note(self, *_: Any) -> None:
-        self.requested = True
-        self._restore(*self._previous.keys() - _HANGUP)
-
-    def _restore(self, *numbers: int) -> None:
-        for number in numbers:
-            signal.signal(number, self._previous.pop(number))
+    def _note(self, number: int, _: Any) -> None:
+        if not self.requested:
+            self._asked, self.requested = time.monotonic(), True
+        elif time.monotonic() - self._asked > _ONCE:
+            self.__exit__()
+            signal.raise_signal(number)

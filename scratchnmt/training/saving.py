@@ -161,12 +161,13 @@ class TrainingResult:
 class Saving:
     """The weights, the optimizer and the moving average of a run, with its `State`.
 
-    Only the first of several ranks writes; all read.
+    Only the first of several ranks writes; all read.  left_out: validation pairs that are not measured in any case.
     """
 
     def __init__(self, folder: RunFolder, plan: Plan, params: Parameters, optimizer: Any,
-                 average: optim.Average | None):
+                 average: optim.Average | None, left_out: set[int]):
         self.folder, self.plan, self.params, self.optimizer, self.average = folder, plan, params, optimizer, average
+        self.left_out = left_out
         self.saved_step: int | None = None  # of the state that it wrote or found
         self.best_step: int | None = None  # of the weights that it wrote or found
 
@@ -205,7 +206,7 @@ class Saving:
                 raise InputError(f"its position is {state.position}, expected below {batches}")
             pairs = len(self.plan.valid.lengths())
             # only numbers that are known to be small go into a set: others can be chosen so that it takes long
-            if not all(number < pairs for number in state.left_out) or len(set(state.left_out)) >= pairs:
+            if not all(number < pairs for number in state.left_out) or len(self.left_out | {*state.left_out}) >= pairs:
                 raise InputError(f"its left_out is {shown(state.left_out)}, expected some, not all, of the validation "
                                  "pairs")
             if not isinstance(numbers := info.get("optimizer"), dict):

@@ -3,10 +3,11 @@
 import io
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
-from scratchnmt.training import Progress, duration
+from scratchnmt.training import Progress, duration, progress
 from scratchnmt.training.progress import Interrupts
 
 
@@ -41,20 +42,34 @@ def test_a_bar_on_a_terminal():
     assert "validated\n" in shown
 
 
-@pytest.mark.parametrize("name, times", [("SIGHUP", 2), ("SIGINT", 1), ("SIGTERM", 1)])  # from system and shell
-def test_a_signal_asks_to_stop_unless_it_is_ignored_as_nohup_and_scripts_have_it(name, times):
-    if (number := getattr(signal, name, None)) is None:
-        pytest.skip(f"this system has no {name}")
+@pytest.fixture(params=["SIGHUP", "SIGINT", "SIGTERM"])
+def number(request):
+    if (number := getattr(signal, request.param, None)) is None:
+        pytest.skip(f"this system has no {request.param}")
     before = signal.getsignal(number)
-    try:
-        for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
-            signal.signal(number, handler)
-            with Interrupts() as interrupts:
-                for _ in range(times):
-                    os.kill(os.getpid(), number)
-            assert interrupts.requested is asked and signal.getsignal(number) is handler
-    finally:
-        signal.signal(number, before)
+    yield number
+    signal.signal(number, before)
+
+
+def test_a_signal_asks_to_stop_unless_it_is_ignored_as_nohup_and_scripts_have_it(number):
+    for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+        signal.signal(number, handler)
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), number)
+        assert interrupts.requested is asked and signal.getsignal(number) is handler
+
+
+def test_a_second_signal_ends_at_once_unless_it_came_with_the_first(number, monkeypatch):
+    ended, clock = [], SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr(progress, "time", clock)
+    signal.signal(number, lambda number, _: ended.append(number))
+    with Interrupts() as interrupts:
+        for clock.now in (0.1, 0.1, 0.5):
+            os.kill(os.getpid(), number)
+        assert interrupts.requested and not ended
+        clock.now = 0.7
+        os.kill(os.getpid(), number)
+        assert ended == [number]
 
 
 def test_a_handler_that_is_not_python_s_stays(monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import files
+from tiny_run import files, press_ctrl_c
 
 import scratchnmt
 from scratchnmt.cli import demo, prepare
@@ -130,6 +130,23 @@ def a_validation_that_is_not_finite(box):
         err = box.fails(*box.new())
         box.fails(*box.new("--valid-every", 2, "--save-every", 1, "--max-steps", 5), "--overwrite")
     box.works(*box.resume("--learning-rate", 0.0001))
+    return err
+
+
+@tries("and, as {}, with a larger max_steps, max_epochs")
+def a_last_validation_that_is_not_finite(box):
+    """Ctrl-C in it has saved the state, from which a resume takes no step."""
+    measured, wrong = validation.Validation.perplexity, []
+    for option, most in (("--max-steps", 2), ("--max-epochs", 1)):
+        with box.patch.context() as patch:
+            patch.setattr(validation.Validation, "perplexity", lambda self, model: press_ctrl_c() or self.check())
+            assert box.call("train", *box.new(option, most, "--valid-every", 2), "--overwrite")[0] == 130
+        wrong.extend(2 * [float("nan")])
+        with box.patch.context() as patch:
+            patch.setattr(validation.Validation, "perplexity", lambda *what: wrong.pop() if wrong else measured(*what))
+            err = box.fails(*box.resume("--learning-rate", 0.0001))
+            assert f"{most} {option[6:]} are done" in err
+            box.works(*box.resume("--learning-rate", 0.0001, option, most + 1))
     return err
 
 

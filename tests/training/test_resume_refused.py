@@ -11,9 +11,10 @@ from tiny_run import of, two_texts
 from scratchnmt.cli import prepare
 from scratchnmt.cli.choices import add_arguments
 from scratchnmt.cli.parser import Parser
+from scratchnmt.errors import InputError
 from scratchnmt.files.lock import FolderLock
 from scratchnmt.files.reading import bytes_with_checksum
-from scratchnmt.files.run_folder import RunFolder
+from scratchnmt.files.run_folder import BEST_STATE, CHECKPOINTS, METRICS, MODEL, NOT_FINITE, STATE, RunFolder
 from scratchnmt.training.plan import FIXED
 from scratchnmt.training.saving import TrainingResult
 
@@ -136,6 +137,19 @@ def test_a_damaged_or_missing_file(call, run, text, name, moved):
         refused(call, run, *place)
     (run / name).unlink()
     refused(call, run, *place)
+
+
+@pytest.mark.parametrize("left", [BEST_STATE, METRICS, NOT_FINITE, CHECKPOINTS])
+def test_what_is_left_of_a_run_whose_state_and_model_are_gone(call, run, left):
+    """It was not killed before its first save, to begin again over the rest."""
+    (run / NOT_FINITE).write_text("{}\n")
+    for name in {STATE, MODEL, BEST_STATE, METRICS, NOT_FINITE} - {left}:
+        (run / name).unlink()
+    if left != CHECKPOINTS:
+        shutil.rmtree(run / CHECKPOINTS)
+    assert f"{run} holds no run to resume: {STATE} is not there" in refused(call, run)
+    with pytest.raises(InputError, match="choose another folder, or overwrite=True"), RunFolder(run):
+        pass
 
 
 @pytest.mark.parametrize("section, name, value", [

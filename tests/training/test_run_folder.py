@@ -20,7 +20,7 @@ from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, WriteError
 from scratchnmt.files import atomic, run_folder
 from scratchnmt.files.lock import LOCK, FolderLock
-from scratchnmt.files.run_folder import BEST_STATE, CONFIG, MODEL, STATE, RunFolder
+from scratchnmt.files.run_folder import BEST_STATE, CONFIG, METRICS, MODEL, STATE, RunFolder
 from scratchnmt.models.nmt import NMT
 from scratchnmt.training import train
 from scratchnmt.training.loop import Trainer
@@ -362,7 +362,7 @@ def test_a_rank_that_does_not_write_the_best_model_does_not_tell_its_step(tmp_pa
 def test_a_run_that_saved_no_state_goes_on_in_its_dtype_alone(tmp_path):
     """Else it ends with weights that its config.json does not fit, and nobody can load."""
     run(tmp_path, max_steps=2)
-    for name in STATE, BEST_STATE, MODEL:
+    for name in STATE, BEST_STATE, MODEL, METRICS:
         (tmp_path / name).unlink()
     with pytest.raises(InputError, match="its weights are float32, the model's float64"):
         train(tiny_run.model(dtype="float64"), tiny_run.data(), tiny_run.options(max_steps=2), tmp_path, resume=True)

@@ -25,7 +25,7 @@ from scratchnmt.data.vocab import WordVocabulary
 from scratchnmt.errors import InputError, OutOfMemoryError, WriteError
 from scratchnmt.files import atomic, run_folder, tensors
 from scratchnmt.files.lock import LOCK, FolderLock
-from scratchnmt.files.run_folder import MODEL, STATE, RunFolder
+from scratchnmt.files.run_folder import BEST_STATE, METRICS, MODEL, STATE, RunFolder
 from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.parallel.ranks import Ranks
 from scratchnmt.training import NotFiniteError, train
@@ -313,8 +313,9 @@ def test_a_run_killed_before_its_first_save_begins_again(tmp_path, monkeypatch):
     run(tmp_path / "whole", max_steps=4)
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "write_tensors", lambda *_, **how: kill())
-        with pytest.raises(Killed):
-            run(tmp_path / "killed", max_steps=4)
+        for resume in (False, True):
+            with pytest.raises(Killed):
+                run(tmp_path / "killed", max_steps=4, resume=resume)
     assert not (tmp_path / "killed" / "training-state.safetensors").exists()
     run(tmp_path / "killed", resume=True, max_steps=4)
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
@@ -652,7 +653,7 @@ def test_of_a_run_that_was_moved_not_the_step_of_the_one_in_its_place_is_told(tm
 
 def test_a_state_that_vanishes_before_it_is_read_does_not_begin_a_run_of_zeros(tmp_path):
     run(tmp_path, max_steps=2)
-    for name in STATE, MODEL:
+    for name in STATE, BEST_STATE, MODEL, METRICS:
         (tmp_path / name).unlink()
     with pytest.raises(InputError, match=f"cannot resume .*: its {STATE} has vanished"):
         run(tmp_path, choices={"seed": None}, resume=True, max_steps=3)

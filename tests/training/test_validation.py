@@ -6,7 +6,7 @@ from tiny_run import PER_EPOCH, VOCAB, At, data, essence, kill, metrics, model, 
 
 from scratchnmt.errors import InputError
 from scratchnmt.files.run_folder import STATE
-from scratchnmt.files.tensors import read_tensors
+from scratchnmt.files.tensors import read_tensors, write_tensors
 from scratchnmt.metrics import corpus_bleu, perplexity
 from scratchnmt.search import greedy_search
 from scratchnmt.training import OutOfMemoryError, TrainingData, train
@@ -104,6 +104,21 @@ def test_a_line_longer_than_the_model_knows_is_left_out_by_name(tmp_path):
                                             "'location' knows 6 positions") == 1
     with pytest.raises(InputError, match="no validation pair is left: line 1 of"):
         Validation(data(), 8, lambda: None, longest=2)
+
+
+def test_a_state_that_leaves_out_all_that_is_not_too_long_is_refused(tmp_path):
+    def go(resume):
+        return train(net, with_lines(7), options(max_steps=2), tmp_path, resume=resume, progress=At(-1, kill))
+
+    net = model(score="location", max_source=6)
+    go(resume=False)
+    tensors, info = read_tensors(tmp_path / STATE)
+    info["state"] |= {"left_out": [0, *range(2, 21)], "validated_step": 0}
+    write_tensors(tmp_path / STATE, tensors, info)
+    before, net.params.flat[...] = {path: path.read_bytes() for path in tmp_path.iterdir()}, 0
+    with pytest.raises(InputError, match=f"{STATE} is damaged: its left_out is .*, expected some, not all, of the "):
+        go(resume=True)
+    assert not net.params.flat.any() and {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_batch_of_long_lines_is_cut_before_it_fills_the_memory(monkeypatch):
