@@ -32,7 +32,10 @@ def apart(work: Callable[[bytes], bytes], data: bytes, memory: int, seconds: int
     path = json.dumps([os.path.abspath(folder) for folder in sys.path])
     command = [sys.executable, "-I", "-c", _START, path, work.__module__, work.__name__, str(memory), str(seconds)]
     alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
-    ended = subprocess.run(command, input=data, capture_output=True, env=alone, check=False)
+    try:
+        ended = subprocess.run(command, input=data, capture_output=True, env=alone, check=False)
+    except OSError as error:
+        raise InputError(f"no process could be started to read it ({error})") from error
     if ended.returncode == _REFUSED:
         raise InputError(ended.stdout.decode())
     if ended.returncode == _NO_MEMORY:

@@ -75,6 +75,12 @@ def test_a_process_that_ends_in_another_way(work, how):
         apart(work, b"", MEMORY, SECONDS)
 
 
+def test_where_no_process_can_be_started(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/python")
+    with pytest.raises(InputError, match=r"^no process could be started to read it \(.*No such file"):
+        apart(backwards, b"", MEMORY, SECONDS)
+
+
 def test_what_lies_in_the_present_folder_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "json.py").write_text("raise SystemExit('theirs')")
     monkeypatch.chdir(tmp_path)
