@@ -40,6 +40,7 @@ KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Drop
 # what Keras says of a layer and we need not, because it has this value in all of ours
 ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "time_major": False, "noise_shape": None}
 KEPT = ("activation", "recurrent_activation", "use_bias", "trainable")
+IN_TRAINING = ("_regularizer", "_constraint", "lora_rank")  # what names of a choice end with that matters there alone
 # what Keras says of an optimizer, a loss or a metric that is of no account while the rest of its choices are off
 IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "jit_compile", "is_legacy_optimizer",
         "fn", "dtype")
@@ -199,7 +200,7 @@ def _dtype(layers: Sequence[Mapping[str, Any]]) -> str:
     """float64 if all layers but the input say so, else float32: weights of half precision are read as such."""
     def told(layer: Mapping[str, Any]) -> Any:
         dtype = layer["config"].get("dtype")
-        return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
+        return dtype["config"].get("name") if isinstance(dtype, dict) else dtype
 
     dtypes = [told(layer) for layer in layers if layer["class_name"] != "InputLayer"]
     return "float64" if dtypes and all(dtype == "float64" for dtype in dtypes) else "float32"
@@ -216,8 +217,10 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
+    if any(word in str(config.get("dtype")) for word in ("Quantized", "_from_")):  # of which the weights are int8
+        raise InputError(f"{what} is quantized, which there is not here")
     of_training = [name for inner in (config, (config.get("backward_layer") or {}).get("config", {}))
-                   for name, value in inner.items() if value and name.endswith(("_regularizer", "_constraint"))]
+                   for name, value in inner.items() if value and name.endswith(IN_TRAINING)]
     if of_training:
         warnings.warn(f"{what} has {listed(of_training)}, which there is not here: it predicts the same, but is "
                       "trained without", stacklevel=2)
