@@ -188,6 +188,6 @@ def _look(views: Mapping[str, TensorView], data: Mapping[str, np.ndarray]) -> di
         size = math.prod(shape)
         steps = [stride * numbers.itemsize if size and length > 1 else 0  # where no step is made it may be of any size
                  for length, stride in zip(shape, strides, strict=True)]
-        part = numbers[offset:] if size else numbers[:0]
-        tensors[name] = np.lib.stride_tricks.as_strided(part, shape, steps, writeable=False)
+        tensors[name] = np.ndarray(shape, numbers.dtype, numbers, offset * numbers.itemsize if size else 0, steps)
+        tensors[name].flags.writeable = False
     return tensors

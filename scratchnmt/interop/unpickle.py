@@ -148,7 +148,7 @@ class _Machine:
                 _of_kind(list, self.top()).extend(items)
             case "SETITEM" | "SETITEMS":
                 items = self.pop_last(2) if name == "SETITEM" else self.pop_to_mark()
-                _set(_of_kind(dict, self.top()), items)
+                self.set(_of_kind(dict, self.top()), items)
             case "GLOBAL":  # the argument is "module name"
                 push(self.allowed(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
@@ -221,19 +221,19 @@ class _Machine:
             raise ValueError("one storage is told twice, in different ways")
         return storage
 
+    def set(self, into: dict[str | bytes, Any], items: list[Any]) -> None:
+        """Keys and values in turn."""
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if type(key) is not str and not (type(key) is int and abs(key) < 1 << 31):
+                raise InputError(f"{self.path} holds a dict in which a key is neither a word nor a small number, which "
+                                 f"weights do not need: refused; {REMEDY.format(self.path)}")
+            into[key if type(key) is str else str(key).encode()] = value
+
 
 def _of_kind(kind: type, value: Any) -> Any:
     if type(value) is not kind:
         raise ValueError(f"a step of its pickle needs a {kind.__name__}, not a {type(value).__name__}")
     return value
-
-
-def _set(into: dict[str | bytes, Any], items: list[Any]) -> None:
-    """Keys and values in turn."""
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) is not str and not (type(key) is int and abs(key) < 1 << 31):
-            raise ValueError("a key is neither a word nor a small number")
-        into[key if type(key) is str else str(key).encode()] = value
 
 
 def _made(what: Any, arguments: tuple[Any, ...]) -> Any:

@@ -80,6 +80,9 @@ def _walked(file: Any, size: int) -> bytes:
     places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `found`; what many names lead to is found once
     for one in found:  # which grows
         if not isinstance(one, h5py.Group):
+            if isinstance(one, h5py.Dataset) and one.id.get_type().get_class() == h5py.h5t.OPAQUE:
+                raise InputError("it holds numbers of a kind that NumPy does not have, such as bfloat16: in Keras, "
+                                 "copy its weights into a network of float32, and save that")
             plain = isinstance(one, h5py.Dataset) and _is_plain(one)
             arrays += [one] * plain
             list_.append(plain)

@@ -20,7 +20,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import count, groupby, islice
 from math import inf
 from typing import Any
 
@@ -40,6 +40,7 @@ KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Drop
 # what Keras says of a layer and we need not, because it has this value in all of ours
 ONLY = {"dropout": 0.0, "recurrent_dropout": 0.0, "stateful": False, "time_major": False, "noise_shape": None}
 KEPT = ("activation", "recurrent_activation", "use_bias", "trainable")
+IN_TRAINING = ("_regularizer", "_constraint", "lora_rank")  # what names of a choice end with that matters there alone
 # what Keras says of an optimizer, a loss or a metric that is of no account while the rest of its choices are off
 IDLE = ("name", "ema_momentum", "ema_overwrite_frequency", "loss_scale_factor", "jit_compile", "is_legacy_optimizer",
         "fn", "dtype")
@@ -49,6 +50,7 @@ MODULES = ("keras", "tf_keras", "builtins")  # of what is Keras' own
 CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
 WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
 TOP_LEVEL = "top_level_model_weights"  # a group of a .h5 beside those of the layers
+IN_A_LAYER = {"kernel": 0, "recurrent_kernel": 1, "bias": 2}  # where Keras has which weight
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
 
@@ -85,7 +87,7 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
             told = parse_json(contents.text(file, "model_config"), path)
             config = told["config"]
             model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
-        model.set_weights(_taken(contents, _named_weights(contents), model))
+        model.set_weights(_taken(contents, _named_weights(contents, model), model))
         with described(path):
             training = None
             if "training_config" in file.texts:
@@ -102,7 +104,7 @@ def read_weights(model: Sequential, data: bytes, path: str | os.PathLike) -> Non
     with hdf5.opened(data, path) as contents:
         file = contents.file
         named = "model_weights" in file.members or "layer_names" in file.texts or "layer_names0" in file.texts
-        arrays = _named_weights(contents) if named else _layered(contents, model)
+        arrays = _named_weights(contents, model) if named else _layered(contents, model)
         model.set_weights(_taken(contents, arrays, model))
 
 
@@ -198,7 +200,7 @@ def _dtype(layers: Sequence[Mapping[str, Any]]) -> str:
     """float64 if all layers but the input say so, else float32: weights of half precision are read as such."""
     def told(layer: Mapping[str, Any]) -> Any:
         dtype = layer["config"].get("dtype")
-        return dtype["config"]["name"] if isinstance(dtype, dict) else dtype
+        return dtype["config"].get("name") if isinstance(dtype, dict) else dtype
 
     dtypes = [told(layer) for layer in layers if layer["class_name"] != "InputLayer"]
     return "float64" if dtypes and all(dtype == "float64" for dtype in dtypes) else "float32"
@@ -215,8 +217,10 @@ def _from_config(told: Mapping[str, Any]) -> Layer:
     for option, only in ONLY.items():
         if config.get(option, only) != only:
             raise InputError(f"{what} has {option}={config[option]!r}, which there is not here")
+    if any(word in str(config.get("dtype")) for word in ("Quantized", "_from_")):  # of which the weights are int8
+        raise InputError(f"{what} is quantized, which there is not here")
     of_training = [name for inner in (config, (config.get("backward_layer") or {}).get("config", {}))
-                   for name, value in inner.items() if value and name.endswith(("_regularizer", "_constraint"))]
+                   for name, value in inner.items() if value and name.endswith(IN_TRAINING)]
     if of_training:
         warnings.warn(f"{what} has {listed(of_training)}, which there is not here: it predicts the same, but is "
                       "trained without", stacklevel=2)
@@ -452,11 +456,29 @@ def _layered(contents: hdf5.Contents, model: Sequential) -> Iterator[Any]:
         yield from islice(hdf5.arrays_below(contents.at("layers")), len(paths), None)
 
 
-def _named_weights(contents: hdf5.Contents) -> Iterator[Any]:
+def _named_weights(contents: hdf5.Contents, model: Sequential) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
     group = contents.at("model_weights") if "model_weights" in contents.file.members else contents.file
-    for layer in (contents.at(name, group) for name in contents.names(group, "layer_names", MOST_LAYERS)):
-        yield from (contents.at(name, layer) for name in contents.names(layer, "weight_names", MOST_WEIGHTS))
+    ours = groupby(_paths(model), lambda path: path.split("/")[1])  # layer after layer
+    for layer in contents.names(group, "layer_names", MOST_LAYERS):
+        if names := contents.names(contents.at(layer, group), "weight_names", MOST_WEIGHTS):
+            _, paths = next(ours, ("", ()))
+            yield from (contents.at(name, contents.at(layer, group)) for name in _in_order(layer, names, list(paths)))
+
+
+def _in_order(layer: str, names: list[str], paths: list[str]) -> list[str]:
+    """The names of a layer's weights as ours are: a .h5 has those last that are not trained, perhaps a direction's."""
+    if paths and len(names) != len(paths):
+        raise InputError(f"its layer {shown(layer)} has {len(names)} weights, expected {len(paths)}")
+    parts = [name.split("/", 99) for name in names]  # into no more, whoever made the file
+    places = [IN_A_LAYER.get(part[-1].removesuffix(":0"), 0) for part in parts]
+    if any("backward_layer" in path.split("/")[2:] for path in paths):
+        at = len(os.path.commonprefix(parts))  # where the directions are named
+        backward = [not "".join(part[at : at + 1]).startswith("forward_") for part in parts]
+        if 2 * sum(backward) != len(names):
+            raise InputError(f"its layer {shown(layer)} has weights whose names do not tell which of them read forward")
+        places = [place + len(IN_A_LAYER) * other for place, other in zip(places, backward, strict=True)]
+    return [name for _, name in sorted(zip(places, names, strict=True), key=lambda one: one[0])]
 
 
 def _listed_state(contents: hdf5.Contents) -> Iterator[Any]:

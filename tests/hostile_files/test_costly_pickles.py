@@ -107,6 +107,12 @@ def test_shapes_of_many_axes_and_one_storage_under_many_names(tmp_path):
     assert len(read_state_dict(tied).tensors) == 4
 
 
+def test_many_names_of_one_tensor_without_numbers(tmp_path):
+    again = [(b"\x8c\x04%04x" % n, b"h\x00") for n in range(60_000)]  # eight bytes each
+    path, = pickled(tmp_path, dictionary([(word("w"), tensor(shape=(0,), strides=(1,)) + b"q\x00"), *again]))
+    bounded(read_state_dict, path, megabytes=120 * path.stat().st_size / 1e6, ends=(fuzz.NOT_SEALED,))
+
+
 def test_nothing_is_converted_before_names_and_shapes_are_right(tmp_path, monkeypatch):
     from scratchnmt.interop import cs224n
 

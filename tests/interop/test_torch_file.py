@@ -482,13 +482,16 @@ class Network:
     (lambda: {"other": Tokenizer(), "state_dict": weights()}, "wants "), (Network, "wants "),
     (lambda: {"loss": np.float64(0), "model_state_dict": weights()}, "wants "),
     (lambda: {"loss": np.float64(0), "model": weights()}, "wants "),
+    *((lambda key=key: {"metrics": {key: 1}, "model": weights()}, "holds a dict in which a key is neither a word nor ")
+      for key in (True, 0.5, None, ("bleu", 4), 2**40)),
     (lambda: {**weights(), "steps": 7}, "holds no state_dict, which is tensors under names: steps is none"),
-], ids=["a class", "a whole model", "NumPy's number", "NumPy's number beside a model", "a number"])
+], ids=["a class", "a whole model", "NumPy's number", "NumPy's number beside a model", "True", "a fraction", "None",
+        "a tuple", "a large number", "a number"])
 def test_the_remedy_of_a_refusal_works(tmp_path, monkeypatch, make, told):
     """The lines that the error gives are run as they stand, where the file was written."""
     content = make()
     path = saved_by_torch(tmp_path, content)
-    message = refused(path, told, "; if the file is your own" if told == "wants " else ": steps")
+    message = refused(path, told, ": steps" if "steps" in told else "; if the file is your own")
     lines = message[message.index("import torch") : message.index("; of a file that is a whole model")]
     if isinstance(content, Network):
         assert "save saved.state_dict() instead" in message

@@ -110,6 +110,63 @@ def test_what_is_frozen_is_frozen_in_keras_and_back(rng, tmp_path, keras):
         assert not loaded.trainable and not any(layer.trainable for layer in loaded.layers if layer.shapes)
 
 
+def freeze_forward(layer):
+    layer.forward_layer.trainable = False
+
+
+def freeze_forward_inside(layer):
+    layer.layer.forward_layer.trainable = False
+
+
+def freeze_kernel_and_bias(layer):
+    layer.cell.kernel.trainable = layer.cell.bias.trainable = False
+
+
+WITH_A_FROZEN_PART = {  # layer, what of it is frozen, what comes in
+    "a direction": (lambda of: of.Bidirectional(of.LSTM(3, return_sequences=True)), freeze_forward, (6, 3)),
+    "a direction of every step": (lambda of: of.TimeDistributed(of.Bidirectional(of.LSTM(3))), freeze_forward_inside,
+                                  (2, 6, 3)),
+    "two weights of three": (lambda of: of.LSTM(3, return_sequences=True), freeze_kernel_and_bias, (6, 3)),
+}
+
+
+@pytest.mark.parametrize("layer, freeze, shape", WITH_A_FROZEN_PART.values(), ids=WITH_A_FROZEN_PART)
+def test_weights_of_a_h5_are_told_by_name_where_those_that_are_frozen_stand_last(layer, freeze, shape, rng, tmp_path,
+                                                                                 keras):
+    theirs = keras.Sequential([keras.layers.Input(shape), layer(keras.layers), keras.layers.Dense(3)])
+    freeze(theirs.layers[0])
+    theirs.save(tmp_path / "a.h5")
+    model = ours.Sequential([ours.Input(shape), layer(ours), ours.Dense(3)])
+    model.load_weights(tmp_path / "a.h5")
+    x = rng.standard_normal((4, *shape)).astype("float32")
+    np.testing.assert_allclose(model.predict(x), theirs.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name, taken", [("back", True), ("forward_too", False)])
+def test_a_second_direction_with_a_name_of_its_own(name, taken, rng, tmp_path, keras):
+    layers = keras.layers
+    theirs = keras.Sequential([layers.Input((6, 3)), layers.Bidirectional(
+        layers.LSTM(3), backward_layer=layers.LSTM(3, go_backwards=True, name=name))])
+    freeze_forward(theirs.layers[0])
+    theirs.save(tmp_path / "a.h5")
+    model = ours.Sequential([ours.Bidirectional(ours.LSTM(3), input_shape=(6, 3))])
+    if not taken:
+        with pytest.raises(InputError, match="a.h5: its layer 'bidirectional.*' has weights whose names do not tell "
+                                             "which of them read forward"):
+            model.load_weights(tmp_path / "a.h5")
+        return
+    model.load_weights(tmp_path / "a.h5")
+    x = rng.standard_normal((4, 6, 3)).astype("float32")
+    np.testing.assert_allclose(model.predict(x), theirs.predict(x, verbose=0), atol=1e-6)
+
+
+def test_a_network_inside_a_network_is_not_taken_apart(tmp_path, keras):
+    inner = keras.Sequential([keras.layers.Dense(3, trainable=False), keras.layers.Dense(3)])  # the second stands first
+    keras.Sequential([keras.layers.Input((3,)), inner]).save(tmp_path / "a.h5")
+    with pytest.raises(InputError, match="a.h5: its layer 'sequential.*' has 4 weights, expected 2"):
+        ours.Sequential([ours.Dense(3, input_shape=(3,)), ours.Dense(3)]).load_weights(tmp_path / "a.h5")
+
+
 @endings
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_what_is_loaded_goes_on_with_the_next_shuffles_and_the_next_dropout(ending, optimizer, rng, tmp_path):

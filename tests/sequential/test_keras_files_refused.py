@@ -51,6 +51,39 @@ def test_a_class_that_is_not_keras_is_not_read_as_that_of_its_name(tmp_path, ker
         ours.load_model(tmp_path / "a.keras")
 
 
+@pytest.mark.parametrize("ending", ["keras", "h5", "weights.h5"])
+def test_numbers_of_a_kind_that_numpy_does_not_have_are_not_called_damaged(ending, tmp_path, keras):
+    theirs = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, dtype="bfloat16")])
+    (theirs.save_weights if "weights" in ending else theirs.save)(tmp_path / f"a.{ending}")
+    read = ours.Sequential([ours.Dense(3, input_shape=(2,))]).load_weights if "weights" in ending else ours.load_model
+    with pytest.raises(InputError, match=f"a.{ending}: it holds numbers of a kind that NumPy does not have, such as "
+                                         "bfloat16: in Keras, copy"):
+        read(tmp_path / f"a.{ending}")
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("kind", ["int8", "float8"])
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
+def test_a_quantized_layer_is_refused_by_name(kind, ending, tmp_path, keras):
+    theirs = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, name="small")])
+    theirs.quantize(kind)
+    theirs.save(tmp_path / f"a.{ending}")
+    with pytest.raises(InputError, match=f"a.{ending}: layer 'small' .Dense. is quantized, which there is not here"):
+        ours.load_model(tmp_path / f"a.{ending}")
+
+
+def test_that_keras_trains_two_narrow_matrices_instead_of_one_is_told(tmp_path, rng, keras):
+    theirs = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(4, name="tuned")])
+    theirs.layers[0].enable_lora(2)
+    theirs.layers[0].lora_kernel_b.assign(rng.standard_normal((2, 4)))
+    theirs.save(tmp_path / "a.keras")
+    with pytest.warns(UserWarning, match="layer 'tuned' .Dense. has lora_rank, which there is not here: it predicts "
+                                         "the same, but is trained without"):
+        model = ours.load_model(tmp_path / "a.keras")
+    x = rng.standard_normal((3, 5)).astype("float32")
+    np.testing.assert_allclose(model.predict(x), theirs.predict(x, verbose=0), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["a.safetensors", "a.keras", "a.h5", "a.weights.h5"])
 def test_weights_for_a_network_that_does_not_know_what_comes_in(name, tmp_path):
     model = ours.Sequential([ours.Dense(3, input_shape=(2,))])
