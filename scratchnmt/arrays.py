@@ -44,6 +44,16 @@ def array_module(*arrays: Array) -> ModuleType:
     return cupy
 
 
+@contextmanager
+def not_too_large(what: str, dtype: Any) -> Iterator[None]:
+    """InputError if a number that is converted to the dtype on the host meanwhile becomes infinite, and was not."""
+    try:
+        with np.errstate(over="raise"):
+            yield
+    except (FloatingPointError, OverflowError) as error:
+        raise InputError(f"{what} holds a number that is too large for {np.dtype(dtype)}") from error
+
+
 @lru_cache
 def dtype_name(dtype: Any) -> str:
     """ "float32", say; asked at every launch, and NumPy makes the name anew each time."""

@@ -47,6 +47,13 @@ def test_a_model_comes_back(folder, model):
     assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
 
 
+def test_weights_that_are_too_large_for_the_dtype_that_is_asked_for(folder, model):
+    model.params["vocab.W"][1, 1] = 1e300
+    checkpoint.save_model(folder, model, SRC, TGT, overwrite=True)
+    with pytest.raises(InputError, match="run: vocab.W holds a number that is too large for float32"):
+        checkpoint.load_model(folder, dtype="float32")
+
+
 def test_a_vocabulary_used_twice_is_saved_and_loaded_once(tmp_path):
     pytest.importorskip("sentencepiece")
     joint = SentencePieceVocabulary.train(["ein Hund rennt", "a dog runs", "un chien court"] * 5, size=40)

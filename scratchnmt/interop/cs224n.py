@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..arrays import Array, array_module, to_device
+from ..arrays import Array, array_module, not_too_large, to_device
 from ..data.vocab import SPECIALS, VOCABULARY_LIMIT, Vocabulary, WordVocabulary, composed
 from ..errors import InputError, listed, printable, shown
 from ..files.atomic import write_atomically
@@ -200,12 +200,14 @@ def _fill(params: Mapping[str, Array], arrays: Mapping[str, np.ndarray], config:
           one_bias) -> None:
     """Write their arrays into ours; one_bias(bias_ih, bias_hh) makes one of two."""
     layout = _check_fit(arrays, config, combined)
-    second = dict(_bias_pairs(layout))
+    second, taken = dict(_bias_pairs(layout)), {}
+    dtype = next(iter(params.values())).dtype
+    for name in layout:
+        with not_too_large(printable(name), dtype):
+            array = _wide(arrays[name])
+            taken[name] = np.asarray(one_bias(array, _wide(arrays[second[name]])) if name in second else array, dtype)
     for name, parts in layout.items():
-        array = _wide(arrays[name])
-        if name in second:
-            array = one_bias(array, _wide(arrays[second[name]]))
-        rows, start = _turned(name, array), 0
+        rows, start = _turned(name, taken[name]), 0
         for part in parts:
             view = part.of(params)
             view[...] = array_module(view).asarray(rows[start : start + len(view)])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import Array, array_module, device_of, to_device
+from ..arrays import Array, array_module, device_of, not_too_large, to_device
 from ..errors import InputError, did_you_mean, encodable, look_up, printable, shown, whole_number
 from ..parameters import Parameters
 
@@ -223,16 +223,20 @@ def start(layer: Layer, weights: Weights, rng: np.random.Generator) -> None:
             if first.shape != array.shape:
                 raise InputError(f"layer {layer!r} has weights already: {name} is {first.shape}, its network's input "
                                  f"wants {array.shape}")
-        array[...] = to_device(first.astype(array.dtype), device_of(array))
+        with not_too_large(f"layer {layer!r}: {name}", array.dtype):
+            array[...] = to_device(first.astype(array.dtype), device_of(array))
 
 
 def put_weights(what: str, new: Sequence[Any], old: Sequence[Array]) -> None:
     """Copy arrays into others; InputError, and nothing is changed, if they do not fit."""
     check_shapes(what, [np.shape(array) for array in new], [array.shape for array in old])
-    try:
-        arrays = [np.asarray(to_device(given, "cpu"), own.dtype) for given, own in zip(new, old, strict=True)]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what}: {error}, expected arrays of numbers") from error
+    arrays = []
+    for place, (given, own) in enumerate(zip(new, old, strict=True)):
+        with not_too_large(f"{what}: array {place}", own.dtype):
+            try:
+                arrays.append(np.asarray(to_device(given, "cpu"), own.dtype))
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{what}: {error}, expected arrays of numbers") from error
     for given, own in zip(arrays, old, strict=True):
         own[...] = array_module(own).asarray(given)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import array_module
+from ..arrays import array_module, not_too_large
 from ..errors import InputError, look_up, printable, require, shown
 from ..files.atomic import write_atomically
 from ..files.reading import ZIP, archive, opened
@@ -153,9 +153,13 @@ def _take(model: Sequential, tensors: Mapping[str, np.ndarray], path: Path_) -> 
         if (kind := tensors[name].dtype).kind != "f":
             raise InputError(f"{path} does not fit the network: {printable(name)} is of {kind}, expected "
                              "floating-point numbers")
+    taken = {}
+    for name in expected:
+        with not_too_large(f"{path}: {printable(name)}", model.dtype):
+            taken[name] = np.asarray(tensors[name], model.dtype)
     with model.filling() as params:
         for name, array in params.items():
-            array[...] = array_module(array).asarray(tensors[name].astype(model.dtype))
+            array[...] = array_module(array).asarray(taken[name])
 
 
 def _layer(config: Mapping[str, Any]) -> Layer:

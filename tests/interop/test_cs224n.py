@@ -305,6 +305,18 @@ def test_parameters_that_require_gradients_and_foreign_numbers():
         nmt_from_pytorch({**theirs.state_dict(), "h_projection.weight": torch.zeros(4, 8, dtype=torch.bfloat16)})
 
 
+@pytest.mark.parametrize("spoil", [
+    lambda theirs: theirs["decoder.weight_ih"].__setitem__((3, 2), 1e300),
+    lambda theirs: [theirs[name].__setitem__(3, 3e38) for name in ("decoder.bias_ih", "decoder.bias_hh")]])
+def test_weights_that_are_too_large_for_the_models_dtype(spoil):
+    theirs, ours = nmt_to_pytorch(model()), model(seed=1, dtype="float32")
+    spoil(theirs)
+    before = ours.params.flat.copy()
+    with pytest.raises(InputError, match="^decoder.(weight|bias)_ih holds a number that is too large for float32"):
+        nmt_from_pytorch(theirs, ours)
+    assert np.array_equal(ours.params.flat, before)
+
+
 # the page
 
 

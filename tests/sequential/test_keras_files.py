@@ -189,6 +189,23 @@ def test_float64_stays_float64(ending, rng, tmp_path):
     assert loaded.dtype == "float64" and (loaded.predict(x) == model.predict(x)).all()
 
 
+@pytest.mark.parametrize("name, what", [("a.h5", "set_weights: array 3"), ("a.keras", "set_weights: array 3"),
+                                        ("a.weights.h5", "set_weights: array 3"), ("a.safetensors", "out.b")])
+def test_weights_that_are_too_large_for_the_networks_dtype(name, what, rng, tmp_path):
+    wide, narrow = (ours.Sequential([ours.Dense(2, input_shape=(2,)), ours.Dense(3, name="out")], dtype=dtype)
+                    for dtype in ("float64", "float32"))
+    wide.set_weights([rng.standard_normal((2, 2)), [0, np.inf], rng.standard_normal((2, 3)), [0, 1, 1e300]])
+    before = narrow.get_weights()
+    (wide.save_weights if "weights" in name else wide.save)(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: {what} holds a number that is too large for float32"):
+        narrow.load_weights(tmp_path / name)
+    assert all(map(np.array_equal, narrow.get_weights(), before))
+    wide.layers[1].set_weights([np.ones((2, 3)), [0, 1, np.inf]])  # infinite already
+    (wide.save_weights if "weights" in name else wide.save)(tmp_path / name)
+    narrow.load_weights(tmp_path / name)
+    assert all(map(np.array_equal, narrow.layers[1].get_weights(), wide.layers[1].get_weights()))
+
+
 @endings
 def test_a_failed_save_leaves_the_old_file(ending, rng, tmp_path, monkeypatch):
     model, _, _ = trained("seed", rng)

@@ -420,6 +420,8 @@ def test_a_layers_weights(data):
     assert model.get_weights()[1].tolist() == [0, 1, 2, 3]
     for wrong, words in (([kernel], "got 1 arrays, expected 2"),
                          ([kernel * 2, ["a", "b", "c", "d"]], "could not convert.*expected arrays of numbers"),
+                         ([kernel, [0, 1, 2, -1e300]], "array 1 holds a number that is too large for float32"),
+                         ([kernel, [0, 1, 2, 10**400]], "array 1 holds a number that is too large for float32"),
                          ([kernel.T, bias], r"array 0 has shape \(4, 3\), expected \(3, 4\)")):
         with pytest.raises(InputError, match=f'layer "hidden" .Dense.: set_weights:? {words}'):
             hidden.set_weights(wrong)
