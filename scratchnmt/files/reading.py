@@ -29,7 +29,7 @@ from .atomic import AnyPath
 
 ZIP = b"PK\x03\x04"  # what an archive begins with
 CHECKSUM = "sha256"  # the entry of our own JSON
-_DEEPEST = 50  # levels of JSON
+DEEPEST = 50  # levels of JSON
 TENSOR_HEADER = 1 << 26  # bytes of the header of a safetensors file; more is nothing that is written here
 
 
@@ -71,13 +71,18 @@ def parse_json(data: bytes | str, path: AnyPath) -> Any:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:  # of JSON or of UTF-8
         raise InputError(f"{path} is not JSON, or is damaged: {error}") from error
+    if too_deep(value):
+        raise InputError(f"{path} is damaged: its JSON is nested deeper than {DEEPEST} levels")
+    return value
+
+
+def too_deep(value: Any) -> bool:
+    """Whether a value out of JSON is nested deeper than any that is read."""
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         level = [inner for one in level if isinstance(one, (dict, list))
                  for inner in (one.values() if isinstance(one, dict) else one)]
-    if level:
-        raise InputError(f"{path} is damaged: its JSON is nested deeper than {_DEEPEST} levels")
-    return value
+    return bool(level)
 
 
 def check_tensor_header(path: AnyPath) -> None:

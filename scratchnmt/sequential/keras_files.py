@@ -28,7 +28,7 @@ import numpy as np
 
 from ..arrays import array_module, not_too_large, to_device
 from ..errors import InputError, listed, look_up, printable, shown, whole_number
-from ..files.reading import Archive, parse_json
+from ..files.reading import DEEPEST, Archive, parse_json, too_deep
 from . import core, hdf5, recurrent
 from .layer import Layer, number, snake_case
 from .losses import LOSSES, METRICS, accuracy_named
@@ -163,10 +163,13 @@ def h5_bytes(model: Sequential) -> bytes:
 
 
 def _text(content: Mapping[str, Any]) -> str:
-    """JSON; InputError if it is too large to be read again."""
+    """JSON; InputError if it is too large, or nested too deep, to be read again."""
     if len(text := json.dumps(content)) > hdf5.TEXT_LIMIT:
         raise InputError(f"the description of the layers has {len(text):,} bytes, expected at most "
                          f"{hdf5.TEXT_LIMIT:,}: give the layers shorter names")
+    if too_deep(json.loads(text)):
+        raise InputError(f"the description of the layers is nested deeper than {DEEPEST} levels, more than is read: "
+                         "save it as a .safetensors, or with fewer layers in one another")
     return text
 
 

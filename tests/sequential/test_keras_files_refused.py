@@ -103,6 +103,19 @@ def test_what_is_no_file_of_ours_is_called_by_its_name(tmp_path):
         ours.load_model(tmp_path / "a.keras")
 
 
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_layers_in_one_another_that_could_not_be_read_again_are_not_saved(ending, tmp_path):
+    layer = ours.Dense(1)
+    for _ in range(26):
+        layer = ours.TimeDistributed(layer)
+    model = ours.Sequential([ours.Input((1,) * 27), layer])
+    with pytest.raises(InputError, match="nested deeper than 50 levels, more than is read: save it as a .safetensors"):
+        model.save(tmp_path / f"a.{ending}")
+    model.save(tmp_path / "a.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+    assert np.array_equal(ours.load_model(tmp_path / "a.safetensors").get_weights()[0], model.get_weights()[0])
+
+
 def names_elsewhere(file):
     other = file.filename + ".secret"
     with h5py.File(other, "w") as content:
