@@ -222,9 +222,13 @@ def _no_text(name: str) -> InputError:
     return InputError(f"it is damaged: its attribute {name} is no text")
 
 
-def naming(path: str | os.PathLike, error: InputError) -> InputError:
-    """The error, which names the file."""
-    return error if str(error).startswith(str(path)) else InputError(f"{path}: {error}")
+class NamingError(InputError):
+    """An InputError that names the file."""
+
+
+def naming(path: str | os.PathLike, error: InputError) -> NamingError:
+    """The error, which names the file once."""
+    return error if isinstance(error, NamingError) else NamingError(f"{path}: {error}")
 
 
 def written(fill: Callable[[Any], None]) -> bytes:

@@ -71,8 +71,9 @@ def read_archive(parts: Archive, device: str) -> Sequential:
             if _compiled(model, content.get("compile_config"), "optimizer", parts.path):
                 _take_state(model, _listed_state(contents), contents, parts.path)
     if OWN in parts.names:
+        own = parse_json(parts.read(OWN, hdf5.TEXT_LIMIT), parts.path)
         with described(parts.path):
-            model.set_random_state(parse_json(parts.read(OWN, hdf5.TEXT_LIMIT), parts.path)["random"])
+            model.set_random_state(own["random"])
     return model
 
 
@@ -84,18 +85,16 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
             raise InputError(f"{path} holds weights without the layers: make the network, and then "
                              "model.load_weights(...)")
         with described(path):
-            told = parse_json(contents.text(file, "model_config"), path)
+            told = _json(contents, "model_config")
             config = told["config"]
             model = _network(told, config.get("build_input_shape") if isinstance(config, dict) else None, device)
         model.set_weights(_taken(contents, _named_weights(contents, model), model))
         with described(path):
-            training = None
-            if "training_config" in file.texts:
-                training = parse_json(contents.text(file, "training_config"), path)
+            training = _json(contents, "training_config") if "training_config" in file.texts else None
             if _compiled(model, training, "optimizer_config", path):
                 _take_state(model, _named_state(contents), contents, path)
             if "scratchnmt" in file.texts:
-                model.set_random_state(parse_json(contents.text(file, "scratchnmt"), path)["random"])
+                model.set_random_state(_json(contents, "scratchnmt")["random"])
     return model
 
 
@@ -434,10 +433,14 @@ def described(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise hdf5.naming(path, error) from error
-        raise InputError(f"{path} is damaged: its description of the layers cannot be used "
-                         f"({type(error).__name__}: {printable(str(error))})") from error
+        raise hdf5.naming(path, error if isinstance(error, InputError) else InputError(
+            "it is damaged: its description of the layers cannot be used "
+            f"({type(error).__name__}: {printable(str(error))})")) from error
+
+
+def _json(contents: hdf5.Contents, name: str) -> Any:
+    """What an attribute of the file tells."""
+    return parse_json(contents.text(contents.file, name), f"its attribute {name}")
 
 
 def _paths(model: Sequential) -> Iterator[str]:

@@ -165,12 +165,12 @@ def test_a_random_generator_that_would_draw_the_same_for_ever(which, tmp_path):
     increment = state * (1 - 0x2360ED051FC65DA44385DF649FCCF645) % (1 << 128)
     info["sequential"]["random"][which]["state"] = {"state": state, "inc": increment}
     write_tensors(tmp_path / "f", tensors, info)
-    with pytest.raises(InputError, match="f is damaged: .*the increment of a random generator is even"):
+    with pytest.raises(InputError, match="f: it is damaged: .*the increment of a random generator is even"):
         load_model(tmp_path / "f")
     info["sequential"]["random"][which]["state"] = {"state": state, "inc": "%200000000d"}  # which % would fill in
     write_tensors(tmp_path / "f", tensors, info)
     tracemalloc.start()
-    with pytest.raises(InputError, match="f is damaged: .*numbers of a random generator are not whole ones"):
+    with pytest.raises(InputError, match="f: it is damaged: .*numbers of a random generator are not whole ones"):
         load_model(tmp_path / "f")
     assert tracemalloc.get_traced_memory()[1] < 1 << 24
     tracemalloc.stop()

@@ -116,6 +116,18 @@ def test_layers_in_one_another_that_could_not_be_read_again_are_not_saved(ending
     assert np.array_equal(ours.load_model(tmp_path / "a.safetensors").get_weights()[0], model.get_weights()[0])
 
 
+@pytest.mark.parametrize("spoil", [lambda file: file.attrs.update({"model_config": b"{"}),
+                                   lambda file: file.attrs.update({"scratchnmt": b"{}"}),
+                                   lambda file: file.attrs.update({"model_config": b"{}"})])
+def test_a_file_is_named_once(spoil, tmp_path):
+    ours.Sequential([ours.Dense(2, input_shape=(2,))]).save(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        spoil(file)
+    with pytest.raises(InputError) as error:
+        ours.load_model(tmp_path / "a.h5")
+    assert str(error.value).startswith(f"{tmp_path / 'a.h5'}: it") and str(error.value).count("a.h5") == 1
+
+
 def names_elsewhere(file):
     other = file.filename + ".secret"
     with h5py.File(other, "w") as content:
@@ -255,7 +267,7 @@ def test_a_network_that_is_not_keras_all_through_is_refused(change, words, tmp_p
         ours.load_model(tmp_path / "a.keras")
 
 
-@pytest.mark.parametrize("name", ["array", "weights", "h"])
+@pytest.mark.parametrize("name", ["array", "weights", "h", "set", "set_weights"])
 def test_a_file_whose_name_is_a_word_of_the_sentence_is_named(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ours.Sequential([ours.Dense(2, input_shape=(3,))]).save_weights("a.weights.h5")
