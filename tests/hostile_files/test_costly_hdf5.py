@@ -276,8 +276,8 @@ def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
     with h5py.File(tmp_path / "f", "w") as file:
         group = file.create_group("model_weights/l")
         group["w"], group["i"] = np.ones((1, 1), "f4"), group
-        group.parent.attrs["layer_names"] = np.array([b"l"])
-        group.attrs["weight_names"] = np.array([b"i/" * 49 + b"w"] * 99)
+        group.parent.attrs["layer_names"] = np.array([b"l"] * 99)
+        group.attrs["weight_names"] = np.array([b"i/" * 49 + b"w"])
     bounded(model.load_weights, tmp_path / "f", ends=READ)
     model.load_weights(tmp_path / "f")
     assert all((weights == 1).all() for weights in model.get_weights())
