@@ -49,15 +49,15 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
     except InputError as error:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
-        answer = apart(told, data, 4 * len(data) + _MEMORY, _SECONDS + len(data) // _A_SECOND)
-        yield Contents(_root(io.BytesIO(answer)), len(data))
+        answer = apart(dump, data, 4 * len(data) + _MEMORY, _SECONDS + len(data) // _A_SECOND)
+        yield Contents(_load(io.BytesIO(answer)), len(data))
     except InputError as error:
         raise naming(path, error) from error
 
 
 # in a process of its own
 
-def told(data: bytes) -> bytes:
+def dump(data: bytes) -> bytes:
     """What a file holds, as arrays in NumPy's format: of bytes, which are JSON, and then all that `_is_plain`.
 
     JSON: a list of what was found, first the file, then whatever groups lead to: true for an array that `_is_plain`,
@@ -66,52 +66,58 @@ def told(data: bytes) -> bytes:
     h5py = require("h5py", extra="keras")
     try:
         with h5py.File(h5py.h5f.open_file_image(data), "r") as file:
-            return _walked(file, len(data))
+            return _dump(file, len(data))
     except (InputError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  the library does not document its kinds
         raise _unfit(str(error)) from error
 
 
-def _walked(file: Any, size: int) -> bytes:
+def _dump(file: Any, size: int) -> bytes:
     h5py = require("h5py", extra="keras")
     found, arrays, left = [file], [], _LETTERS * size
-    list_: list[Any] = []
+    entries: list[Any] = []
     places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `found`; what many names lead to is found once
     for one in found:  # which grows
-        if not isinstance(one, h5py.Group):
-            if isinstance(one, h5py.Dataset) and one.id.get_type().get_class() == h5py.h5t.OPAQUE:
-                raise InputError("it holds numbers of a kind that NumPy does not have, such as bfloat16: in Keras, "
-                                 "copy its weights into a network of float32, and save that")
-            plain = isinstance(one, h5py.Dataset) and _is_plain(one)
-            arrays += [one] * plain
-            list_.append(plain)
-            continue
-        members = {}
-        for name in one:
-            link = one.id.links.get_info(name.encode(errors="surrogateescape"))
-            if link.type == h5py.h5l.TYPE_HARD:  # not one that leads to another name, or another file
-                members[name] = places.setdefault(link.u, len(found))
-                if members[name] == len(found):
-                    found.append(one[name])
-        texts = {name: _text(one, name) for name in one.attrs}
-        left -= len(json.dumps([texts, list(members)], ensure_ascii=False))
+        entry: Any = isinstance(one, h5py.Dataset) and _is_plain(one)
+        if isinstance(one, h5py.Group):
+            entry = [{name: _text(one, name) for name in one.attrs}, _members(one, found, places)]
+            left -= len(json.dumps(entry, ensure_ascii=False))
+        elif entry:
+            arrays.append(one)
+        entries.append(entry)
         if left < 0:
             raise InputError("it is damaged: its names and texts are longer, taken together, than a file of its size "
                              "can hold")
-        list_.append([texts, members])
     if sum(array.nbytes for array in arrays) > size:
         raise InputError("it is damaged: its numbers are larger than the file")
     answer = io.BytesIO()
-    for array in (np.frombuffer(json.dumps(list_).encode(), "u1"), *arrays):
+    for array in (np.frombuffer(json.dumps(entries).encode(), "u1"), *arrays):
         np.save(answer, array[...])
     return answer.getvalue()
 
 
-def _is_plain(array: Any) -> bool:
-    """Whether an array is of numbers which lie in the file, unpacked."""
+def _members(group: Any, found: list[Any], places: dict[int, int]) -> dict[str, int]:
+    """The names in a group, and where in `found` is what they lead to; what was not found before is added."""
     h5py = require("h5py", extra="keras")
-    return (array.id.get_type().get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and array.chunks is None
+    members = {}
+    for name in group:
+        link = group.id.links.get_info(name.encode(errors="surrogateescape"))
+        if link.type == h5py.h5l.TYPE_HARD:  # not one that leads to another name, or another file
+            members[name] = places.setdefault(link.u, len(found))
+            if members[name] == len(found):
+                found.append(group[name])
+    return members
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether an array is of numbers which lie in the file, unpacked; InputError if NumPy does not have their kind."""
+    h5py = require("h5py", extra="keras")
+    kind = array.id.get_type().get_class()
+    if kind == h5py.h5t.OPAQUE:
+        raise InputError("it holds numbers of a kind that NumPy does not have, such as bfloat16: in Keras, copy its "
+                         "weights into a network of float32, and save that")
+    return (kind in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and array.chunks is None
             and not array.is_virtual and not array.external
             and array.id.get_storage_size() == prod(array.shape or ()) * array.dtype.itemsize)
 
@@ -130,11 +136,11 @@ def _text(group: Any, name: str) -> Texts:
 
 # in the process that asked
 
-def _root(answer: io.BytesIO) -> Group:
-    """The file, out of what `told` told."""
-    list_ = json.loads(np.load(answer).tobytes())
-    found = [Group(one[0]) if isinstance(one, list) else np.load(answer) if one else None for one in list_]
-    for group, one in zip(found, list_, strict=True):
+def _load(answer: io.BytesIO) -> Group:
+    """The file, out of what `dump` wrote."""
+    entries = json.loads(np.load(answer).tobytes())
+    found = [Group(one[0]) if isinstance(one, list) else np.load(answer) if one else None for one in entries]
+    for group, one in zip(found, entries, strict=True):
         if isinstance(group, Group):
             group.members = {name: found[place] for name, place in one[1].items()}
     assert isinstance(found[0], Group)
