@@ -82,8 +82,7 @@ def read_h5(data: bytes, path: str | os.PathLike, device: str) -> Sequential:
     with hdf5.opened(data, path) as contents:
         file = contents.file
         if "model_config" not in file.texts:
-            raise InputError(f"{path} holds weights without the layers: make the network, and then "
-                             "model.load_weights(...)")
+            raise InputError("it holds weights without the layers: make the network, and then model.load_weights(...)")
         with described(path):
             told = _json(contents, "model_config")
             config = told["config"]

@@ -286,7 +286,7 @@ def test_an_hdf5_file_is_known_by_its_first_bytes_whatever_its_name(rng, tmp_pat
     (tmp_path / "model").write_bytes((tmp_path / "a.h5").read_bytes())
     assert (ours.load_model(tmp_path / "model").predict(x) == model.predict(x)).all()
     model.save_weights(tmp_path / "weights.weights.h5")
-    with pytest.raises(InputError, match="weights.weights.h5 holds weights without the layers: .*load_weights"):
+    with pytest.raises(InputError, match="weights.weights.h5: it holds weights without the layers: .*load_weights"):
         ours.load_model(tmp_path / "weights.weights.h5")
     model.save_weights(tmp_path / "weights")
     with pytest.raises(InputError, match="weights.* holds weights without the layers: .*load_weights"):

@@ -117,6 +117,7 @@ def test_layers_in_one_another_that_could_not_be_read_again_are_not_saved(ending
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.attrs.update({"model_config": b"{"}),
+                                   lambda file: file.attrs.pop("model_config"),
                                    lambda file: file.attrs.update({"scratchnmt": b"{}"}),
                                    lambda file: file.attrs.update({"model_config": b"{}"})])
 def test_a_file_is_named_once(spoil, tmp_path):
