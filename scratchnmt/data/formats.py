@@ -63,7 +63,7 @@ def packing(head: bytes) -> _Packed | None:
     return next((one for one in _PACKED if one.begins.match(head)), None)
 
 
-def _called(path: AnyPath) -> _Packed | None:
+def _packing_by_name(path: AnyPath) -> _Packed | None:
     """How a file of that name should be packed, if it should."""
     return next((one for one in _PACKED if os.fspath(path).endswith(one.suffix)), None)
 
@@ -74,7 +74,7 @@ def _packing_of(path: AnyPath) -> _Packed | None:
         with open_regular(path) as file:
             return packing(file.read(_HEAD))
     except (OSError, InputError):
-        return _called(path)
+        return _packing_by_name(path)
 
 
 def unpacked(file: BinaryIO, path: Any) -> ByteFile:
@@ -87,7 +87,7 @@ def unpacked(file: BinaryIO, path: Any) -> ByteFile:
     head = file.peek(_HEAD)[:_HEAD]
     packed = packing(head)
     if not packed:
-        if called := _called(path):
+        if called := _packing_by_name(path):
             raise DamagedFileError(f"is a damaged {called.name} file: it does not begin as one")
         _check_text(head, path)
         return file

@@ -41,7 +41,7 @@ class Machine:
         self.comm, self.all = comm, all
         self.rank: int = 0 if comm is None else comm.rank
         self.size: int = 1 if comm is None else comm.size
-        self.several = all is not None and all.size > self.size  # machines
+        self.several_machines = all is not None and all.size > self.size
 
     def share(self, model: Any) -> Machine:
         """Put the weights of an NMT, the same on all ranks, into one place; else each keeps its own."""
@@ -70,7 +70,7 @@ class Machine:
             return None
         memory = share_memory(self.comm, size, dtype) if self.size > 1 else np.zeros(size, dtype)
         if memory is None and self.rank == 0:
-            who = "each, on all machines," if self.several else "each"
+            who = "each, on all machines," if self.several_machines else "each"
             warnings.warn(f"the processes of this machine cannot have memory in common, or not enough: {who} keeps "
                           f"{what} of its own, which takes more memory and time", stacklevel=3)
         return memory if all(self.all.allgather(memory is not None)) else None
@@ -118,7 +118,7 @@ class SharedGradients(Gradients):
         self.own = params.like(rows[machine.rank])
         self.total = params.like(rows[0])
         self.rows, self.machine = rows, machine
-        self.between = machine.all.of_machines() if machine.all and machine.several else None
+        self.between = machine.all.of_machines() if machine.all and machine.several_machines else None
         self.part = machine.part(params.flat.size)
 
     def add_up(self) -> None:
@@ -128,7 +128,7 @@ class SharedGradients(Gradients):
             some = slice(start, min(start + _SLICE, self.part.stop))
             for row in self.rows[1:]:
                 self.rows[0, some] += row[some]
-        if self.machine.several:
+        if self.machine.several_machines:
             self.machine.wait()
             if self.between is not None:
                 self.between.add_up(self.rows[0])

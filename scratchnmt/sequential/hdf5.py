@@ -1,7 +1,7 @@
 """HDF5 as Keras writes it, read at a cost that the file's size bounds.
 
 The HDF5 library is not made for files that are meant to harm: it can be made to take any time and memory, or to crash.
-So it reads a file in a process of its own (see ../files/apart.py), which hands over what is there: groups, texts and
+So it reads a file in a process of its own (see ../files/sandbox.py), which hands over what is there: groups, texts and
 numbers.  HDF5 can also leave numbers out, pack them, or look for them in other files, which Keras does not: these are
 not read.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, printable, require, shown
-from ..files.apart import apart
+from ..files.sandbox import run_limited
 
 FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 TEXT_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
@@ -38,7 +38,7 @@ class Group:
     """What HDF5 calls a group: its attributes, and what it holds, by name.  A group may hold itself."""
 
     texts: dict[str, Texts]  # None for an attribute that is no text
-    members: dict[str, Group | np.ndarray | None] = field(default_factory=dict)  # None: not numbers as Keras saves them
+    members: dict[str, Group | np.ndarray | str] = field(default_factory=dict)  # a string: why it is not taken
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
     except InputError as error:
         raise InputError(f"{path} is an HDF5 file of Keras: {error}") from error
     try:
-        answer = apart(dump, data, 4 * len(data) + _MEMORY, _SECONDS + len(data) // _A_SECOND)
+        answer = run_limited(dump, data, 4 * len(data) + _MEMORY, _SECONDS + len(data) // _A_SECOND)
         yield Contents(_load(io.BytesIO(answer)), len(data))
     except InputError as error:
         raise naming(path, error) from error
@@ -58,10 +58,10 @@ def opened(data: bytes, path: str | os.PathLike) -> Iterator[Contents]:
 # in a process of its own
 
 def dump(data: bytes) -> bytes:
-    """What a file holds, as arrays in NumPy's format: of bytes, which are JSON, and then all that `_is_plain`.
+    """What a file holds, as a sequence of arrays in NumPy's format: first what there is, as JSON, then the numbers.
 
-    JSON: a list of what was found, first the file, then whatever groups lead to: true for an array that `_is_plain`,
-    false for what is neither that nor a group, [texts, {name: place in this list}] for a group.
+    JSON: a list, of the file and of whatever groups lead to; for a group [texts, {name: its place in this list}], for
+    an array null, and its numbers come in the order of the list; a string, why not, for one that is not taken.
     """
     h5py = require("h5py", extra="keras")
     try:
@@ -79,12 +79,12 @@ def _dump(file: Any, size: int) -> bytes:
     entries: list[Any] = []
     places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `found`; what many names lead to is found once
     for one in found:  # which grows
-        entry: Any = isinstance(one, h5py.Dataset) and _is_plain(one)
         if isinstance(one, h5py.Group):
-            entry = [{name: _text(one, name) for name in one.attrs}, _members(one, found, places)]
-            left -= len(json.dumps(entry, ensure_ascii=False))
-        elif entry:
-            arrays.append(one)
+            entry: Any = [{name: _text(one, name) for name in one.attrs}, _members(one, found, places)]
+            left -= len(_json(entry))
+        else:
+            entry = _why_not(one)
+            arrays += [] if entry else [one]
         entries.append(entry)
         if left < 0:
             raise InputError("it is damaged: its names and texts are longer, taken together, than a file of its size "
@@ -92,16 +92,23 @@ def _dump(file: Any, size: int) -> bytes:
     if sum(array.nbytes for array in arrays) > size:
         raise InputError("it is damaged: its numbers are larger than the file")
     answer = io.BytesIO()
-    for array in (np.frombuffer(json.dumps(entries).encode(), "u1"), *arrays):
+    for array in (np.frombuffer(_json(entries), "u1"), *arrays):
         np.save(answer, array[...])
     return answer.getvalue()
 
 
+def _json(value: Any) -> bytes:
+    """No longer than what it tells, whatever its letters."""
+    return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+
+
 def _members(group: Any, found: list[Any], places: dict[int, int]) -> dict[str, int]:
-    """The names in a group, and where in `found` is what they lead to; what was not found before is added."""
+    """The names in a group, and where in `found` is what they lead to; appends to `found` what is new."""
     h5py = require("h5py", extra="keras")
     members = {}
     for name in group:
+        if "/" in name or name == ".":  # the library would take it for a way, perhaps through a link
+            raise InputError(f"it is damaged: {shown(name)} is no name of what a group holds")
         link = group.id.links.get_info(name.encode(errors="surrogateescape"))
         if link.type == h5py.h5l.TYPE_HARD:  # not one that leads to another name, or another file
             members[name] = places.setdefault(link.u, len(found))
@@ -110,27 +117,31 @@ def _members(group: Any, found: list[Any], places: dict[int, int]) -> dict[str, 
     return members
 
 
-def _is_plain(array: Any) -> bool:
-    """Whether an array is of numbers which lie in the file, unpacked; InputError if NumPy does not have their kind."""
+def _why_not(array: Any) -> str | None:
+    """Why an array is not taken: None if it is of numbers which lie in the file, unpacked."""
     h5py = require("h5py", extra="keras")
-    kind = array.id.get_type().get_class()
+    kind = array.id.get_type().get_class() if isinstance(array, h5py.Dataset) else None
     if kind == h5py.h5t.OPAQUE:
-        raise InputError("it holds numbers of a kind that NumPy does not have, such as bfloat16: in Keras, copy its "
-                         "weights into a network of float32, and save that")
-    return (kind in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and array.chunks is None
-            and not array.is_virtual and not array.external
-            and array.id.get_storage_size() == prod(array.shape or ()) * array.dtype.itemsize)
+        return ("is of a kind of numbers that NumPy does not have, such as bfloat16: in Keras, copy the weights into a "
+                "network of float32, and save that")
+    plain = (kind in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and array.chunks is None
+             and not array.is_virtual and not array.external
+             and array.id.get_storage_size() == prod(array.shape or ()) * array.dtype.itemsize)
+    return None if plain else "is not numbers that lie in the file, unpacked, as Keras saves them"
 
 
 def _text(group: Any, name: str) -> Texts:
-    """An attribute's; of an empty one an empty list, whatever it is of."""
+    """The text of an attribute, or its texts; [] if it is empty, None if it is no text."""
     h5py = require("h5py", extra="keras")
     about = group.attrs.get_id(name)
     if about.shape is None or not prod(about.shape):
         return []
     if about.get_type().get_class() != h5py.h5t.STRING:
         return None
-    values = [value.decode() if isinstance(value, bytes) else str(value) for value in np.ravel(group.attrs[name])]
+    try:
+        values = [value.decode() if isinstance(value, bytes) else str(value) for value in np.ravel(group.attrs[name])]
+    except UnicodeDecodeError:
+        return None
     return values if about.shape else values[0]
 
 
@@ -138,8 +149,8 @@ def _text(group: Any, name: str) -> Texts:
 
 def _load(answer: io.BytesIO) -> Group:
     """The file, out of what `dump` wrote."""
-    entries = json.loads(np.load(answer).tobytes())
-    found = [Group(one[0]) if isinstance(one, list) else np.load(answer) if one else None for one in entries]
+    entries = json.loads(np.load(answer).tobytes().decode(errors="surrogatepass"))
+    found = [np.load(answer) if one is None else one if isinstance(one, str) else Group(one[0]) for one in entries]
     for group, one in zip(found, entries, strict=True):
         if isinstance(group, Group):
             group.members = {name: found[place] for name, place in one[1].items()}
@@ -162,14 +173,19 @@ class Contents:
         return self.ways[group, path]
 
     def _followed(self, path: str, group: Group) -> Any:
-        found: Group | np.ndarray | None = group
+        found: Group | np.ndarray | str = group
         for name in path.split("/"):
             if not isinstance(found, Group) or name not in found.members:
-                raise _unfit(f"{shown(name)} is not there")
+                raise _unfit(f"{shown(path)} is not there")
             found = found.members[name]
-        if found is None:
-            raise InputError(f"it is damaged: {shown(path)} is not numbers that lie in it, unpacked, as Keras saves "
-                             "them")
+        if isinstance(found, str):
+            raise InputError(f"{shown(path)} {found}")
+        return found
+
+    def group(self, path: str, within: Group | None = None) -> Group:
+        """The group that is called so; InputError if there is none, or it is an array."""
+        if not isinstance(found := self.at(path, within), Group):
+            raise _unfit(f"{shown(path)} is an array, expected a group")
         return found
 
     def text(self, group: Group, name: str) -> bytes:
@@ -183,9 +199,9 @@ class Contents:
     def names(self, group: Group, name: str, most: int) -> list[str]:
         """A list of names, which Keras lays out in several attributes, name0, name1 ..., if one has no place for it.
 
-        InputError if there are more than `most`.
+        InputError if there are more than `most`, or if one is no text.
         """
-        numbered = takewhile(group.texts.get, (f"{name}{number}" for number in count()))  # of which none is empty
+        numbered = takewhile(group.texts.__contains__, (f"{name}{number}" for number in count()))
         names: list[str] = []
         for part in [name] if name in group.texts else islice(numbered, most + 1):
             if (value := group.texts[part]) is None:
@@ -196,7 +212,7 @@ class Contents:
         return names
 
 
-def arrays_below(group: Group) -> Iterator[np.ndarray | None]:
+def arrays_below(group: Group) -> Iterator[np.ndarray | str]:
     """All arrays below a group, but for a generator's state; each group is looked into once."""
     seen, waiting = {group}, [group]
     while waiting:
@@ -210,14 +226,16 @@ def arrays_below(group: Group) -> Iterator[np.ndarray | None]:
                 waiting.append(one)
 
 
-def numbers(contents: Contents, arrays: list[Any], kinds: str) -> list[np.ndarray]:
-    """Arrays, of whole numbers, "iu", or others, "f"; one may be taken several times."""
+def check_numbers(contents: Contents, arrays: list[Any], kinds: str) -> None:
+    """InputError unless all arrays are of these kinds of numbers, and together no larger than the file.
+
+    kinds: NumPy's letters, "f" or, with whole numbers, "iuf".  One array may be there several times.
+    """
     for array in arrays:
         if array.dtype.kind not in kinds:
             raise InputError(f"it is damaged: there are numbers of {array.dtype} where Keras does not save any")
     if sum(array.nbytes for array in arrays) > contents.size:
         raise InputError("it is damaged: its weights are larger than the file")
-    return arrays
 
 
 def _unfit(why: str) -> InputError:

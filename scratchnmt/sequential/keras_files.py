@@ -50,7 +50,7 @@ MODULES = ("keras", "tf_keras", "builtins")  # of what is Keras' own
 CONFIG, WEIGHTS, OWN, METADATA = "config.json", "model.weights.h5", "scratchnmt.json", "metadata.json"
 WRITTEN_AS = "3.0.0"  # the version of Keras whose format is written
 TOP_LEVEL = "top_level_model_weights"  # a group of a .h5 beside those of the layers
-IN_A_LAYER = {"kernel": 0, "recurrent_kernel": 1, "bias": 2}  # where Keras has which weight
+ORDER = {"kernel": 0, "recurrent_kernel": 1, "bias": 2}  # of a layer's weights; others stay as they are
 MOST_LAYERS = 1000  # of a file
 MOST_WEIGHTS = 100  # of a layer
 
@@ -412,7 +412,8 @@ def _take_state(model: Sequential, arrays: Iterator[Any], contents: hdf5.Content
     if shapes != [(), (), *(place.shape for place in places)]:
         warnings.warn(f"{path}: what the optimizer keeps is not as Keras 3 writes it: it begins anew", stacklevel=4)
         return
-    step, rate, *kept = hdf5.numbers(contents, kept_arrays, "iuf")
+    hdf5.check_numbers(contents, kept_arrays, "iuf")
+    step, rate, *kept = kept_arrays
     whole_number("the optimizer's step", int(step), least=0)
     number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
     with not_too_large("what the optimizer keeps", model.dtype):
@@ -455,49 +456,59 @@ def _paths(model: Sequential) -> Iterator[str]:
 
 
 def _layered(contents: hdf5.Contents, model: Sequential) -> Iterator[Any]:
-    """The weights of a .weights.h5, not read yet, in the order of `get_weights`; then as many as there are beside."""
+    """The weights of a .weights.h5, in the order of `get_weights`; then as many as there are beside."""
     paths = list(_paths(model))
     yield from map(contents.at, paths)
     if "layers" in contents.file.members:
-        yield from islice(hdf5.arrays_below(contents.at("layers")), len(paths), None)
+        yield from islice(hdf5.arrays_below(contents.group("layers")), len(paths), None)
 
 
 def _named_weights(contents: hdf5.Contents, model: Sequential) -> Iterator[Any]:
     """Those of a .h5, whose layers without weights count for nothing."""
-    group = contents.at("model_weights") if "model_weights" in contents.file.members else contents.file
+    group = contents.group("model_weights") if "model_weights" in contents.file.members else contents.file
     ours = groupby(_paths(model), lambda path: path.split("/")[1])  # layer after layer
-    for layer in contents.names(group, "layer_names", MOST_LAYERS):
-        if names := contents.names(contents.at(layer, group), "weight_names", MOST_WEIGHTS):
+    for name in contents.names(group, "layer_names", MOST_LAYERS):
+        layer = contents.group(name, group)
+        if weights := contents.names(layer, "weight_names", MOST_WEIGHTS):
             _, paths = next(ours, ("", ()))
-            yield from (contents.at(name, contents.at(layer, group)) for name in _in_order(layer, names, list(paths)))
+            yield from (contents.at(weight, layer) for weight in _in_order(name, weights, list(paths)))
 
 
 def _in_order(layer: str, names: list[str], paths: list[str]) -> list[str]:
-    """The names of a layer's weights as ours are: a .h5 has those last that are not trained, perhaps a direction's."""
+    """The names of a layer's weights, such as bidirectional/forward_lstm/lstm_cell/kernel:0, in the order of ours.
+
+    A .h5 has those last that are not trained, one direction of a Bidirectional, say.
+    """
     if paths and len(names) != len(paths):
         raise InputError(f"its layer {shown(layer)} has {len(names)} weights, expected {len(paths)}")
-    parts = [name.split("/", 99) for name in names]  # into no more, whoever made the file
-    places = [IN_A_LAYER.get(part[-1].removesuffix(":0"), 0) for part in parts]
+    parts = [name.split("/", 99) for name in names]  # no name has more, and one of a hostile file costs no more
+    kinds = [ORDER.get(part[-1].removesuffix(":0"), 0) for part in parts]
+    backward = [False] * len(names)
     if any("backward_layer" in path.split("/")[2:] for path in paths):
-        at = len(os.path.commonprefix(parts))  # where the directions are named
-        backward = [not "".join(part[at : at + 1]).startswith("forward_") for part in parts]
-        if 2 * sum(backward) != len(names):
-            raise InputError(f"its layer {shown(layer)} has weights whose names do not tell which of them read forward")
-        places = [place + len(IN_A_LAYER) * other for place, other in zip(places, backward, strict=True)]
-    return [name for _, name in sorted(zip(places, names, strict=True), key=lambda one: one[0])]
+        backward = _read_backward(layer, parts)
+    return [name for *_, name in sorted(zip(backward, kinds, names, strict=True), key=lambda one: one[:2])]
+
+
+def _read_backward(layer: str, parts: list[list[str]]) -> list[bool]:
+    """Which weights are of the second direction, by the first part in which their names differ."""
+    at = len(os.path.commonprefix(parts))
+    backward = [not part[at].startswith("forward_") if at < len(part) else True for part in parts]
+    if 2 * sum(backward) != len(parts):
+        raise InputError(f"its layer {shown(layer)} has weights whose names do not tell which of them read forward")
+    return backward
 
 
 def _listed_state(contents: hdf5.Contents) -> Iterator[Any]:
-    """The optimizer's state in a .weights.h5, not read yet."""
+    """The optimizer's state in a .weights.h5."""
     if "optimizer" in contents.file.members:
-        group = contents.at("optimizer/vars")
+        group = contents.group("optimizer/vars")
         yield from (contents.at(str(number), group) for number in range(len(group.members)))
 
 
 def _named_state(contents: hdf5.Contents) -> Iterator[Any]:
     """The same in a .h5."""
     if "optimizer_weights" in contents.file.members:
-        group = contents.at("optimizer_weights")
+        group = contents.group("optimizer_weights")
         names = contents.names(group, "weight_names", MOST_LAYERS * MOST_WEIGHTS)
         yield from (contents.at(name, group) for name in names)
 
@@ -509,4 +520,5 @@ def _taken(contents: hdf5.Contents, arrays: Iterator[Any], model: Sequential) ->
     if len(taken) > most:
         raise InputError(f"it has more weights than this network, which has {most}")
     model.check_weights([getattr(array, "shape", ()) for array in taken])
-    return hdf5.numbers(contents, taken, "f")
+    hdf5.check_numbers(contents, taken, "f")
+    return taken

@@ -207,7 +207,7 @@ class Trainer:
         before = state.processes or (state.history[-1].get("workers", 1) if state.history else now)
         each, each_before = self.options.accumulate, self.options_before.accumulate
         parts_before = before * each_before
-        if state.step and _order(now, each) != _order(before, each_before):  # else all numbers are the same
+        if state.step and order_of_sums(now, each) != order_of_sums(before, each_before):  # else numbers are the same
             who = (f"{now} {'process computes' if now == 1 else 'processes compute'} now what {before} did"
                    if now != before else f"a batch has {self.parts} parts now, where it had {parts_before}")
             masks = " and dropout masks are others" if self.parts != parts_before else ""
@@ -473,6 +473,6 @@ class Trainer:
         return self.seconds_before + time.perf_counter() - self.clock
 
 
-def _order(processes: int, each: int) -> tuple[int, int]:
-    """In which a machine adds up the parts of a batch: several with one part each do it as one process with all."""
+def order_of_sums(processes: int, each: int) -> tuple[int, int]:
+    """Equal where a machine adds up gradients in the same order: N processes with a part each, one process with N."""
     return (processes, each) if each > 1 else (1, processes)

@@ -108,7 +108,7 @@ def duration(seconds: float) -> str:
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last one
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-_ONCE = 0.5  # seconds in which whoever asks once may send several signals
+_SAME_REQUEST = 0.5  # seconds in which whoever asks once may send several signals
 
 
 class Interrupted(Exception):
@@ -118,8 +118,8 @@ class Interrupted(Exception):
 class Interrupts(AbstractContextManager["Interrupts"]):
     """Inside `with`, a first Ctrl-C (SIGTERM, SIGHUP) only makes `check` raise Interrupted; a second ends at once.
 
-    One that comes with the first only asks, too: `timeout` sends SIGTERM to its child and to all that are with it, and
-    of a terminal that is closed both the system and the shell tell.  What is ignored, as `nohup` and scripts have it,
+    One that comes with the first only asks, too: `timeout` sends SIGTERM to its child and to its process group.  So does
+    any SIGHUP: of a terminal that is closed both the system and the shell tell, now or later.  What is ignored, as `nohup` and scripts have it,
     stays so; so does a signal that a program around Python handles.  In a thread other than the main one, which
     receives no signals, nothing is done.
     """
@@ -149,6 +149,6 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def _note(self, number: int, _: Any) -> None:
         if not self.requested:
             self._asked, self.requested = time.monotonic(), True
-        elif time.monotonic() - self._asked > _ONCE:
+        elif number != getattr(signal, "SIGHUP", None) and time.monotonic() - self._asked > _SAME_REQUEST:
             self.__exit__()
             signal.raise_signal(number)

@@ -183,7 +183,7 @@ def test_hdf5_whose_arrays_share_a_list_of_words(tmp_path):
         file["words"] = h5py.enum_dtype({f"{n:x}": n for n in range(6000)}, basetype="<i2")
         del file["layers/dense/vars/1"]
         file["layers/dense/vars"].create_dataset("1", data=np.zeros(3, "<i2"), dtype=file["words"])
-    with pytest.raises(InputError, match="vars/1' is not numbers that lie in it, unpacked, as Keras saves them"):
+    with pytest.raises(InputError, match="vars/1' is not numbers that lie in the file, unpacked, as Keras saves them"):
         model.load_weights(tmp_path / "f.weights.h5")
 
 
@@ -194,7 +194,7 @@ def test_hdf5_whose_numbers_lie_in_other_files(tmp_path):
         files = [(f"{n}" + "x" * 1000, 0, 4) for n in range(3)]
         file.create_dataset("layers/dense/vars/1", (3,), "f4", external=files)
         file["layers/dense/vars/0"] = np.ones((2, 3), "f4")
-    with pytest.raises(InputError, match="vars/1' is not numbers that lie in it, unpacked, as Keras saves them"):
+    with pytest.raises(InputError, match="vars/1' is not numbers that lie in the file, unpacked, as Keras saves them"):
         model.load_weights(tmp_path / "f.weights.h5")
 
 
@@ -281,3 +281,51 @@ def test_hdf5_whose_names_go_round_in_a_group(tmp_path):
     bounded(model.load_weights, tmp_path / "f", ends=READ)
     model.load_weights(tmp_path / "f")
     assert all((weights == 1).all() for weights in model.get_weights())
+
+
+def test_hdf5_in_which_a_name_is_a_way_into_another_file(tmp_path):
+    """The library would take the one name ext/model_weights/l/w for a way, through the link ext, and follow it."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    way = "ext/model_weights/l/w"
+
+    def write(path, value):
+        with h5py.File(path, "w", libver="earliest") as file:
+            group = file.create_group("model_weights/l")
+            group["w"], group["b"] = np.full((2, 3), value, "f4"), np.zeros(3, "f4")
+            group.parent.attrs["layer_names"], group.attrs["weight_names"] = [b"l"], [b"w", b"b"]
+            if path.name == "f":
+                other = file.create_group("a")
+                other["ext"] = h5py.ExternalLink(tmp_path / "other", "/")
+                other[way.replace("/", "_")] = np.zeros(3, "f4")
+
+    write(tmp_path / "other", 42)
+    write(tmp_path / "f", 7)
+    data = (tmp_path / "f").read_bytes()
+    (tmp_path / "f").write_bytes(data.replace(way.replace("/", "_").encode(), way.encode()))
+    with pytest.raises(InputError, match=f"f: it is damaged: '{way}' is no name of what a group holds"):
+        model.load_weights(tmp_path / "f")
+    (tmp_path / "f").write_bytes(data)
+    model.load_weights(tmp_path / "f")
+    assert (model.get_weights()[0] == 7).all()
+
+
+@pytest.mark.parametrize("letter", ["a", "\U0001f600"])
+def test_hdf5_whose_texts_are_one_of_letters_beyond_ascii(letter, tmp_path):
+    """In JSON of ASCII each would take twelve bytes."""
+    h5py = pytest.importorskip("h5py")
+    model = Sequential([Dense(3, input_shape=(2,))])
+    text, length = letter * 58, len((letter * 58).encode()).to_bytes(4, "little")
+    with h5py.File(tmp_path / "f", "w", libver="earliest") as file:
+        file.attrs["e"] = text
+        kind = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+        for n in range(8):
+            h5py.h5a.create(file.create_group(f"g{n}").id, b"a", kind, h5py.h5s.create_simple((4000,)))
+    data = bytearray((tmp_path / "f").read_bytes())
+    at = next(at for at in range(len(data)) if data[at : at + 4] == length and data[at + 12 : at + 16] == b"\1\0\0\0")
+    reference, at = bytes(data[at : at + 16]), 0
+    for _ in range(8):
+        at = data.index((4000).to_bytes(8, "little") + bytes(63_992), at) + 8
+        data[at : at + 64_000] = reference * 4000
+    (tmp_path / "f").write_bytes(data)
+    bounded(model.load_weights, tmp_path / "f", megabytes=60)

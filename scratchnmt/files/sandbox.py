@@ -1,0 +1,97 @@
+"""Work on the bytes of a file in a process of its own, with limits to its memory and its time.
+
+For libraries in C, which a file can be made to harm: what they take is bounded, and where they crash, they crash alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import InputError, printable
+
+_START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); from scratchnmt.files import sandbox; "
+          "sandbox.serve(*sys.argv[2:])")
+_PACKAGE = str(Path(__file__).parents[2])  # the folder with this scratchnmt, which an import hook may have found
+# how an answer begins: where SIGCHLD is ignored, Python tells no exit status
+_DONE, _REFUSED, _NO_MEMORY = b"+", b"-", b"m"
+_PATIENCE = 30  # seconds of the clock for each of a processor, where it is busy; a process that sleeps takes none
+
+
+def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, seconds: int) -> bytes:
+    """work(data), where `work` is a function of a module, in a process of its own.
+
+    memory: bytes that it may take, beyond those of Python and of `data`; seconds: of a processor.  The system sees to
+    it: Linux to both, macOS to the seconds, Windows to neither.  Raises InputError, which does not name the file, if
+    the function does, if it needs more, or if the process ends in another way.
+    """
+    try:
+        path = json.dumps([os.path.abspath(folder) for folder in [_PACKAGE, *sys.path]])
+        command = [sys.executable or "", "-I", "-c", _START, path, work.__module__, work.__name__, str(memory),
+                   str(seconds)]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
+        ended = subprocess.run(command, input=data, capture_output=True, env=environment, check=False,
+                               timeout=_PATIENCE * seconds)
+    except OSError as error:
+        raise InputError(f"no process could be started to read it ({error})") from error
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"reading it takes more than {error.timeout:,.0f} s: it may be damaged") from error
+    kind, answer = ended.stdout[:1], ended.stdout[1:]
+    if kind == _REFUSED:
+        raise InputError(answer.decode())
+    if kind == _NO_MEMORY:
+        raise InputError(f"reading it takes more than {memory:,} bytes of memory: it may be damaged")
+    if kind != _DONE or ended.returncode:
+        raise InputError(_how_it_ended(ended.returncode, seconds, ended.stderr.decode(errors="replace").strip()))
+    return answer
+
+
+def _how_it_ended(status: int, seconds: int, errors: str) -> str:
+    if status >= 0:
+        return f"the process that read it ended with exit status {status}: {printable(errors.rpartition(chr(10))[2])}"
+    name = signal.Signals(-status).name
+    if name == "SIGXCPU":
+        return f"reading it takes a processor more than {seconds:,} s: it may be damaged"
+    return f"the process that read it was ended by {name}: it may be damaged, or the system be out of memory"
+
+
+def serve(module: str, name: str, memory: str, seconds: str) -> None:
+    """The process: bytes from standard input, the answer, or the sentence of an InputError, to standard output."""
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)  # what a library prints is no answer
+        data = sys.stdin.buffer.read()
+        work = getattr(importlib.import_module(module), name)
+        _limit(int(memory), int(seconds))
+        try:
+            told = _DONE + work(data)
+        except InputError as error:
+            told = _REFUSED + str(error).encode()
+        except MemoryError:
+            told = _NO_MEMORY
+        answer.write(told)
+
+
+def _limit(memory: int, seconds: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+
+    def limit(kind: int, value: int) -> None:
+        soft, hard = resource.getrlimit(kind)
+        stand = [one for one in (soft, hard) if one != resource.RLIM_INFINITY]  # limits that are there already
+        with suppress(OSError, ValueError):  # a system without this one
+            resource.setrlimit(kind, (min(value, *stand, value), hard))
+
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_CPU, seconds + 1)  # the first one is for what was imported
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
