@@ -118,10 +118,10 @@ class Interrupted(Exception):
 class Interrupts(AbstractContextManager["Interrupts"]):
     """Inside `with`, a first Ctrl-C (SIGTERM, SIGHUP) only makes `check` raise Interrupted; a second ends at once.
 
-    One that comes with the first only asks, too: `timeout` sends SIGTERM to its child and to its process group.  So does
-    any SIGHUP: of a terminal that is closed both the system and the shell tell, now or later.  What is ignored, as `nohup` and scripts have it,
-    stays so; so does a signal that a program around Python handles.  In a thread other than the main one, which
-    receives no signals, nothing is done.
+    One that comes with the first only asks, too: `timeout` sends SIGTERM to its child and to its process group.  So
+    does any SIGHUP: of a terminal that is closed both the system and the shell tell, now or later.  What is ignored, as
+    `nohup` and scripts have it, stays so; so does a signal that a program around Python handles.  In a thread other
+    than the main one, which receives no signals, nothing is done.
     """
 
     def __init__(self) -> None:
