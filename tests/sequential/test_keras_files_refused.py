@@ -343,8 +343,10 @@ def test_weights_that_the_network_has_no_place_for_are_not_left_out(name, more, 
     model = ours.Sequential([ours.Dense(3, use_bias=more != "biases", input_shape=(4,)),
                              ours.Dense(3, use_bias=more != "biases")])
     before = model.get_weights()
-    with pytest.raises(InputError, match=f"{name}: .*(more weights than this network, which has {len(before)}|"
-                                         rf"its layer '.*' has \d weights, expected {len(before) // 2})$"):
+    told = f"more weights than this network, which has {len(before)}"
+    if name == "a.h5":  # which tells of which layer they are
+        told = {"biases": "2 weights, expected 1", "statistics of a batch": "4 weights, expected 2"}.get(more, told)
+    with pytest.raises(InputError, match=f"{name}: .* has {told}$"):
         model.load_weights(tmp_path / name)
     assert all(map(np.array_equal, model.get_weights(), before))
 
