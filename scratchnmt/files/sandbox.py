@@ -19,9 +19,9 @@ from ..errors import InputError, printable
 
 _START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); from scratchnmt.files import sandbox; "
           "sandbox.serve(*sys.argv[2:])")
-_PACKAGE = str(Path(__file__).parents[2])  # the folder with this scratchnmt, which an import hook may have found
-# how an answer begins: where SIGCHLD is ignored, Python tells no exit status
-_DONE, _REFUSED, _NO_MEMORY = b"+", b"-", b"m"
+_PACKAGE = str(Path(__file__).parents[2])  # where this scratchnmt is, which an import hook may have found
+# how an answer ends: where SIGCHLD is ignored, Python tells no exit status
+_DONE, _REFUSED, _NO_MEMORY = b"<done>", b"<refused>", b"<no memory>"
 _PATIENCE = 30  # seconds of the clock for each of a processor, where it is busy; a process that sleeps takes none
 
 
@@ -33,7 +33,7 @@ def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, second
     the function does, if it needs more, or if the process ends in another way.
     """
     try:
-        path = json.dumps([os.path.abspath(folder) for folder in [_PACKAGE, *sys.path]])
+        path = json.dumps([os.path.abspath(folder) for folder in [*sys.path, _PACKAGE]])
         command = [sys.executable or "", "-I", "-c", _START, path, work.__module__, work.__name__, str(memory),
                    str(seconds)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
@@ -43,18 +43,19 @@ def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, second
         raise InputError(f"no process could be started to read it ({error})") from error
     except subprocess.TimeoutExpired as error:
         raise InputError(f"reading it takes more than {error.timeout:,.0f} s: it may be damaged") from error
-    kind, answer = ended.stdout[:1], ended.stdout[1:]
-    if kind == _REFUSED:
-        raise InputError(answer.decode())
-    if kind == _NO_MEMORY:
+    if ended.stdout.endswith(_REFUSED):
+        raise InputError(ended.stdout.removesuffix(_REFUSED).decode())
+    if ended.stdout == _NO_MEMORY:
         raise InputError(f"reading it takes more than {memory:,} bytes of memory: it may be damaged")
-    if kind != _DONE or ended.returncode:
+    if ended.returncode or not ended.stdout.endswith(_DONE):
         raise InputError(_how_it_ended(ended.returncode, seconds, ended.stderr.decode(errors="replace").strip()))
-    return answer
+    return ended.stdout.removesuffix(_DONE)
 
 
 def _how_it_ended(status: int, seconds: int, errors: str) -> str:
-    if status >= 0:
+    if status == 0:
+        return "the process that read it ended without an answer: it may be damaged"
+    if status > 0:
         return f"the process that read it ended with exit status {status}: {printable(errors.rpartition(chr(10))[2])}"
     name = signal.Signals(-status).name
     if name == "SIGXCPU":
@@ -70,12 +71,12 @@ def serve(module: str, name: str, memory: str, seconds: str) -> None:
         work = getattr(importlib.import_module(module), name)
         _limit(int(memory), int(seconds))
         try:
-            told = _DONE + work(data)
+            answer.write(work(data))
+            answer.write(_DONE)
         except InputError as error:
-            told = _REFUSED + str(error).encode()
+            answer.write(str(error).encode() + _REFUSED)
         except MemoryError:
-            told = _NO_MEMORY
-        answer.write(told)
+            answer.write(_NO_MEMORY)
 
 
 def _limit(memory: int, seconds: int) -> None:

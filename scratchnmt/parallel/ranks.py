@@ -212,7 +212,7 @@ class Ranks:
         for rank, theirs in enumerate(told):
             for name in {**told[0], **theirs}:
                 values = [one.get(name, _LEFT_OUT) for one in (told[0], theirs)]
-                if values[0] != values[1]:
+                if values[0] != values[1] and (values[0] == values[0] or values[1] == values[1]):  # NaN is no other NaN
                     first, other = (value if value is _LEFT_OUT else shown(value) for value in values)
                     raise InputError(f"{name} is {first} on rank 0 and {other} on rank {rank}: all ranks need the same "
                                      "files and options")

@@ -28,7 +28,7 @@ TEXT_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
 _ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
 _LETTERS = 4  # of names and texts, for each byte of a file; usual files have 0.2 at most
 _MEMORY = 1 << 27  # bytes that reading any file may take, beside four times its own
-_SECONDS, _A_SECOND = 10, 10_000_000  # for any file, and one more for each so many bytes
+_SECONDS, _A_SECOND = 10, 200_000  # for any file, and one more for each so many bytes; usual ones take a tenth
 
 Texts = str | list[str] | None
 
@@ -74,27 +74,28 @@ def dump(data: bytes) -> bytes:
 
 
 def _dump(file: Any, size: int) -> bytes:
+    """See `dump`.  Nothing is kept open: the library takes 16 KB for each group or array that is."""
     h5py = require("h5py", extra="keras")
-    found, arrays, left = [file], [], _LETTERS * size
+    ways, texts_left, numbers_left = ["/"], _LETTERS * size, size
+    places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `ways`; what many names lead to is found once
     entries: list[Any] = []
-    places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `found`; what many names lead to is found once
-    for one in found:  # which grows
+    numbers = io.BytesIO()
+    for way in ways:  # which grows
+        one = file[way]
         if isinstance(one, h5py.Group):
-            entry: Any = [{name: _text(one, name) for name in one.attrs}, _members(one, found, places)]
-            left -= len(_json(entry))
-        else:
-            entry = _why_not(one)
-            arrays += [] if entry else [one]
+            entry: Any = [{name: _text(one, name) for name in one.attrs}, _members(one, way, ways, places)]
+            texts_left -= len(_json(entry)) + len(way)
+        elif (entry := _why_not(one)) is None:
+            numbers_left -= one.nbytes
+        if texts_left < 0 or numbers_left < 0:
+            what = "names and texts" if texts_left < 0 else "numbers"
+            raise InputError(f"it is damaged: its {what} are longer, taken together, than a file of its size can hold")
+        if entry is None:
+            np.save(numbers, one[...])
         entries.append(entry)
-        if left < 0:
-            raise InputError("it is damaged: its names and texts are longer, taken together, than a file of its size "
-                             "can hold")
-    if sum(array.nbytes for array in arrays) > size:
-        raise InputError("it is damaged: its numbers are larger than the file")
-    answer = io.BytesIO()
-    for array in (np.frombuffer(_json(entries), "u1"), *arrays):
-        np.save(answer, array[...])
-    return answer.getvalue()
+    told = io.BytesIO()
+    np.save(told, np.frombuffer(_json(entries), "u1"))
+    return b"".join((told.getbuffer(), numbers.getbuffer()))
 
 
 def _json(value: Any) -> bytes:
@@ -102,8 +103,8 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def _members(group: Any, found: list[Any], places: dict[int, int]) -> dict[str, int]:
-    """The names in a group, and where in `found` is what they lead to; appends to `found` what is new."""
+def _members(group: Any, way: str, ways: list[str], places: dict[int, int]) -> dict[str, int]:
+    """The names in a group, and where in `ways` is what they lead to; appends to `ways` what is new."""
     h5py = require("h5py", extra="keras")
     members = {}
     for name in group:
@@ -111,9 +112,9 @@ def _members(group: Any, found: list[Any], places: dict[int, int]) -> dict[str, 
             raise InputError(f"it is damaged: {shown(name)} is no name of what a group holds")
         link = group.id.links.get_info(name.encode(errors="surrogateescape"))
         if link.type == h5py.h5l.TYPE_HARD:  # not one that leads to another name, or another file
-            members[name] = places.setdefault(link.u, len(found))
-            if members[name] == len(found):
-                found.append(group[name])
+            members[name] = places.setdefault(link.u, len(ways))
+            if members[name] == len(ways):
+                ways.append(f"{way}{name}/")
     return members
 
 

@@ -120,7 +120,7 @@ def test_where_no_exit_status_is_told():
         assert run_limited(backwards, b"ab", MEMORY, SECONDS) == b"ba"
         with pytest.raises(InputError, match="^it has 3 bytes, é$"):
             run_limited(refuse, b"abc", MEMORY, SECONDS)
-        with pytest.raises(InputError, match="^the process that read it ended with exit status 0: "):
+        with pytest.raises(InputError, match="^the process that read it ended without an answer: it may be damaged$"):
             run_limited(crash, b"abc", MEMORY, SECONDS)
     finally:
         signal.signal(signal.SIGCHLD, before)
@@ -138,11 +138,17 @@ def test_where_no_process_can_be_started(python, monkeypatch):
         run_limited(backwards, b"", MEMORY, SECONDS)
 
 
-def test_the_package_is_this_one_however_it_was_found(monkeypatch, tmp_path):
-    """Setuptools' editable install is an import hook, not a folder of sys.path."""
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *(one for one in sys.path if one != sandbox._PACKAGE)])
-    (tmp_path / "scratchnmt").mkdir()
-    (tmp_path / "scratchnmt" / "__init__.py").write_text("raise SystemExit('another')")
+def test_the_package_is_found_where_it_is_no_folder_of_the_path(monkeypatch):
+    """Setuptools' editable install is an import hook."""
+    others = [one for one in sys.path if os.path.abspath(one) != sandbox._PACKAGE]
+    monkeypatch.setattr(sys, "path", others)
+    assert run_limited(backwards, b"ab", MEMORY, SECONDS) == b"ba"
+
+
+def test_pythons_own_modules_come_first(monkeypatch, tmp_path):
+    """Beside the package, as in site-packages, there may be an old copy of one, which nobody else sees."""
+    (tmp_path / "signal.py").write_text("raise SystemExit('an old one')")
+    monkeypatch.setattr(sandbox, "_PACKAGE", str(tmp_path))
     assert run_limited(backwards, b"ab", MEMORY, SECONDS) == b"ba"
 
 

@@ -206,6 +206,15 @@ def test_weights_that_are_too_large_for_the_networks_dtype(name, what, rng, tmp_
     assert all(map(np.array_equal, narrow.layers[1].get_weights(), wide.layers[1].get_weights()))
 
 
+def test_as_many_layers_as_are_saved_are_read(tmp_path):
+    """The library takes memory for each group and array that is open."""
+    model = ours.Sequential([ours.Dense(1, input_shape=(1,)), *(ours.Dense(1) for _ in range(997))])
+    model.compile("adam", loss="mse")
+    model.fit(np.ones((1, 1)), np.ones((1, 1)), verbose=0)
+    model.save(tmp_path / "a.keras")
+    assert all(map(np.array_equal, ours.load_model(tmp_path / "a.keras").get_weights(), model.get_weights()))
+
+
 @endings
 def test_a_failed_save_leaves_the_old_file(ending, rng, tmp_path, monkeypatch):
     model, _, _ = trained("seed", rng)
