@@ -235,7 +235,7 @@ def test_what_differs_is_named_alone():
     assert {str(error) for error in found} == {"clip is 5.0 on rank 0 and 3.0 on rank 2: all ranks need the same files "
                                                "and options"}
     assert on_ranks(3, lambda ranks: ranks.check_alike(options)) == [None] * 3
-    assert on_ranks(2, lambda ranks: ranks.check_alike({"rate": float("nan")})) == [None] * 2  # refused by another check
+    assert on_ranks(2, lambda ranks: ranks.check_alike({"rate": float("nan")})) == [None] * 2  # refused elsewhere
     # shown cut, compared whole
     long = on_ranks(2, lambda ranks: ranks.check_alike({"out": "x" * 500 + str(ranks.rank)}))
     assert all("out is " in str(error) for error in long)
