@@ -26,7 +26,7 @@ from ..files.sandbox import run_limited
 FIRST_BYTES = b"\x89HDF\r\n\x1a\n"
 TEXT_LIMIT = 1 << 22  # bytes: Keras writes some 1,500 for a layer
 _ATTRIBUTE = 64_000  # bytes that HDF5 has place for in one
-_LETTERS = 4  # of names and texts, for each byte of a file; usual files have 0.2 at most
+_TEXTS = 4  # bytes of names and texts for each byte of a file; usual files have 0.2 at most
 _MEMORY = 1 << 27  # bytes that reading any file may take, beside four times its own
 _SECONDS, _A_SECOND = 10, 200_000  # for any file, and one more for each so many bytes; usual ones take a tenth
 
@@ -76,15 +76,15 @@ def dump(data: bytes) -> bytes:
 def _dump(file: Any, size: int) -> bytes:
     """See `dump`.  Nothing is kept open: the library takes 16 KB for each group or array that is."""
     h5py = require("h5py", extra="keras")
-    ways, texts_left, numbers_left = ["/"], _LETTERS * size, size
-    places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `ways`; what many names lead to is found once
+    paths, texts_left, numbers_left = ["/"], _TEXTS * size, size
+    places = {h5py.h5o.get_info(file.id).addr: 0}  # in the file -> in `paths`; what many names lead to is found once
     entries: list[Any] = []
     numbers = io.BytesIO()
-    for way in ways:  # which grows
-        one = file[way]
+    for path in paths:  # which grows
+        one = file[path]
         if isinstance(one, h5py.Group):
-            entry: Any = [{name: _text(one, name) for name in one.attrs}, _members(one, way, ways, places)]
-            texts_left -= len(_json(entry)) + len(way)
+            entry: Any = [{name: _text(one, name) for name in one.attrs}, _members(one, path, paths, places)]
+            texts_left -= len(_json(entry)) + len(path)
         elif (entry := _why_not(one)) is None:
             numbers_left -= one.nbytes
         if texts_left < 0 or numbers_left < 0:
@@ -103,18 +103,18 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def _members(group: Any, way: str, ways: list[str], places: dict[int, int]) -> dict[str, int]:
-    """The names in a group, and where in `ways` is what they lead to; appends to `ways` what is new."""
+def _members(group: Any, path: str, paths: list[str], places: dict[int, int]) -> dict[str, int]:
+    """The names in a group, and where in `paths` is what they lead to; appends to `paths` what is new."""
     h5py = require("h5py", extra="keras")
     members = {}
     for name in group:
-        if "/" in name or name == ".":  # the library would take it for a way, perhaps through a link
+        if "/" in name or name == ".":  # the library would take it for a path, perhaps through a link
             raise InputError(f"it is damaged: {shown(name)} is no name of what a group holds")
         link = group.id.links.get_info(name.encode(errors="surrogateescape"))
         if link.type == h5py.h5l.TYPE_HARD:  # not one that leads to another name, or another file
-            members[name] = places.setdefault(link.u, len(ways))
-            if members[name] == len(ways):
-                ways.append(f"{way}{name}/")
+            members[name] = places.setdefault(link.u, len(paths))
+            if members[name] == len(paths):
+                paths.append(f"{path}{name}/")
     return members
 
 
@@ -164,14 +164,14 @@ class Contents:
 
     def __init__(self, file: Group, size: int):
         self.file, self.size = file, size
-        self.ways: dict[tuple[Group, str], Any] = {}
+        self.paths: dict[tuple[Group, str], Any] = {}
 
     def at(self, path: str, group: Group | None = None) -> Any:
         """The group or array that is called so in a group, or in the file; InputError if it is not there."""
         group = self.file if group is None else group
-        if (group, path) not in self.ways:
-            self.ways[group, path] = self._followed(path, group)
-        return self.ways[group, path]
+        if (group, path) not in self.paths:
+            self.paths[group, path] = self._followed(path, group)
+        return self.paths[group, path]
 
     def _followed(self, path: str, group: Group) -> Any:
         found: Group | np.ndarray | str = group
