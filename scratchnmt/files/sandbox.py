@@ -17,9 +17,16 @@ from pathlib import Path
 
 from ..errors import InputError, printable
 
-_START = ("import json, sys; sys.path[:] = json.loads(sys.argv[1]); from scratchnmt.files import sandbox; "
-          "sandbox.serve(*sys.argv[2:])")
-_PACKAGE = str(Path(__file__).parents[2])  # where this scratchnmt is, which an import hook may have found
+_PACKAGE = str(Path(__file__).parents[1] / "__init__.py")  # this one, however it was found
+_START = """
+import importlib.util, json, sys
+sys.path[:] = json.loads(sys.argv[1])
+spec = importlib.util.spec_from_file_location("scratchnmt", sys.argv[2])
+sys.modules["scratchnmt"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from scratchnmt.files import sandbox
+sandbox.serve(*sys.argv[3:])
+"""
 # how an answer ends: where SIGCHLD is ignored, Python tells no exit status
 _DONE, _REFUSED, _NO_MEMORY = b"<done>", b"<refused>", b"<no memory>"
 _PATIENCE = 30  # seconds of the clock for each of a processor, where it is busy; a process that sleeps takes none
@@ -33,9 +40,9 @@ def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, second
     the function does, if it needs more, or if the process ends in another way.
     """
     try:
-        path = json.dumps([os.path.abspath(folder) for folder in [*sys.path, _PACKAGE]])
-        command = [sys.executable or "", "-I", "-c", _START, path, work.__module__, work.__name__, str(memory),
-                   str(seconds)]
+        path = json.dumps([os.path.abspath(folder) for folder in sys.path])
+        command = [sys.executable or "", "-I", "-c", _START, path, _PACKAGE, work.__module__, work.__name__,
+                   str(memory), str(seconds)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
         ended = subprocess.run(command, input=data, capture_output=True, env=environment, check=False,
                                timeout=_PATIENCE * seconds)
@@ -46,7 +53,7 @@ def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, second
     if ended.stdout.endswith(_REFUSED):
         raise InputError(ended.stdout.removesuffix(_REFUSED).decode())
     if ended.stdout == _NO_MEMORY:
-        raise InputError(f"reading it takes more than {memory:,} bytes of memory: it may be damaged")
+        raise InputError(f"reading it takes more memory than is allowed, {memory:,} bytes at most: it may be damaged")
     if ended.returncode or not ended.stdout.endswith(_DONE):
         raise InputError(_how_it_ended(ended.returncode, seconds, ended.stderr.decode(errors="replace").strip()))
     return ended.stdout.removesuffix(_DONE)
@@ -59,7 +66,7 @@ def _how_it_ended(status: int, seconds: int, errors: str) -> str:
         return f"the process that read it ended with exit status {status}: {printable(errors.rpartition(chr(10))[2])}"
     name = signal.Signals(-status).name
     if name == "SIGXCPU":
-        return f"reading it takes a processor more than {seconds:,} s: it may be damaged"
+        return f"reading it takes a processor longer than is allowed, {seconds:,} s at most: it may be damaged"
     return f"the process that read it was ended by {name}: it may be damaged, or the system be out of memory"
 
 
@@ -91,6 +98,7 @@ def _limit(memory: int, seconds: int) -> None:
         with suppress(OSError, ValueError):  # a system without this one
             resource.setrlimit(kind, (min(value, *stand, value), hard))
 
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # whoever started the program may have ignored it
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_CPU, seconds + 1)  # the first one is for what was imported
     with suppress(OSError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, islice, takewhile
@@ -83,7 +83,7 @@ def _dump(file: Any, size: int) -> bytes:
     for path in paths:  # which grows
         one = file[path]
         if isinstance(one, h5py.Group):
-            entry: Any = [{name: _text(one, name) for name in one.attrs}, _members(one, path, paths, places)]
+            entry: Any = [{name: _text(one, name) for name in _readable(one.attrs)}, _members(one, path, paths, places)]
             texts_left -= len(_json(entry)) + len(path)
         elif (entry := _why_not(one)) is None:
             numbers_left -= one.nbytes
@@ -103,14 +103,19 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 
 
+def _readable(names: Iterable[Any]) -> list[str]:
+    """Those that are UTF-8, as all of Keras' are; of others h5py has bytes."""
+    return [name for name in names if isinstance(name, str)]
+
+
 def _members(group: Any, path: str, paths: list[str], places: dict[int, int]) -> dict[str, int]:
     """The names in a group, and where in `paths` is what they lead to; appends to `paths` what is new."""
     h5py = require("h5py", extra="keras")
     members = {}
-    for name in group:
+    for name in _readable(group):
         if "/" in name or name == ".":  # the library would take it for a path, perhaps through a link
             raise InputError(f"it is damaged: {shown(name)} is no name of what a group holds")
-        link = group.id.links.get_info(name.encode(errors="surrogateescape"))
+        link = group.id.links.get_info(name.encode())
         if link.type == h5py.h5l.TYPE_HARD:  # not one that leads to another name, or another file
             members[name] = places.setdefault(link.u, len(paths))
             if members[name] == len(paths):
