@@ -284,7 +284,7 @@ def test_an_error_of_one_rank_ends_all_and_is_said_once(tmp_path, who, name):
     assert status == 2 and error.count(f"{name} of 2: not enough memory: no room; go on\n") == 1
     assert error.count("no room") == 1 and "Traceback" not in error
     assert time.monotonic() - began < 10
-    assert ("abort" in error.lower()) == (who == "one")
+    assert who == "one" or "abort" not in error.lower()  # of one, MPICH says so most of the time
 
 
 @needs_mpi
