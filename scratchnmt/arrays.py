@@ -73,6 +73,12 @@ def to_device_of(ids: Array, array: Array) -> Array:
     return ids
 
 
+def put(what: str, array: np.ndarray, own: Array) -> None:
+    """Copy an array of the host into one of its shape; InputError, which says `what`, if a number is too large."""
+    with not_too_large(what, own.dtype):
+        own[...] = to_device_of(array.astype(own.dtype, copy=False), own)
+
+
 def device_module(device: str) -> ModuleType:
     """The array module for "cpu" (numpy) or "cuda", "cuda:1" (cupy); InputError if it is not there."""
     if device == "cpu":

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import not_too_large, to_device
+from .arrays import put
 from .data.vocab import Vocabulary
 from .errors import InputError, WriteError
 from .files.atomic import AnyPath, replace_folder
@@ -82,9 +82,7 @@ def _model_of(folder: AnyPath, run: Run, device: str = "cpu", *, dtype: str | No
     tensors = RunFolder(folder).read_weights(run)
     model = NMT(**run.config.to_dict(), dtype=dtype or run.dtype, device=device, seed=None, **computing)
     for name, tensor in tensors.items():
-        kind = model.params[name].dtype
-        with not_too_large(f"{folder}: {name}", kind):
-            model.params[name][...] = to_device(tensor.astype(kind, copy=False), device)
+        put(f"{folder}: {name}", tensor, model.params[name])
     return LoadedModel(model, run.src_vocab, run.tgt_vocab)
 
 

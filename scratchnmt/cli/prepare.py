@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import device_module, not_too_large, to_device_of
+from ..arrays import device_module, put, to_device_of
 from ..checkpoint import LoadedModel, load_alike
 from ..data.corpus import Corpus, LeftOut
 from ..data.embeddings import read_embeddings
@@ -424,9 +424,7 @@ def set_first_weights(model: NMT, first: dict[str, Any], src_vocab: Vocabulary, 
         if run.config.shapes() != model.config.shapes() or digests != [src_vocab.digest(), tgt_vocab.digest()]:
             raise InputError(f"{path} holds another model than when it was read first: start the run again")
         for name, tensor in folder.read_weights(run).items():
-            own = model.params[name]
-            with not_too_large(f"{path}: {name}", own.dtype):
-                own[...] = to_device_of(tensor.astype(own.dtype, copy=False), own)
+            put(f"{path}: {name}", tensor, model.params[name])
         told.append(f"with the weights of {as_typed(path)}")
     for side, name, vocabulary in (("src", "source", src_vocab), ("tgt", "target", tgt_vocab)):
         if path := first.get(f"{side}_embeddings"):

@@ -96,7 +96,7 @@ def _limit(memory: int, seconds: int) -> None:
         soft, hard = resource.getrlimit(kind)
         stand = [one for one in (soft, hard) if one != resource.RLIM_INFINITY]  # limits that are there already
         with suppress(OSError, ValueError):  # a system without this one
-            resource.setrlimit(kind, (min(value, *stand, value), hard))
+            resource.setrlimit(kind, (min([value, *stand]), hard))
 
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # whoever started the program may have ignored it
     limit(resource.RLIMIT_CORE, 0)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import array_module, not_too_large, to_device
+from ..arrays import put, to_device
 from ..errors import InputError, listed, look_up, printable, shown, whole_number
 from ..files.reading import DEEPEST, Archive, parse_json, too_deep
 from . import core, hdf5, recurrent
@@ -416,9 +416,8 @@ def _take_state(model: Sequential, arrays: Iterator[Any], contents: hdf5.Content
     step, rate, *kept = kept_arrays
     whole_number("the optimizer's step", int(step), least=0)
     number("the optimizer's learning_rate", float(rate), lambda rate: 0 <= rate < inf, "a number of at least 0")
-    with not_too_large("what the optimizer keeps", model.dtype):
-        for place, array in zip(places, kept, strict=True):
-            place[...] = array_module(place).asarray(array.astype(model.dtype))
+    for place, array in zip(places, kept, strict=True):
+        put("what the optimizer keeps", array, place)
     for vector, factor in zip(vectors.values(), _kept(model).values(), strict=True):
         vector.flat /= factor or 1.0
     model.optimizer.load_state({"step": int(step), "learning_rate": float(rate),
