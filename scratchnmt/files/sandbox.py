@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
 
 from ..errors import InputError, printable
 
@@ -44,19 +45,34 @@ def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, second
         command = [sys.executable or "", "-I", "-c", _START, path, _PACKAGE, work.__module__, work.__name__,
                    str(memory), str(seconds)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # each thread would take addresses
-        ended = subprocess.run(command, input=data, capture_output=True, env=environment, check=False,
-                               timeout=_PATIENCE * seconds)
+        process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
     except OSError as error:
         raise InputError(f"no process could be started to read it ({error})") from error
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"reading it takes more than {error.timeout:,.0f} s: it may be damaged") from error
-    if ended.stdout.endswith(_REFUSED):
-        raise InputError(ended.stdout.removesuffix(_REFUSED).decode())
-    if ended.stdout == _NO_MEMORY:
+    with process:
+        answer, errors = _communicate(process, data, seconds)
+    if answer.endswith(_REFUSED):
+        raise InputError(answer.removesuffix(_REFUSED).decode())
+    if answer == _NO_MEMORY:
         raise InputError(f"reading it takes more memory than is allowed, {memory:,} bytes at most: it may be damaged")
-    if ended.returncode or not ended.stdout.endswith(_DONE):
-        raise InputError(_how_it_ended(ended.returncode, seconds, ended.stderr.decode(errors="replace").strip()))
-    return ended.stdout.removesuffix(_DONE)
+    if process.returncode or not answer.endswith(_DONE):
+        raise InputError(_how_it_ended(process.returncode, seconds, errors.decode(errors="replace").strip()))
+    return answer.removesuffix(_DONE)
+
+
+def _communicate(process: subprocess.Popen[bytes], data: bytes, seconds: int) -> tuple[bytes, bytes]:
+    """What it writes, to its two streams; it is killed where that takes too long, or at Ctrl-C.
+
+    It is waited for in short turns: while both are stopped, as by Ctrl-Z, the clock goes on, and only one turn is lost.
+    """
+    given: bytes | None = data
+    try:
+        for _ in range(_PATIENCE):
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(given, timeout=seconds)
+            given = None  # it has it, or the first call goes on with it
+    finally:
+        process.kill()  # which does nothing where it has ended
+    raise InputError(f"reading it takes more than {_PATIENCE * seconds:,} s: it may be damaged")
 
 
 def _how_it_ended(status: int, seconds: int, errors: str) -> str:

@@ -40,7 +40,7 @@ from .plan import Plan, TrainingData, TrainingOptions
 from .progress import LOSS, Interrupted, Interrupts, Progress, duration
 from .saving import Saving, State, TrainingResult
 from .step import Part, Place, Result, make_steps
-from .validation import Validation
+from .validation import NoPairFitsError, Validation
 
 _AVERAGE_EVERY = 10  # steps
 _SKIPS = 20  # steps in a row that are not finite: by then it is the weights
@@ -370,7 +370,7 @@ class Trainer:
         return self.model.with_params(self.model.params.like(self.average.flat)) if self.average else self.model
 
     def _figures(self, model: NMT) -> tuple[float, float]:
-        """Perplexity and BLEU, of the same pairs; where memory is too small, the state is saved first."""
+        """Perplexity and BLEU, of the same pairs; where none fits into memory, the state is saved first."""
         validation = self.validation
         try:
             while True:
@@ -378,7 +378,7 @@ class Trainer:
                 figures = self._perplexity(model), validation.bleu(model)
                 if len(validation.left_out) == known:
                     return figures
-        except MemoryError:
+        except NoPairFitsError:  # on all ranks: another MemoryError may be met by one alone, and saving is work of all
             with suppress(MemoryError):
                 self.save()
             raise

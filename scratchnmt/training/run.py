@@ -23,6 +23,7 @@ from .loop import Trainer
 from .plan import TrainingData, TrainingOptions, check_distilled
 from .progress import Progress
 from .saving import TrainingResult
+from .validation import NoPairFitsError
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -117,7 +118,8 @@ def _out_of_memory(error: MemoryError, options: TrainingOptions, batch: Batch | 
     if any(frame.name == "write_tensors" for frame in frames):
         remedy = "what is saved does not fit into memory once more: resume it where more memory is free"
     elif any(frame.name == "_validate" for frame in frames):
-        remedy = "no pair of the validation fits: resume it where more memory is free, such as --device cpu"
+        what = "no pair of the validation fits" if isinstance(error, NoPairFitsError) else "the validation does not fit"
+        remedy = f"{what}: resume it where more memory is free, such as --device cpu"
     elif batch is None and folder.resume:  # with the sizes that it has
         remedy = "weights, gradients and optimizer do not fit: resume it where more memory is free"
     elif batch is None:

@@ -17,6 +17,10 @@ from .plan import TrainingData
 _WEIGHTS = 1 << 27  # attention weights that a batch may have: half a gigabyte of them
 
 
+class NoPairFitsError(MemoryError):
+    """Each pair of the validation alone takes more memory than there is; raised on all ranks."""
+
+
 class Validation:
     """Batches of like length; `check` is called before each, and may raise to stop.
 
@@ -85,7 +89,7 @@ class Validation:
     def _each(self, measure: Callable[[Batch], Any]) -> list[tuple[np.ndarray, Any]]:
         """The numbers of pairs with what `measure` returns of their batch, which is halved if it takes too much memory.
 
-        A pair that does so alone is left out; MemoryError if all do.
+        A pair that does so alone is left out; NoPairFitsError if all do.
         """
         def work(indices: np.ndarray) -> list[tuple[np.ndarray, Any]]:
             self.check()
@@ -99,7 +103,7 @@ class Validation:
         results = [one for some in self.ranks.each(self.indices, work) for one in some]
         failed = {int(indices[0]): result for indices, result in results if isinstance(result, MemoryError)}
         if len(failed) == len(results):
-            raise next(iter(failed.values()))
+            raise NoPairFitsError(str(next(iter(failed.values()))))
         self._tell(failed, "it does not fit into memory: this and later validations have fewer pairs than those before")
         self.leave_out(failed)
         return [(indices, result) for indices, result in results if not isinstance(result, MemoryError)]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ from scratchnmt.files.run_folder import RunFolder
 from scratchnmt.files.tensors import read_tensors
 from scratchnmt.parallel import machine
 from scratchnmt.parallel.ranks import Ranks
-from scratchnmt.training import Progress
+from scratchnmt.parallel.team import Team
+from scratchnmt.training import OutOfMemoryError, Progress
 from scratchnmt.training.step import StepAtOnce
 
 pytest.importorskip("threadpoolctl")
@@ -127,6 +129,24 @@ def test_a_progress_of_ones_own_is_told_once(tmp_path, capfd):
 def test_an_error_of_a_worker_is_that_of_the_run(tmp_path):
     with pytest.raises(InputError, match="training stopped"):
         run(tmp_path, workers=3, optimizer="sgd", learning_rate=1e30, clip=0.0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_memory_that_ends_for_one_alone_in_a_validation_ends_all(tmp_path, monkeypatch, rank):
+    """It does not wait in a save for the others, who go on with the validation."""
+    allgather = Team.allgather
+
+    def full(self, value):
+        told = allgather(self, value)
+        if self.rank == rank and any(frame.name == "bleu" for frame in traceback.extract_stack()):
+            raise MemoryError("Unable to allocate 1 GiB")
+        return told
+
+    monkeypatch.setattr(Team, "allgather", full)
+    with pytest.raises(OutOfMemoryError, match="the validation does not fit: resume it where more memory is free"):
+        run(tmp_path, workers=2, max_steps=4)
+    monkeypatch.undo()
+    assert run(tmp_path, resume=True, max_steps=4).step == 4
 
 
 # the command
