@@ -2,7 +2,8 @@
 
 Ours is a safetensors file (see ../files/tensors.py): weights under their names, the optimizer's state under
 "optimizer/", and as JSON the layers, the dtype, what `compile` was told, and where shuffling and dropout stand.
-Keras' are in keras_files.py and hdf5.py.  A file is written as its name says, and read as its first bytes say.
+Keras' are in keras_files.py, keras_config.py and hdf5.py.  A file is written as its name says, and read as its first
+bytes say.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ..files.atomic import write_atomically
 from ..files.reading import ZIP, archive, opened
 from ..files.tensors import read_tensors, write_tensors
 from . import hdf5, keras_files
-from .keras_files import KINDS, MOST_LAYERS, WEIGHTS, described, few
+from .keras_config import KINDS, MOST_LAYERS, described, few
+from .keras_files import WEIGHTS
 from .layer import Layer
 from .model import OPTIMIZERS, Sequential
 
