@@ -14,13 +14,13 @@ OUT = "write rows as CSV there (default: benchmarks/results on a GPU, else nowhe
 
 
 def main(arguments: list[str] | None = None) -> int:
-    fix_threads(common_options(["torch"]).parse_known_args(arguments)[0].threads)
+    fix_threads(common_options([]).parse_known_args(arguments)[0].threads)
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"benchmarks.{name}")
-        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", ["torch", "torch-best"]),
+        command = commands.add_parser(name, parents=[common_options(getattr(module, "PEERS", []),
                                                               getattr(module, "OUT", OUT))],
                                       help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(command)
@@ -43,8 +43,9 @@ def common_options(peers: list[str], out: str = OUT) -> argparse.ArgumentParser:
     common.add_argument("--matmul", choices=["float32", "tf32"], default="float32",
                         help="precision of fused products (default float32)")
     common.add_argument("--out", metavar="DIR", help=out)
-    common.add_argument("--peers", type=lambda text: [name for name in text.split(",") if name], default=peers,
-                        help=f"who runs beside us (default {','.join(peers)}; '' for nobody)")
+    if peers:
+        common.add_argument("--peers", type=lambda text: [name for name in text.split(",") if name], default=peers,
+                            help=f"who runs beside us (default {','.join(peers)}; '' for nobody)")
     return common
 
 

@@ -13,6 +13,7 @@ from scratchnmt.arrays import keep_freed_memory
 
 from . import limits, measure, rows, step
 
+PEERS = ["torch", "torch-best"]
 BASE = dict(V=8000, H=256, B=32, T=22)
 SWEEPS = dict(V=(1000, 2000, 4000, 8000, 16000, 32000), H=(64, 128, 256, 512), B=(4, 8, 16, 32, 64, 128),
               T=(6, 11, 22, 44))

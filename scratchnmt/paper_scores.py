@@ -30,7 +30,7 @@ class PaperScore(NamedTuple):
     score: float
     low: float  # the interval of 95 per cent
     high: float
-    p: float | None  # that the difference from the first system is chance; None of the first
+    p: float | None  # how often chance makes such a difference from the first, if both are as good; None of the first
     signature: str  # what the score depends on
 
 
@@ -90,29 +90,20 @@ def _moses(language: str) -> tuple[Callable[[str], str], str]:
 
 def _by_measure(measure: _Measure, systems: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]
                 ) -> dict[str, PaperScore]:
-    prepared = {name: list(map(measure.prepare, lines)) for name, lines in systems.items()}
-    gold = without_blank([list(map(measure.prepare, lines)) for lines in references])
-    chances = _paired(measure, prepared, gold)
-    scores = {}
-    for name, lines in prepared.items():
-        metric = measure.metric()
-        found = metric.corpus_score(lines, gold, n_bootstrap=SAMPLES)
-        mean, half = float(found._mean), float(found._ci)
-        scores[name] = PaperScore(measure=measure.name, score=float(found.score), low=mean - half, high=mean + half,
-                                  p=chances.get(name), signature=measure.before + str(metric.get_signature()))
-    return scores
-
-
-def _paired(measure: _Measure, systems: Mapping[str, list[str]], references: Any) -> dict[str, float]:
-    """The p-value of each but the first."""
-    if len(systems) < 2:
-        return {}
     from sacrebleu.significance import PairedTest
 
-    test = PairedTest(list(systems.items()), {"score": measure.metric()}, references, test_type="bs", n_samples=SAMPLES)
-    results: Any = test()[1]
-    _, of_systems = results.values()  # the names, then the metric's
-    first, *others = systems
-    # where nothing differs, sacreBLEU counts no draw as a chance
-    return {name: 1.0 if systems[name] == systems[first] else float(result.p_value)
-            for name, result in zip(others, of_systems[1:], strict=True)}
+    prepared = {name: list(map(measure.prepare, lines)) for name, lines in systems.items()}
+    gold: Any = without_blank([list(map(measure.prepare, lines)) for lines in references])
+    # of one system it makes the interval alone
+    test = PairedTest(list(prepared.items()), {measure.name: measure.metric()}, gold, test_type="bs", n_samples=SAMPLES)
+    signatures, results = test()
+    (signature,), (_, of_systems) = signatures.values(), results.values()  # names come before them
+    first = next(iter(prepared.values()))
+    scores: dict[str, PaperScore] = {}
+    for (name, lines), found in zip(prepared.items(), of_systems, strict=True):
+        assert not isinstance(found, str) and found.mean is not None and found.ci is not None
+        p = None if not scores else 1.0 if lines == first else found.p_value  # it counts no draw where nothing differs
+        low, high = found.mean - found.ci, found.mean + found.ci
+        scores[name] = PaperScore(measure=measure.name, score=float(found.score), low=max(0.0, float(low)),
+                                  high=min(100.0, float(high)), p=p, signature=measure.before + str(signature))
+    return scores

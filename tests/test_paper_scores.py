@@ -45,6 +45,14 @@ def test_a_score_lies_in_its_interval_and_the_first_system_has_no_p_value():
         assert first.p is None and same.p == 1 and last.p < 0.05
 
 
+def test_weak_translations_have_intervals_that_are_scores():
+    """A draw without the one good line has chrF 0, which sacreBLEU has as another type of number."""
+    weak = of([REFERENCES[0], *["xqz"] * 19], REFERENCES, language="de")
+    assert 0 < weak["chrF"].score < 30 and all(0 == score.low <= score.high <= 100 for score in weak.values())
+    good = of([*REFERENCES[:-1], "Eine Frau"], REFERENCES, language="de")
+    assert all(score.low < score.high <= 100 for score in good.values())
+
+
 def test_several_references_and_a_script_without_spaces():
     two = of(["b"] * 3, ["a", "", "b"], ["b", "b", "c"], language="de")
     assert two["BLEU"].signature.startswith("nrefs:")
