@@ -6,7 +6,6 @@ import mmap
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ArgumentError, InputError
+from .forks import no_fork
 from .streams import find_room
 
 Array = Any  # numpy.ndarray or cupy.ndarray; there is no common base class to name
@@ -238,9 +238,6 @@ def _quota(root: Path = Path("/sys/fs/cgroup"), of: Path = Path("/proc/self/cgro
 
 
 _limits: list[tuple[int, Any]] = []  # of BLAS, at present, each with the first one, which knows what there was
-_changing = threading.Lock()  # of _limits; a fork may not begin while another thread has it
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_changing.release)
 _most: ContextVar[int | None] = ContextVar("most", default=None)  # threads, inside `limit_threads`
 
 
@@ -258,13 +255,13 @@ def limit_threads(count: int | None = None) -> Iterator[None]:
     except ImportError:
         yield
     else:
-        with _changing:
+        with no_fork:
             limit = threadpool_limits(count, user_api="blas")
             _limits.append((count, _limits[0][1] if _limits else limit))
         try:
             yield
         finally:
-            with _changing:
+            with no_fork:
                 _, first = _limits.pop(max(i for i, (most, _) in enumerate(_limits) if most == count))
                 if _limits:
                     threadpool_limits(_limits[-1][0], user_api="blas")

@@ -14,7 +14,8 @@ that stay in cache, and its parts run on several threads; no element's result de
 
 SGD, Adam and RMSprop name their attributes in __slots__: to set a misspelt one, such as lr, is an AttributeError.
 
-Every class raises InputError for a rate or eps below 0, and for a momentum, beta, rho or decay outside of [0, 1).
+Every class raises InputError for a rate below 0, an eps that is not above it, and a momentum, beta, rho or decay
+outside of [0, 1).
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class Adam(_Rated):
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, eps_hat: bool = False):
         self.learning_rate = learning_rate
         self.betas = (_in_range("betas[0]", betas[0], 0.0, 1.0), _in_range("betas[1]", betas[1], 0.0, 1.0))
-        self.eps, self.eps_hat = _above_zero("eps", eps), eps_hat
+        self.eps, self.eps_hat = _above_zero("eps", eps, params), eps_hat
         self.params = params
         self.step_count = 0
         self.m = lazy_zeros_like(params.flat)  # m / (1 - b1)
@@ -202,7 +203,7 @@ class RMSprop(_Rated):
 
     def __init__(self, params: Parameters, learning_rate: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
         self.learning_rate = learning_rate
-        self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _above_zero("eps", eps)
+        self.rho, self.eps = _in_range("rho", rho, 0.0, 1.0), _above_zero("eps", eps, params)
         self.params = params
         self.step_count = 0
         self.v = lazy_zeros_like(params.flat)
@@ -320,9 +321,12 @@ def _in_range(name: str, value: float, low: float, high: float) -> float:
     return float(value)
 
 
-def _above_zero(name: str, value: float) -> float:
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name} is {value}, expected above 0: with 0, a weight without a gradient becomes 0 / 0")
+def _above_zero(name: str, value: float, params: Parameters) -> float:
+    """InputError for what the weights' dtype takes for 0, too."""
+    least = float(np.finfo(params.flat.dtype).tiny)
+    if not least <= value < float("inf"):
+        raise InputError(f"{name} is {value}, expected above 0, for {params.flat.dtype} at least {least:.2g}: with 0, "
+                         "a weight without a gradient becomes 0 / 0")
     return float(value)
 
 

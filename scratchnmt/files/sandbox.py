@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -62,17 +63,26 @@ def run_limited(work: Callable[[bytes], bytes], data: bytes, memory: int, second
 def _communicate(process: subprocess.Popen[bytes], data: bytes, seconds: int) -> tuple[bytes, bytes]:
     """What it writes, to its two streams; it is killed where that takes too long, or at Ctrl-C.
 
-    It is waited for in short turns: while both are stopped, as by Ctrl-Z, the clock goes on, and only one turn is lost.
+    The time is counted in short turns: while both are stopped, as by Ctrl-Z, the clock goes on, and one turn is lost.
     """
-    given: bytes | None = data
+    over, late = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        if not any(over.wait(seconds) for _ in range(_PATIENCE)):
+            late.set()
+            process.kill()
+
     try:
-        for _ in range(_PATIENCE):
-            with suppress(subprocess.TimeoutExpired):
-                return process.communicate(given, timeout=seconds)
-            given = None  # it has it, or the first call goes on with it
+        threading.Thread(target=wait, daemon=True, name="scratchnmt-patience").start()
+        answer = process.communicate(data)
+    except RuntimeError as error:  # the system allows no more threads
+        raise InputError(f"nobody could be made to wait for the process that reads it ({error})") from error
     finally:
+        over.set()
         process.kill()  # which does nothing where it has ended
-    raise InputError(f"reading it takes more than {_PATIENCE * seconds:,} s: it may be damaged")
+    if late.is_set():
+        raise InputError(f"reading it takes more than {_PATIENCE * seconds:,} s: it may be damaged")
+    return answer
 
 
 def _how_it_ended(status: int, seconds: int, errors: str) -> str:

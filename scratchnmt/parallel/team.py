@@ -22,10 +22,12 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_st
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
+from weakref import WeakSet
 
 import numpy as np
 
 from ..errors import MachineError, WorkerError
+from ..forks import no_fork
 from ..streams import INTERRUPTED
 from .ranks import sendable
 from .watchdog import LOOK, Pulse, Waits, how_it_ended
@@ -34,6 +36,7 @@ _BEGUN = 0  # the place on the board of whether there is something to go on with
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _MOMENT = 0.3  # seconds that last words wait for a reader
 _WORKS, _WAITS, _ENDED = range(3)  # what a process does, or that it was ended as it hung
+_teams: WeakSet[Team] = WeakSet()  # of this process, and of those that it is a fork of
 
 
 def _continued_at_the_end_of_its_parent() -> Callable[[], Any]:
@@ -72,9 +75,11 @@ class Team(Waits):
         self.ended: set[int] = set()  # of those, for which the first one has waited
         self.board = mmap.mmap(-1, 1 + size)
         self.pairs: list[tuple[Connection, Connection]] = []
+        _teams.add(self)
         try:
             for _ in range(size - 1):
-                self.pairs.append(Pipe())
+                with no_fork:
+                    self.pairs.append(Pipe())
         except OSError as error:  # of too many open files
             raise self._not_started(1 + len(self.pairs), error.strerror) from error
         self.over = threading.Event()
@@ -210,10 +215,10 @@ class Team(Waits):
         """Never returns: nothing of the program that was forked is this process' to end."""
         status = 1
         try:
-            for rank, (firsts, own) in enumerate(self.pairs, start=1):
-                firsts.close()
-                if rank != self.rank:
-                    own.close()
+            own = self._connection(0)  # and no end of another team, which a thread may be starting
+            for end in [end for team in _teams for ends in team.pairs for end in ends]:
+                if end is not own:
+                    end.close()
             self.above = None
             self._look_after(self.rank - 1)
             with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):

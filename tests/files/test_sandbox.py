@@ -98,20 +98,22 @@ def test_more_time_than_is_allowed():
 
 def test_a_process_that_sleeps_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(sandbox, "_PATIENCE", 1)
-    with pytest.raises(InputError, match="^reading it takes more than 1 s: it may be damaged$"):
-        run_limited(sleep, b"", MEMORY, SECONDS)
+    for data in (b"", bytes(1 << 20)):
+        with pytest.raises(InputError, match="^reading it takes more than 1 s: it may be damaged$"):
+            run_limited(sleep, data, MEMORY, SECONDS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="has no Ctrl-Z")
 def test_time_in_which_the_program_is_stopped_does_not_count():
-    code = ("from test_sandbox import *; sandbox._PATIENCE = 3; print('begun', flush=True); "
+    code = ("from test_sandbox import *; sandbox._PATIENCE = 10; print('begun', flush=True); "
             "print(run_limited(doze, b'', MEMORY, 1))")
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}) as program:
         program.stdout.readline()
         time.sleep(0.5)
         os.killpg(program.pid, signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(12)
         os.killpg(program.pid, signal.SIGCONT)
         assert program.communicate(timeout=60)[0] == b"b'awake'\n"
 

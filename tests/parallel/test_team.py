@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from scratchnmt.errors import ArgumentError, InputError, MachineError, WorkerErr
 from scratchnmt.optim import Adam
 from scratchnmt.parallel import Workers, machine, watchdog, workers
 from scratchnmt.parallel.ranks import Ranks, divide
+from scratchnmt.parallel.team import Team
 from scratchnmt.parallel.workers import available, check_workers, each, in_workers, worth
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
@@ -115,6 +117,24 @@ def test_ctrl_c_that_one_had_is_everyones():
 
     with pytest.raises(KeyboardInterrupt):
         in_workers(work, 3, stopped="stopped")
+
+
+@pytest.mark.parametrize("work, words", [(lambda team: None, None), (lambda team: os._exit(3), "worker 2 of 2")])
+def test_a_team_ends_without_another_one_that_was_started_at_the_same_moment(work, words):
+    """By another thread, between the pipes of the one and its forks."""
+    first, second = Team(2, "stopped", "stopped"), Team(2, "stopped", "stopped")
+    try:
+        second.fork(lambda team: team.bcast(None))  # waits for a word
+        first.fork(work)
+        ended = lambda: first.join() if words is None else first.gather(1)
+        with ThreadPoolExecutor(1) as thread:
+            found = thread.submit(ended)
+            done, _ = wait([found], timeout=20)
+            second.end()
+    finally:
+        first.end()
+        second.end()
+    assert done and (words or "None") in str(found.exception())
 
 
 @pytest.mark.parametrize("error", [InputError("late"), OSError(28, "too late"), EOFError("late")])

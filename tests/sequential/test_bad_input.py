@@ -65,6 +65,7 @@ X, Y, LABELS = np.ones((5, 4, 2)), np.eye(3)[[0, 1, 2, 0, 1]], np.array([0, 1, 2
     (lambda: small(optimizer=RMSprop(0.001, 0.9, 0.5)), ["RMSprop: momentum is 0.5, which there is not here"]),
     (lambda: small(optimizer=RMSprop(epsilon=0.0)), ["eps is 0.0, expected above 0"]),
     (lambda: small(optimizer=Adam(epsilon=0.0)), ["eps is 0.0, expected above 0"]),
+    (lambda: small(optimizer=Adam(epsilon=1e-60)), ["eps is 1e-60, expected above 0, for float32 at least 1.2e-38"]),
     (lambda: small().fit(X, Y, on_nonfinite="go on"), ["on_nonfinite 'go on'", "stop, skip"]),
     (lambda: small(metrics=["accurcy"]), ["metric 'accurcy' is not known", "did you mean 'accuracy'?"]),
     (lambda: small().fit(X, LABELS), ["y has shape (5,), but the network returns (5, 3)",
