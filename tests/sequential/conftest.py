@@ -10,3 +10,8 @@ def keras():
     os.environ.setdefault("KERAS_BACKEND", "torch")
     pytest.importorskip("torch")
     return pytest.importorskip("keras")
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((20, 3)).astype("float32"), rng.standard_normal((20, 2)).astype("float32")

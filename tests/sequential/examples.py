@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from scratchnmt.sequential import Dense, Sequential
+
 T, I, CLASSES = 7, 5, 6
 
 
@@ -48,3 +50,11 @@ def ids(rng, count=24):
 
 def one_hot(rng, *shape):
     return np.eye(CLASSES, dtype="float32")[rng.integers(0, CLASSES, shape)]
+
+
+def small(*layers, loss="mean_squared_error", optimizer="sgd", inputs=(3,)):
+    """One of ours, compiled."""
+    model = Sequential(layers or [Dense(4, "tanh", name="hidden"), Dense(2, name="out")])
+    model.build(inputs)
+    model.compile(optimizer, loss)
+    return model
