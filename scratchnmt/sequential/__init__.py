@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from .core import Activation, Dense, Dropout, Embedding, Input, Masking, RepeatVector
     from .layer import Layer
-    from .model import SGD, Adam, RMSprop, Sequential
+    from .model import Sequential
+    from .optimizers import SGD, Adam, RMSprop
     from .recurrent import LSTM, Bidirectional, TimeDistributed
     from .saving import load_model
 
@@ -33,7 +34,8 @@ __getattr__, __dir__ = lazy_names(__name__, {
                  "ReduceLROnPlateau",
     "core": "Activation Dense Dropout Embedding Input Masking RepeatVector",
     "layer": "Layer",
-    "model": "Adam RMSprop SGD Sequential",
+    "model": "Sequential",
+    "optimizers": "Adam RMSprop SGD",
     "recurrent": "Bidirectional LSTM TimeDistributed",
     "saving": "load_model",
 })

@@ -16,7 +16,8 @@ from ..errors import InputError, listed, look_up, printable, shown
 from . import core, hdf5, recurrent
 from .layer import Layer, snake_case
 from .losses import LOSSES, METRICS, accuracy_named
-from .model import OPTIMIZERS, Sequential
+from .model import Sequential
+from .optimizers import OPTIMIZERS
 
 KINDS = {kind.__name__: kind for kind in (core.Activation, core.Dense, core.Dropout, core.Embedding, core.Input,
                                           core.Masking, core.RepeatVector, recurrent.LSTM, recurrent.Bidirectional,

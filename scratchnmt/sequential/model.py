@@ -2,8 +2,6 @@
 
 The weights of all layers are views of one vector, `params`, and so are their gradients; a training step is a forward
 pass through the list, the loss, and a backward pass through the list from its end.
-
-The optimizers of scratchnmt.optim have Keras' names, order and defaults here, for compile(optimizer=...).
 """
 
 from __future__ import annotations
@@ -12,11 +10,10 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .. import optim
 from ..arrays import Array, device_module, to_device
 from ..errors import ArgumentError, InputError, look_up, printable, shown, whole_number
 from ..parameters import Parameters
@@ -33,12 +30,12 @@ from .layer import (
     finite,
     flag,
     give_name,
-    number,
     put_weights,
     shape_text,
     start,
     whole_shape,
 )
+from .optimizers import optimizer_named
 from .recurrent import TimeDistributed
 
 
@@ -458,50 +455,9 @@ def _built(layer: Layer, given: Shape, before: list[Layer]) -> Shape:
     return returned
 
 
-class SGD(NamedTuple):
-    learning_rate: float = 0.01
-    momentum: float = 0.0
-
-    def of(self, params: Parameters) -> optim.SGD:
-        return optim.SGD(params, self.learning_rate, self.momentum)
-
-
-class Adam(NamedTuple):
-    learning_rate: float = 1e-3
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-
-    def of(self, params: Parameters) -> optim.Adam:
-        return optim.Adam(params, self.learning_rate, (self.beta_1, self.beta_2), self.epsilon, eps_hat=True)
-
-
-class RMSprop(NamedTuple):
-    learning_rate: float = 1e-3
-    rho: float = 0.9
-    momentum: float = 0.0  # there is no other here; it has its place in the order of arguments
-    epsilon: float = 1e-7
-
-    def of(self, params: Parameters) -> optim.RMSprop:
-        return optim.RMSprop(params, self.learning_rate, self.rho, self.epsilon)
-
-
 def _check_generator(numbers: Mapping[str, Any]) -> None:
     """ValueError for numbers in which PCG cannot be."""
     if any(type(value) is not int or not 0 <= value < 1 << 128 for value in (numbers["state"], numbers["inc"])):
         raise ArgumentError("the numbers of a random generator are not whole ones below 2^128")
     if numbers["inc"] % 2 == 0:  # it is odd: else the generator can stay in one place for ever
         raise ArgumentError("the increment of a random generator is even")
-
-
-OPTIMIZERS: dict[str, type[SGD] | type[Adam] | type[RMSprop]] = {"sgd": SGD, "adam": Adam, "rmsprop": RMSprop}
-
-
-def optimizer_named(given: Any) -> SGD | Adam | RMSprop:
-    """An optimizer's choices, by its name or as they are; InputError for one that there is not."""
-    if isinstance(given, RMSprop) and given.momentum:
-        raise InputError(f"RMSprop: momentum is {given.momentum}, which there is not here: choose 0.0, or SGD or Adam")
-    if isinstance(given, (SGD, Adam, RMSprop)):
-        return type(given)(*(number(f"{type(given).__name__}: {name}", value)
-                             for name, value in given._asdict().items()))
-    return look_up("optimizer", given.lower() if isinstance(given, str) else given, OPTIMIZERS)()

@@ -24,7 +24,8 @@ from . import hdf5, keras_files
 from .keras_config import KINDS, MOST_LAYERS, described, few
 from .keras_files import WEIGHTS
 from .layer import Layer
-from .model import OPTIMIZERS, Sequential
+from .model import Sequential
+from .optimizers import OPTIMIZERS
 
 STATE = "optimizer/"  # of a tensor's name: no layer has a / in its name
 Path_ = str | os.PathLike
