@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +20,10 @@ from unittest.mock import patch
 
 import numpy as np
 
-from scratchnmt.arrays import Array, array_module
+from scratchnmt.arrays import Array, array_module, to_device
 from scratchnmt.errors import InputError
 from scratchnmt.gradcheck import check_variant
-from scratchnmt.kernels import KERNELS, fused
+from scratchnmt.kernels import KERNELS, fused, lstm_cluster, lstm_persistent
 from scratchnmt.kernels import launch as launcher
 from scratchnmt.ops import product
 from scratchnmt.ops.lstm import LSTMCache, lstm_backward, lstm_forward
@@ -32,7 +32,8 @@ from scratchnmt.selfcheck.case import Case, placed
 
 from . import limits, measure, ops, peers, rows
 
-PEERS, KNOWN_PEERS = ["torch"], ["torch", "flashrnn"]
+PEERS, KNOWN_PEERS = ["numpy", "torch"], ["numpy", "torch", "flashrnn"]
+TF32 = 2e-2  # what a version may differ by whose products read ten bits of a fraction
 SHIM = Path(__file__).parents[1] / "tests" / "kernels" / "shim.py"
 WEIGHTS = ("Wx", "Wh", "b")
 
@@ -64,13 +65,21 @@ SIZES = {
 DEFAULT = ["ours", "flashrnn", "appleyard"]
 
 
+def persistent_fits(size: Size, dtype: str, device: str) -> bool:
+    return all(lstm_persistent.fits(name, dtype, size.D, size.H, device) for name in lstm_persistent.TWINS)
+
+
+def cluster_fits(size: Size, dtype: str, device: str) -> bool:
+    return all(lstm_cluster.fits(name, dtype, size.H, device) for name in lstm_cluster.TWINS)
+
+
 class Version(NamedTuple):
     """A way to compute a layer: ops/lstm.py with these kernels."""
 
     name: str
     kernels: Callable[[str], Kernels]  # of the precision of products
     recorded: bool = False  # on a GPU as one graph
-    most_units: float = math.inf  # of a larger layer it is the version before
+    fits: Callable[[Size, str, str], bool] = lambda size, dtype, device: True  # else it would be the version before
 
 
 VERSIONS = (
@@ -78,8 +87,10 @@ VERSIONS = (
     Version("v1 fused gates", lambda matmul: fused(matmul)),
     Version("v2 recorded", lambda matmul: fused(matmul), recorded=True),
     Version("v3 product and gates", lambda matmul: fused(matmul, KERNELS["lstm_step"]), recorded=True),
-    Version("v4 persistent", lambda matmul: fused(matmul, KERNELS["lstm_persistent"]), recorded=True),
-    Version("v5 clusters", lambda matmul: fused(matmul, KERNELS["lstm_cluster"]), recorded=True, most_units=256),
+    Version("v4 persistent", lambda matmul: fused(matmul, KERNELS["lstm_persistent"]), recorded=True,
+            fits=persistent_fits),
+    Version("v5 clusters", lambda matmul: fused(matmul, KERNELS["lstm_cluster"]), recorded=True,
+            fits=cluster_fits),
 )
 
 
@@ -115,28 +126,72 @@ def smaller(size: Size) -> Size:
     return size._replace(T=min(size.T, 6), B=size.B // 6 + 1, H=size.H // 16 + 3)
 
 
-def versions(size: Size) -> list[Version]:
-    """Those that can have so many units, in their order."""
-    return [version for version in VERSIONS if version.most_units >= size.H]
+def versions(size: Size, options: argparse.Namespace) -> list[Version]:
+    """Those that find room on the device, in their order: another one would be the version before, by a false name."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # that it is the version before
+        return [version for version in VERSIONS if version.fits(size, options.dtype, options.device)]
 
 
 def checked(size: Size, options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of a size; InputError if a version is not v0 by them, else a table of the errors."""
+    """The arguments of a size; InputError if a version, or its graph, is not v0 by them, else a table of the errors."""
     args = arguments(size)
     here = placed(args, options.device, options.dtype)
     wrt = [name for name in args if name != "lengths"]
     print(f"\n{size.name}: {size}")
-    table = []
-    for version in versions(size)[1:]:
-        if version.name.startswith("v2"):  # the same launches as v1
+    table, ready = [], versions(size, options)
+    for version in VERSIONS[1:]:
+        if version not in ready:
+            table.append([version.name, "does not fit on this device", "", ""])
+            continue
+        if options.device == "cpu" and version.name.startswith("v2"):  # which records nothing here
             continue
         report = check_variant((stack(PLAIN), stack_backward), (stack(kernels(version, options)), stack_backward), here,
-                               wrt=wrt, steps=size.T * size.layers)
+                               wrt=wrt, steps=size.T * size.layers, rtol=TF32 if options.matmul == "tf32" else None)
         if not report.ok:
             raise InputError(f"{version.name} is not {VERSIONS[0].name}; nothing is timed:\n{report}")
-        table.append([version.name, f"{report.max_error:.1e}", f"{report.rtol:.1e}"])
-    measure.print_table(["", "largest error", "of at most"], table)
+        repeated = repeated_error(version, here, options)
+        if repeated is not None and not repeated <= report.rtol:
+            raise InputError(f"{version.name} differs from itself by {repeated:.1e} when its graph is repeated; "
+                             "nothing is timed")
+        table.append([version.name, f"{report.max_error:.1e}", f"{report.rtol:.1e}",
+                      "-" if repeated is None else f"{repeated:.1e}"])
+    measure.print_table(["", "largest error", "of at most", "of its graph"], table)
     return here
+
+
+def repeated_error(version: Version, args: dict[str, Any], options: argparse.Namespace) -> float | None:
+    """How far y or a gradient of the repeated graph is from that of single launches; None if nothing is recorded."""
+    if options.device == "cpu" or not version.recorded:
+        return None
+    way = recordable(version, options)
+    y, cache = way.forward(**args)
+    dy = array_module(y).asarray(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype))
+
+    def computed() -> list[Array]:
+        y, cache = way.forward(**args)
+        return [y, *way.backward(dy, cache).values()]
+
+    expected = [array.copy() for array in computed()]
+    places = [np.zeros_like(array) for array in expected]
+
+    def work() -> None:
+        for place, array in zip(places, computed(), strict=True):
+            place[...] = array
+
+    repeat = ops.recorded([work])
+    if not repeat:
+        return None
+    for place in places:
+        place[...] = np.nan
+    repeat[0]()
+    return max(float(np.linalg.norm(to_device(place - array, "cpu")) / np.linalg.norm(to_device(array, "cpu")))
+               for place, array in zip(places, expected, strict=True))
+
+
+def recordable(version: Version, options: argparse.Namespace) -> ops.Op:
+    """`ops.recordable` lays the rows out beforehand for the one forward that it knows by itself."""
+    case = Case("lstm", lstm_forward, lstm_backward, "", arguments)
+    return ops.recordable(ops.Op(version.name, stack(kernels(version, options)), stack_backward), case)
 
 
 def kernels(version: Version, options: argparse.Namespace) -> Kernels:
@@ -146,7 +201,8 @@ def kernels(version: Version, options: argparse.Namespace) -> Kernels:
 
 def with_peers(size: Size, args: dict[str, Any], options: argparse.Namespace) -> list[tuple[Any, dict[str, Callable]]]:
     """The peers that compute the same, and their calls: of sentences that are all T long, which is what they know."""
-    if not options.peers:
+    names = [name for name in options.peers if name != "numpy"]
+    if not names:
         return []
     peers.peer("torch")  # InputError where it is not installed
     from . import ladder_peers
@@ -154,21 +210,22 @@ def with_peers(size: Size, args: dict[str, Any], options: argparse.Namespace) ->
     args = {**args, "lengths": np.full(size.B, size.T)}
     y, caches = stack(PLAIN)(**args)
     dy = array_module(y).asarray(np.random.default_rng(1).standard_normal(y.shape).astype(options.dtype))
-    return ladder_peers.checked(options.peers, args, y, dy, stack_backward(dy, caches)["dx"], options.device)
+    return ladder_peers.checked(names, args, y, dy, stack_backward(dy, caches)["dx"], options.device)
 
 
 def timed(size: Size, args: dict[str, Any], others: list[tuple[Any, dict[str, Callable]]],
           options: argparse.Namespace, bounds: limits.Limits) -> list[rows.Row]:
     """Rows of all versions and of the others; of what the driver does not record, launch by launch."""
-    calls = {version.name: passes(version, args, options) for version in versions(size)}
+    calls = {version.name: passes(version, args, options) for version in versions(size, options)}
     kinds = dict.fromkeys(calls, (options.device, options.dtype, options.matmul))
     calls |= {peer.name: own for peer, own in others}
     kinds |= {peer.name: (options.device, *peer.computes_in) for peer, _ in others}
     times = measure.alternate(by_part(calls), options.rounds, warmup=2, device=options.device, calls=8)
-    numpy = f"{VERSIONS[0].name}, NumPy"  # apart, since the GPU would idle beside it
-    on_cpu = ops.parts(ops.Op(numpy, stack(PLAIN), stack_backward), [placed(arguments(size), "cpu", options.dtype)])
-    times |= measure.alternate(by_part({numpy: on_cpu}), min(3, options.rounds), warmup=1)
-    kinds[numpy] = ("cpu", options.dtype, "float32")
+    if "numpy" in options.peers:
+        numpy = f"{VERSIONS[0].name}, NumPy"  # apart, since the GPU would idle beside it
+        on_cpu = ops.parts(ops.Op(numpy, stack(PLAIN), stack_backward), [placed(arguments(size), "cpu", options.dtype)])
+        times |= measure.alternate(by_part({numpy: on_cpu}), min(3, options.rounds), warmup=1)
+        kinds[numpy] = ("cpu", options.dtype, "float32")
     tokens = int(np.sum(args["lengths"]))
     forward = 2 * tokens * sum(W.size for name, W in args.items() if name.startswith("W"))
     flop = {"forward": forward, "backward": 2 * forward, "both": 3 * forward}
@@ -186,14 +243,10 @@ def timed(size: Size, args: dict[str, Any], others: list[tuple[Any, dict[str, Ca
 
 def passes(version: Version, args: dict[str, Any], options: argparse.Namespace) -> dict[str, Callable]:
     """The calls to time, recorded if the version is and the driver lets them be."""
-    way = ops.Op(version.name, stack(kernels(version, options)), stack_backward)
-    if version.recorded:
-        # `recordable` lays the rows out beforehand for the one forward that it knows by itself
-        case = Case("lstm", lstm_forward, lstm_backward, "", arguments)
-        if recorded := ops.parts(ops.recordable(way, case), [args]):
-            return recorded
+    if version.recorded and (recorded := ops.parts(recordable(version, options), [args])):
+        return recorded
     print(f"{version.name}: launch by launch")
-    return ops.parts(way, [args])
+    return ops.parts(ops.Op(version.name, stack(kernels(version, options)), stack_backward), [args])
 
 
 def by_part(calls: dict[str, dict[str, Callable]]) -> dict[tuple[str, str], Callable]:

@@ -114,8 +114,12 @@ def checked(peers: list[str], args: Mapping[str, Any], y: Array, dy: Array, dx: 
     for peer in (peer for name in peers for peer in PEERS[name](host, device)):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = peer.precision == "tf32"
         x, dy = (torch.from_numpy(array).to(device, peer.dtype) for array in (host_x, host_dy))
-        calls = passes(peer, x.requires_grad_(), dy)
-        results = calls["forward"](), calls["backward"]()
+        try:
+            calls = passes(peer, x.requires_grad_(), dy)
+            results = calls["forward"](), calls["backward"]()
+        except Exception as error:  # noqa: BLE001  it may not compile here, or not for this size
+            print(f"{peer.name} fails, and is left out: {type(error).__name__}: {error}")
+            continue
         worst = max(float(np.linalg.norm(theirs.detach().cpu().double().numpy() - ours) / np.linalg.norm(ours))
                     for theirs, ours in zip(results, wanted, strict=True))
         if worst <= AGREEMENT[peer.precision]:

@@ -221,10 +221,15 @@ def recorded(calls: Sequence[Callable[[], object]]) -> list[Callable[[], object]
             graphs.run(number, calls[number])
 
     repeats = [partial(repeat, number) for number in range(len(calls))]
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", RuntimeWarning)
         for call in [*repeats, *repeats]:  # as it is, then recorded
             call()
-    return repeats if len(graphs.graphs) == len(calls) else []
+    if len(graphs.graphs) == len(calls):
+        return repeats
+    for message in dict.fromkeys(str(one.message) for one in told):
+        print(message)
+    return []
 
 
 def compare(ways: list[Op], args: Mapping[str, Any], exact: Mapping[str, Any]) -> None:

@@ -160,9 +160,23 @@ def test_a_peer_of_the_ladder_that_computes_something_else_is_left_out(call, mon
     assert status == 0 and "disagrees by" in out and "it is left out" in out
 
 
+def test_a_peer_of_the_ladder_that_fails_is_left_out(call, monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import ladder_peers
+
+    def fail(*what):
+        raise RuntimeError("nvcc was not found")
+
+    monkeypatch.setattr(ladder_peers, "passes", fail)
+    monkeypatch.setattr(ladder, "kernels_on_cpu", contextlib.nullcontext)
+    monkeypatch.setattr(ladder, "VERSIONS", ladder.VERSIONS[:1])
+    status, (out, _), _ = call("ladder", "--sizes", "appleyard")
+    assert status == 0 and "fails, and is left out: RuntimeError: nvcc was not found" in out
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--sizes", "ours,small"), "--sizes has 'small', expected some of ours, flashrnn"),
-    (("--peers", "jax"), "--peers has 'jax', expected some of torch, flashrnn")])
+    (("--peers", "jax"), "--peers has 'jax', expected some of numpy, torch, flashrnn")])
 def test_the_ladder_names_what_it_does_not_know(call, arguments, message):
     status, (_, err), _ = call("ladder", *arguments)
     assert status == 2 and message in err

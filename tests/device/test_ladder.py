@@ -8,10 +8,12 @@ import pytest
 from benchmarks import ladder, limits, measure
 from benchmarks.clock import Seconds
 from benchmarks.ladder import Size
+from scratchnmt.errors import InputError
+from scratchnmt.kernels import launch as launcher
 from scratchnmt.kernels import lstm_cluster, lstm_persistent
 
 NUMPY = "v0 array code, NumPy"
-OPTIONS = SimpleNamespace(device="cuda", dtype="float32", matmul="float32", rounds=1)
+OPTIONS = SimpleNamespace(device="cuda", dtype="float32", matmul="float32", rounds=1, peers=["numpy"])
 LIMITS = limits.Limits(sgemm=1e9, tf32=2e9, copy=1e9, launch=1e-6)
 
 
@@ -48,6 +50,30 @@ def test_all_versions_are_timed(called, capsys):
     launched = [kernels for _, part, _, kernels in called if part == "both"]
     assert launched == [set(), gates, gates, steps, persistent, cluster, set()]
     assert np.all([row.gflop > 0 for row in rows]) and "v5 clusters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room, left", [(lambda plan: plan.cluster == 1, ["v0", "v1", "v2", "v3", "v4"]),
+                                        (lambda plan: False, ["v0", "v1", "v2", "v3"])])
+def test_a_version_that_does_not_fit_has_no_rows(called, capsys, monkeypatch, room, left):
+    """What runs in its place is the version before."""
+    monkeypatch.setattr(launcher, "resident_blocks", lambda *what: (1 << 20) * room(what[-1]))
+    size = Size("small", 3, 2, 5)
+    options = SimpleNamespace(**{**vars(OPTIONS), "peers": []})
+    rows = ladder.timed(size, ladder.checked(size, options), [], options, LIMITS)
+    assert [row.contestant[:2] for row in rows[::3]] == left
+    assert capsys.readouterr().out.count("does not fit on this device") == 6 - len(left)
+
+
+def test_a_graph_that_computes_something_else_is_not_timed(called, monkeypatch):
+    recorded = ladder.ops.recorded
+
+    def another(calls):
+        once = recorded(calls)
+        return [lambda: None for _ in once]  # leaves its places as they were
+
+    monkeypatch.setattr(ladder.ops, "recorded", another)
+    with pytest.raises(InputError, match="v2 recorded differs from itself by nan when its graph is repeated"):
+        ladder.checked(Size("small", 3, 2, 5), OPTIONS)
 
 
 def test_a_peer_has_rows_of_what_it_computes_in(called):

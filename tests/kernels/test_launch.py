@@ -96,6 +96,7 @@ class Compiled:
     """A kernel as CuPy has it: called, or by its Function, which takes more."""
 
     shared_size_bytes = 8 << 10
+    max_dynamic_shared_size_bytes = 40 << 10
 
     def __init__(self, calls):
         self.calls = calls
@@ -127,4 +128,6 @@ def test_how_many_blocks_are_on_a_card_at_once(shared, blocks, monkeypatch):
     monkeypatch.setattr(launcher, "kernel", lambda *what: start)
     assert resident_blocks("file", "name", "float32", LaunchConfig((3, 1), (64, 2), shared, True)) == blocks
     if blocks:
-        assert asked == [(77, 128, shared)] and start.max_dynamic_shared_size_bytes == shared
+        assert asked == [(77, 128, shared)] and start.max_dynamic_shared_size_bytes == max(shared, 40 << 10)
+        resident_blocks("file", "name", "float32", LaunchConfig((3, 1), (64, 2), shared >> 1, True))  # a smaller one
+        assert start.max_dynamic_shared_size_bytes == max(shared, 40 << 10)
