@@ -2,7 +2,7 @@
 
 Each version is held to v0, results and gradients, before any is timed.  Without a GPU the kernels' own source is
 compiled for the CPU (tests/kernels/shim.h) and run at sizes that are cut to what that can do: it says whether they are
-right and nothing about their time.  docs/kernel-ladder.md has a section on each version.
+right and nothing about their time.  What each version does is told in docs/kernel-ladder.md and docs/gpu.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 // shared memory: each block the four columns of each of its H / BLOCKS units.  A thread has one sentence and one unit,
 // and keeps its c (back: dc) in a register.  What blocks need of each other they write into each other's memory, on two
 // places in turn, so that one barrier of the cluster is enough for a step: forward the h of each unit, back what each
-// block's dz adds to the dh of all units.  Sentences are sorted by length: a cluster ends with its longest one.
+// block's dz adds to the dh of all units.  Packed sentences are sorted by length: a cluster ends with its longest one.
 //
 // H 256 takes 176 KiB of float32 a block.  Versions of a layer: docs/kernel-ladder.md.  Not run on a card yet.
 

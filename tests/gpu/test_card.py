@@ -19,7 +19,8 @@ from scratchnmt.selfcheck import EVERY
 from scratchnmt.training import OutOfMemoryError
 from scratchnmt.training.step import Part, Place, Recipe, make_steps
 
-by_kernels = pytest.mark.parametrize("kernels", ["plain", "fused"])
+by_kernels = pytest.mark.parametrize("kernels", ["plain", "fused", "persistent"])
+by_recorded_kernels = pytest.mark.parametrize("kernels", ["fused", "persistent"])
 by_id = {"ids": lambda case: case.name}
 FUSED = {"device": "cuda", "embed_dropout": 0.2}
 
@@ -33,6 +34,8 @@ def test_plain_gradients_by_complex_step_on_the_card(case):
 @by_kernels
 @by_configuration
 def test_the_model_gives_the_same_on_both(case, kernels):
+    if kernels == "persistent" and case.choices.get("cell") == "layer-norm-lstm":
+        pytest.skip("persistent kernels are of the plain cell")
     src, src_lengths, tgt = batch()
     results = []
     for on_device, how in (("cpu", "plain"), ("cuda", kernels)):
@@ -81,29 +84,33 @@ def test_two_hundred_steps_stay_together(tmp_path, kernels):
         assert there["valid_ppl"] == pytest.approx(here["valid_ppl"], rel=2e-3)
 
 
-def test_recorded_or_not_resumed_or_not_the_bits_are_the_same(tmp_path):
-    run(tmp_path / "recorded", choices=FUSED)
-    run(tmp_path / "again", choices=FUSED)
-    run(tmp_path / "one by one", choices=FUSED, graphs=0)
+@by_recorded_kernels
+def test_recorded_or_not_resumed_or_not_the_bits_are_the_same(tmp_path, kernels):
+    choices = FUSED | {"kernels": kernels}
+    run(tmp_path / "recorded", choices=choices)
+    run(tmp_path / "again", choices=choices)
+    run(tmp_path / "one by one", choices=choices, graphs=0)
     with pytest.raises(Killed):
-        run(tmp_path / "resumed", choices=FUSED, progress=At(11, kill), save_every=4)
-    run(tmp_path / "resumed", choices=FUSED, resume=True, save_every=4)
+        run(tmp_path / "resumed", choices=choices, progress=At(11, kill), save_every=4)
+    run(tmp_path / "resumed", choices=choices, resume=True, save_every=4)
     expected = essence(tmp_path / "recorded")
     assert essence(tmp_path / "again") == expected
     assert essence(tmp_path / "one by one") == expected
     assert essence(tmp_path / "resumed") == expected
 
 
-def test_branches_that_a_card_has_time_to_mix_up_give_the_same_bits():
-    expected, *others = (weights_after(6, V=4000, H=256, B=64, graphs=graphs) for graphs in (0, 1, 1))
+@by_recorded_kernels
+def test_branches_that_a_card_has_time_to_mix_up_give_the_same_bits(kernels):
+    expected, *others = (weights_after(6, V=4000, H=256, B=64, graphs=graphs, kernels=kernels) for graphs in (0, 1, 1))
     assert np.isfinite(expected).all()
     for found in others:
         np.testing.assert_array_equal(found, expected)
 
 
-def weights_after(count, V, H, B, graphs):
+def weights_after(count, V, H, B, graphs, kernels):
     """The weights after some steps along the same batch, of 20 source and target words."""
-    rng, made = np.random.default_rng(0), NMT(V, V, H, H, dropout=0.2, seed=1, device="cuda")
+    rng, made = np.random.default_rng(0), NMT(V, V, H, H, dropout=0.2, seed=1, device="cuda",
+                                               kernels=kernels)
     steps = make_steps(made, lambda module: module.Adam(made.params),
                        Recipe(clip=5.0, seed=1, graphs=graphs, generator=None))
     one = make_batch(*rng.integers(4, V, (2, B, 20)).tolist())
@@ -114,13 +121,23 @@ def weights_after(count, V, H, B, graphs):
     return to_device(made.params.flat, "cpu")
 
 
-def test_steps_are_recorded_without_a_warning(tmp_path, recwarn):
+def test_a_large_layer_again_after_a_smaller_one():
+    """Each wants another limit of shared memory of the same kernel."""
+    src, src_lengths, tgt = batch()
+    for H in 256, 128, 256:
+        losses = [float(NMT(12, 12, H, H, seed=1, device=device, kernels=kernels).forward(src, src_lengths, tgt)[0])
+                  for device, kernels in (("cpu", None), ("cuda", "persistent"))]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+@by_recorded_kernels
+def test_steps_are_recorded_without_a_warning(tmp_path, recwarn, kernels):
     from scratchnmt.kernels.graph import Graphs
 
     recorded, original = [], Graphs._record
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Graphs, "_record", lambda self, key, work: (recorded.append(key), original(self, key, work)))
-        run(tmp_path / "run", choices=FUSED)
+        run(tmp_path / "run", choices=FUSED | {"kernels": kernels})
     assert recorded and not [w for w in recwarn if "recorded" in str(w.message)]
 
 
