@@ -187,6 +187,28 @@ def busy(table: Table, paths: Sequence[Path]) -> bool:
     return True
 
 
+def ladder(table: Table, paths: Sequence[Path]) -> bool:
+    """A step of each version of an LSTM layer and of its peers, forward and backward, on every device in one panel."""
+    panels: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for key, row in table.items():
+        if key.command == "ladder" and key.what.endswith(", both"):
+            steps = sizes(key)["T"] * sizes(key)["layers"]
+            panels[key.sizes].append((f"{key.contestant}, {key.dtype}\n{key.device}", 1e3 * float(row["ms"]) / steps))
+    if not panels:
+        return False
+    with picture(paths, len(panels)) as axes:
+        for place, (size, bars) in zip(axes, panels.items(), strict=True):
+            drawn = place.barh(*zip(*bars, strict=True), color="0.7", log=True)
+            place.bar_label(drawn, [f"{microseconds:,.3g}" if microseconds < 100 else f"{microseconds:,.0f}"
+                                    for _, microseconds in bars], fontsize=7, padding=2)
+            place.invert_yaxis()
+            place.tick_params("y", labelsize=6)
+            place.set_xlabel("µs a step, both ways")
+            place.set_title(size.replace(" layers", "\nlayers"), fontsize=7)
+            place.margins(x=0.3)
+    return True
+
+
 PICTURES: dict[str, Callable[[Table, Sequence[Path]], bool]] = {
     "speed-up": speed_up, "roofline": roofline, "scaling": scaling, "memory": memory,
-    "busy": busy}
+    "busy": busy, "ladder": ladder}

@@ -5,6 +5,7 @@
     scaling.*      a step's time against each size, with the exponent
     memory.*       peak memory of a step against the batch
     busy.*         training and search against the cores that another program takes
+    ladder.*       a step of each version of an LSTM layer, of a GPU and of NumPy
 
 Pictures are made of what is there: speed-up needs `ops --sweep` on a CPU and on a GPU, scaling needs `scaling`.
 """

@@ -239,6 +239,9 @@ def made_rows(folder, scale=1.0):
                               device="a CPU", dtype="float32", sizes=f"V=60 H=8 B={n} T=5"))
         found.append(rows.Row("memory", "peak of a step", "scratchnmt", "a CPU", "float32", f"V=60 H=8 B={n} T=5", "",
                               "", "", gbyte=n / 100))
+    for device, contestant in (("a card", "v1 fused gates"), ("a CPU", "v0 array code, NumPy")):
+        found.append(rows.row(turns(scale), command="ladder", what="LSTM, both", contestant=contestant, device=device,
+                              dtype="float32", sizes="T=25 B=64 H=256 layers=1 D=2"))
     for command in dict.fromkeys((row.command, row.device) for row in found):
         rows.write([row for row in found if (row.command, row.device) == command], folder, bounds)
 
@@ -249,7 +252,7 @@ def test_report(call, tmp_path, capsys):
     assert benchmarks.main(["report", str(tmp_path / "made")]) == 0
     assert "15 rows" not in capsys.readouterr().out
     text = (tmp_path / "made" / "report.md").read_text()
-    for picture in ("speed-up", "roofline", "scaling", "memory"):
+    for picture in ("speed-up", "roofline", "scaling", "memory", "ladder"):
         assert f"![{picture}]({picture}.svg)" in text
         assert (tmp_path / "made" / f"{picture}.png").stat().st_size > 5000
     assert "## ops, a card" in text and "| lstm, both | CuPy, fused | B=64 H=8 |" in text and "% of sgemm" in text
@@ -259,8 +262,8 @@ def test_compare(tmp_path, capsys):
     for name, scale in (("old", 1.0), ("same", 1.001), ("slow", 1.3)):
         made_rows(tmp_path / name, scale)
     compare = lambda *names: benchmarks.main(["compare", *(str(tmp_path / name) for name in names)])
-    assert compare("old", "same") == 0 and "0 slower, 0 faster, 9 within the noise" in capsys.readouterr().out
-    assert compare("old", "slow") == 1 and "9 slower" in capsys.readouterr().out
+    assert compare("old", "same") == 0 and "0 slower, 0 faster, 11 within the noise" in capsys.readouterr().out
+    assert compare("old", "slow") == 1 and "11 slower" in capsys.readouterr().out
     assert compare("slow", "old") == 0 and "0.77  faster" in capsys.readouterr().out
     assert compare("old", "nowhere") == 2 and "nowhere" in capsys.readouterr().err
 
