@@ -33,7 +33,7 @@ from scratchnmt.selfcheck.case import Case, placed
 from . import limits, measure, ops, peers, rows
 
 PEERS, KNOWN_PEERS = ["numpy", "torch"], ["numpy", "torch", "flashrnn"]
-TF32 = 2e-2  # what a version may differ by whose products read ten bits of a fraction
+TF32 = 2e-2  # the largest error of a number, relative, where products read ten bits of a fraction
 SHIM = Path(__file__).parents[1] / "tests" / "kernels" / "shim.py"
 WEIGHTS = ("Wx", "Wh", "b")
 
@@ -127,7 +127,7 @@ def smaller(size: Size) -> Size:
 
 
 def versions(size: Size, options: argparse.Namespace) -> list[Version]:
-    """Those that find room on the device, in their order: another one would be the version before, by a false name."""
+    """Those that fit on the device, in their order; one that does not would run as the one before it."""
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # that it is the version before
         return [version for version in VERSIONS if version.fits(size, options.dtype, options.device)]
 
@@ -184,8 +184,9 @@ def repeated_error(version: Version, args: dict[str, Any], options: argparse.Nam
     for place in places:
         place[...] = np.nan
     repeat[0]()
-    return max(float(np.linalg.norm(to_device(place - array, "cpu")) / np.linalg.norm(to_device(array, "cpu")))
-               for place, array in zip(places, expected, strict=True))
+    errors = [np.linalg.norm(to_device(place - array, "cpu")) / np.linalg.norm(to_device(array, "cpu"))
+              for place, array in zip(places, expected, strict=True)]
+    return float(np.max(errors))  # Python's max loses a NaN
 
 
 def recordable(version: Version, options: argparse.Namespace) -> ops.Op:

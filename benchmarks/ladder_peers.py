@@ -118,10 +118,11 @@ def checked(peers: list[str], args: Mapping[str, Any], y: Array, dy: Array, dx: 
             calls = passes(peer, x.requires_grad_(), dy)
             results = calls["forward"](), calls["backward"]()
         except Exception as error:  # noqa: BLE001  it may not compile here, or not for this size
-            print(f"{peer.name} fails, and is left out: {type(error).__name__}: {error}")
+            print(f"{peer.name} fails, and is left out: {type(error).__name__}: "
+                  + str(error).partition("\n")[0])
             continue
-        worst = max(float(np.linalg.norm(theirs.detach().cpu().double().numpy() - ours) / np.linalg.norm(ours))
-                    for theirs, ours in zip(results, wanted, strict=True))
+        worst = float(np.max([np.linalg.norm(theirs.detach().cpu().double().numpy() - ours) / np.linalg.norm(ours)
+                              for theirs, ours in zip(results, wanted, strict=True)]))
         if worst <= AGREEMENT[peer.precision]:
             print(f"{peer.name} agrees to {worst:.0e}")
             found.append((peer, calls))

@@ -14,8 +14,8 @@ that stay in cache, and its parts run on several threads; no element's result de
 
 SGD, Adam and RMSprop name their attributes in __slots__: to set a misspelt one, such as lr, is an AttributeError.
 
-Every class raises InputError for a rate below 0, an eps that is not above it, and a momentum, beta, rho or decay
-outside of [0, 1).
+Every class raises InputError for a rate below 0, an eps of 0 or less, and a momentum, beta, rho or decay outside
+of [0, 1).
 """
 
 from __future__ import annotations
@@ -322,9 +322,10 @@ def _in_range(name: str, value: float, low: float, high: float) -> float:
 
 
 def _above_zero(name: str, value: float, params: Parameters) -> float:
-    """InputError for what the weights' dtype takes for 0, too."""
-    least = float(np.finfo(params.flat.dtype).tiny)
-    if not least <= value < float("inf"):
+    """InputError unless the weights' dtype has it as a normal number above 0."""
+    kind = np.finfo(params.flat.dtype)
+    least = float(kind.tiny)
+    if not least <= value <= float(kind.max):
         raise InputError(f"{name} is {value}, expected above 0, for {params.flat.dtype} at least {least:.2g}: with 0, "
                          "a weight without a gradient becomes 0 / 0")
     return float(value)

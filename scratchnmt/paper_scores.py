@@ -94,16 +94,21 @@ def _by_measure(measure: _Measure, systems: Mapping[str, Sequence[str]], referen
 
     prepared = {name: list(map(measure.prepare, lines)) for name, lines in systems.items()}
     gold: Any = without_blank([list(map(measure.prepare, lines)) for lines in references])
-    # of one system it makes the interval alone
+    # with one system: its interval, and no test
     test = PairedTest(list(prepared.items()), {measure.name: measure.metric()}, gold, test_type="bs", n_samples=SAMPLES)
     signatures, results = test()
     (signature,), (_, of_systems) = signatures.values(), results.values()  # names come before them
     first = next(iter(prepared.values()))
     scores: dict[str, PaperScore] = {}
-    for (name, lines), found in zip(prepared.items(), of_systems, strict=True):
-        assert not isinstance(found, str) and found.mean is not None and found.ci is not None
-        p = None if not scores else 1.0 if lines == first else found.p_value  # it counts no draw where nothing differs
-        low, high = found.mean - found.ci, found.mean + found.ci
-        scores[name] = PaperScore(measure=measure.name, score=float(found.score), low=max(0.0, float(low)),
+    for (name, lines), result in zip(prepared.items(), of_systems, strict=True):
+        assert not isinstance(result, str) and result.mean is not None and result.ci is not None
+        if not scores:
+            p = None
+        elif lines == first:
+            p = 1.0  # sacreBLEU counts no draw where nothing differs
+        else:
+            p = result.p_value
+        low, high = result.mean - result.ci, result.mean + result.ci
+        scores[name] = PaperScore(measure=measure.name, score=float(result.score), low=max(0.0, float(low)),
                                   high=min(100.0, float(high)), p=p, signature=measure.before + str(signature))
     return scores

@@ -125,8 +125,8 @@ def resident_blocks(file: str, name: str, dtype: Any, config: LaunchConfig) -> i
     limits, compiled = cuda.Device().attributes, kernel(file, name, dtype_name(dtype))
     if config.shared + compiled.shared_size_bytes > limits["MaxSharedMemoryPerBlockOptin"]:
         return 0
-    # the limit is the kernel's, whose launches of other sizes must not lose it
-    compiled.max_dynamic_shared_size_bytes = max(compiled.max_dynamic_shared_size_bytes, config.shared)
+    if config.shared > compiled.max_dynamic_shared_size_bytes:  # of the kernel: a smaller launch must not lower it
+        compiled.max_dynamic_shared_size_bytes = config.shared
     return limits["MultiProcessorCount"] * cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
         compiled.kernel.ptr, prod(config.block), config.shared)
 

@@ -17,7 +17,7 @@ import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -203,8 +203,7 @@ class Team(Waits):
                 if os.getpid() != self.pids[0]:  # a fork that Ctrl-C met on its way
                     os._exit(INTERRUPTED)
             self.pids.append(pid)
-        for _, theirs in self.pairs:
-            theirs.close()
+        _close(theirs for _, theirs in self.pairs)
         if self.size > 1:
             self._look_after(self.size - 1)
 
@@ -215,10 +214,8 @@ class Team(Waits):
         """Never returns: nothing of the program that was forked is this process' to end."""
         status = 1
         try:
-            own = self._connection(0)  # and no end of another team, which a thread may be starting
-            for end in [end for team in _teams for ends in team.pairs for end in ends]:
-                if end is not own:
-                    end.close()
+            # also those of teams that other threads are starting: while a copy is open, nobody sees that a worker ended
+            _close(end for team in _teams for ends in team.pairs for end in ends if end is not self._connection(0))
             self.above = None
             self._look_after(self.rank - 1)
             with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
@@ -256,8 +253,7 @@ class Team(Waits):
                 if os.waitpid(pid, os.WNOHANG) == (0, 0):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
-        for firsts, _ in self.pairs:
-            firsts.close()
+        _close(firsts for firsts, _ in self.pairs)
 
     # a thread of each
 
@@ -291,6 +287,13 @@ class Team(Waits):
             if self.rank == 1 and not self.watched:
                 _say(f"\n{self.sentence(0)}\n")
             os._exit(2)
+
+
+def _close(ends: Iterable[Connection]) -> None:
+    """No fork finds one half closed: its number may by then be that of another."""
+    with no_fork:
+        for end in ends:
+            end.close()
 
 
 def _say(text: str) -> None:

@@ -370,7 +370,7 @@ class Trainer:
         return self.model.with_params(self.model.params.like(self.average.flat)) if self.average else self.model
 
     def _figures(self, model: NMT) -> tuple[float, float]:
-        """Perplexity and BLEU, of the same pairs; where none fits into memory, the state is saved first."""
+        """Perplexity and BLEU, of the same pairs; where memory is too small for all ranks, the state is saved first."""
         validation = self.validation
         try:
             while True:
@@ -378,9 +378,11 @@ class Trainer:
                 figures = self._perplexity(model), validation.bleu(model)
                 if len(validation.left_out) == known:
                     return figures
-        except NoPairFitsError:  # on all ranks: another MemoryError may be met by one alone, and saving is work of all
-            with suppress(MemoryError):
-                self.save()
+        except MemoryError as error:
+            # saving is work of all ranks, and another MemoryError may be met by one of them alone
+            if self.ranks.size == 1 or isinstance(error, NoPairFitsError):
+                with suppress(MemoryError):
+                    self.save()
             raise
         finally:
             for line in validation.news():

@@ -109,8 +109,8 @@ def test_branches_that_a_card_has_time_to_mix_up_give_the_same_bits(kernels):
 
 def weights_after(count, V, H, B, graphs, kernels):
     """The weights after some steps along the same batch, of 20 source and target words."""
-    rng, made = np.random.default_rng(0), NMT(V, V, H, H, dropout=0.2, seed=1, device="cuda",
-                                               kernels=kernels)
+    rng = np.random.default_rng(0)
+    made = NMT(V, V, H, H, dropout=0.2, seed=1, device="cuda", kernels=kernels)
     steps = make_steps(made, lambda module: module.Adam(made.params),
                        Recipe(clip=5.0, seed=1, graphs=graphs, generator=None))
     one = make_batch(*rng.integers(4, V, (2, B, 20)).tolist())

@@ -137,6 +137,23 @@ def test_a_team_ends_without_another_one_that_was_started_at_the_same_moment(wor
     assert done and (words or "None") in str(found.exception())
 
 
+@pytest.mark.slow
+def test_threads_that_start_and_end_teams_all_the_time():
+    def again_and_again(end):
+        while time.monotonic() < end:
+            team = Team(3, "stopped", "stopped")
+            try:
+                team.fork(lambda team: team.gather(1))
+                assert team.gather(1) == [1, 1, 1]
+                team.join()
+            finally:
+                team.end()
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(again_and_again, time.monotonic() + 20) for _ in range(2)]:
+            done.result()
+
+
 @pytest.mark.parametrize("error", [InputError("late"), OSError(28, "too late"), EOFError("late")])
 def test_what_is_raised_after_the_last_word_is_raised_too(error):
     def work(ranks):
