@@ -223,7 +223,7 @@ def draws_without_memory(box):
     return err
 
 
-@tries("no pair of the validation fits")
+@tries("resume it where more memory is free, such as --device cpu")
 def a_validation_without_memory(box):
     with box.patch.context() as patch:
         patch.setattr(validation, "greedy_search", without_memory)
