@@ -12,7 +12,7 @@ import importlib.util
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,17 +165,13 @@ def repeated_error(version: Version, args: dict[str, Any], options: argparse.Nam
         return None
     way = recordable(version, options)
     y, cache = way.forward(**args)
-    dy = array_module(y).asarray(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype))
-
-    def computed() -> list[Array]:
-        y, cache = way.forward(**args)
-        return [y, *way.backward(dy, cache).values()]
-
-    expected = [array.copy() for array in computed()]
+    dy = drawn_like(y)
+    expected = [array.copy() for array in (y, *way.backward(dy, cache).values())]
     places = [np.zeros_like(array) for array in expected]
 
     def work() -> None:
-        for place, array in zip(places, computed(), strict=True):
+        y, cache = way.forward(**args)
+        for place, array in zip(places, (y, *way.backward(dy, cache).values()), strict=True):
             place[...] = array
 
     repeat = ops.recorded([work])
@@ -184,9 +180,18 @@ def repeated_error(version: Version, args: dict[str, Any], options: argparse.Nam
     for place in places:
         place[...] = np.nan
     repeat[0]()
-    errors = [np.linalg.norm(to_device(place - array, "cpu")) / np.linalg.norm(to_device(array, "cpu"))
-              for place, array in zip(places, expected, strict=True)]
+    return largest_error(*([to_device(array, "cpu") for array in arrays] for arrays in (places, expected)))
+
+
+def largest_error(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Of the norms of the differences, each relative to that of what is expected; NaN if one is."""
+    errors = [np.linalg.norm(a - b) / np.linalg.norm(b) for a, b in zip(found, expected, strict=True)]
     return float(np.max(errors))  # Python's max loses a NaN
+
+
+def drawn_like(y: Array) -> Array:
+    """A gradient of y, the same in every call."""
+    return array_module(y).asarray(np.random.default_rng(1).standard_normal(y.shape).astype(y.dtype))
 
 
 def recordable(version: Version, options: argparse.Namespace) -> ops.Op:
@@ -210,7 +215,7 @@ def with_peers(size: Size, args: dict[str, Any], options: argparse.Namespace) ->
 
     args = {**args, "lengths": np.full(size.B, size.T)}
     y, caches = stack(PLAIN)(**args)
-    dy = array_module(y).asarray(np.random.default_rng(1).standard_normal(y.shape).astype(options.dtype))
+    dy = drawn_like(y)
     return ladder_peers.checked(names, args, y, dy, stack_backward(dy, caches)["dx"], options.device)
 
 

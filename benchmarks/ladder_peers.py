@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from scratchnmt.arrays import Array, to_device
 from scratchnmt.errors import InputError
 
-from .ladder import WEIGHTS
+from .ladder import WEIGHTS, largest_error
 from .lstm_peers.torch import copy_layer
 from .torch_capture import capture
 
@@ -121,8 +121,7 @@ def checked(peers: list[str], args: Mapping[str, Any], y: Array, dy: Array, dx: 
             print(f"{peer.name} fails, and is left out: {type(error).__name__}: "
                   + str(error).partition("\n")[0])
             continue
-        worst = float(np.max([np.linalg.norm(theirs.detach().cpu().double().numpy() - ours) / np.linalg.norm(ours)
-                              for theirs, ours in zip(results, wanted, strict=True)]))
+        worst = largest_error([theirs.detach().cpu().double().numpy() for theirs in results], wanted)
         if worst <= AGREEMENT[peer.precision]:
             print(f"{peer.name} agrees to {worst:.0e}")
             found.append((peer, calls))
